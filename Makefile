@@ -1,0 +1,52 @@
+# make demo   a picture from a sentence, offline, in a fresh virtual environment
+# make test   everything that must hold: ruff, mypy, pytest
+# make lint   ruff and mypy only
+#
+# Choose an interpreter with `make demo PYTHON=python3.12`. Packages come from the index that pip is set up for.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell $(name) -c \
+            'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null),$(name))))
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: help demo test lint clean
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+demo: $(VENV)/.installed
+	$(BIN)/fewstep generate "a cat face" -o demo.png
+	@echo
+	@echo "Your picture is demo.png. Next, for example:"
+	@echo "  $(BIN)/fewstep generate \"a blue cat\" -n 4 --grid -o cats.png"
+	@echo "  $(BIN)/fewstep generate \"a smiling sun\" --image demo.png --strength 0.7 -o sun.png"
+	@echo "  $(BIN)/fewstep generate --from demo.png --steps 8 -o again.png"
+	@echo "  $(BIN)/fewstep generate --help"
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The stamps make a second run start at once; a change of the dependencies renews them.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "fewstep needs Python 3.11 or newer, and none was found on the PATH. Install it, or: make demo PYTHON=/path/to/python" >&2; \
+	  exit 1; \
+	fi
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("fewstep needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Try: make demo PYTHON=python3.12")'
+	@echo "Installing into $(VENV) (once; about 1 GB with torch) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""The commands: one file each, each calls one function of the library."""
