@@ -1,0 +1,121 @@
+"""One step of the probability-flow ODE, from time t to an earlier time s.
+
+With lambda = log(alpha / sigma) the flow has the exact solution (DPM-Solver++, Lu et al. 2022, 2211.01095, eq. 8)
+
+    x_s = (sigma_s / sigma_t) x_t + sigma_s int_{lambda_t}^{lambda_s} e^lambda x_0(x_lambda, lambda) dlambda,
+
+and the solvers differ only in what stands for x_0 under the integral. A solver is frozen; what it must remember goes in
+and out as a `SolverState`. Guidance, prediction types and precision belong to `denoise`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from fewstep.core.prediction import Denoise
+from fewstep.core.schedule import CLEAN, Schedule, Time, broadcast
+
+
+@dataclass(frozen=True, eq=False)
+class SolverState:
+    """The last estimate of x_0 and the log-SNR of the time at which it was made."""
+
+    x0: Tensor
+    log_snr: Tensor
+
+
+class Solver(Protocol):
+    """`order`: the global error falls as (step size)^order."""
+
+    order: ClassVar[int]
+
+    def init(self) -> SolverState | None:
+        """The state before the first step."""
+        ...
+
+    def step(
+        self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
+    ) -> tuple[Tensor, SolverState]:
+        """x_t (B, ...) at t -> x_s at s <= t, in float32 at least. Times are ints or (B,); s = -1 is clean data."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class DDIM:
+    """Holds x_0 constant over the step (Song et al. 2021, 2010.02502, eq. 12 with sigma_t = 0). First order."""
+
+    schedule: Schedule
+    order: ClassVar[int] = 1
+
+    def init(self) -> None:
+        return None
+
+    def step(
+        self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
+    ) -> tuple[Tensor, SolverState]:
+        x0 = denoise(x_t, t, cond)
+        return transfer(self.schedule, x_t, x0, t, s), SolverState(x0, self.schedule.log_snr(t))
+
+
+@dataclass(frozen=True, eq=False)
+class DPMSolverPP2M:
+    """Extends x_0 along the line through this step's estimate and the last one's (2211.01095, Algorithm 2).
+
+    Second order at one call a step. The first step, and the step to clean data (where lambda is infinite), are DDIM's.
+    """
+
+    schedule: Schedule
+    order: ClassVar[int] = 2
+
+    def init(self) -> None:
+        return None
+
+    def step(
+        self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
+    ) -> tuple[Tensor, SolverState]:
+        log_snr_t, log_snr_s = self.schedule.log_snr(t), self.schedule.log_snr(s)
+        x0 = mean = denoise(x_t, t, cond)
+        if state is not None:
+            half_ratio = 0.5 * (log_snr_s - log_snr_t) / (log_snr_t - state.log_snr)  # h_i / (2 h_{i-1})
+            half_ratio = torch.where(half_ratio.isfinite(), half_ratio, 0.0)
+            mean = x0 + broadcast(half_ratio, x0) * (x0 - state.x0)
+        return transfer(self.schedule, x_t, mean, t, s), SolverState(x0, log_snr_t)
+
+
+@dataclass(frozen=True, eq=False)
+class Heun:
+    """Takes DDIM's step, asks again at its end and repeats it with the mean of both answers: the trapezoidal rule.
+
+    Second order at two calls a step (Heun's method as Karras et al. 2022, 2206.00364, Algorithm 1 use it, in alpha /
+    sigma instead of sigma / alpha, so that it may start from pure noise). The step to clean data is DDIM's.
+    """
+
+    schedule: Schedule
+    order: ClassVar[int] = 2
+
+    def init(self) -> None:
+        return None
+
+    def step(
+        self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
+    ) -> tuple[Tensor, SolverState]:
+        x_s, first = DDIM(self.schedule).step(denoise, x_t, t, s, cond, state)
+        if not isinstance(s, Tensor) and s == CLEAN:
+            return x_s, first
+        trapezoid = 0.5 * (first.x0 + denoise(x_s, s, cond))
+        mean = torch.where(broadcast(self.schedule.sigma(s), x_t) > 0, trapezoid, first.x0)
+        return transfer(self.schedule, x_t, mean, t, s), SolverState(mean, first.log_snr)
+
+
+def transfer(schedule: Schedule, x_t: Tensor, x0: Tensor, t: Time, s: Time) -> Tensor:
+    """x_s = alpha_s x_0 + sigma_s eps, with the eps that x_t and x_0 imply: the flow's solution for a constant x_0."""
+    alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
+    ratio = schedule.sigma(s) / sigma_t
+    return broadcast(ratio, x_t) * x_t + broadcast(schedule.alpha(s) - ratio * alpha_t, x_t) * x0
+
+
+SOLVERS: dict[str, type[DDIM] | type[DPMSolverPP2M] | type[Heun]] = {"ddim": DDIM, "dpm++": DPMSolverPP2M, "heun": Heun}
