@@ -1,0 +1,71 @@
+"""`--from`: the parameters inside a picture, with the options of the command line laid over them."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.pipelines.provenance import Record, image_hash
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from fewstep.models.bundle import ModelBundle
+
+RECORDED = (
+    "prompt",
+    "seed",
+    "num_images",
+    "negative_prompt",
+    "steps",
+    "guidance_scale",
+    "sampler",
+    "height",
+    "width",
+    "strength",
+)
+
+
+def recorded_options(record: Record, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `Request.of` takes: from the record, except where something was given."""
+    values = dataclasses.asdict(record)
+    return {name: values[name] for name in RECORDED} | dict(given)
+
+
+def recorded_model(record: Record, path: Path) -> str:
+    """The name of the model that made it; raises `InvalidRequest` when only its maker can know where it lies."""
+    if record.model is None:
+        raise InvalidRequest(
+            f"{path} was made with {record.model_name} (weights {record.model_hash}), a model from a folder: "
+            "give that folder with --model"
+        )
+    return record.model
+
+
+def check_source(record: Record, path: Path, source: Image | None) -> None:
+    """The picture that it was painted over must be given again; warns when another one is."""
+    if record.source is None:
+        return
+    if source is None:
+        raise InvalidRequest(
+            f"{path} was painted over another picture (SHA-256 {record.source[:12]}…): give that one with --image"
+        )
+    if image_hash(source) != record.source:
+        _warn(f"{path} was painted over another picture than the one given; the result will differ")
+
+
+def check_weights(record: Record, path: Path, model: ModelBundle) -> None:
+    """Warns when the model has other weights than the one that made the picture."""
+    if record.model_hash != model.hash:
+        _warn(
+            f"{path} was made with the weights {record.model_hash} and {model.name} has {model.hash}; "
+            "the result will differ"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, FewstepWarning, stacklevel=3)

@@ -1,0 +1,183 @@
+"""`fewstep generate`: a sentence, or a sentence and a picture, becomes pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fewstep.cli.again import check_source, check_weights, recorded_model, recorded_options
+from fewstep.cli.output import output_paths, write_png
+from fewstep.cli.progress import one_line_warnings, step_bar
+from fewstep.errors import InvalidRequest
+from fewstep.pipelines.contact_sheet import contact_sheet
+from fewstep.pipelines.image_file import read_image
+from fewstep.pipelines.provenance import Record, read_record, record_of
+from fewstep.pipelines.request import Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+BATCH = 16
+WHAT = "What to paint"
+HOW = "How"
+WHERE = "Where"
+
+
+def generate(
+    prompt: Annotated[str | None, typer.Argument(help="What to paint, in words.", show_default=False)] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The PNG file; several are numbered. Default: fewstep-SEED.png", show_default=False
+        ),
+    ] = None,
+    num_images: Annotated[
+        int | None,
+        typer.Option("--num-images", "-n", help="How many, with the seeds SEED, SEED+1, … [default: 1]"),
+    ] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="All pictures on one sheet, in one file.")] = False,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture to start from.", rich_help_panel=WHAT, show_default=False)
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How much of it is painted anew, above 0 to 1. [default: 0.5]", rich_help_panel=WHAT),
+    ] = None,
+    again: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Make this picture again, from the parameters inside it; other options override them.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    negative_prompt: Annotated[
+        str | None,
+        typer.Option(help="What to avoid; only for models with real guidance.", rich_help_panel=WHAT),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Network calls along the way. [default: the model's; 4 for the starter]", rich_help_panel=HOW),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The same seed gives the same picture. [default: a random one]", rich_help_panel=HOW),
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(help="How closely to follow the words. [default: the model's]", rich_help_panel=HOW),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="lcm; for diffusion models dpm++, ddim, heun. [default: the model's]", rich_help_panel=HOW),
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels. [default: the model's]", rich_help_panel=HOW)] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels. [default: the model's]", rich_help_panel=HOW)] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="starter, starter-teacher, a folder as diffusers writes it, or a hub id. [default: starter]",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]", rich_help_panel=WHERE)
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, float16, bfloat16. [default: float16 on CUDA, else float32]", rich_help_panel=WHERE
+        ),
+    ] = None,
+) -> None:
+    """Paint pictures from a sentence, and print the paths of the files.
+
+    **Examples**
+
+    fewstep generate "a cat face" -o cat.png
+
+    fewstep generate "sad robot" -n 9 --grid -o robots.png --seed 7
+
+    fewstep generate "a blue cat" --image cat.png --strength 0.6 -o blue.png
+
+    fewstep generate --from cat.png --steps 8 -o cat8.png
+
+    A picture carries its parameters (prompt, seed, steps, model), so that --from can make it again.
+    """
+    wanted = {
+        "prompt": prompt,
+        "seed": seed,
+        "num_images": num_images,
+        "negative_prompt": negative_prompt,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "sampler": sampler,
+        "height": height,
+        "width": width,
+        "strength": strength,
+    }
+    with one_line_warnings():
+        job = _plan_job({name: value for name, value in wanted.items() if value is not None}, image, model, again)
+        seeds = job.request.seeds
+        grid = grid or job.is_sheet
+        paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
+        images = _paint(job, device, dtype)
+    if seed is None and again is None:
+        typer.echo(f"seed {seeds[0]}", err=True)
+    for picture, path in zip([_sheet(images)] if grid else images, paths, strict=True):
+        write_png(picture, path)
+        typer.echo(path)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A request, the model for it, and the picture it repeats, if any."""
+
+    request: Request
+    model: str
+    record: Record | None = None
+    recorded_in: Path = Path()
+
+    @property
+    def is_sheet(self) -> bool:
+        return self.record is not None and self.record.num_images > 1
+
+
+def _plan_job(options: dict[str, Any], image: Path | None, model: str | None, again: Path | None) -> _Job:
+    source = None if image is None else read_image(image)
+    if again is None:
+        if "prompt" not in options:
+            raise InvalidRequest("nothing to paint: give a prompt in quotes, or --from a picture that fewstep made")
+        return _Job(Request.of(image=source, **options), model or "starter")
+    record = read_record(again)
+    check_source(record, again, source)
+    request = Request.of(image=source, **recorded_options(record, options))
+    return _Job(request, model or recorded_model(record, again), record, again)
+
+
+def _paint(job: _Job, device: str | None, dtype: str | None) -> list[Image]:
+    with step_bar(len(job.request.seeds), BATCH) as on_step:
+        gc.disable()  # the imports make a million objects that all stay: counting them takes a second
+        from fewstep.models.loading import load
+        from fewstep.pipelines import text2image
+
+        model = load(job.model, device, dtype)
+        gc.freeze()
+        gc.enable()
+        if job.record is not None:
+            check_weights(job.record, job.recorded_in, model)
+        return text2image.generate(model, job.request, batch_size=BATCH, on_step=on_step)
+
+
+def _sheet(images: list[Image]) -> Image:
+    """All pictures on one, which carries the parameters of the first and their number."""
+    sheet = contact_sheet(images)
+    record = record_of(images[0])
+    assert record is not None
+    sheet.info.update(dataclasses.replace(record, num_images=len(images)).chunks())
+    return sheet

@@ -1,0 +1,56 @@
+"""The `fewstep` command: one line for every mistake, exit code 2, and no traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import fewstep
+from fewstep.cli.generate import generate
+from fewstep.errors import FewstepError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="fewstep",
+    help="Latent Consistency Models: a sentence becomes a picture in one to four steps.",
+    epilog='Start with: fewstep generate "a cat face" -o cat.png',
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command()(generate)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fewstep {fewstep.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Latent Consistency Models: a sentence becomes a picture in one to four steps."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code: 0, 2 for a mistake in the input, 130 for Ctrl-C."""
+    try:
+        code = app(args=arguments, prog_name="fewstep", standalone_mode=False)
+    except (FewstepError, typer.TyperException) as error:
+        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        if message:
+            print("error:", " ".join(message.split()), file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0

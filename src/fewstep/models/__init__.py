@@ -1,0 +1,1 @@
+"""Give me something that can generate: every kind of model becomes one `ModelBundle`."""

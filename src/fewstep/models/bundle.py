@@ -1,0 +1,157 @@
+"""`ModelBundle`: the parts of a latent model that can turn words into pictures, whatever it was loaded from."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_scalings
+from fewstep.core.prediction import Denoiser
+from fewstep.core.schedule import Schedule
+from fewstep.errors import FewstepWarning
+from fewstep.models.card import Kind, ModelCard
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.network import UNetNetwork
+from fewstep.models.scheduler_config import SchedulerSettings
+
+
+@dataclass(frozen=True, eq=False)
+class ModelBundle:
+    """Words and pictures in, latents between, pictures out.
+
+    unet, autoencoder, text_encoder, tokenizer  diffusers' and transformers' own objects
+    folder, weight_files                        where they were read from; None and empty for a model in the making
+    reference                                   a name that loads the same model elsewhere (built in, or on the hub)
+    """
+
+    card: ModelCard
+    settings: SchedulerSettings
+    unet: Any
+    autoencoder: Any
+    text_encoder: Any
+    tokenizer: Any
+    folder: Path | None = None
+    reference: str | None = None
+    weight_files: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def kind(self) -> Kind:
+        return self.card.kind
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.settings.schedule
+
+    @property
+    def prediction_type(self) -> str:
+        return self.settings.prediction_type
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @cached_property
+    def hash(self) -> str:
+        """The first 12 hex digits of a SHA-256 over all weight files; "unsaved" without files."""
+        if not self.weight_files:
+            return "unsaved"
+        digest = hashlib.sha256()
+        for path in self.weight_files:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()[:12]
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether w is an input of the network, so that one call a step is enough and no negative prompt exists."""
+        return UNetNetwork(self.unet).embeds_w
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """How many pixels, along a side, one latent stands for."""
+        return 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """Height and width in pixels that the model was trained on."""
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return height * self.pixels_per_latent, width * self.pixels_per_latent
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, h, w) of the latents of a picture of `height` x `width` pixels."""
+        return self.unet.config.in_channels, height // self.pixels_per_latent, width // self.pixels_per_latent
+
+    @cached_property
+    def denoise(self) -> Denoiser:
+        """The UNet as `denoise(x_t, t, cond, w) -> x_0`."""
+        return Denoiser(UNetNetwork(self.unet), self.schedule, self.prediction_type)
+
+    @cached_property
+    def scalings(self) -> Scalings:
+        """The boundary scalings t -> (c_skip, c_out) that the model was distilled with."""
+        return partial(boundary_scalings, timestep_scaling=self.settings.timestep_scaling)
+
+    @cached_property
+    def f(self) -> ConsistencyFunction:
+        """The consistency function f(x_t, t, w, cond) -> x_0."""
+        return ConsistencyFunction(self.denoise, self.scalings)
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Conditioning:
+        """Prompts to a `Conditioning` of as many rows; warns where a prompt is longer than the tokenizer reads."""
+        self._warn_of_long(prompts)
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        uses_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
+        mask = tokens.attention_mask.to(self.device) if uses_mask else None
+        encoded = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)
+        return Conditioning(states=encoded.last_hidden_state, pooled=encoded.pooler_output)
+
+    def _warn_of_long(self, prompts: Sequence[str]) -> None:
+        limit = self.tokenizer.model_max_length
+        for prompt in dict.fromkeys(prompts):
+            ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
+            if len(ids) > limit:
+                unread = self.tokenizer.decode(ids[limit - 1 : -1])
+                warnings.warn(
+                    f"the prompt has {len(ids) - 2} tokens and {self.name} reads {limit - 2}; "
+                    f"it does not see: {unread!r}",
+                    FewstepWarning,
+                    stacklevel=3,
+                )
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) in [-1, 1] to scaled latents (B, C, h, w) float32; a KL encoder gives its mode."""
+        encoded = self.autoencoder.encode(pixels.to(self.device, self.autoencoder.dtype))
+        latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        return latents.float() * self.autoencoder.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents (B, C, h, w) to pixels (B, 3, H, W) float32 in [-1, 1]."""
+        unscaled = latents / self.autoencoder.config.scaling_factor
+        pixels: Tensor = self.autoencoder.decode(unscaled.to(self.device, self.autoencoder.dtype), return_dict=False)[0]
+        return pixels.float().clamp(-1.0, 1.0)

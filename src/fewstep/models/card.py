@@ -1,0 +1,76 @@
+"""The model card: what a model is, what it was distilled from and how it wants to be sampled (`fewstep.json`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fewstep.errors import InvalidModel
+
+Kind = Literal["lcm", "diffusion"]
+KINDS: tuple[Kind, ...] = ("lcm", "diffusion")
+FILE = "fewstep.json"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A card; the weights lie beside it.
+
+    kind                      "lcm" (a consistency model, one to eight steps) or "diffusion" (its teacher)
+    steps, guidance_scale     what is used when nothing is asked for; Imagen's scale, 1 = no guidance
+    w_range                   the w = guidance_scale - 1 seen in distillation; None: not recorded
+    prediction_type           what the network predicts (diffusers' names)
+    original_inference_steps  size of the grid of times that the model was distilled on
+    timestep_scaling          s in the boundary scalings c_skip, c_out
+    teacher, data, licences   where it comes from
+    measured                  numbers, each under the name of the command or document that made it
+    shared                    a folder, relative to this one, with the parts that this one lacks
+    """
+
+    name: str
+    kind: Kind
+    steps: int
+    guidance_scale: float
+    w_range: tuple[float, float] | None = None
+    prediction_type: str = "v_prediction"
+    original_inference_steps: int = 50
+    timestep_scaling: float = 10.0
+    teacher: str | None = None
+    data: tuple[str, ...] = ()
+    licences: tuple[str, ...] = ()
+    measured: dict[str, Any] = field(default_factory=dict)
+    shared: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InvalidModel(f"the model card's kind is {self.kind!r}; it must be one of {', '.join(KINDS)}")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise InvalidModel(f"the model card's steps are {self.steps!r}; they must be a number from 1 up")
+        if not isinstance(self.guidance_scale, (int, float)) or not math.isfinite(self.guidance_scale):
+            raise InvalidModel(f"the model card's guidance_scale is {self.guidance_scale!r}; it must be a number")
+
+    def write(self, folder: Path) -> Path:
+        """Write `fewstep.json` into `folder`."""
+        path = folder / FILE
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelCard:
+        """Read `fewstep.json` from `folder`; raises `InvalidModel` when it is not a card."""
+        path = folder / FILE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            known = {f.name for f in dataclasses.fields(cls)}
+            if unknown := sorted(set(values) - known):
+                raise InvalidModel(f"{path}: unknown fields {', '.join(unknown)}; is it from a newer fewstep?")
+            for name in ("w_range", "data", "licences"):
+                if values.get(name) is not None:
+                    values[name] = tuple(values[name])
+            return cls(**values)
+        except (OSError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InvalidModel(f"{path} is not a model card: {error}") from error

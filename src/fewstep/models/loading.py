@@ -1,0 +1,138 @@
+"""`load`: the only door to diffusers and transformers; a name, a folder or a hub id becomes a `ModelBundle`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewstep.errors import InvalidModel
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.card import FILE as CARD_FILE
+from fewstep.models.card import ModelCard
+from fewstep.models.locating import NETWORKS, find_weights, locate, locate_parts, read_json, reference_of
+from fewstep.models.placement import choose_device, choose_dtype
+from fewstep.models.scheduler_config import SchedulerSettings
+
+# By their narrow paths: the package roots import several seconds' worth of other models.
+CLASSES = {
+    "unet": {"UNet2DConditionModel": "diffusers.models.unets.unet_2d_condition"},
+    "vae": {
+        "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
+        "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
+    },
+    "text_encoder": {"CLIPTextModel": "transformers.models.clip.modeling_clip"},
+    "tokenizer": {"CLIPTokenizer": "transformers.models.clip.tokenization_clip"},
+}
+
+
+def load(
+    name: str | Path = "starter",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> ModelBundle:
+    """Load a model that can generate.
+
+    name    "starter" (built in, offline), "starter-teacher", a folder as diffusers writes it, or a hub id
+    device  default: the best one on this machine
+    dtype   default: float16 on CUDA, float32 elsewhere
+
+    Raises `ModelNotFound`, `InvalidModel`, and `InvalidRequest` for an unknown device or dtype.
+    """
+    device = choose_device(device)
+    dtype = choose_dtype(dtype, device)
+    folder = locate(name)
+    card = ModelCard.read(folder) if (folder / CARD_FILE).is_file() else None
+    parts = locate_parts(folder, card)
+    settings = SchedulerSettings.from_config(read_json(parts["scheduler"] / "scheduler_config.json"))
+    card = _default_card(name, folder, settings, parts["unet"]) if card is None else _agreeing(card, settings, folder)
+    with _quiet():
+        networks = {part: _read_network(part, parts[part], device, dtype) for part in NETWORKS}
+        tokenizer = _class("tokenizer", "CLIPTokenizer", parts["tokenizer"]).from_pretrained(parts["tokenizer"])
+    return ModelBundle(
+        card=card,
+        settings=settings,
+        unet=networks["unet"],
+        autoencoder=networks["vae"],
+        text_encoder=networks["text_encoder"],
+        tokenizer=tokenizer,
+        folder=folder,
+        reference=reference_of(name),
+        weight_files=tuple(file for part in NETWORKS for file in find_weights(parts[part])),
+    )
+
+
+def _read_network(part: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    find_weights(folder)
+    config = read_json(folder / "config.json")
+    network_class = _class(part, _class_name(config), folder)
+    try:
+        network = network_class.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InvalidModel(f"{folder} cannot be loaded: {reason}") from error
+    if config.get("addition_embed_type") == "text_time":
+        raise InvalidModel(f"{folder} is of the SDXL kind (two text encoders, sizes and crops), not supported yet")
+    if dtype is torch.float16 and config.get("force_upcast"):
+        network = network.float()
+    return network.to(device).eval()
+
+
+def _class_name(config: Mapping[str, Any]) -> str:
+    return config.get("_class_name") or (config.get("architectures") or ["(unnamed)"])[0]
+
+
+def _class(part: str, name: str, folder: Path) -> Any:
+    if name not in CLASSES[part]:
+        raise InvalidModel(f"{folder} holds a {name}; fewstep knows {', '.join(CLASSES[part])} for this part")
+    return getattr(import_module(CLASSES[part][name]), name)
+
+
+def _default_card(name: str | Path, folder: Path, settings: SchedulerSettings, unet: Path) -> ModelCard:
+    """The card of a folder that has none, from its configs; steps and guidance are diffusers' defaults."""
+    facts = _shared_facts(settings)
+    name = reference_of(name) or folder.resolve().name
+    if not settings.consistency:
+        return ModelCard(name=name, kind="diffusion", steps=25, guidance_scale=7.5, **facts)
+    reads_w = read_json(unet / "config.json").get("time_cond_proj_dim") is not None
+    return ModelCard(name=name, kind="lcm", steps=4, guidance_scale=8.5 if reads_w else 1.0, **facts)
+
+
+def _agreeing(card: ModelCard, settings: SchedulerSettings, folder: Path) -> ModelCard:
+    """The card itself, once it and the scheduler's config say the same."""
+    for field, value in _shared_facts(settings).items():
+        if getattr(card, field) != value and (card.kind == "lcm" or field == "prediction_type"):
+            raise InvalidModel(
+                f"{folder}: {CARD_FILE} says {field} = {getattr(card, field)!r} and scheduler_config.json says "
+                f"{value!r}; one of them is wrong"
+            )
+    return card
+
+
+def _shared_facts(settings: SchedulerSettings) -> dict[str, Any]:
+    names = ("prediction_type", "original_inference_steps", "timestep_scaling")
+    return {name: getattr(settings, name) for name in names}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars or remarks about configs from the two libraries while they load."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, (verbosity, progress) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
+            if progress:
+                library.enable_progress_bar()

@@ -1,0 +1,124 @@
+"""Where a model lies: a built-in name, a folder, or a repository on the hub becomes a folder of known parts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fewstep.errors import InvalidModel, ModelNotFound
+from fewstep.models.card import FILE as CARD_FILE
+from fewstep.models.card import ModelCard
+
+STARTER = Path(__file__).parent / "starter"
+BUILT_IN = {"starter": STARTER, "starter-teacher": STARTER / "teacher"}
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+NETWORKS = ("unet", "vae", "text_encoder")
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_FILES = [
+    "model_index.json",
+    CARD_FILE,
+    *(f"{part}/*.json" for part in PARTS),
+    *(f"{part}/*.safetensors" for part in NETWORKS),
+    "tokenizer/*.txt",
+]
+_HUB_VARIANTS = ["*.fp16*", "*non_ema*", "*ema_only*"]
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a model; raises `ModelNotFound` or, for a file, `InvalidModel`."""
+    if str(name) in BUILT_IN:
+        return _built_in(str(name))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise InvalidModel(f"{path} has no model_index.json, so it is not a model folder as diffusers writes it")
+        return path
+    if path.is_file():
+        raise InvalidModel(_about_file(path))
+    if _HUB_ID.fullmatch(str(name)):
+        return _download(str(name))
+    raise ModelNotFound(
+        f"no model {str(name)!r}: give {', '.join(BUILT_IN)}, an existing folder, or a hub id (owner/name)"
+    )
+
+
+def reference_of(name: str | Path) -> str | None:
+    """The name itself where it means the same on another machine (built in, or on the hub); None for a folder."""
+    return None if str(name) not in BUILT_IN and Path(name).expanduser().is_dir() else str(name)
+
+
+def locate_parts(folder: Path, card: ModelCard | None) -> dict[str, Path]:
+    """The folder of every part, from the model's own folder or from the one that it shares parts with."""
+    homes = [folder] if card is None or card.shared is None else [folder, folder / card.shared]
+    parts = {}
+    for part in PARTS:
+        found = [home / part for home in homes if (home / part).is_dir()]
+        if not found:
+            raise InvalidModel(f"{folder} has no {part}/ folder, which a latent diffusion model needs")
+        parts[part] = found[0]
+    return parts
+
+
+def find_weights(part: Path) -> tuple[Path, ...]:
+    """The safetensors files that a part is read from; raises `InvalidModel` where there are only pickles."""
+    names = ("diffusion_pytorch_model", "model")
+    files = sorted(
+        path for path in part.glob("*.safetensors") if re.sub(r"-\d{5}-of-\d{5}$", "", path.stem) in names
+    )
+    if files:
+        return tuple(files)
+    pickles = [path.name for path in part.iterdir() if path.suffix in PICKLES]
+    if pickles:
+        raise InvalidModel(
+            f"{part} has its weights only as a pickle ({pickles[0]}), which can run any code when it is read: "
+            "fewstep reads safetensors only; convert it where you trust it"
+        )
+    raise InvalidModel(f"{part} has no weights (a .safetensors file as diffusers and transformers name them)")
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A JSON object from a file; raises `InvalidModel` when it is not one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InvalidModel(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidModel(f"{path} must hold a JSON object")
+    return value
+
+
+def _built_in(name: str) -> Path:
+    folder = BUILT_IN[name]
+    if not (folder / "model_index.json").is_file():
+        raise ModelNotFound(
+            f"the weights of {name!r} are not in this installation ({folder} is empty): reinstall fewstep, "
+            "make them with recipes/starter.py, or give another model"
+        )
+    return folder
+
+
+def _about_file(path: Path) -> str:
+    if path.suffix in PICKLES:
+        return f"{path} is a pickle, which can run any code when it is read: fewstep reads safetensors only"
+    return f"{path} is a single file; fewstep reads model folders as diffusers writes them (with model_index.json)"
+
+
+def _download(hub_id: str) -> Path:
+    """Fetch the parts of a hub repository that fewstep reads (or take them from the cache)."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_VARIANTS))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelNotFound(f"no model {hub_id!r}: there is no such folder here and no such model on the hub") from error
+    except OSError as error:
+        raise ModelNotFound(
+            f"no model {hub_id!r}: there is no such folder here, it is not in the local cache, "
+            f"and the hub cannot be reached ({type(error).__name__}); go online, or use --model starter"
+        ) from error

@@ -1,0 +1,40 @@
+"""A diffusers UNet as the plain function that `core` wants: network(x_t, t, cond, w) -> raw output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fewstep.core.guidance import w_embedding
+from fewstep.models.conditioning import Conditioning
+
+
+@dataclass(frozen=True, eq=False)
+class UNetNetwork:
+    """Rounds the inputs to the UNet's precision and gives it w where it was built to read w.
+
+    unet  a `UNet2DConditionModel`; with `time_cond_proj_dim` set, w is embedded and enters beside the time
+    """
+
+    unet: Any
+
+    @property
+    def embeds_w(self) -> bool:
+        """Whether w is an input of the network (a guidance-distilled model)."""
+        return self.unet.config.time_cond_proj_dim is not None
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Conditioning, w: Tensor | None = None) -> Tensor:
+        dtype = self.unet.dtype
+        timestep_cond = None
+        if self.embeds_w and w is not None:
+            timestep_cond = w_embedding(w, self.unet.config.time_cond_proj_dim).to(x_t.device, dtype)
+        output: Tensor = self.unet(
+            x_t.to(dtype),
+            t,
+            encoder_hidden_states=cond.states.to(dtype),
+            timestep_cond=timestep_cond,
+            return_dict=False,
+        )[0]
+        return output

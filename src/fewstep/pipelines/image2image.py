@@ -1,0 +1,89 @@
+"""Image to image: a picture and words in, pictures out. The painting itself is `text2image.paint`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack, overload
+
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.image_file import read_image
+from fewstep.pipelines.request import Request
+from fewstep.pipelines.text2image import OnStep, Options, generate
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class StrengthOptions(Options, total=False):
+    """The options, with the one that only a picture to start from gives a meaning."""
+
+    strength: float | None
+
+
+@overload
+def image2image(
+    model: ModelBundle,
+    prompt: str,
+    image: Image | str | Path,
+    *,
+    num_images: None = None,
+    **options: Unpack[StrengthOptions],
+) -> Image: ...
+@overload
+def image2image(
+    model: ModelBundle,
+    prompt: str,
+    image: Image | str | Path,
+    *,
+    num_images: int,
+    **options: Unpack[StrengthOptions],
+) -> list[Image]: ...
+@overload
+def image2image(
+    model: ModelBundle,
+    prompt: Sequence[str],
+    image: Image | str | Path,
+    *,
+    num_images: int | None = None,
+    **options: Unpack[StrengthOptions],
+) -> list[Image]: ...
+def image2image(
+    model: ModelBundle,
+    prompt: str | Sequence[str],
+    image: Image | str | Path,
+    *,
+    strength: float | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    num_images: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt: str = "",
+    height: int | None = None,
+    width: int | None = None,
+    sampler: str | None = None,
+    batch_size: int = 16,
+    on_step: OnStep | None = None,
+) -> Image | list[Image]:
+    """Paint `prompt` over `image`.
+
+    image     a picture or its path; it is scaled and cropped around its middle to the model's size
+    strength  how much is painted anew, from just above 0 (nearly nothing) to 1 (everything); default 0.5
+
+    Everything else as in `text2image`.
+    """
+    request = Request.of(
+        prompt,
+        seed,
+        num_images,
+        image=read_image(image) if isinstance(image, (str, Path)) else image,
+        strength=strength,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt,
+        height=height,
+        width=width,
+        sampler=sampler,
+    )
+    images = generate(model, request, batch_size=batch_size, on_step=on_step)
+    return images[0] if isinstance(prompt, str) and num_images is None else images

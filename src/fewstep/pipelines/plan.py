@@ -1,0 +1,127 @@
+"""`Plan`: a request completed from the model's card and checked against what that model can do."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from torch import Tensor
+
+from fewstep.core.schedule import consistency_timesteps, ode_timesteps
+from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.request import MAX_GUIDANCE, Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+T = TypeVar("T")
+
+DEFAULT_STRENGTH = 0.5
+MAX_BAKED_GUIDANCE = 2.0  # for a model whose guidance is baked in without w: more on top burns the colours
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A `Request` without open questions.
+
+    strength        1 without a picture to start from
+    timesteps       (N,) int64, descending: where the network is asked
+    final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does
+    """
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    negative_prompt: str
+    steps: int
+    guidance_scale: float
+    height: int
+    width: int
+    sampler: str
+    image: Image | None
+    strength: float
+    timesteps: Tensor
+    final_timestep: int
+
+    def batches(self, size: int) -> Iterator[Plan]:
+        """The same pictures, at most `size` at a time."""
+        for start in range(0, len(self.seeds), size):
+            rows = slice(start, start + size)
+            yield dataclasses.replace(self, prompts=self.prompts[rows], seeds=self.seeds[rows])
+
+
+def complete(request: Request, model: ModelBundle) -> Plan:
+    """Fill in what was left open; raises `InvalidRequest` for what this model cannot do."""
+    height, width = model.default_size
+    samplers = ("lcm",) if model.kind == "lcm" else ("dpm++", "ddim", "heun", "lcm")
+    sampler = _first(request.sampler, samplers[0])
+    if sampler not in samplers:
+        raise InvalidRequest(
+            f"the sampler {sampler!r} is not for {model.name}, which is of kind {model.kind!r}; "
+            f"use {' or '.join(samplers)}"
+        )
+    steps = _first(request.steps, model.card.steps)
+    strength = 1.0 if request.image is None else _first(request.strength, DEFAULT_STRENGTH)
+    return Plan(
+        prompts=request.prompts,
+        seeds=request.seeds,
+        negative_prompt=request.negative_prompt,
+        steps=steps,
+        guidance_scale=_checked_guidance(request, model),
+        height=_checked_side("height", _first(request.height, height), model),
+        width=_checked_side("width", _first(request.width, width), model),
+        sampler=sampler,
+        image=request.image,
+        strength=strength,
+        timesteps=_times(model, sampler, steps, strength),
+        final_timestep=model.settings.final_timestep if sampler == "ddim" else -1,
+    )
+
+
+def _first(given: T | None, otherwise: T) -> T:
+    return otherwise if given is None else given
+
+
+def _times(model: ModelBundle, sampler: str, steps: int, strength: float) -> Tensor:
+    settings, total = model.settings, model.schedule.num_train_timesteps
+    try:
+        if sampler == "lcm":
+            grid = settings.original_inference_steps
+            return consistency_timesteps(
+                steps, strength, original_inference_steps=grid, num_train_timesteps=total
+            )
+        return ode_timesteps(
+            steps,
+            strength,
+            spacing=settings.spacing,
+            num_train_timesteps=total,
+            steps_offset=settings.offset,
+        )
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def _checked_side(name: str, size: int, model: ModelBundle) -> int:
+    unit = model.pixels_per_latent
+    if size % unit:
+        raise InvalidRequest(f"the {name} is {size}; for {model.name} it must be a multiple of {unit}")
+    return size
+
+
+def _checked_guidance(request: Request, model: ModelBundle) -> float:
+    low, high = 1.0, MAX_GUIDANCE
+    if model.embeds_guidance and model.card.w_range is not None:
+        low, high = (w + 1.0 for w in model.card.w_range)
+    elif model.kind == "lcm" and not model.embeds_guidance:
+        high = MAX_BAKED_GUIDANCE
+    scale = float(_first(request.guidance_scale, model.card.guidance_scale))
+    if not low <= scale <= high:
+        raise InvalidRequest(f"the guidance scale is {scale:g}; {model.name} was distilled for {low:g} to {high:g}")
+    if request.negative_prompt and (model.embeds_guidance or scale == 1.0):
+        reason = "its guidance is part of the network" if model.embeds_guidance else "a guidance scale of 1 is none"
+        message = f"the negative prompt has no effect on {model.name}: {reason}"
+        warnings.warn(message, FewstepWarning, stacklevel=4)
+    return scale

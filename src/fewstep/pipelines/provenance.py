@@ -1,0 +1,124 @@
+"""How a picture was made, carried inside it: enough to make it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fewstep
+from fewstep.errors import InvalidRequest
+from fewstep.pipelines.image_file import read_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from fewstep.models.bundle import ModelBundle
+    from fewstep.pipelines.plan import Plan
+
+RECORD = "fewstep"  # the PNG text chunk with the JSON record
+PARAMETERS = "parameters"  # the one for people and for other programs, in the style of AUTOMATIC1111's web UI
+
+
+@dataclass(frozen=True)
+class Record:
+    """The parameters of one picture (of `num_images` from `seed` on, for a contact sheet).
+
+    model      what `load` takes, where that means the same on another machine; None for a folder
+    source     SHA-256 of the picture it was painted over, with `strength`
+    """
+
+    prompt: str
+    seed: int
+    steps: int
+    guidance_scale: float
+    sampler: str
+    width: int
+    height: int
+    model: str | None
+    model_name: str
+    model_hash: str
+    negative_prompt: str = ""
+    num_images: int = 1
+    strength: float | None = None
+    source: str | None = None
+    version: str = fewstep.__version__
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Raises `InvalidRequest` when the text is not a record."""
+        try:
+            record = cls(**json.loads(text))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidRequest(f"the picture's parameters cannot be read: {error}") from error
+        if not isinstance(record.model, (str, type(None))) or not isinstance(record.source, (str, type(None))):
+            raise InvalidRequest("the picture's parameters cannot be read: model and source must be text")
+        return record
+
+    def to_parameters(self) -> str:
+        """The same for people: prompt, negative prompt, then `name: value` pairs."""
+        facts: dict[str, Any] = {
+            "Steps": self.steps,
+            "Sampler": self.sampler,
+            "CFG scale": f"{self.guidance_scale:g}",
+            "Seed": self.seed,
+            "Size": f"{self.width}x{self.height}",
+            "Model hash": self.model_hash,
+            "Model": self.model_name,
+        }
+        if self.strength is not None:
+            facts["Denoising strength"] = f"{self.strength:g}"
+        facts["Version"] = f"fewstep {self.version}"
+        lines = [self.prompt]
+        if self.negative_prompt:
+            lines.append(f"Negative prompt: {self.negative_prompt}")
+        return "\n".join([*lines, ", ".join(f"{name}: {value}" for name, value in facts.items())])
+
+    def chunks(self) -> dict[str, str]:
+        """The two text chunks of a PNG."""
+        return {RECORD: self.to_json(), PARAMETERS: self.to_parameters()}
+
+
+def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
+    """The chunks of the plan's picture number `index`."""
+    return Record(
+        prompt=plan.prompts[index],
+        seed=plan.seeds[index],
+        steps=plan.steps,
+        guidance_scale=plan.guidance_scale,
+        sampler=plan.sampler,
+        width=plan.width,
+        height=plan.height,
+        model=model.reference,
+        model_name=model.name,
+        model_hash=model.hash,
+        negative_prompt=plan.negative_prompt,
+        strength=None if plan.image is None else plan.strength,
+        source=None if plan.image is None else image_hash(plan.image),
+    ).chunks()
+
+
+def record_of(image: Image) -> Record | None:
+    """The record that a picture carries, or None."""
+    text = image.info.get(RECORD)
+    return Record.from_json(text) if isinstance(text, str) else None
+
+
+def read_record(path: str | Path) -> Record:
+    """The record inside a picture file; raises `InvalidRequest` when there is none."""
+    record = record_of(read_image(path))
+    if record is None:
+        raise InvalidRequest(f"{path} does not say how it was made: it has no {RECORD!r} text chunk")
+    return record
+
+
+def image_hash(image: Image) -> str:
+    """SHA-256 of the pixels (not of the file: the same picture in another format has the same hash)."""
+    pixels = image.convert("RGBA")
+    return hashlib.sha256(f"{pixels.width}x{pixels.height}:".encode() + pixels.tobytes()).hexdigest()

@@ -1,0 +1,122 @@
+"""`Request`: what is asked for, checked before anything heavy is imported or loaded."""
+
+from __future__ import annotations
+
+import math
+import operator
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from fewstep.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SAMPLERS = ("lcm", "dpm++", "ddim", "heun")
+MAX_PROMPT = 10_000
+MAX_PICTURES = 1_000
+MAX_STEPS = 1_000
+MAX_SIDE = 4_096
+MAX_GUIDANCE = 100.0
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """Pictures that are asked for: one prompt and one seed each, everything else in common.
+
+    steps, guidance_scale, height, width, sampler, strength  None: as the model's card says (`plan.complete`)
+    guidance_scale   Imagen's scale: 1 is no guidance; inside, w = guidance_scale - 1
+    image, strength  the picture to start from, and how much of it is painted anew, in (0, 1]
+
+    Raises `InvalidRequest` with what was given and what is allowed.
+    """
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    negative_prompt: str = ""
+    steps: int | None = None
+    guidance_scale: float | None = None
+    height: int | None = None
+    width: int | None = None
+    sampler: str | None = None
+    image: Image | None = None
+    strength: float | None = None
+
+    @classmethod
+    def of(
+        cls, prompt: str | Sequence[str], seed: int | None = None, num_images: int | None = None, **rest: Any
+    ) -> Request:
+        """`num_images` pictures for every prompt, with the seeds seed, seed + 1, … (a random one for None)."""
+        each = 1 if num_images is None else _whole("the number of pictures", num_images, 1, MAX_PICTURES)
+        first = secrets.randbelow(2**32) if seed is None else _whole("the seed", seed, 0, MAX_SEED - each)
+        prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
+        return cls(
+            prompts=tuple(p for p in prompts for _ in range(each)),
+            seeds=tuple(range(first, first + each)) * len(prompts),
+            **rest,
+        )
+
+    def __post_init__(self) -> None:
+        _whole("the number of pictures", len(self.seeds), 1, MAX_PICTURES)
+        if len(self.prompts) != len(self.seeds):
+            raise InvalidRequest(f"{len(self.prompts)} prompts and {len(self.seeds)} seeds; there must be as many")
+        for prompt in (*self.prompts, self.negative_prompt):
+            _check_text(prompt)
+        for seed in self.seeds:
+            _whole("the seed", seed, 0, MAX_SEED)
+        for name in ("height", "width"):
+            if getattr(self, name) is not None:
+                _whole(f"the {name}", getattr(self, name), 8, MAX_SIDE)
+        if self.steps is not None:
+            _whole("the number of steps", self.steps, 1, MAX_STEPS)
+        if self.guidance_scale is not None:
+            _number("the guidance scale", self.guidance_scale, 1.0, MAX_GUIDANCE)
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            raise InvalidRequest(f"unknown sampler {_shown(self.sampler)}; choose one of {', '.join(SAMPLERS)}")
+        if self.strength is not None:
+            self._check_strength(self.strength)
+
+    def _check_strength(self, strength: float) -> None:
+        if _number("the strength", strength, 0.0, 1.0) == 0.0:
+            raise InvalidRequest("the strength is 0, which leaves the picture as it is; it must be above 0, up to 1")
+        if self.image is None:
+            raise InvalidRequest("a strength was given without a picture; it says how much of one is painted anew")
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise InvalidRequest(f"a prompt must be text, not {type(text).__name__}")
+    if len(text) > MAX_PROMPT:
+        raise InvalidRequest(f"a prompt has {len(text)} characters; at most {MAX_PROMPT} are allowed")
+    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
+        raise InvalidRequest("a prompt holds characters that are no text (NUL, or bytes that are not UTF-8)")
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or not low <= number <= high:
+        raise InvalidRequest(f"{name} is {_shown(value)}; it must be a whole number from {low} to {high}")
+    return number
+
+
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    number = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not low <= number <= high:  # NaN is never within
+        raise InvalidRequest(f"{name} is {_shown(value)}; it must be a number from {low:g} to {high:g}")
+    return float(number)
+
+
+def _shown(value: object) -> str:
+    """A value in an error message: one line, and not a long one."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print an int of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,147 @@
+"""Text to image: words in, pictures out. `paint` is the heart of every pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypedDict, Unpack, overload
+
+import torch
+from torch import Tensor
+
+from fewstep.core.consistency import ConsistencyFunction
+from fewstep.core.guidance import ClassifierFreeGuidance, w_from_guidance_scale
+from fewstep.core.noise import PictureNoise
+from fewstep.core.prediction import Denoise
+from fewstep.core.sampling import Step, sample_consistency, sample_ode
+from fewstep.core.solvers import SOLVERS
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.pixels import to_images, to_pixels
+from fewstep.pipelines.plan import Plan, complete
+from fewstep.pipelines.provenance import describe
+from fewstep.pipelines.request import Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+OnStep = Callable[[Step], None]
+
+
+class Options(TypedDict, total=False):
+    """The options that all pipelines have in common, for the type checker."""
+
+    steps: int | None
+    seed: int | None
+    guidance_scale: float | None
+    negative_prompt: str
+    height: int | None
+    width: int | None
+    sampler: str | None
+    batch_size: int
+    on_step: OnStep | None
+
+
+@overload
+def text2image(
+    model: ModelBundle, prompt: str, *, num_images: None = None, **options: Unpack[Options]
+) -> Image: ...
+@overload
+def text2image(
+    model: ModelBundle, prompt: str, *, num_images: int, **options: Unpack[Options]
+) -> list[Image]: ...
+@overload
+def text2image(
+    model: ModelBundle, prompt: Sequence[str], *, num_images: int | None = None, **options: Unpack[Options]
+) -> list[Image]: ...
+def text2image(
+    model: ModelBundle,
+    prompt: str | Sequence[str],
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    num_images: int | None = None,
+    guidance_scale: float | None = None,
+    negative_prompt: str = "",
+    height: int | None = None,
+    width: int | None = None,
+    sampler: str | None = None,
+    batch_size: int = 16,
+    on_step: OnStep | None = None,
+) -> Image | list[Image]:
+    """Paint `prompt`.
+
+    steps           network calls along the way; default: the card's (4 for the starter)
+    seed            of the first picture, the next ones take seed + 1, …; default: a random one
+    num_images      pictures for each prompt; a number, or several prompts, gives a list
+    guidance_scale  how closely to follow the words, 1 = no guidance; default: the card's
+    sampler         "lcm", or for a diffusion model "dpm++" (its default), "ddim", "heun"
+    batch_size      how many pictures go through the network at once
+    on_step         is called with every `Step` as it happens
+
+    The same seed gives the same picture alone and among others. Each picture carries its parameters in `.info`.
+    Raises `InvalidRequest`.
+    """
+    request = Request.of(
+        prompt,
+        seed,
+        num_images,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        negative_prompt=negative_prompt,
+        height=height,
+        width=width,
+        sampler=sampler,
+    )
+    images = generate(model, request, batch_size=batch_size, on_step=on_step)
+    return images[0] if isinstance(prompt, str) and num_images is None else images
+
+
+def generate(
+    model: ModelBundle, request: Request, *, batch_size: int = 16, on_step: OnStep | None = None
+) -> list[Image]:
+    """Carry out a request, `batch_size` pictures at a time."""
+    plan = complete(request, model)
+    images: list[Image] = []
+    for batch in plan.batches(batch_size):
+        for step in paint(model, batch):
+            if on_step is not None:
+                on_step(step)
+        images += to_images(model.decode(step.x_t))
+    for index, image in enumerate(images):
+        image.info.update(describe(model, plan, index))
+    return images
+
+
+@torch.inference_mode()
+def paint(model: ModelBundle, plan: Plan) -> Iterator[Step]:
+    """Encode the words, draw the noise, walk from it to a picture's latents; yields every step.
+
+    A picture to start from is mixed with the noise up to the first of the timesteps (SDEdit, 2108.01073).
+    """
+    cond = model.encode_text(plan.prompts)
+    denoise, w = guided(model, plan)
+    noise = PictureNoise(plan.seeds)
+
+    def draw(_: int = 0) -> Tensor:
+        return noise.draw(model.latent_shape(plan.height, plan.width)).to(model.device)
+
+    x_T = draw()
+    if plan.image is not None:
+        start = model.encode_images(to_pixels(plan.image, plan.height, plan.width))
+        x_T = model.schedule.add_noise(start.expand_as(x_T), x_T, plan.timesteps[0])
+    if plan.sampler == "lcm":
+        f = ConsistencyFunction(denoise, model.scalings)
+        yield from sample_consistency(f, model.schedule, x_T, plan.timesteps, cond, w, draw)
+    else:
+        solver = SOLVERS[plan.sampler](model.schedule)
+        yield from sample_ode(solver, denoise, x_T, plan.timesteps, cond, final_timestep=plan.final_timestep)
+
+
+def guided(model: ModelBundle, plan: Plan) -> tuple[Denoise, Tensor | None]:
+    """The denoiser that follows the guidance scale, and the w that is left for the network to embed."""
+    w = w_from_guidance_scale(plan.guidance_scale)
+    if model.embeds_guidance:
+        return model.denoise, torch.full((len(plan.seeds),), w, device=model.device)
+    if w == 0.0:
+        return model.denoise, None
+    uncond = model.encode_text([plan.negative_prompt]).expand(len(plan.seeds))
+    return ClassifierFreeGuidance(model.denoise, uncond, w), None

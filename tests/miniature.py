@@ -1,0 +1,133 @@
+"""A complete random model of a few thousand weights, in the folder layout of the shipped starter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, LCMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from fewstep.models.card import ModelCard
+
+HIDDEN = 32
+TOKENS = 24
+WORDS = ("a", "blue", "cat", "dog", "face", "fox", "noto", "red", "robot", "sad", "style")
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+
+
+def write_miniature(folder: Path, prediction_type: str = "v_prediction", autoencoder: str = "tiny") -> Path:
+    """Write a student (LCM) into `folder` and its teacher into `folder`/teacher; the same weights each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        _unet(time_cond_proj_dim=256).save_pretrained(folder / "unet")
+        _unet(time_cond_proj_dim=None).save_pretrained(folder / "teacher" / "unet")
+        _autoencoder(autoencoder).save_pretrained(folder / "vae")
+        _text_encoder().save_pretrained(folder / "text_encoder")
+    write_tokenizer(folder / "tokenizer")
+    settings = {**SCHEDULE, "prediction_type": prediction_type}
+    LCMScheduler(**settings).save_pretrained(folder / "scheduler")
+    DDIMScheduler(**settings, timestep_spacing="trailing").save_pretrained(folder / "teacher" / "scheduler")
+    _write_index(folder, "LatentConsistencyModelPipeline", "LCMScheduler")
+    _write_index(folder / "teacher", "StableDiffusionPipeline", "DDIMScheduler")
+    ModelCard(name="miniature", kind="lcm", steps=4, guidance_scale=8.0, w_range=(2.0, 14.0)).write(folder)
+    teacher = ModelCard(name="miniature-teacher", kind="diffusion", steps=25, guidance_scale=4.0, shared="..")
+    teacher.write(folder / "teacher")
+    return folder
+
+
+def _unet(time_cond_proj_dim: int | None) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=16,
+        out_channels=16,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=HIDDEN,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+        encoder_hid_dim=None,
+        time_cond_proj_dim=time_cond_proj_dim,
+    )
+
+
+def _autoencoder(kind: str) -> AutoencoderTiny | AutoencoderKL:
+    if kind == "tiny":
+        widths = (8,) * 5
+        return AutoencoderTiny(
+            encoder_block_out_channels=widths,
+            decoder_block_out_channels=widths,
+            num_encoder_blocks=(1, 1, 1, 1, 1),
+            num_decoder_blocks=(1, 1, 1, 1, 1),
+            latent_channels=16,
+            scaling_factor=0.7,
+        )
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 5,
+        up_block_types=("UpDecoderBlock2D",) * 5,
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=16,
+        scaling_factor=0.7,
+    )
+
+
+def _text_encoder() -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=600,
+            hidden_size=HIDDEN,
+            intermediate_size=2 * HIDDEN,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            bos_token_id=512,
+            eos_token_id=513,
+            pad_token_id=513,
+        )
+    )
+
+
+def write_tokenizer(folder: Path) -> None:
+    """CLIP's byte-level tokenizer with one token for each of `WORDS`; other words fall into their letters."""
+    alphabet = _byte_alphabet()
+    vocab = {symbol: index for index, symbol in enumerate([*alphabet, *(f"{s}</w>" for s in alphabet)])}
+    vocab |= {"<|startoftext|>": 512, "<|endoftext|>": 513}
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        symbols = [*word[:-1], f"{word[-1]}</w>"]
+        while len(symbols) > 1:
+            pair = (symbols[0], symbols[1])
+            if pair not in merges:
+                merges.append(pair)
+                vocab.setdefault("".join(pair), len(vocab))
+            symbols = ["".join(pair), *symbols[2:]]
+    CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TOKENS).save_pretrained(folder)
+
+
+def _byte_alphabet() -> list[str]:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return sorted(ByteLevel.alphabet())
+
+
+def _write_index(folder: Path, pipeline: str, scheduler: str) -> None:
+    index = {
+        "_class_name": pipeline,
+        "_diffusers_version": "0.42.1",
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", scheduler],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderTiny"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
