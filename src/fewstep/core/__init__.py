@@ -1,1 +1,1 @@
-"""The mathematics of consistency models. Imports torch and nothing else; no files, no devices, no global randomness."""
+"""The mathematics of consistency models. Imports torch and nothing else: no files, no global randomness."""

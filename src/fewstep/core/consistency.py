@@ -1,4 +1,4 @@
-"""The consistency function f(x_t, t) -> x_0 and the boundary scalings that make f the identity on (almost) clean data."""
+"""The consistency function f(x_t, t) -> x_0, and the scalings that make it the identity on clean data."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from fewstep.core.schedule import Time, broadcast
 Scalings = Callable[[Time], tuple[Tensor, Tensor]]
 
 
-def boundary_scalings(t: Time, *, timestep_scaling: float = 10.0, sigma_data: float = 0.5) -> tuple[Tensor, Tensor]:
-    """LCM's (c_skip, c_out) at the integer time t, float64: with s = timestep_scaling t,
+def boundary_scalings(
+    t: Time, *, timestep_scaling: float = 10.0, sigma_data: float = 0.5
+) -> tuple[Tensor, Tensor]:
+    """LCM's (c_skip, c_out) at time t, float64 (Luo et al. 2023, 2310.04378): with s = timestep_scaling t,
 
-    c_skip = sigma_data^2 / (s^2 + sigma_data^2),   c_out = s / sqrt(s^2 + sigma_data^2).
+    c_skip = sigma_data^2 / (s^2 + sigma_data^2),  c_out = s / sqrt(s^2 + sigma_data^2).
 
     (1, 0) at t = 0 and at clean data (t = -1); on the training grid, t >= 19, within 1e-5 of (0, 1).
     """
@@ -30,7 +32,7 @@ def boundary_scalings(t: Time, *, timestep_scaling: float = 10.0, sigma_data: fl
 def consistency_model_scalings(
     sigma: float | Tensor, *, sigma_min: float = 0.002, sigma_data: float = 0.5
 ) -> tuple[Tensor, Tensor]:
-    """The law of Song et al. 2023 (2303.01469, app. C), over EDM's noise level sigma >= sigma_min (alpha = 1):
+    """The law of Song et al. 2023 (2303.01469, app. C), for alpha = 1 and a noise level sigma >= sigma_min:
 
     c_skip = sigma_data^2 / ((sigma - sigma_min)^2 + sigma_data^2),
     c_out = sigma_data (sigma - sigma_min) / sqrt(sigma^2 + sigma_data^2).
@@ -41,14 +43,14 @@ def consistency_model_scalings(
 
 
 def hard_scalings(t: Time, *, boundary: int = 0) -> tuple[Tensor, Tensor]:
-    """(1, 0) at and below the boundary, (0, 1) above: f is x_t there and the bare estimate elsewhere (PCM, 2405.18407)."""
+    """(1, 0) at and below the boundary, (0, 1) above: f is x_t, then the bare estimate (PCM, 2405.18407)."""
     inside = (torch.as_tensor(t) <= boundary).double()
     return inside, 1.0 - inside
 
 
 @dataclass(frozen=True, eq=False)
 class ConsistencyFunction:
-    """f(x_t, t) = c_skip(t) x_t + c_out(t) denoise(x_t, t) (2310.04378, eq. 9): any time to clean data in one call.
+    """f(x_t, t) = c_skip(t) x_t + c_out(t) denoise(x_t, t): clean data in one call (LCM, sec. 4.1).
 
     Itself a `Denoise`, so whatever takes a denoiser takes an f.
     """

@@ -1,4 +1,4 @@
-"""Guidance. Inside the library w is LCM's: y = c + w (c - u), so 0 is no guidance and w = guidance_scale - 1."""
+"""Guidance. Inside the library w is LCM's: y = c + w (c - u); 0 is no guidance and w = guidance_scale - 1."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def guidance_scale_from_w(w: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class ClassifierFreeGuidance:
-    """A `Denoise` that guides another: c + w (c - u) on the estimates of x_0 (Ho & Salimans 2022, 2207.12598, eq. 6).
+    """A `Denoise` that guides another: c + w (c - u) on x_0 (Ho & Salimans 2022, 2207.12598, eq. 6).
 
-    At a fixed x_t, eps and v are affine in x_0 and the weights 1 + w and -w add up to 1, so guiding x_0 is guiding them.
+    At a fixed x_t, eps and v are affine in x_0 and the weights 1 + w and -w add up to 1, so to guide x_0 is
+    to guide them.
 
     uncond  the conditioning of u: the empty or the negative prompt
     w       a number or (B,); the number 0 spends no second call
@@ -47,10 +48,10 @@ class ClassifierFreeGuidance:
 
 
 def w_embedding(w: Tensor, dim: int) -> Tensor:
-    """w (B,) as sines and cosines (B, dim) float32, for the network's time embedding (LCM, 2310.04378, sec. 4.2).
+    """w (B,) as sines and cosines (B, dim) float32, to join a network's time embedding (LCM, sec. 4.2).
 
-    [sin(1000 w f_i), cos(1000 w f_i)] with f_i = 10000^(-i / (dim/2 - 1)), i = 0 .. dim/2 - 1; a zero ends an odd dim.
-    Every step is float32, as in training: at 1000 w the phases are sensitive to the precision they are computed in.
+    [sin(1000 w f_i), cos(1000 w f_i)] with f_i = 10000^(-i / (dim/2 - 1)), i = 0 .. dim/2 - 1; a zero pads an
+    odd dim. All in float32, as released models were trained: phases near 1000 w feel the difference.
     """
     if w.ndim != 1 or dim < 4:
         raise ValueError(f"w must have the shape (B,) and dim be at least 4; got {tuple(w.shape)} and {dim}")

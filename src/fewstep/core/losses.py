@@ -23,7 +23,7 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """loss: the mean, a scalar; per_sample: (B,), with gradient; prediction, target: what was compared, (B, ...)."""
+    """loss: the mean of per_sample (B,), both with gradient; prediction, target (B, ...): the compared."""
 
     loss: Tensor
     per_sample: Tensor
@@ -37,19 +37,19 @@ def l2(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def huber(prediction: Tensor, target: Tensor, c: float = 1e-3) -> Tensor:
-    """Mean of sqrt(d^2 + c^2) - c over the elements: (B,). Nearly |d| at LCM's c; not iCT's `pseudo_huber`."""
+    """Mean of sqrt(d^2 + c^2) - c over the elements: (B,). Nearly |d| at this c; not `pseudo_huber`."""
     difference = (prediction - target).flatten(1)
     return ((difference.square() + c**2).sqrt() - c).mean(1)
 
 
 def pseudo_huber(prediction: Tensor, target: Tensor, c: float | None = None) -> Tensor:
-    """sqrt(||d||^2 + c^2) - c over each whole sample of D elements: (B,); c = 0.00054 sqrt(D) (iCT, eq. 7)."""
+    """sqrt(||d||^2 + c^2) - c over each sample of D elements: (B,); c = 0.00054 sqrt(D) (iCT, sec. 3.3)."""
     squared, c = _squared_norm(prediction, target, c)
     return (squared + c**2).sqrt() - c
 
 
 def cauchy(prediction: Tensor, target: Tensor, c: float | None = None) -> Tensor:
-    """log(1 + ||d||^2 / (2 c^2)): (B,), the least moved by outliers (Dao et al. 2025, 2502.01441); c as above."""
+    """log(1 + ||d||^2 / (2 c^2)): (B,), least moved by outliers (Dao et al. 2025, 2502.01441); c as above."""
     squared, c = _squared_norm(prediction, target, c)
     return torch.log1p(squared / (2.0 * c**2))
 
@@ -101,15 +101,15 @@ def consistency_distillation_loss(
     metric: Metric = l2,
     substeps: int = 1,
 ) -> Loss:
-    """Latent consistency distillation (LCM, Algorithm 1, eq. 12 and 17): d(f(x_t, t), f_target(x_s, s)), where
+    """Latent consistency distillation (LCM, Algorithm 1): metric(f(x_t, t), f_target(x_s, s)), where
 
-    t = grid[indices], s = max(t - k, 0), x_t = alpha_t x_0 + sigma_t noise, and x_s is the guided teacher's ODE solution
-    from x_t. At index 0 of LCM's grid that is 19 -> 0, not -1.
+    t = grid[indices], s = max(t - k, 0), x_t = alpha_t x_0 + sigma_t noise, and x_s is where the guided
+    teacher's ODE leads from x_t. At index 0 of LCM's grid that is 19 -> 0, not -1.
 
     f, f_target   the student and its target; the gradient flows through f only, so f_target may be f itself
     teacher       unguided; guided here with uncond and w. f and f_target are given w
     grid, k       rising times, such as `training_grid()`, and the skipping interval: 20 for 50 of 1000
-    x_0, noise    (B, ...) latents and unit noise; indices: (B,) int64 into grid; w: a number or (B,), LCM's form
+    x_0, noise    (B, ...): latents and unit noise; indices: (B,) int64 into grid; w: a number or (B,)
     substeps      solver steps from t to s. A multistep solver is DDIM in its first step: it wants two or more
     """
     t, s, x_t = _pair(schedule, grid, k, x_0, noise, indices)
@@ -152,7 +152,9 @@ def _pair(
     return t, (t - k).clamp(min=0), schedule.add_noise(x_0, noise, t)
 
 
-def _follow(solver: Solver, denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, cond: Any, substeps: int) -> Tensor:
+def _follow(
+    solver: Solver, denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, cond: Any, substeps: int
+) -> Tensor:
     """The ODE from t to s in equal steps of whole times."""
     state = solver.init()
     for i in range(substeps):

@@ -11,7 +11,7 @@ from torch import Tensor
 class PictureNoise:
     """One random stream per picture: a seed draws the same noise alone and in company.
 
-    Stateful: every `draw` moves all streams on. The values are those of diffusers with a list of CPU generators.
+    Stateful: every `draw` moves all streams on. The values are diffusers' for a list of CPU generators.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""The sampling loops, as generators: they yield every step, and whoever iterates them may look, show or stop."""
+"""The sampling loops, as generators: they yield every step, and whoever iterates may look, show or stop."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sample_consistency(
     w: float | Tensor | None = None,
     noise: Callable[[int], Tensor] | None = None,
 ) -> Iterator[Step]:
-    """Multistep consistency sampling (Algorithm 1 of 2303.01469, Algorithm 3 of 2310.04378): x_0 = f(x_t), noise to s.
+    """Multistep consistency sampling (LCM, 2310.04378, Algorithm 3): x_0 = f(x_t, t), then noise up to s.
 
     x_T        (B, ...): a sample at timesteps[0], for example unit noise at the last time of the schedule
     timesteps  falling; for an LCM, `consistency_timesteps`
@@ -69,7 +69,7 @@ def sample_ode(
 ) -> Iterator[Step]:
     """Follow the probability flow from timesteps[0] through the others to `final_timestep`; draws no noise.
 
-    final_timestep: -1 ends on clean data; 0 on the first row of the schedule (diffusers' `set_alpha_to_one=False`).
+    final_timestep: -1 ends on clean data, 0 at the first time (`set_alpha_to_one=False` in diffusers).
     Raises ValueError for times that do not fall, or that end below `final_timestep`.
     """
     times = _falling(timesteps)
@@ -86,5 +86,7 @@ def _falling(timesteps: Sequence[int] | Tensor) -> list[int]:
     if not times:
         raise ValueError("no timesteps were given; sampling takes at least one")
     if times[-1] < 0 or any(t <= s for t, s in pairwise(times)):
-        raise ValueError(f"timesteps must fall, each below the one before, and end at 0 or above; got {times}")
+        raise ValueError(
+            f"timesteps must fall, each below the one before, and end at 0 or above; got {times}"
+        )
     return times

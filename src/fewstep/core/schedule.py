@@ -1,7 +1,7 @@
 """The noise schedule t -> (alpha_t, sigma_t), and the times at which training and sampling visit it.
 
-The forward process is x_t = alpha_t x_0 + sigma_t eps with eps ~ N(0, I). Times are the integers 0 .. T-1 that a
-network was trained on; t = -1 is clean data (alpha 1, sigma 0). All arithmetic here is float64.
+The forward process is x_t = alpha_t x_0 + sigma_t eps with eps ~ N(0, I). Times are the integers 0 .. T-1
+that a network was trained on; t = -1 is clean data (alpha 1, sigma 0). All arithmetic here is float64.
 """
 
 from __future__ import annotations
@@ -10,36 +10,36 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 Time = int | Tensor
-BetaKind = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
-Spacing = Literal["trailing", "leading", "linspace"]
 
 CLEAN = -1
+BETA_KINDS = ("linear", "scaled_linear", "squaredcos_cap_v2")
+SPACINGS = ("trailing", "leading", "linspace")
 
 
 def broadcast(coefficient: float | Tensor, x: Tensor) -> Tensor:
-    """A scalar or one value per sample (B,) as a tensor that multiplies x (B, ...): its rank, its device, its dtype.
+    """A scalar or one value per sample (B,), made to multiply x (B, ...): of its rank, device and dtype.
 
     The dtype is x's, but never less than float32, so the product with a half-precision x is float32.
     """
-    value = torch.as_tensor(coefficient)
+    value = coefficient if isinstance(coefficient, Tensor) else torch.tensor(coefficient, dtype=torch.float64)
     dtype = torch.promote_types(x.dtype, torch.float32)
-    return value.to(x.device, dtype).reshape(-1, *(1,) * (x.ndim - 1))
+    return value.to(dtype).to(x.device).reshape(-1, *(1,) * (x.ndim - 1))
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """A table of (alpha_t, sigma_t); make one with the `from_...` constructors.
 
-    table   (2, T + 1) float64 on the CPU: alphas, then sigmas; column t + 1 belongs to time t, column 0 to clean data
+    table   (2, T + 1) float64 on the CPU: alphas, then sigmas; column t + 1 is time t, column 0 clean data
     config  what `to_config` returns; JSON types only
 
-    Raises ValueError when an alpha leaves [0, 1], a sigma is not above 0, or alpha / sigma does not fall with t.
+    Raises ValueError when an alpha leaves [0, 1], a sigma is not above 0, or alpha / sigma does not fall.
     """
 
     table: Tensor
@@ -60,7 +60,7 @@ class Schedule:
     @classmethod
     def from_betas(
         cls,
-        kind: BetaKind = "scaled_linear",
+        kind: str = "scaled_linear",
         beta_start: float = 0.00085,
         beta_end: float = 0.012,
         num_train_timesteps: int = 1000,
@@ -99,7 +99,7 @@ class Schedule:
         sigma: Callable[[Tensor], Tensor],
         num_train_timesteps: int = 1000,
     ) -> Schedule:
-        """alpha and sigma as functions of tau in [0, 1], where tau = (t + 1) / T: 0 is clean data, 1 is the last time.
+        """alpha and sigma as functions of tau = (t + 1) / T in [0, 1]: 0 is clean data, 1 the last time.
 
         Flow matching is `Schedule.from_functions(lambda tau: 1 - tau, lambda tau: tau)`.
         """
@@ -118,18 +118,19 @@ class Schedule:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Schedule:
         """The inverse of `to_config`. Raises ValueError for a dictionary that it did not write."""
-        match set(config):
-            case keys if "kind" in keys:
+        match sorted(config):
+            case ["beta_end", "beta_start", "kind", "num_train_timesteps", "rescale_zero_terminal_snr"]:
                 return cls.from_betas(**config)
-            case keys if keys == {"alphas_cumprod"}:
+            case ["alphas_cumprod"]:
                 return cls.from_alphas_cumprod(torch.tensor(config["alphas_cumprod"], dtype=torch.float64))
-            case keys if keys == {"alphas", "sigmas"}:
-                alphas, sigmas = (torch.tensor(config[row], dtype=torch.float64) for row in ("alphas", "sigmas"))
+            case ["alphas", "sigmas"]:
+                alphas, sigmas = torch.tensor([config["alphas"], config["sigmas"]], dtype=torch.float64)
                 return cls._from_rows(alphas, sigmas)
-        raise ValueError(
-            f"a schedule's config holds 'kind' and its betas, 'alphas_cumprod', or 'alphas' and 'sigmas'; "
-            f"got the keys {sorted(config)}"
-        )
+            case keys:
+                raise ValueError(
+                    "a schedule's config holds the arguments of `from_betas`, or 'alphas_cumprod', or "
+                    f"'alphas' and 'sigmas'; got the keys {keys}"
+                )
 
     @property
     def num_train_timesteps(self) -> int:
@@ -142,9 +143,9 @@ class Schedule:
         return self.table[0, 1:] ** 2
 
     def alpha(self, t: Time) -> Tensor:
-        """alpha_t for an int (shape ()) or an integer tensor (its shape and device), float64 where that exists.
+        """alpha_t for an int (shape ()) or an integer tensor (its shape and device); float64 but on MPS.
 
-        Raises ValueError outside -1 .. T-1 (for tensors on the CPU; elsewhere looking would stall the device).
+        Raises ValueError outside -1 .. T-1 (tensors off the CPU are not looked at: that stalls the device).
         """
         return self._row(0, t)
 
@@ -153,7 +154,7 @@ class Schedule:
         return self._row(1, t)
 
     def log_snr(self, t: Time) -> Tensor:
-        """log(alpha_t^2 / sigma_t^2): +inf at t = -1, -inf where alpha is 0. Half of it is DPM-Solver's lambda_t."""
+        """log(alpha_t^2 / sigma_t^2), twice DPM-Solver's lambda_t: +inf at t = -1, -inf where alpha is 0."""
         return 2.0 * torch.log(self.alpha(t) / self.sigma(t))
 
     def add_noise(self, x_0: Tensor, noise: Tensor, t: Time) -> Tensor:
@@ -170,19 +171,23 @@ class Schedule:
         if not isinstance(t, Tensor):
             low = high = operator.index(t)
         elif t.is_floating_point():
-            raise ValueError(f"times are integers in [-1, {self.num_train_timesteps - 1}]; got a {t.dtype} tensor")
+            raise ValueError(
+                f"times are integers in [-1, {self.num_train_timesteps - 1}]; got a {t.dtype} tensor"
+            )
         elif t.device.type != "cpu" or t.numel() == 0:
             return
         else:
             low, high = int(t.min()), int(t.max())
         if low < CLEAN or high >= self.num_train_timesteps:
             wrong = low if low < CLEAN else high
-            raise ValueError(f"t = {wrong} is outside the schedule: -1 (clean data) .. {self.num_train_timesteps - 1}")
+            raise ValueError(
+                f"t = {wrong} is outside the schedule: -1 (clean data) .. {self.num_train_timesteps - 1}"
+            )
 
     def _table_on(self, device: torch.device) -> Tensor:
         if device not in self._copies:
             dtype = torch.float32 if device.type == "mps" else torch.float64
-            self._copies[device] = self.table.to(device, dtype)
+            self._copies[device] = self.table.to(dtype).to(device)
         return self._copies[device]
 
 
@@ -195,7 +200,7 @@ def _variance_preserving(alphas_cumprod: Tensor) -> Tensor:
     return _with_clean_data(alphas_cumprod.sqrt(), (1.0 - alphas_cumprod).sqrt())
 
 
-def _betas(kind: BetaKind, start: float, end: float, num: int) -> Tensor:
+def _betas(kind: str, start: float, end: float, num: int) -> Tensor:
     if kind == "linear":
         return torch.linspace(start, end, num, dtype=torch.float64)
     if kind == "scaled_linear":
@@ -204,7 +209,7 @@ def _betas(kind: BetaKind, start: float, end: float, num: int) -> Tensor:
         tau = torch.arange(num + 1, dtype=torch.float64) / num
         alphas_cumprod = torch.cos((tau + 0.008) / 1.008 * (math.pi / 2)) ** 2
         return (1.0 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)
-    raise ValueError(f"unknown kind of betas {kind!r}; allowed are {', '.join(get_args(BetaKind))}")
+    raise ValueError(f"unknown kind of betas {kind!r}; allowed are {', '.join(BETA_KINDS)}")
 
 
 def _rescale_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
@@ -219,7 +224,9 @@ def training_grid(num_train_timesteps: int = 1000, num: int = 50) -> Tensor:
     (num,) int64; 19, 39, .., 999 for the defaults. (LCM: Luo et al. 2023, 2310.04378, sec. 4.3.)
     """
     if not 1 <= num <= num_train_timesteps:
-        raise ValueError(f"a grid over {num_train_timesteps} times has 1 .. {num_train_timesteps} points; got {num}")
+        raise ValueError(
+            f"a grid over {num_train_timesteps} times has 1 .. {num_train_timesteps} points; got {num}"
+        )
     return torch.arange(1, num + 1) * (num_train_timesteps // num) - 1
 
 
@@ -230,7 +237,7 @@ def consistency_timesteps(
     original_inference_steps: int = 50,
     num_train_timesteps: int = 1000,
 ) -> Tensor:
-    """N times for a consistency model, falling: evenly spread indices into the first `strength` of its training grid.
+    """N times for a consistency model, falling: even indices into the first `strength` of its training grid.
 
     (N,) int64. Four steps are 999, 759, 499, 259; at strength 0.5 they are 499, 379, 259, 139.
     Raises ValueError when that part of the grid has fewer than N times.
@@ -239,8 +246,8 @@ def consistency_timesteps(
     part = grid[: _portion(original_inference_steps, strength)].flip(0)
     if not 1 <= num_inference_steps <= len(part):
         raise ValueError(
-            f"{num_inference_steps} steps at strength {strength:g} do not fit: the grid of "
-            f"{original_inference_steps} times leaves {len(part)}. Ask for 1 .. {len(part)} steps or more strength"
+            f"{num_inference_steps} steps at strength {strength:g} do not fit: of the grid of "
+            f"{original_inference_steps} times that leaves {len(part)}. Ask for fewer steps or more strength"
         )
     return part[torch.arange(num_inference_steps) * len(part) // num_inference_steps]
 
@@ -255,7 +262,7 @@ def ode_timesteps(
 ) -> Tensor:
     """N times for an ODE solver, falling, spaced as diffusers' DDIMScheduler does it (2305.08891, table 2).
 
-    (int(N strength),) int64: a strength below 1 keeps the last part. `steps_offset` is added to "leading" times only.
+    (int(N strength),) int64: strength below 1 keeps the last part. `steps_offset` is added to "leading" only.
     Raises ValueError when N is outside 1 .. T or the strength leaves no step.
     """
     total, num = num_train_timesteps, num_inference_steps
@@ -268,7 +275,7 @@ def ode_timesteps(
     elif spacing == "linspace":
         times = [round(i * ((total - 1) / max(num - 1, 1))) for i in reversed(range(num))]
     else:
-        raise ValueError(f"unknown spacing {spacing!r}; allowed are {', '.join(get_args(Spacing))}")
+        raise ValueError(f"unknown spacing {spacing!r}; allowed are {', '.join(SPACINGS)}")
     if times[0] >= total:
         raise ValueError(f"steps_offset {steps_offset} moves the first time to {times[0]}, past {total - 1}")
     kept = _portion(num, strength)
@@ -278,7 +285,7 @@ def ode_timesteps(
 
 
 def _portion(num: int, strength: float) -> int:
-    """floor(num * strength), immune to binary fractions: 50 * 0.58 is 28.999... to a float and 29 to a reader."""
+    """floor(num * strength), but 29 for 50 * 0.58, which a float makes 28.999..."""
     if not 0.0 < strength <= 1.0:
         raise ValueError(f"strength must lie in (0, 1]; got {strength}")
     return math.floor(num * strength + 1e-9)

@@ -1,11 +1,11 @@
 """One step of the probability-flow ODE, from time t to an earlier time s.
 
-With lambda = log(alpha / sigma) the flow has the exact solution (DPM-Solver++, Lu et al. 2022, 2211.01095, eq. 8)
+With lambda = log(alpha / sigma) its exact solution is (DPM-Solver++, Lu et al. 2022, 2211.01095, prop. 4.1)
 
     x_s = (sigma_s / sigma_t) x_t + sigma_s int_{lambda_t}^{lambda_s} e^lambda x_0(x_lambda, lambda) dlambda,
 
-and the solvers differ only in what stands for x_0 under the integral. A solver is frozen; what it must remember goes in
-and out as a `SolverState`. Guidance, prediction types and precision belong to `denoise`.
+and the solvers differ only in what stands for x_0 under the integral. A solver is frozen; what it must
+remember goes in and out as a `SolverState`. Guidance and prediction types belong to `denoise`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Solver(Protocol):
     def step(
         self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
     ) -> tuple[Tensor, SolverState]:
-        """x_t (B, ...) at t -> x_s at s <= t, in float32 at least. Times are ints or (B,); s = -1 is clean data."""
+        """x_t (B, ...) at t to x_s at s <= t, in float32 at least. Times: ints or (B,); -1 is clean data."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class DDIM:
-    """Holds x_0 constant over the step (Song et al. 2021, 2010.02502, eq. 12 with sigma_t = 0). First order."""
+    """Holds x_0 constant over the step (Song et al. 2021, 2010.02502, eq. 12 with eta = 0). First order."""
 
     schedule: Schedule
     order: ClassVar[int] = 1
@@ -65,7 +65,7 @@ class DDIM:
 class DPMSolverPP2M:
     """Extends x_0 along the line through this step's estimate and the last one's (2211.01095, Algorithm 2).
 
-    Second order at one call a step. The first step, and the step to clean data (where lambda is infinite), are DDIM's.
+    Second order at one call a step. The first step and the one to clean data (infinite lambda) are DDIM's.
     """
 
     schedule: Schedule
@@ -88,10 +88,10 @@ class DPMSolverPP2M:
 
 @dataclass(frozen=True, eq=False)
 class Heun:
-    """Takes DDIM's step, asks again at its end and repeats it with the mean of both answers: the trapezoidal rule.
+    """Takes DDIM's step, asks again at its end, repeats it with the mean of the two: the trapezoidal rule.
 
-    Second order at two calls a step (Heun's method as Karras et al. 2022, 2206.00364, Algorithm 1 use it, in alpha /
-    sigma instead of sigma / alpha, so that it may start from pure noise). The step to clean data is DDIM's.
+    Second order at two calls a step. Karras et al. (2022, 2206.00364, Algorithm 1) do so over sigma / alpha;
+    here it is alpha / sigma, which is finite at pure noise. The step to clean data is DDIM's.
     """
 
     schedule: Schedule
@@ -112,10 +112,14 @@ class Heun:
 
 
 def transfer(schedule: Schedule, x_t: Tensor, x0: Tensor, t: Time, s: Time) -> Tensor:
-    """x_s = alpha_s x_0 + sigma_s eps, with the eps that x_t and x_0 imply: the flow's solution for a constant x_0."""
+    """x_s = alpha_s x_0 + sigma_s eps, with the eps that x_t and x_0 imply: exact for a constant x_0."""
     alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
     ratio = schedule.sigma(s) / sigma_t
     return broadcast(ratio, x_t) * x_t + broadcast(schedule.alpha(s) - ratio * alpha_t, x_t) * x0
 
 
-SOLVERS: dict[str, type[DDIM] | type[DPMSolverPP2M] | type[Heun]] = {"ddim": DDIM, "dpm++": DPMSolverPP2M, "heun": Heun}
+SOLVERS: dict[str, type[DDIM] | type[DPMSolverPP2M] | type[Heun]] = {
+    "ddim": DDIM,
+    "dpm++": DPMSolverPP2M,
+    "heun": Heun,
+}
