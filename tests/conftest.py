@@ -1,0 +1,37 @@
+"""Models that the tests share: the miniature always, the shipped starter where its weights are in the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from miniature import write_miniature
+
+import fewstep
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.locating import STARTER
+
+HAS_STARTER = (STARTER / "model_index.json").is_file()
+FAMILIES = ["miniature", pytest.param("starter", marks=pytest.mark.skipif(not HAS_STARTER, reason="no weights yet"))]
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature's folder; read only (`copy_of` gives one to damage)."""
+    return write_miniature(tmp_path_factory.mktemp("models") / "miniature")
+
+
+@pytest.fixture(scope="session")
+def student(miniature: Path) -> ModelBundle:
+    return fewstep.load(miniature, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def teacher(miniature: Path) -> ModelBundle:
+    return fewstep.load(miniature / "teacher", device="cpu")
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request: pytest.FixtureRequest, miniature: Path) -> Path:
+    """The folder of a student with its teacher inside: every test that asks for it runs for each."""
+    return miniature if request.param == "miniature" else STARTER
