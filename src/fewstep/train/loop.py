@@ -1,0 +1,145 @@
+"""The loop: draw a batch, descend, average, log, checkpoint; the same call again goes on where the last one stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fewstep.data.order import rows_at
+from fewstep.errors import FewstepError
+from fewstep.train.config import FitConfig
+from fewstep.train.muon import Muon
+from fewstep.train.state import TrainState
+
+
+class TrainingDiverged(FewstepError):
+    """The loss became NaN or infinite; the message names the last good checkpoint."""
+
+
+class Objective(Protocol):
+    """What is descended: rows (B,) of the data set and a generator in, named scalars out; `loss` carries the gradient."""
+
+    def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]: ...
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    num_rows: int,
+    config: FitConfig,
+    folder: Path,
+    *,
+    on_checkpoint: Callable[[TrainState], None] | None = None,
+) -> TrainState:
+    """Train `model` by `objective` over a data set of `num_rows` and return its state; resumes from `folder`.
+
+    `on_checkpoint` is called after every checkpoint: the place for sample sheets and measures.
+    Raises TrainingDiverged when the loss is not finite; the checkpoint before it stays.
+    """
+    state = TrainState(model, _optimizer(model, config))
+    state.resume(folder)
+    model.train()
+    with _Log(folder, config, state.seen) as log:
+        saved = time.monotonic()
+        for step_minutes in _until(config, state):
+            log.write(state.seen, _step(state, objective, num_rows, config, folder))
+            if time.monotonic() - saved > 60 * config.checkpoint_minutes or step_minutes is None:
+                state.save(folder)
+                saved = time.monotonic()
+                if on_checkpoint:
+                    on_checkpoint(state)
+    return state
+
+
+def _until(config: FitConfig, state: TrainState) -> Iterator[float | None]:
+    """Minutes spent, once a step, until the pictures or the minutes run out; None marks the last step."""
+    started = time.monotonic()
+    while state.seen < config.pictures:
+        spent = (time.monotonic() - started) / 60
+        last = state.seen + config.batch_size >= config.pictures
+        late = config.minutes is not None and spent >= config.minutes
+        yield None if last or late else spent
+        if late:
+            return
+
+
+def _step(
+    state: TrainState, objective: Objective, num_rows: int, config: FitConfig, folder: Path
+) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(hash((config.seed, state.seen)) & 0xFFFFFFFF)
+    rows = rows_at(state.seen, config.batch_size, num_rows, seed=config.seed)
+    scalars = objective(rows, generator)
+    loss = scalars["loss"]
+    if not math.isfinite(float(loss.detach())):
+        raise TrainingDiverged(
+            f"the loss is {float(loss.detach())} after {state.seen} pictures; the last checkpoint in {folder} is good: "
+            "lower the learning rate and run again"
+        )
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
+    rate = config.rate(state.seen)
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["base_lr"] * rate
+    state.optimizer.step()
+    state.seen += config.batch_size
+    state.update_ema(config.ema_decay(state.seen))
+    return {name: float(value.detach()) for name, value in scalars.items()} | {"grad_norm": float(norm), "rate": rate}
+
+
+def _optimizer(model: nn.Module, config: FitConfig) -> Optimizer:
+    optimizer: Optimizer
+    if config.optimizer == "muon":
+        optimizer = Muon(model, lr=config.lr, adam_lr=config.adam_lr, weight_decay=config.weight_decay)
+    else:
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        fused = next(model.parameters()).device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(
+            weights, config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=fused
+        )
+    for group in optimizer.param_groups:
+        group["base_lr"] = group["lr"]
+    return optimizer
+
+
+class _Log:
+    """`log.jsonl` (means over 50 steps) and a progress bar with an ETA."""
+
+    EVERY = 50
+
+    def __init__(self, folder: Path, config: FitConfig, seen: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = (folder / "log.jsonl").open("a")
+        self.rows: list[dict[str, float]] = []
+        self.started, self.first = time.monotonic(), seen
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        self.task = self.bar.add_task(folder.name, total=config.pictures, completed=seen, note="")
+
+    def __enter__(self) -> _Log:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+        self.file.close()
+
+    def write(self, seen: int, scalars: dict[str, float]) -> None:
+        self.rows.append(scalars)
+        self.bar.update(self.task, completed=seen, note=f"loss {scalars['loss']:.4f}")
+        if len(self.rows) < self.EVERY:
+            return
+        means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in scalars}
+        self.rows.clear()
+        speed = (seen - self.first) / (time.monotonic() - self.started)
+        self.file.write(json.dumps({"seen": seen, "pictures_per_second": round(speed, 1), **means}) + "\n")
+        self.file.flush()
