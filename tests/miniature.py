@@ -28,7 +28,7 @@ def write_miniature(folder: Path, prediction_type: str = "v_prediction", autoenc
     write_tokenizer(folder / "tokenizer")
     settings = {**SCHEDULE, "prediction_type": prediction_type}
     LCMScheduler(**settings).save_pretrained(folder / "scheduler")
-    DDIMScheduler(**settings, timestep_spacing="trailing").save_pretrained(folder / "teacher" / "scheduler")
+    DDIMScheduler(**settings, timestep_spacing="trailing", steps_offset=1).save_pretrained(folder / "teacher" / "scheduler")
     _write_index(folder, "LatentConsistencyModelPipeline", "LCMScheduler")
     _write_index(folder / "teacher", "StableDiffusionPipeline", "DDIMScheduler")
     ModelCard(name="miniature", kind="lcm", steps=4, guidance_scale=8.0, w_range=(2.0, 14.0)).write(folder)
@@ -58,14 +58,15 @@ def _unet(time_cond_proj_dim: int | None) -> UNet2DConditionModel:
 
 def _autoencoder(kind: str) -> AutoencoderTiny | AutoencoderKL:
     if kind == "tiny":
-        widths = (8,) * 5
-        return AutoencoderTiny(
-            encoder_block_out_channels=widths,
-            decoder_block_out_channels=widths,
-            num_encoder_blocks=(1, 1, 1, 1, 1),
-            num_decoder_blocks=(1, 1, 1, 1, 1),
-            latent_channels=16,
-            scaling_factor=0.7,
+        return _lively(
+            AutoencoderTiny(
+                encoder_block_out_channels=(8,) * 5,
+                decoder_block_out_channels=(8,) * 5,
+                num_encoder_blocks=(1, 1, 1, 1, 1),
+                num_decoder_blocks=(1, 1, 1, 1, 1),
+                latent_channels=16,
+                scaling_factor=0.7,
+            )
         )
     return AutoencoderKL(
         block_out_channels=(8, 8, 8, 8, 16),
@@ -76,6 +77,17 @@ def _autoencoder(kind: str) -> AutoencoderTiny | AutoencoderKL:
         latent_channels=16,
         scaling_factor=0.7,
     )
+
+
+@torch.no_grad()
+def _lively(autoencoder: AutoencoderTiny) -> AutoencoderTiny:
+    """Random weights of such a size that latents and pictures vary; left as they are, every picture is black."""
+    for half, gain in ((autoencoder.encoder, 2.45), (autoencoder.decoder, 1.9)):
+        for module in half.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.weight *= gain
+    autoencoder.decoder.layers[-1].bias += 0.5  # the decoder maps [0, 1] to [-1, 1] at its end
+    return autoencoder
 
 
 def _text_encoder() -> CLIPTextModel:

@@ -52,6 +52,8 @@ class ModelCard:
             raise InvalidModel(f"the model card's steps are {self.steps!r}; they must be a number from 1 up")
         if not isinstance(self.guidance_scale, (int, float)) or not math.isfinite(self.guidance_scale):
             raise InvalidModel(f"the model card's guidance_scale is {self.guidance_scale!r}; it must be a number")
+        if self.w_range is not None and (len(self.w_range) != 2 or not self.w_range[0] <= self.w_range[1]):
+            raise InvalidModel(f"the model card's w_range is {self.w_range!r}; it must be two numbers, the lower first")
 
     def write(self, folder: Path) -> Path:
         """Write `fewstep.json` into `folder`."""
@@ -65,6 +67,8 @@ class ModelCard:
         path = folder / FILE
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise TypeError("it holds no JSON object")
             known = {f.name for f in dataclasses.fields(cls)}
             if unknown := sorted(set(values) - known):
                 raise InvalidModel(f"{path}: unknown fields {', '.join(unknown)}; is it from a newer fewstep?")

@@ -52,7 +52,7 @@ def load(
     card = _default_card(name, folder, settings, parts["unet"]) if card is None else _agreeing(card, settings, folder)
     with _quiet():
         networks = {part: _read_network(part, parts[part], device, dtype) for part in NETWORKS}
-        tokenizer = _class("tokenizer", "CLIPTokenizer", parts["tokenizer"]).from_pretrained(parts["tokenizer"])
+        tokenizer = _read_tokenizer(parts["tokenizer"])
     return ModelBundle(
         card=card,
         settings=settings,
@@ -70,16 +70,20 @@ def _read_network(part: str, folder: Path, device: torch.device, dtype: torch.dt
     find_weights(folder)
     config = read_json(folder / "config.json")
     network_class = _class(part, _class_name(config), folder)
-    try:
-        network = network_class.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InvalidModel(f"{folder} cannot be loaded: {reason}") from error
+    with _explained(folder):
+        network = network_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
     if config.get("addition_embed_type") == "text_time":
         raise InvalidModel(f"{folder} is of the SDXL kind (two text encoders, sizes and crops), not supported yet")
     if dtype is torch.float16 and config.get("force_upcast"):
         network = network.float()
     return network.to(device).eval()
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise InvalidModel(f"{folder} has no vocabulary (tokenizer.json, or vocab.json and merges.txt)")
+    with _explained(folder):
+        return _class("tokenizer", "CLIPTokenizer", folder).from_pretrained(folder, local_files_only=True)
 
 
 def _class_name(config: Mapping[str, Any]) -> str:
@@ -116,6 +120,16 @@ def _agreeing(card: ModelCard, settings: SchedulerSettings, folder: Path) -> Mod
 def _shared_facts(settings: SchedulerSettings) -> dict[str, Any]:
     names = ("prediction_type", "original_inference_steps", "timestep_scaling")
     return {name: getattr(settings, name) for name in names}
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Whatever the libraries raise over a damaged part (tokenizers raise bare `Exception`s) in one line of ours."""
+    try:
+        yield
+    except Exception as error:
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        raise InvalidModel(f"{folder} cannot be loaded: {type(error).__name__}: {first_line}") from error
 
 
 @contextmanager

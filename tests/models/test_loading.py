@@ -1,0 +1,230 @@
+"""Loading: the same weights as diffusers, from a name, a folder or the hub; and everything else refused in words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, StableDiffusionPipeline
+from miniature import write_miniature
+
+import fewstep
+from fewstep.errors import FewstepError, InvalidModel, InvalidRequest, ModelNotFound
+from fewstep.models import locating
+from fewstep.models.bundle import ModelBundle
+
+
+@pytest.fixture
+def broken(miniature: Path, tmp_path: Path) -> Path:
+    """A copy of the miniature, to be damaged."""
+    return Path(shutil.copytree(miniature, tmp_path / "broken"))
+
+
+def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_the_parts_are_those_that_diffusers_loads(family: Path) -> None:
+    model = fewstep.load(family, device="cpu")
+    theirs = LatentConsistencyModelPipeline.from_pretrained(family, dtype=torch.float32)
+    assert same_weights(model.unet, theirs.unet)
+    assert same_weights(model.autoencoder, theirs.vae)
+    assert same_weights(model.text_encoder, theirs.text_encoder)
+    assert model.kind == "lcm"
+    assert model.embeds_guidance
+    assert not model.unet.training
+
+
+def test_the_teacher_takes_what_it_lacks_from_the_student(family: Path) -> None:
+    model, teacher = fewstep.load(family, device="cpu"), fewstep.load(family / "teacher", device="cpu")
+    theirs = StableDiffusionPipeline.from_pretrained(
+        family / "teacher",
+        vae=model.autoencoder,
+        text_encoder=model.text_encoder,
+        tokenizer=model.tokenizer,
+        dtype=torch.float32,
+    )
+    assert same_weights(teacher.unet, theirs.unet)
+    assert same_weights(teacher.autoencoder, model.autoencoder)
+    assert (teacher.kind, teacher.embeds_guidance) == ("diffusion", False)
+    assert teacher.hash != model.hash
+
+
+def test_the_built_in_names(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built_in = {"starter": miniature, "starter-teacher": miniature / "teacher"}
+    monkeypatch.setattr(locating, "BUILT_IN", built_in)
+    assert [fewstep.load(name, device="cpu").kind for name in built_in] == ["lcm", "diffusion"]
+    assert fewstep.load(device="cpu").reference == "starter"
+    assert fewstep.load(miniature, device="cpu").reference is None
+
+
+def test_an_installation_without_the_starter_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locating, "BUILT_IN", {"starter": tmp_path})
+    with pytest.raises(ModelNotFound, match="weights of 'starter' are not in this installation"):
+        fewstep.load("starter")
+
+
+def test_a_folder_without_a_card_gets_one_from_its_scheduler(broken: Path) -> None:
+    (broken / "fewstep.json").unlink()
+    card = fewstep.load(broken, device="cpu").card
+    assert (card.name, card.kind, card.steps, card.guidance_scale) == ("broken", "lcm", 4, 8.5)
+    (broken / "teacher" / "fewstep.json").unlink()
+    for part in ("vae", "text_encoder", "tokenizer"):
+        shutil.move(broken / part, broken / "teacher" / part)
+    card = fewstep.load(broken / "teacher", device="cpu").card
+    assert (card.name, card.kind, card.steps, card.guidance_scale) == ("teacher", "diffusion", 25, 7.5)
+
+
+def test_a_consistency_model_that_reads_no_w_is_not_guided_by_default(broken: Path) -> None:
+    (broken / "fewstep.json").unlink()
+    shutil.rmtree(broken / "unet")
+    shutil.move(broken / "teacher" / "unet", broken / "unet")
+    assert fewstep.load(broken, device="cpu").card.guidance_scale == 1.0
+
+
+def test_half_precision_rounds_the_networks_and_nothing_else(miniature: Path) -> None:
+    model = fewstep.load(miniature, device="cpu", dtype="bfloat16")
+    assert model.dtype == model.autoencoder.dtype == model.text_encoder.dtype == torch.bfloat16
+    assert model.schedule.alphas_cumprod.dtype == torch.float64
+
+
+def test_an_autoencoder_that_overflows_in_float16_stays_float32(tmp_path: Path) -> None:
+    folder = write_miniature(tmp_path, autoencoder="kl")
+    model = fewstep.load(folder, device="cpu", dtype="float16")
+    assert isinstance(model.autoencoder, AutoencoderKL)
+    assert model.autoencoder.config.force_upcast
+    assert (model.dtype, model.autoencoder.dtype) == (torch.float16, torch.float32)
+
+
+def test_loading_leaves_the_libraries_as_talkative_as_they_were(miniature: Path) -> None:
+    from diffusers.utils import logging
+
+    logging.set_verbosity_info()
+    try:
+        fewstep.load(miniature, device="cpu")
+        assert logging.get_verbosity() == logging.INFO
+        assert logging.is_progress_bar_enabled()
+    finally:
+        logging.set_verbosity_warning()
+
+
+@pytest.mark.parametrize("name", ["", "no-such-model", "a/b/c", "./nowhere/x", "owner/name/extra", "has space/x"])
+def test_an_unknown_name_is_not_found(name: str) -> None:
+    with pytest.raises(FewstepError):
+        fewstep.load(name)
+
+
+def test_a_hub_id_out_of_reach_is_not_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelNotFound, match=r"no model 'someone/something': .*hub cannot be reached"):
+        fewstep.load("someone/something")
+
+
+def test_a_hub_id_is_fetched_without_pickles(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, list[str]] = {}
+
+    def snapshot_download(repo_id: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        asked[repo_id] = allow_patterns
+        return str(miniature)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    model = fewstep.load("someone/something", device="cpu")
+    assert model.reference == "someone/something"
+    assert not [pattern for pattern in asked["someone/something"] if not pattern.endswith(("json", "safetensors", "txt"))]
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return damage
+
+
+def write(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(content) and None
+
+
+def edit(name: str, **changes: object) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return damage
+
+
+def pickle_only(folder: Path) -> None:
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+
+
+def cut(folder: Path) -> None:
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (remove("model_index.json"), "no model_index.json"),
+        (remove("vae"), "no vae/ folder"),
+        (remove("unet/config.json"), "config.json cannot be read as JSON"),
+        (remove("unet/diffusion_pytorch_model.safetensors"), "has no weights"),
+        (pickle_only, "only as a pickle"),
+        (cut, "unet cannot be loaded"),
+        (write("unet/config.json", b"{"), "cannot be read as JSON"),
+        (write("unet/config.json", b"[]"), "must hold a JSON object"),
+        (edit("unet/config.json", _class_name="FluxTransformer2DModel"), "holds a FluxTransformer2DModel"),
+        (edit("unet/config.json", block_out_channels=[32, 32]), "unet cannot be loaded"),
+        (edit("vae/config.json", _class_name="Ours"), "knows AutoencoderTiny, AutoencoderKL"),
+        (edit("text_encoder/config.json", architectures=["T5EncoderModel"]), "holds a T5EncoderModel"),
+        (edit("fewstep.json", timestep_scaling=1.0), "one of them is wrong"),
+        (edit("fewstep.json", prediction_type="epsilon"), "one of them is wrong"),
+        (edit("scheduler/scheduler_config.json", beta_schedule="odd"), "betas cannot be read"),
+        (write("tokenizer/tokenizer.json", b"{}"), "tokenizer cannot be loaded"),
+        (remove("tokenizer/tokenizer.json"), "tokenizer has no vocabulary"),
+    ],
+)
+def test_a_damaged_folder_is_refused_in_one_line(
+    broken: Path, damage: Callable[[Path], None], complaint: str
+) -> None:
+    damage(broken)
+    with pytest.raises(InvalidModel, match=complaint) as caught:
+        fewstep.load(broken, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"), [("model.ckpt", "is a pickle"), ("model.safetensors", "is a single file")]
+)
+def test_a_single_file_is_refused(tmp_path: Path, name: str, complaint: str) -> None:
+    (tmp_path / name).write_bytes(b"0")
+    with pytest.raises(InvalidModel, match=complaint):
+        fewstep.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "cpu:x", "meta"])
+def test_an_unknown_device_is_refused(miniature: Path, device: str) -> None:
+    with pytest.raises(InvalidRequest, match="there is no device .* it has cpu"):
+        fewstep.load(miniature, device=device)
+
+
+@pytest.mark.parametrize("dtype", ["float8", "int8", "", torch.int64])
+def test_an_unknown_dtype_is_refused(miniature: Path, dtype: str | torch.dtype) -> None:
+    with pytest.raises(InvalidRequest, match="choose one of float32, float16, bfloat16"):
+        fewstep.load(miniature, device="cpu", dtype=dtype)
+
+
+def test_the_hash_is_of_the_weights(student: ModelBundle, broken: Path) -> None:
+    assert fewstep.load(broken, device="cpu").hash == student.hash
+    weights = broken / "vae" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert fewstep.load(broken, device="cpu").hash != student.hash
+    assert len(student.hash) == 12

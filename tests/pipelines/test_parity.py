@@ -1,0 +1,146 @@
+"""Equal noise gives equal pictures: our pipelines beside those of diffusers, on the same weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    LatentConsistencyModelImg2ImgPipeline,
+    LatentConsistencyModelPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+)
+from PIL import Image
+
+import fewstep
+from fewstep.models.bundle import ModelBundle
+
+PROMPTS = ["a cat face", "sad robot, noto style"]
+SEEDS = [11, 12]
+GREY_LEVELS = 1  # float32 sums in another order move a value across a rounding edge now and then
+
+
+@pytest.fixture(scope="module")
+def student_of(family: Path) -> ModelBundle:
+    return fewstep.load(family, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def teacher_of(family: Path) -> ModelBundle:
+    return fewstep.load(family / "teacher", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    values = np.random.default_rng(0).uniform(0, 255, (8, 8, 3)).astype(np.uint8)
+    return Image.fromarray(values).resize((128, 128), Image.Resampling.BICUBIC)
+
+
+def parts(model: ModelBundle) -> dict[str, object]:
+    return {
+        "vae": model.autoencoder,
+        "text_encoder": model.text_encoder,
+        "tokenizer": model.tokenizer,
+        "unet": model.unet,
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+
+
+def lcm_pipeline(kind: type, family: Path, model: ModelBundle) -> object:
+    """Diffusers' pipeline as its own `from_pretrained` makes it, so that the folder's configs are tested too."""
+    pipeline = LatentConsistencyModelPipeline.from_pretrained(family, dtype=torch.float32)
+    pipeline = pipeline if kind is LatentConsistencyModelPipeline else kind(scheduler=pipeline.scheduler, **parts(model))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def generators() -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in SEEDS]
+
+
+def assert_same(ours: list[Image.Image], theirs: list[Image.Image]) -> None:
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        difference = np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int))
+        assert difference.max() <= GREY_LEVELS, f"{difference.max()} grey levels apart"
+        assert np.asarray(a).std() > 1, "a picture of one colour proves nothing"
+
+
+def ours_with_seeds(model: ModelBundle, **options: object) -> list[Image.Image]:
+    return [
+        fewstep.text2image(model, prompt, seed=seed, **options)  # type: ignore[arg-type]
+        for prompt, seed in zip(PROMPTS, SEEDS, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+@pytest.mark.parametrize("guidance_scale", [4.0, 7.5])
+def test_text_to_image(family: Path, student_of: ModelBundle, steps: int, guidance_scale: float) -> None:
+    pipeline = lcm_pipeline(LatentConsistencyModelPipeline, family, student_of)
+    theirs = pipeline(  # type: ignore[operator]
+        PROMPTS, num_inference_steps=steps, guidance_scale=guidance_scale, generator=generators()
+    )
+    ours = ours_with_seeds(student_of, steps=steps, guidance_scale=guidance_scale)
+    assert_same(ours, theirs.images)
+
+
+@pytest.mark.parametrize(("strength", "steps"), [(0.3, 4), (0.5, 1), (0.5, 4), (0.8, 2), (1.0, 4)])
+def test_image_to_image(
+    family: Path, student_of: ModelBundle, picture: Image.Image, strength: float, steps: int
+) -> None:
+    pipeline = lcm_pipeline(LatentConsistencyModelImg2ImgPipeline, family, student_of)
+    options = {"strength": strength, "guidance_scale": 5.0}
+    theirs = pipeline(  # type: ignore[operator]
+        PROMPTS, [picture] * 2, num_inference_steps=steps, generator=generators(), **options
+    )
+    ours = [
+        fewstep.image2image(student_of, prompt, picture, steps=steps, seed=seed, **options)  # type: ignore[call-overload]
+        for prompt, seed in zip(PROMPTS, SEEDS, strict=True)
+    ]
+    assert_same(ours, theirs.images)
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 4), ("ddim", 10), ("dpm++", 4), ("dpm++", 20)])
+@pytest.mark.parametrize("negative_prompt", ["", "red"])
+def test_the_teacher(
+    family: Path, teacher_of: ModelBundle, sampler: str, steps: int, negative_prompt: str
+) -> None:
+    scheduler = DDIMScheduler.from_pretrained(family / "teacher" / "scheduler")
+    if sampler == "dpm++":
+        scheduler = DPMSolverMultistepScheduler.from_config(scheduler.config)
+    pipeline = StableDiffusionPipeline(scheduler=scheduler, **parts(teacher_of))
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        PROMPTS,
+        negative_prompt=[negative_prompt] * 2,
+        num_inference_steps=steps,
+        guidance_scale=3.0,
+        generator=generators(),
+    )
+    ours = ours_with_seeds(
+        teacher_of, sampler=sampler, steps=steps, guidance_scale=3.0, negative_prompt=negative_prompt
+    )
+    assert_same(ours, theirs.images)
+
+
+@pytest.mark.parametrize("strength", [0.4, 0.75])
+def test_the_teacher_over_a_picture(
+    family: Path, teacher_of: ModelBundle, picture: Image.Image, strength: float
+) -> None:
+    scheduler = DDIMScheduler.from_pretrained(family / "teacher" / "scheduler")
+    pipeline = StableDiffusionImg2ImgPipeline(scheduler=scheduler, **parts(teacher_of))
+    pipeline.set_progress_bar_config(disable=True)
+    options = {"strength": strength, "guidance_scale": 3.0}
+    theirs = pipeline(PROMPTS, [picture] * 2, num_inference_steps=10, generator=generators(), **options)
+    ours = [
+        fewstep.image2image(teacher_of, prompt, picture, sampler="ddim", steps=10, seed=seed, **options)  # type: ignore[call-overload]
+        for prompt, seed in zip(PROMPTS, SEEDS, strict=True)
+    ]
+    assert_same(ours, theirs.images)
