@@ -10,21 +10,20 @@ import torch
 from torch import Tensor
 
 from fewstep.core.prediction import Denoise
-from fewstep.core.schedule import Time, broadcast
+from fewstep.core.schedule import Time, broadcast, finest
 
 Scalings = Callable[[Time], tuple[Tensor, Tensor]]
 
 
-def boundary_scalings(
-    t: Time, *, timestep_scaling: float = 10.0, sigma_data: float = 0.5
-) -> tuple[Tensor, Tensor]:
+def boundary_scalings(t: Time, *, timestep_scaling: float = 10.0, sigma_data: float = 0.5) -> tuple[Tensor, Tensor]:
     """LCM's (c_skip, c_out) at time t, float64 (Luo et al. 2023, 2310.04378): with s = timestep_scaling t,
 
     c_skip = sigma_data^2 / (s^2 + sigma_data^2),  c_out = s / sqrt(s^2 + sigma_data^2).
 
     (1, 0) at t = 0 and at clean data (t = -1); on the training grid, t >= 19, within 1e-5 of (0, 1).
     """
-    s = torch.as_tensor(t).clamp(min=0).double() * timestep_scaling
+    time = torch.as_tensor(t).clamp(min=0)
+    s = time.to(finest(time.device)) * timestep_scaling
     norm = s**2 + sigma_data**2
     return sigma_data**2 / norm, s / norm.sqrt()
 
@@ -37,14 +36,14 @@ def consistency_model_scalings(
     c_skip = sigma_data^2 / ((sigma - sigma_min)^2 + sigma_data^2),
     c_out = sigma_data (sigma - sigma_min) / sqrt(sigma^2 + sigma_data^2).
     """
-    level = torch.as_tensor(sigma).double()
+    level = sigma if isinstance(sigma, Tensor) else torch.tensor(sigma, dtype=torch.float64)
     above = level - sigma_min
     return sigma_data**2 / (above**2 + sigma_data**2), sigma_data * above / (level**2 + sigma_data**2).sqrt()
 
 
 def hard_scalings(t: Time, *, boundary: int = 0) -> tuple[Tensor, Tensor]:
     """(1, 0) at and below the boundary, (0, 1) above: f is x_t, then the bare estimate (PCM, 2405.18407)."""
-    inside = (torch.as_tensor(t) <= boundary).double()
+    inside = (torch.as_tensor(t) <= boundary).float()
     return inside, 1.0 - inside
 
 

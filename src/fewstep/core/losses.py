@@ -152,9 +152,7 @@ def _pair(
     return t, (t - k).clamp(min=0), schedule.add_noise(x_0, noise, t)
 
 
-def _follow(
-    solver: Solver, denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, cond: Any, substeps: int
-) -> Tensor:
+def _follow(solver: Solver, denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, cond: Any, substeps: int) -> Tensor:
     """The ODE from t to s in equal steps of whole times."""
     state = solver.init()
     for i in range(substeps):

@@ -53,9 +53,7 @@ class Denoiser:
     def output(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
         """The network's raw output, with t and w given as one value per sample."""
         times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
-        scales = (
-            None if w is None else torch.as_tensor(w, device=x_t.device, dtype=torch.float32).expand(len(x_t))
-        )
+        scales = None if w is None else torch.as_tensor(w, device=x_t.device, dtype=torch.float32).expand(len(x_t))
         return self.network(x_t, times, cond, scales)
 
     def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
@@ -127,9 +125,7 @@ _NO_SIGNAL = (
     "epsilon prediction cannot recover x_0 where alpha is 0 (the last time of a zero-terminal-SNR schedule): "
     "x_t is pure noise there. Use a v_prediction or sample model, or a schedule without that rescale"
 )
-_NO_NOISE = (
-    "a sample (x_0) prediction cannot recover eps where sigma is 0 (t = -1): clean data holds no noise"
-)
+_NO_NOISE = "a sample (x_0) prediction cannot recover eps where sigma is 0 (t = -1): clean data holds no noise"
 
 
 def _require_nonzero(coefficient: Tensor, message: str) -> None:

@@ -86,7 +86,5 @@ def _falling(timesteps: Sequence[int] | Tensor) -> list[int]:
     if not times:
         raise ValueError("no timesteps were given; sampling takes at least one")
     if times[-1] < 0 or any(t <= s for t, s in pairwise(times)):
-        raise ValueError(
-            f"timesteps must fall, each below the one before, and end at 0 or above; got {times}"
-        )
+        raise ValueError(f"timesteps must fall, each below the one before, and end at 0 or above; got {times}")
     return times

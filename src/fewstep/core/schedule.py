@@ -32,6 +32,11 @@ def broadcast(coefficient: float | Tensor, x: Tensor) -> Tensor:
     return value.to(dtype).to(x.device).reshape(-1, *(1,) * (x.ndim - 1))
 
 
+def finest(device: torch.device) -> torch.dtype:
+    """The dtype of schedule arithmetic: float64, or float32 on Apple's MPS, which has nothing finer."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """A table of (alpha_t, sigma_t); make one with the `from_...` constructors.
@@ -171,23 +176,18 @@ class Schedule:
         if not isinstance(t, Tensor):
             low = high = operator.index(t)
         elif t.is_floating_point():
-            raise ValueError(
-                f"times are integers in [-1, {self.num_train_timesteps - 1}]; got a {t.dtype} tensor"
-            )
+            raise ValueError(f"times are integers in [-1, {self.num_train_timesteps - 1}]; got a {t.dtype} tensor")
         elif t.device.type != "cpu" or t.numel() == 0:
             return
         else:
             low, high = int(t.min()), int(t.max())
         if low < CLEAN or high >= self.num_train_timesteps:
             wrong = low if low < CLEAN else high
-            raise ValueError(
-                f"t = {wrong} is outside the schedule: -1 (clean data) .. {self.num_train_timesteps - 1}"
-            )
+            raise ValueError(f"t = {wrong} is outside the schedule: -1 (clean data) .. {self.num_train_timesteps - 1}")
 
     def _table_on(self, device: torch.device) -> Tensor:
         if device not in self._copies:
-            dtype = torch.float32 if device.type == "mps" else torch.float64
-            self._copies[device] = self.table.to(dtype).to(device)
+            self._copies[device] = self.table.to(finest(device)).to(device)
         return self._copies[device]
 
 
@@ -224,9 +224,7 @@ def training_grid(num_train_timesteps: int = 1000, num: int = 50) -> Tensor:
     (num,) int64; 19, 39, .., 999 for the defaults. (LCM: Luo et al. 2023, 2310.04378, sec. 4.3.)
     """
     if not 1 <= num <= num_train_timesteps:
-        raise ValueError(
-            f"a grid over {num_train_timesteps} times has 1 .. {num_train_timesteps} points; got {num}"
-        )
+        raise ValueError(f"a grid over {num_train_timesteps} times has 1 .. {num_train_timesteps} points; got {num}")
     return torch.arange(1, num + 1) * (num_train_timesteps // num) - 1
 
 
@@ -249,7 +247,8 @@ def consistency_timesteps(
             f"{num_inference_steps} steps at strength {strength:g} do not fit: of the grid of "
             f"{original_inference_steps} times that leaves {len(part)}. Ask for fewer steps or more strength"
         )
-    return part[torch.arange(num_inference_steps) * len(part) // num_inference_steps]
+    stride = len(part) / num_inference_steps  # a float, so that its cuts are those of diffusers
+    return part[[math.floor(i * stride) for i in range(num_inference_steps)]]
 
 
 def ode_timesteps(
@@ -269,7 +268,8 @@ def ode_timesteps(
     if not 1 <= num <= total:
         raise ValueError(f"the number of steps must lie in 1 .. {total}; got {num}")
     if spacing == "trailing":
-        times = [round(total - i * (total / num)) - 1 for i in range(num)]
+        stride = total - (total - total / num)  # total / num as numpy's arange rounds it: it decides ties
+        times = [round(total - i * stride) - 1 for i in range(num)]
     elif spacing == "leading":
         times = [i * (total // num) + steps_offset for i in reversed(range(num))]
     elif spacing == "linspace":

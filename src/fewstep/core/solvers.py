@@ -88,10 +88,12 @@ class DPMSolverPP2M:
 
 @dataclass(frozen=True, eq=False)
 class Heun:
-    """Takes DDIM's step, asks again at its end, repeats it with the mean of the two: the trapezoidal rule.
+    """Takes DDIM's step, asks again at its end, and steps once more with both answers: a trapezoidal rule.
 
-    Second order at two calls a step. Karras et al. (2022, 2206.00364, Algorithm 1) do so over sigma / alpha;
-    here it is alpha / sigma, which is finite at pure noise. The step to clean data is DDIM's.
+    Karras et al. (2022, 2206.00364, Algorithm 1) take the mean of eps, the rule over sigma / alpha; it has no value at
+    pure noise. The mean of x_0 is the rule over u = alpha / sigma; it is poor near clean data. Here it is the former
+    where u > 1 and the latter where u < 1: x_0 + max(u_s, 1) / max(u_t, 1) (x_0' - x_0) / 2, with x_0' the answer at s.
+    Second order at two calls a step; the step to clean data is DDIM's.
     """
 
     schedule: Schedule
@@ -106,8 +108,10 @@ class Heun:
         x_s, first = DDIM(self.schedule).step(denoise, x_t, t, s, cond, state)
         if not isinstance(s, Tensor) and s == CLEAN:
             return x_s, first
-        trapezoid = 0.5 * (first.x0 + denoise(x_s, s, cond))
-        mean = torch.where(broadcast(self.schedule.sigma(s), x_t) > 0, trapezoid, first.x0)
+        u_t, u_s = (self.schedule.alpha(time) / self.schedule.sigma(time) for time in (t, s))
+        weight = 0.5 * u_s.clamp(min=1) / u_t.clamp(min=1)
+        weight = torch.where(weight.isfinite(), weight, 0.0)
+        mean = first.x0 + broadcast(weight, x_t) * (denoise(x_s, s, cond) - first.x0)
         return transfer(self.schedule, x_t, mean, t, s), SolverState(mean, first.log_snr)
 
 
