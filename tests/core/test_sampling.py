@@ -1,0 +1,147 @@
+"""The sampling loops: what they draw, when they ask, and the distribution that they reach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fewstep.core.sampling import Step, sample_consistency, sample_ode
+from fewstep.core.schedule import CLEAN, Schedule, consistency_timesteps, ode_timesteps
+from fewstep.core.solvers import DDIM, SOLVERS
+from oracle import GaussianWorld, MixtureWorld
+
+SD = Schedule.from_betas()
+ZERO_SNR = Schedule.from_betas(rescale_zero_terminal_snr=True)
+COUNT = 40_000
+
+
+def noise_from(seed: int, count: int = COUNT) -> Tensor:
+    return torch.randn(count, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def last(steps: Any) -> Step:
+    return list(steps)[-1]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_consistency_sampling_reproduces_mean_and_deviation(steps: int) -> None:
+    """The exact f from pure noise: every step renews the sample and keeps its law. Four standard errors are allowed."""
+    world, mu, w = GaussianWorld(ZERO_SNR), 0.5, 2.0
+    path = sample_consistency(
+        world.f,
+        ZERO_SNR,
+        noise_from(0),
+        consistency_timesteps(steps),
+        mu,
+        w,
+        lambda index: noise_from(1 + index),
+    )
+    result = last(path).x_t
+    assert float(result.mean()) == pytest.approx(float(world.guided_mu(mu, w)), abs=4 * 0.7 / COUNT**0.5)
+    assert float(result.std()) == pytest.approx(0.7, abs=4 * 0.7 / (2 * COUNT) ** 0.5)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_ode_sampling_reproduces_mean_and_deviation(name: str) -> None:
+    """Fifty steps; beyond the sampling error, the solver's own: DDIM's deviation is 4 % too small."""
+    world = GaussianWorld(ZERO_SNR)
+    result = last(sample_ode(SOLVERS[name](ZERO_SNR), world.denoise, noise_from(0), ode_timesteps(50), 0.5)).x_t
+    assert float(result.mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(result.std()) == pytest.approx(0.7, abs=0.035)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_ode_sampling_follows_the_flow_of_a_mixture(name: str) -> None:
+    world, x_T = MixtureWorld(SD), torch.linspace(-2, 2, 41, dtype=torch.float64)[:, None]
+    exact = world.flow(x_T, 999, 0)
+    solver = SOLVERS[name](SD)
+    few, many = (
+        last(sample_ode(solver, world.denoise, x_T, ode_timesteps(steps), None, final_timestep=0))
+        for steps in (20, 200)
+    )
+    assert few.t == many.t == 0
+    errors = [float((step.x_t - exact).square().mean().sqrt()) for step in (few, many)]
+    assert errors[1] < min(0.03, errors[0] / 4)
+
+
+def test_consistency_sampling_one_step_at_a_time() -> None:
+    """x_0 = f(x_t, t), x_s = alpha_s x_0 + sigma_s noise; noise is drawn between steps and never after the last."""
+    asked: list[Any] = []
+    drawn: list[int] = []
+
+    def f(x_t: Tensor, t: Any, cond: Any, w: Any = None) -> Tensor:
+        asked.append((x_t, t, cond, w))
+        return 0.5 * x_t
+
+    def noise(index: int) -> Tensor:
+        drawn.append(index)
+        return noise_from(index, 3)
+
+    x_T = noise_from(9, 3)
+    steps = list(sample_consistency(f, SD, x_T, [999, 499, 19], "c", 7.5, noise))
+    assert [(step.index, step.num_steps, step.t) for step in steps] == [
+        (0, 3, 499),
+        (1, 3, 19),
+        (2, 3, CLEAN),
+    ]
+    assert [(t, cond, w) for _, t, cond, w in asked] == [(999, "c", 7.5), (499, "c", 7.5), (19, "c", 7.5)]
+    assert drawn == [0, 1]
+    x_t = x_T
+    for index, (step, s) in enumerate(zip(steps, (499, 19, CLEAN), strict=True)):
+        assert torch.equal(asked[index][0], x_t)
+        torch.testing.assert_close(step.x0, 0.5 * x_t)
+        x_t = step.x0 if s == CLEAN else SD.add_noise(step.x0, noise_from(index, 3), s)
+        torch.testing.assert_close(step.x_t, x_t)
+
+
+def test_one_step_needs_no_noise() -> None:
+    step = last(sample_consistency(lambda x_t, t, cond, w: 2 * x_t, SD, torch.ones(1, 1), [999], None))
+    assert torch.equal(step.x_t, torch.full((1, 1), 2.0))
+
+
+def test_whoever_stops_early_pays_for_no_more() -> None:
+    asked: list[int] = []
+
+    def denoise(x_t: Tensor, t: Any, cond: Any, w: Any = None) -> Tensor:
+        asked.append(t)
+        return x_t
+
+    path = sample_ode(DDIM(SD), denoise, torch.ones(1, 1), torch.tensor([999, 499, 249]), None)
+    assert asked == []
+    assert next(path).t == 499
+    assert asked == [999]
+
+
+def test_ode_steps_carry_the_estimate_and_end_at_it() -> None:
+    world = MixtureWorld(SD)
+    steps = list(sample_ode(DDIM(SD), world.denoise, noise_from(0, 4), [999, 499], None))
+    torch.testing.assert_close(steps[0].x0, world.denoise(noise_from(0, 4), 999))
+    torch.testing.assert_close(steps[1].x0, steps[1].x_t)
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ([], "no timesteps"),
+        ([499, 999], r"must fall.*\[499, 999\]"),
+        ([499, 499], "must fall"),
+        ([499, -1], "at 0 or above"),
+    ],
+)
+def test_times_that_do_not_fall_are_refused(times: list[int], words: str) -> None:
+    x = torch.ones(1, 1)
+    with pytest.raises(ValueError, match=words):
+        next(sample_consistency(lambda x_t, t, cond, w: x_t, SD, x, times, None, None, lambda index: x))
+    with pytest.raises(ValueError, match=words):
+        next(sample_ode(DDIM(SD), lambda x_t, t, cond: x_t, x, times, None))
+
+
+def test_other_errors_in_words() -> None:
+    x = torch.ones(1, 1)
+    with pytest.raises(ValueError, match="in 2 steps draws noise between them: pass `noise`"):
+        next(sample_consistency(lambda x_t, t, cond, w: x_t, SD, x, [999, 499], None))
+    with pytest.raises(ValueError, match="final_timestep 500 lies above the last timestep, 499"):
+        next(sample_ode(DDIM(SD), lambda x_t, t, cond: x_t, x, [999, 499], None, final_timestep=500))
