@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from miniature import write_miniature
 
 import fewstep
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.locating import STARTER
+
+torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
 
 HAS_STARTER = (STARTER / "model_index.json").is_file()
 FAMILIES = ["miniature", pytest.param("starter", marks=pytest.mark.skipif(not HAS_STARTER, reason="no weights yet"))]

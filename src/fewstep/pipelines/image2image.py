@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.image_file import read_image
+from fewstep.pipelines.image_file import as_image
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.text2image import OnStep, Options, generate
 
@@ -76,7 +76,7 @@ def image2image(
         prompt,
         seed,
         num_images,
-        image=read_image(image) if isinstance(image, (str, Path)) else image,
+        image=as_image(image),
         strength=strength,
         steps=steps,
         guidance_scale=guidance_scale,

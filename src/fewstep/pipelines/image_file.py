@@ -12,6 +12,15 @@ from fewstep.errors import InvalidRequest
 MAX_PIXELS = 50_000_000
 
 
+def as_image(image: Image.Image | str | Path) -> Image.Image:
+    """A picture, or the one at a path; raises `InvalidRequest`."""
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if not isinstance(image, Image.Image):
+        raise InvalidRequest(f"a picture must be a PIL image or a path, not {type(image).__name__}")
+    return image
+
+
 def read_image(path: str | Path) -> Image.Image:
     """Open and decode a picture, upright; raises `InvalidRequest` for what cannot or should not be read."""
     path = Path(path)

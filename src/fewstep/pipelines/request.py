@@ -53,7 +53,7 @@ class Request:
         """`num_images` pictures for every prompt, with the seeds seed, seed + 1, … (a random one for None)."""
         each = 1 if num_images is None else _whole("the number of pictures", num_images, 1, MAX_PICTURES)
         first = secrets.randbelow(2**32) if seed is None else _whole("the seed", seed, 0, MAX_SEED - each)
-        prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
+        prompts = tuple(prompt) if isinstance(prompt, (list, tuple)) else (prompt,)
         return cls(
             prompts=tuple(p for p in prompts for _ in range(each)),
             seeds=tuple(range(first, first + each)) * len(prompts),

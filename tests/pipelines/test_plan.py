@@ -1,0 +1,113 @@
+"""A plan takes what was left open from the model's card, and refuses what the model cannot do."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import fewstep
+from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.plan import Plan, complete
+from fewstep.pipelines.request import Request
+
+PICTURE = Image.new("RGB", (128, 128))
+
+
+@pytest.fixture(scope="module")
+def unguided(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    """A consistency model whose network does not read w (like LCM-LoRA or DMD2 models)."""
+    folder = Path(shutil.copytree(miniature, tmp_path_factory.mktemp("unguided") / "unguided"))
+    shutil.rmtree(folder / "unet")
+    shutil.move(folder / "teacher" / "unet", folder / "unet")
+    (folder / "fewstep.json").unlink()
+    return fewstep.load(folder, device="cpu")
+
+
+def plan(model: ModelBundle, **options: Any) -> Plan:
+    return complete(Request.of("a cat", seed=0, **options), model)
+
+
+def test_the_card_fills_in_what_was_left_open(student: ModelBundle, teacher: ModelBundle) -> None:
+    fast, slow = plan(student), plan(teacher)
+    assert (fast.steps, fast.guidance_scale, fast.sampler, fast.strength) == (4, 8.0, "lcm", 1.0)
+    assert (slow.steps, slow.guidance_scale, slow.sampler, slow.strength) == (25, 4.0, "dpm++", 1.0)
+    assert (fast.height, fast.width) == (128, 128)
+    assert plan(student, image=PICTURE).strength == 0.5
+
+
+def test_what_was_asked_for_wins(student: ModelBundle) -> None:
+    asked = plan(student, steps=2, guidance_scale=5, height=64, width=256)
+    assert (asked.steps, asked.guidance_scale, asked.height, asked.width) == (2, 5.0, 64, 256)
+
+
+def test_the_times_are_those_of_the_sampler(student: ModelBundle, teacher: ModelBundle) -> None:
+    assert plan(student).timesteps.tolist() == [999, 759, 499, 259]
+    assert plan(student, image=PICTURE, strength=0.58, steps=1).timesteps.tolist() == [579]
+    assert plan(teacher, steps=4).timesteps.tolist() == [999, 749, 499, 249]
+    assert plan(teacher, steps=4, sampler="lcm").timesteps.tolist() == [999, 759, 499, 259]
+    assert plan(teacher, steps=4, image=PICTURE, strength=0.5).timesteps.tolist() == [499, 249]
+
+
+def test_ddim_ends_where_the_folder_says(teacher: ModelBundle) -> None:
+    settings = dataclasses.replace(teacher.settings, final_timestep=0)
+    as_in_sd15 = dataclasses.replace(teacher, settings=settings)
+    assert plan(as_in_sd15, sampler="ddim").final_timestep == 0
+    assert plan(as_in_sd15, sampler="dpm++").final_timestep == -1
+    assert plan(teacher, sampler="ddim").final_timestep == -1
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "complaint"),
+    [
+        ("student", {"steps": 51}, "51 steps at strength 1 do not fit.* 50"),
+        ("student", {"steps": 4, "image": PICTURE, "strength": 0.05}, "do not fit"),
+        ("student", {"image": PICTURE, "strength": 0.001}, "do not fit"),
+        ("teacher", {"steps": 4, "image": PICTURE, "strength": 0.1}, "leaves none of 4 steps"),
+        ("student", {"sampler": "ddim"}, "'ddim' is not for miniature, which is of kind 'lcm'; use lcm"),
+        ("student", {"guidance_scale": 2.9}, "scale is 2.9; miniature was distilled for 3 to 15"),
+        ("student", {"guidance_scale": 16}, "was distilled for 3 to 15"),
+        ("unguided", {"guidance_scale": 7.5}, "was distilled for 1 to 2"),
+        ("student", {"height": 100}, "the height is 100; for miniature it must be a multiple of 16"),
+        ("teacher", {"width": 120}, "the width is 120"),
+    ],
+)
+def test_what_the_model_cannot_do_is_refused(
+    request: pytest.FixtureRequest, kind: str, options: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=complaint):
+        plan(request.getfixturevalue(kind), **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reason"),
+    [
+        ("student", {}, "its guidance is part of the network"),
+        ("teacher", {"guidance_scale": 1}, "a guidance scale of 1 is none"),
+        ("unguided", {}, "a guidance scale of 1 is none"),
+    ],
+)
+def test_a_negative_prompt_without_effect_warns(
+    request: pytest.FixtureRequest, kind: str, options: dict[str, Any], reason: str
+) -> None:
+    with pytest.warns(FewstepWarning, match=f"has no effect on .*: {reason}"):
+        plan(request.getfixturevalue(kind), negative_prompt="ugly", **options)
+
+
+def test_a_negative_prompt_with_effect_does_not_warn(teacher: ModelBundle) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert plan(teacher, negative_prompt="ugly").negative_prompt == "ugly"
+
+
+def test_batches_are_the_same_pictures_in_the_same_order(student: ModelBundle) -> None:
+    whole = plan(student, num_images=7)
+    batches = list(whole.batches(3))
+    assert [len(batch.seeds) for batch in batches] == [3, 3, 1]
+    assert sum((batch.seeds for batch in batches), ()) == whole.seeds

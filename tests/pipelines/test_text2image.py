@@ -1,0 +1,132 @@
+"""What a caller relies on: seeds, batches, lists, callbacks, guidance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fewstep
+from fewstep.core.sampling import Step
+from fewstep.errors import InvalidRequest
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.plan import complete
+from fewstep.pipelines.request import Request
+from fewstep.pipelines.text2image import paint
+
+
+def difference(a: Image.Image, b: Image.Image) -> int:
+    """The largest difference in grey levels."""
+    return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max())
+
+
+@pytest.fixture(scope="module")
+def student_of(family: Path) -> ModelBundle:
+    return fewstep.load(family, device="cpu")
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_picture_is_the_same_alone_and_in_company(student_of: ModelBundle, steps: int) -> None:
+    together = fewstep.text2image(student_of, "a red cat", steps=steps, seed=5, num_images=5, batch_size=4)
+    alone = [fewstep.text2image(student_of, "a red cat", steps=steps, seed=seed) for seed in range(5, 10)]
+    assert max(difference(a, b) for a, b in zip(together, alone, strict=True)) <= 1
+    assert min(difference(together[0], other) for other in together[1:]) > 10
+
+
+def test_several_prompts_are_each_as_if_alone(student_of: ModelBundle) -> None:
+    together = fewstep.text2image(student_of, ["a red cat", "robot"], seed=3, num_images=2)
+    alone = [
+        picture
+        for prompt in ("a red cat", "robot")
+        for picture in fewstep.text2image(student_of, prompt, seed=3, num_images=2)
+    ]
+    assert max(difference(a, b) for a, b in zip(together, alone, strict=True)) <= 1
+
+
+def test_one_prompt_gives_one_picture_and_a_number_gives_a_list(student: ModelBundle) -> None:
+    one = fewstep.text2image(student, "cat", seed=1)
+    assert isinstance(one, Image.Image)
+    assert one.size == (128, 128)
+    for many in (
+        fewstep.text2image(student, "cat", seed=1, num_images=1),
+        fewstep.text2image(student, ["cat"], seed=1),
+        fewstep.image2image(student, "cat", one, num_images=1),
+    ):
+        assert isinstance(many, list)
+        assert len(many) == 1
+
+
+def test_the_seed_decides(student: ModelBundle) -> None:
+    a, b, c = (fewstep.text2image(student, "cat", seed=seed) for seed in (1, 1, 2))
+    assert difference(a, b) == 0
+    assert difference(a, c) > 10
+
+
+def test_nothing_touches_the_global_random_state(student: ModelBundle) -> None:
+    torch.manual_seed(0)
+    expected = torch.random.get_rng_state()
+    fewstep.text2image(student, "cat", seed=1)
+    assert torch.equal(torch.random.get_rng_state(), expected)
+
+
+def test_the_words_and_the_guidance_decide(student: ModelBundle, teacher: ModelBundle) -> None:
+    for model in (student, teacher):
+        cat, dog = (fewstep.text2image(model, prompt, seed=1, steps=2) for prompt in ("cat", "dog"))
+        assert difference(cat, dog) > 0
+        low, high = (fewstep.text2image(model, "cat", seed=1, steps=2, guidance_scale=g) for g in (3.0, 14.0))
+        assert difference(low, high) > 0
+
+
+def test_a_negative_prompt_moves_the_teacher(teacher: ModelBundle) -> None:
+    plain = fewstep.text2image(teacher, "cat", seed=1, steps=2)
+    assert difference(plain, fewstep.text2image(teacher, "cat", seed=1, steps=2, negative_prompt="red")) > 0
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("heun", 3), ("lcm", 2), ("ddim", 5), ("dpm++", 1)])
+def test_every_sampler_of_the_teacher_reports_its_steps(teacher: ModelBundle, sampler: str, steps: int) -> None:
+    seen: list[Step] = []
+    picture = fewstep.text2image(teacher, "cat", seed=1, sampler=sampler, steps=steps, on_step=seen.append)
+    assert [(step.index, step.num_steps) for step in seen] == [(index, steps) for index in range(steps)]
+    assert np.asarray(picture).std() > 1
+
+
+def test_other_sizes(student: ModelBundle) -> None:
+    assert fewstep.text2image(student, "cat", height=64, width=192).size == (192, 64)
+
+
+def test_painting_can_be_watched_and_stopped_without_disturbing_the_caller(student: ModelBundle) -> None:
+    steps = paint(student, complete(Request.of("cat", seed=1), student))
+    first = next(steps)
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    assert student.decode(first.x0).shape == (1, 3, 128, 128)
+    steps.close()
+
+
+def test_half_precision_paints_nearly_the_same(miniature: Path, student: ModelBundle) -> None:
+    half = fewstep.load(miniature, device="cpu", dtype="bfloat16")
+    exact, rounded = (fewstep.text2image(model, "cat", seed=1) for model in (student, half))
+    distance = np.abs(np.asarray(exact, dtype=int) - np.asarray(rounded, dtype=int)).mean()
+    assert 0 < distance < 8
+
+
+def test_little_strength_stays_near_the_picture(student_of: ModelBundle) -> None:
+    start = fewstep.text2image(student_of, "a red cat", seed=1)
+    pixels = np.asarray(start, dtype=int)
+    distances = [
+        np.abs(np.asarray(fewstep.image2image(student_of, "fox", start, strength=s, steps=1, seed=2), dtype=int) - pixels)
+        for s in (0.04, 1.0)
+    ]
+    assert distances[0].mean() < distances[1].mean()
+
+
+def test_image_to_image_takes_a_path_or_a_picture_and_nothing_else(student: ModelBundle, tmp_path: Path) -> None:
+    picture = fewstep.text2image(student, "cat", seed=1)
+    picture.save(tmp_path / "cat.png")
+    from_path = fewstep.image2image(student, "dog", tmp_path / "cat.png", seed=2)
+    assert difference(from_path, fewstep.image2image(student, "dog", picture, seed=2)) == 0
+    with pytest.raises(InvalidRequest, match="must be a PIL image or a path, not int"):
+        fewstep.image2image(student, "dog", 7)  # type: ignore[call-overload]
