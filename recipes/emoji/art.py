@@ -1,4 +1,4 @@
-"""The starter's pictures: open emoji art of three styles, rendered at 128x128 on white, with captions and a held-out set.
+"""The starter's pictures: open emoji art of three styles at 128x128 on white, with captions and a held-out set.
 
 Nothing here is committed: the art is built from pinned packages in under a minute into `<folder>/art.safetensors`
 (`pixels` uint8 (N, 128, 128, 3)) and `<folder>/art.json` (a row for each picture).
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -104,7 +103,7 @@ def build(folder: Path) -> None:
     save_file({"pixels": np.stack(pixels)}, folder / "art.safetensors")
     partial = folder / "art.json.partial"
     partial.write_text(json.dumps([asdict(picture) for picture in pictures], indent=0))
-    os.replace(partial, folder / "art.json")
+    partial.replace(folder / "art.json")
 
 
 def load(folder: Path) -> tuple[list[Picture], np.ndarray]:

@@ -15,7 +15,7 @@ W_DIM = 256  # of the embedding of w, as in the published LCMs
 
 
 def unet(channels: tuple[int, int], *, embeds_w: bool) -> UNet2DConditionModel:
-    """v-prediction over 8x8x16 latents. The words enter twice: by cross-attention at 4x4, and pooled beside the time."""
+    """v-prediction of 8x8x16 latents. The words enter by cross-attention at 4x4, and pooled beside the time."""
     from diffusers import UNet2DConditionModel
 
     network = UNet2DConditionModel(
@@ -40,6 +40,6 @@ def student_of(teacher: UNet2DConditionModel, channels: tuple[int, int]) -> UNet
     """A copy that also reads w, through a projection that starts at zero: at first it is the teacher."""
     student = unet(channels, embeds_w=True)
     result = student.load_state_dict(teacher.state_dict(), strict=False)
-    assert result.missing_keys == ["time_embedding.cond_proj.weight"] and not result.unexpected_keys
+    assert (result.missing_keys, result.unexpected_keys) == (["time_embedding.cond_proj.weight"], [])
     student.time_embedding.cond_proj.weight.zero_()
     return student

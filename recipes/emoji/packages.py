@@ -36,7 +36,9 @@ def unpacked(package: NpmPackage, folder: Path) -> Path:
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != package.sha256:
         archive.unlink()
-        raise ValueError(f"{package.tarball} has SHA-256 {digest}, expected {package.sha256}; it was deleted: run again")
+        raise ValueError(
+            f"{package.tarball} has SHA-256 {digest}, expected {package.sha256}; it was deleted: run again"
+        )
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     with tarfile.open(archive) as tar:

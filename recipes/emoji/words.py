@@ -38,10 +38,11 @@ MAX_TOKENS = 24
 VOCABULARY = 8192
 START, END = "<|startoftext|>", "<|endoftext|>"
 QUALITIES = (
-    "red orange yellow green blue purple pink brown black white grey golden silver colourful dark bright "
-    "big small tiny round happy sad angry cute funny sleepy scared surprised crying laughing cool sick old young "
-    "baby wild magic robot snowy sunny hot cold flying broken"
-).split()
+    *("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "golden"),
+    *("silver", "colourful", "dark", "bright", "big", "small", "tiny", "round", "happy", "sad", "angry", "cute"),
+    *("funny", "sleepy", "scared", "surprised", "crying", "laughing", "cool", "sick", "old", "young", "baby"),
+    *("wild", "magic", "robot", "snowy", "sunny", "hot", "cold", "flying", "broken"),
+)
 
 
 def corpus(folder: Path) -> list[str]:
@@ -194,10 +195,14 @@ class SentenceSense:
         self.ids = tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        chosen = [self.ids[i] for i in rows.tolist()]
-        length = max(map(len, chosen))
-        ids = torch.tensor([row + [self.end] * (length - len(row)) for row in chosen])
-        pooled = self.encoder(input_ids=ids).pooler_output
+        rows = torch.tensor(sorted(rows.tolist(), key=lambda i: len(self.ids[i])))  # so that little is padding
+        pooled = torch.cat([self._pool(chunk.tolist()) for chunk in rows.chunk(4)])
         target = self.targets[rows].float()
         cosine = functional.cosine_similarity(pooled, target, dim=-1).mean()
         return {"loss": functional.mse_loss(pooled, target * WIDTH**0.5), "cosine": cosine}
+
+    def _pool(self, rows: list[int]) -> Tensor:
+        length = max(len(self.ids[i]) for i in rows)
+        ids = [self.ids[i] + [self.end] * (length - len(self.ids[i])) for i in rows]
+        pooled: Tensor = self.encoder(input_ids=torch.tensor(ids)).pooler_output
+        return pooled

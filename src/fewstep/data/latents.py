@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,9 @@ class LatentCache:
 
     def __post_init__(self) -> None:
         if len(self.latents) != len(self.captions) or len(self.latents) == 0:
-            raise ValueError(f"{len(self.latents)} latents and captions for {len(self.captions)}; need the same, above 0")
+            raise ValueError(
+                f"{len(self.latents)} latents and captions for {len(self.captions)}; need the same, above 0"
+            )
         if int(self.captions.max()) >= len(self.states):
             raise ValueError(f"a caption points to row {int(self.captions.max())} of {len(self.states)} text states")
 
@@ -43,7 +44,7 @@ class LatentCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         save_file({"latents": self.latents, "states": self.states, "captions": self.captions}, partial)
-        os.replace(partial, path)
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> LatentCache:

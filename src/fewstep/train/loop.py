@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -26,7 +33,7 @@ class TrainingDiverged(FewstepError):
 
 
 class Objective(Protocol):
-    """What is descended: rows (B,) of the data set and a generator in, named scalars out; `loss` carries the gradient."""
+    """What is descended: rows (B,) of the data set and a generator in, named scalars out; `loss` has the gradient."""
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]: ...
 
@@ -72,9 +79,7 @@ def _until(config: FitConfig, state: TrainState) -> Iterator[float | None]:
             return
 
 
-def _step(
-    state: TrainState, objective: Objective, num_rows: int, config: FitConfig, folder: Path
-) -> dict[str, float]:
+def _step(state: TrainState, objective: Objective, num_rows: int, config: FitConfig, folder: Path) -> dict[str, float]:
     generator = torch.Generator().manual_seed(hash((config.seed, state.seen)) & 0xFFFFFFFF)
     rows = rows_at(state.seen, config.batch_size, num_rows, seed=config.seed)
     scalars = objective(rows, generator)
@@ -93,7 +98,10 @@ def _step(
     state.optimizer.step()
     state.seen += config.batch_size
     state.update_ema(config.ema_decay(state.seen))
-    return {name: float(value.detach()) for name, value in scalars.items()} | {"grad_norm": float(norm), "rate": rate}
+    return {name: float(value.detach()) for name, value in scalars.items()} | {
+        "grad_norm": float(norm),
+        "rate": rate,
+    }
 
 
 def _optimizer(model: nn.Module, config: FitConfig) -> Optimizer:

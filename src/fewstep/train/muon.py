@@ -1,4 +1,4 @@
-"""Muon: momentum whose update for every weight matrix is orthogonalised (Jordan et al. 2024; scaling of Liu et al. 2502.16982).
+"""Muon: momentum with an orthogonalised update for every matrix (Jordan et al. 2024; Liu et al. 2025, 2502.16982).
 
 `torch.optim.Muon` takes only 2-D weights and orthogonalises in bfloat16, which a CPU without bfloat16 units emulates;
 diffusion networks are mostly convolutions and the starter is trained on CPUs. Here convolutions are seen as matrices
@@ -52,7 +52,8 @@ class Muon(Optimizer):
         weight_decay: float = 0.0,
         adam: Iterable[str] = ("embed",),
     ) -> None:
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, weight in model.named_parameters():
             if weight.requires_grad:
                 by_adam = weight.ndim < 2 or any(part in name for part in adam)

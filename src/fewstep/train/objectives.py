@@ -26,9 +26,7 @@ class Diffusion:
         noise = torch.randn(x_0.shape, generator=generator)
         states = self.cache.states[self.cache.draw_captions(rows, generator, self.empty)]
         cond = Conditioning(states.to(self.device).float())
-        result = diffusion_loss(
-            self.denoiser, x_0.to(self.device), noise.to(self.device), t.to(self.device), cond
-        )
+        result = diffusion_loss(self.denoiser, x_0.to(self.device), noise.to(self.device), t.to(self.device), cond)
         return {"loss": result.loss, **_by_time(result.per_sample.detach().cpu(), t)}
 
 

@@ -1,4 +1,4 @@
-"""Everything that a run needs to go on as if it had never stopped, in one place: weights, average, optimiser, pictures seen.
+"""Everything that a run needs to go on as if it had never stopped: weights, average, optimiser, pictures seen.
 
 Randomness is not state: every step draws from a generator seeded by (seed, pictures seen), so a resumed run repeats the
 uninterrupted one to the bit. Files are safetensors and JSON, written to a temporary name and renamed.
@@ -7,7 +7,8 @@ uninterrupted one to the bit. Files are safetensors and JSON, written to a tempo
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -32,14 +33,30 @@ class TrainState:
         for name, weight in self.model.named_parameters():
             self.ema[name].lerp_(weight.float(), 1 - decay)
 
+    @contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """The model with its averaged weights and in eval mode, for sampling; as before afterwards."""
+        live = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
+        training = self.model.training
+        try:
+            yield self._put(self.ema).eval()
+        finally:
+            self._put(live).train(training)
+
+    @torch.no_grad()
+    def _put(self, weights: dict[str, Tensor]) -> nn.Module:
+        for name, weight in self.model.named_parameters():
+            weight.copy_(weights[name])
+        return self.model
+
     def save(self, folder: Path) -> None:
         """Write a checkpoint; the one before stays as `checkpoint.previous.safetensors`."""
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f"{CHECKPOINT}.partial"
         save_file(self._tensors(), partial, metadata={"seen": json.dumps(self.seen)})
         if (folder / CHECKPOINT).exists():
-            os.replace(folder / CHECKPOINT, folder / PREVIOUS)
-        os.replace(partial, folder / CHECKPOINT)
+            (folder / CHECKPOINT).replace(folder / PREVIOUS)
+        partial.replace(folder / CHECKPOINT)
 
     def resume(self, folder: Path) -> bool:
         """Take up the newest whole checkpoint in `folder`; False where there is none."""
@@ -52,6 +69,13 @@ class TrainState:
             except (FileNotFoundError, SafetensorError):
                 continue
         return False
+
+    @staticmethod
+    def average_of(folder: Path) -> dict[str, Tensor]:
+        """The averaged weights of the newest checkpoint; raises FileNotFoundError where there is none."""
+        with safe_open(folder / CHECKPOINT, framework="pt") as file:
+            names = [key for key in file.keys() if key.startswith("ema/")]  # noqa: SIM118
+            return {name.removeprefix("ema/"): file.get_tensor(name) for name in names}
 
     def _slots(self) -> dict[str, Tensor]:
         """The optimiser's tensors, named by the weight's place: `3.momentum`."""

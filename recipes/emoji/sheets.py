@@ -1,0 +1,111 @@
+"""What the stages share: the model in the making as a `ModelBundle`, and sheets of its samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.card import ModelCard
+from fewstep.models.scheduler_config import SchedulerSettings
+from fewstep.pipelines.contact_sheet import contact_sheet
+from fewstep.pipelines.text2image import text2image
+from recipes.emoji import art, autoencoder
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+PROMPTS = (
+    "cat face, noto style",
+    "dog face, twemoji style",
+    "red heart, fluent style",
+    "grinning face, noto style",
+    "red apple, twemoji style",
+    "automobile, fluent style",
+    "sun, noto style",
+    "pizza, twemoji style",
+    "violin, fluent style",
+    "frog, noto style",
+    "rocket, twemoji style",
+    "guitar, fluent style",
+    "house, noto style",
+    "tulip, twemoji style",
+    "owl, fluent style",
+    "snowman, noto style",
+)
+
+
+def scheduler_config(kind: str) -> dict[str, Any]:
+    """Stable Diffusion's schedule with v-prediction; the student's grid has 50 times."""
+    config: dict[str, Any] = {
+        "_class_name": "LCMScheduler" if kind == "lcm" else "DDIMScheduler",
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "v_prediction",
+        "clip_sample": False,
+        "set_alpha_to_one": kind == "lcm",
+        "timestep_spacing": "leading" if kind == "lcm" else "trailing",
+    }
+    return config | ({"original_inference_steps": 50, "timestep_scaling": 10.0} if kind == "lcm" else {})
+
+
+def card(stage: str, w_range: tuple[float, float]) -> ModelCard:
+    sources = [*art.STYLES.values(), art.LABELS]
+    data = tuple(f"{source.name} {source.version}" for source in sources)
+    licences = tuple(f"{source.licence} ({source.name})" for source in sources)
+    if stage == "teacher":
+        return ModelCard("starter-teacher", "diffusion", 25, 3.0, data=data, licences=licences, shared="..")
+    return ModelCard("starter", "lcm", 4, 3.0, w_range=w_range, teacher="starter-teacher", data=data, licences=licences)
+
+
+def bundle(folder: Path, unet: Any, stage: str, w_range: tuple[float, float]) -> ModelBundle:
+    """A network in training with the frozen parts from `folder`, ready to sample."""
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    about = card(stage, w_range)
+    return ModelBundle(
+        card=about,
+        settings=SchedulerSettings.from_config(scheduler_config(about.kind)),
+        unet=unet,
+        autoencoder=AutoencoderKL.from_pretrained(folder / "vae").eval().to(unet.device),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder").eval().to(unet.device),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+    )
+
+
+def samples(
+    model: ModelBundle,
+    path: Path,
+    *,
+    steps: tuple[int, ...],
+    guidance_scale: float,
+    prompts: tuple[str, ...] = PROMPTS,
+) -> None:
+    """One row of `prompts` for each number of steps, all from the same noise."""
+    images = [
+        image
+        for count in steps
+        for image in text2image(model, prompts, steps=count, seed=0, guidance_scale=guidance_scale)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(images, columns=len(prompts) if len(steps) > 1 else 8).save(path)
+
+
+def reconstructions(vae: AutoencoderKL, pixels: Tensor, path: Path) -> None:
+    """Pictures above what the autoencoder makes of them."""
+    decoded = autoencoder.reconstruct(vae, pixels)
+    rows = torch.cat([row for pair in zip(pixels.split(8), decoded.split(8), strict=True) for row in pair])
+    contact_sheet([as_image(picture) for picture in rows], columns=8).save(path)
+
+
+def as_image(pixels: Tensor) -> Image.Image:
+    array = pixels.add(1).mul(127.5).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(np.ascontiguousarray(array))

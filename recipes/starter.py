@@ -1,0 +1,214 @@
+"""The starter, from open emoji art to a few-step model in the diffusers folder layout.
+
+    python -m recipes.starter                     all stages, in order, each resumable
+    python -m recipes.starter teacher --minutes 60    one stage, for at most an hour; the same again goes on
+    python -m recipes.starter --size gpu          the larger lengths, for a GPU
+
+Stages: art, autoencoder, words, latents, teacher, student, export, judge (for the benchmark). Checkpoints, logs and
+sheets of samples go to
+`build/starter/<stage>/`; `export` writes the model folder to `build/starter/export`, with `--ship` also into the
+package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import nn
+
+from fewstep.core.consistency import ConsistencyFunction
+from fewstep.data.latents import LatentCache
+from fewstep.models.bundle import ModelBundle
+from fewstep.train.config import FitConfig
+from fewstep.train.loop import fit
+from fewstep.train.objectives import Diffusion, Distillation
+from fewstep.train.state import TrainState
+from recipes.emoji import art, autoencoder, cache, judge, networks, sheets, words
+from recipes.emoji.export import write_starter
+
+PACKAGE = Path(__file__).parents[1] / "src" / "fewstep" / "models" / "starter"
+W_RANGE = (0.0, 6.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How large and for how long; everything else is the same in both sizes."""
+
+    channels: tuple[int, int]
+    autoencoder: FitConfig
+    words: FitConfig
+    teacher: FitConfig
+    student: FitConfig
+
+
+def cpu() -> Size:
+    """A few hours on two cores."""
+    return Size(
+        channels=(96, 256),
+        autoencoder=FitConfig(pictures=40_000, batch_size=16, lr=0.012, cooldown=0.6, warmup=800, ema_halflife=600),
+        words=FitConfig(pictures=200_000, batch_size=192, lr=0.004, cooldown=0.7, warmup=4_000, ema_halflife=10_000),
+        teacher=FitConfig(pictures=1_000_000, batch_size=96, lr=0.005, warmup=4_000, ema_halflife=30_000),
+        student=FitConfig(pictures=60_000, batch_size=64, lr=0.001, adam_lr=2e-4, warmup=2_000, ema_halflife=5_000),
+    )
+
+
+def gpu() -> Size:
+    """Minutes on one large GPU: the same networks, more pictures."""
+    small = cpu()
+    return Size(
+        channels=small.channels,
+        autoencoder=dataclasses.replace(small.autoencoder, pictures=600_000, batch_size=32),
+        words=dataclasses.replace(small.words, pictures=2_000_000),
+        teacher=dataclasses.replace(small.teacher, pictures=6_000_000, batch_size=256),
+        student=dataclasses.replace(small.student, pictures=600_000, batch_size=128),
+    )
+
+
+SIZES: dict[str, Callable[[], Size]] = {"cpu": cpu, "gpu": gpu}
+
+
+class Starter:
+    """The stages, as methods, over one working folder."""
+
+    def __init__(self, size: Size, folder: Path, device: str = "cpu", minutes: float | None = None) -> None:
+        self.size, self.folder, self.device, self.minutes = size, folder, device, minutes
+
+    def art(self) -> None:
+        art.build(self.folder)
+
+    def autoencoder(self) -> None:
+        torch.manual_seed(0)
+        seen, unseen = (autoencoder.Pixels(self.folder, held_out=flag, device=self.device) for flag in (False, True))
+        vae = autoencoder.build().to(self.device)
+        folder = self.folder / "autoencoder"
+
+        def sheet(state: TrainState) -> None:
+            with state.averaged():
+                sheets.reconstructions(vae, unseen[slice(0, 32)], folder / "sheet.png")
+
+        state = fit(
+            vae,
+            autoencoder.Reconstruction(vae, seen),
+            len(seen),
+            self._lasting(self.size.autoencoder),
+            folder,
+            on_checkpoint=sheet,
+        )
+        with state.averaged():
+            autoencoder.standardize(vae, seen)
+            vae.save_pretrained(self.folder / "vae")
+
+    def words(self) -> None:
+        torch.manual_seed(0)
+        texts = words.corpus(self.folder)
+        tokenizer = words.train_tokenizer(texts, self.folder / "tokenizer")
+        teacher = words.MiniLM()
+        targets = words.embed(texts, self.folder / "words", teacher)
+        encoder = words.build(tokenizer)
+        words.start_from(encoder, tokenizer, teacher.word_vectors())
+        objective = words.SentenceSense(encoder, tokenizer, texts, targets)
+        state = fit(encoder, objective, len(texts), self._lasting(self.size.words), self.folder / "words")
+        with state.averaged():
+            encoder.save_pretrained(self.folder / "text_encoder")
+
+    def latents(self) -> None:
+        target = self.folder / "latents.safetensors"
+        if not target.is_file():
+            cache.build(self.folder, self.device).save(target)
+
+    def teacher(self) -> None:
+        torch.manual_seed(0)
+        unet = networks.unet(self.size.channels, embeds_w=False).to(self.device)
+        bundle = self._bundle(unet, "teacher")
+        objective = Diffusion(bundle.denoise, self._cache(), device=self.device)
+        self._fit(unet, bundle, objective, self.size.teacher, "teacher", steps=(20,), guidance_scale=3.0)
+
+    def student(self) -> None:
+        torch.manual_seed(0)
+        unet = networks.student_of(self._trained_teacher(), self.size.channels).to(self.device)
+        bundle = self._bundle(unet, "student")
+        teacher = self._bundle(self._trained_teacher().to(self.device), "teacher")
+        f = ConsistencyFunction(bundle.denoise, bundle.scalings)
+        objective = Distillation(f, teacher.denoise, self._cache(), w_range=W_RANGE, device=self.device)
+        self._fit(unet, bundle, objective, self.size.student, "student", steps=(1, 2, 4, 8), guidance_scale=3.0)
+
+    def export(self) -> Path:
+        target = self.folder / "export"
+        student = networks.unet(self.size.channels, embeds_w=True)
+        self._take_average(student, "student")
+        write_starter(self.folder, target, self._trained_teacher(), student, W_RANGE)
+        return target
+
+    def judge(self) -> None:
+        judge.train(self.folder, self.minutes)
+
+    def _fit(
+        self,
+        unet: nn.Module,
+        bundle: ModelBundle,
+        objective: Diffusion | Distillation,
+        config: FitConfig,
+        stage: str,
+        **sampling: Any,
+    ) -> None:
+        folder = self.folder / stage
+
+        def sheet(state: TrainState) -> None:
+            with state.averaged():
+                sheets.samples(bundle, folder / f"sheet-{state.seen:08d}.png", **sampling)
+
+        fit(unet, objective, len(objective.cache), self._lasting(config), folder, on_checkpoint=sheet)
+
+    def _lasting(self, config: FitConfig) -> FitConfig:
+        return dataclasses.replace(config, minutes=self.minutes)
+
+    def _cache(self) -> LatentCache:
+        return LatentCache.load(self.folder / "latents.safetensors")
+
+    def _trained_teacher(self) -> Any:
+        unet = networks.unet(self.size.channels, embeds_w=False)
+        self._take_average(unet, "teacher")
+        return unet.eval().requires_grad_(False)
+
+    def _take_average(self, unet: nn.Module, stage: str) -> None:
+        unet.load_state_dict(TrainState.average_of(self.folder / stage), strict=True)
+
+    def _bundle(self, unet: Any, stage: str) -> ModelBundle:
+        return sheets.bundle(self.folder, unet, stage, W_RANGE)
+
+
+STAGES = ("art", "autoencoder", "words", "latents", "teacher", "student", "export", "judge")
+
+
+def main(
+    stages: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(STAGES)}; default: all.")] = None,
+    size: Annotated[str, typer.Option(help="cpu (a few hours on two cores) or gpu (minutes).")] = "cpu",
+    folder: Annotated[Path, typer.Option(help="Where checkpoints, logs and sheets go.")] = Path("build/starter"),
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    minutes: Annotated[float | None, typer.Option(help="Stop each training stage after this long.")] = None,
+    ship: Annotated[bool, typer.Option(help="Copy the exported model into the package.")] = False,
+) -> None:
+    """Make the starter: run the named stages, or all of them; each goes on where it stopped."""
+    for name in stages or STAGES:
+        if name not in STAGES:
+            raise typer.BadParameter(f"unknown stage {name!r}; the stages are {', '.join(STAGES)}")
+    if size not in SIZES:
+        raise typer.BadParameter(f"unknown size {size!r}; the sizes are {', '.join(SIZES)}")
+    starter = Starter(SIZES[size](), folder, device, minutes)
+    for name in stages or STAGES:
+        typer.secho(f"== {name}", bold=True, err=True)
+        getattr(starter, name)()
+    if ship:
+        shutil.rmtree(PACKAGE, ignore_errors=True)
+        shutil.copytree(folder / "export", PACKAGE)
+
+
+if __name__ == "__main__":
+    typer.run(main)
