@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniature import write_miniature
 
 import fewstep
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.locating import STARTER
+from miniature import write_miniature
 
 torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
 

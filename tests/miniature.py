@@ -28,7 +28,9 @@ def write_miniature(folder: Path, prediction_type: str = "v_prediction", autoenc
     write_tokenizer(folder / "tokenizer")
     settings = {**SCHEDULE, "prediction_type": prediction_type}
     LCMScheduler(**settings).save_pretrained(folder / "scheduler")
-    DDIMScheduler(**settings, timestep_spacing="trailing", steps_offset=1).save_pretrained(folder / "teacher" / "scheduler")
+    DDIMScheduler(**settings, timestep_spacing="trailing", steps_offset=1).save_pretrained(
+        folder / "teacher" / "scheduler"
+    )
     _write_index(folder, "LatentConsistencyModelPipeline", "LCMScheduler")
     _write_index(folder / "teacher", "StableDiffusionPipeline", "DDIMScheduler")
     ModelCard(name="miniature", kind="lcm", steps=4, guidance_scale=8.0, w_range=(2.0, 14.0)).write(folder)

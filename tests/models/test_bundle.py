@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import LatentConsistencyModelPipeline
-from miniature import TOKENS, write_miniature
 
 import fewstep
 from fewstep.errors import FewstepWarning
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
+from miniature import TOKENS, write_miniature
 
 NEAR = {"atol": 1e-4, "rtol": 1e-4}  # division by the scale is undone up to rounding
 

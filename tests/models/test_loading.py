@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, StableDiffusionPipeline
-from miniature import write_miniature
 
 import fewstep
 from fewstep.errors import FewstepError, InvalidModel, InvalidRequest, ModelNotFound
 from fewstep.models import locating
 from fewstep.models.bundle import ModelBundle
+from miniature import write_miniature
 
 
 @pytest.fixture
@@ -135,7 +135,9 @@ def test_a_hub_id_is_fetched_without_pickles(miniature: Path, monkeypatch: pytes
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     model = fewstep.load("someone/something", device="cpu")
     assert model.reference == "someone/something"
-    assert not [pattern for pattern in asked["someone/something"] if not pattern.endswith(("json", "safetensors", "txt"))]
+    assert not [
+        pattern for pattern in asked["someone/something"] if not pattern.endswith(("json", "safetensors", "txt"))
+    ]
 
 
 def remove(name: str) -> Callable[[Path], None]:
@@ -190,9 +192,7 @@ def cut(folder: Path) -> None:
         (remove("tokenizer/tokenizer.json"), "tokenizer has no vocabulary"),
     ],
 )
-def test_a_damaged_folder_is_refused_in_one_line(
-    broken: Path, damage: Callable[[Path], None], complaint: str
-) -> None:
+def test_a_damaged_folder_is_refused_in_one_line(broken: Path, damage: Callable[[Path], None], complaint: str) -> None:
     damage(broken)
     with pytest.raises(InvalidModel, match=complaint) as caught:
         fewstep.load(broken, device="cpu")
@@ -210,7 +210,7 @@ def test_a_single_file_is_refused(tmp_path: Path, name: str, complaint: str) -> 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "cpu:x", "meta"])
 def test_an_unknown_device_is_refused(miniature: Path, device: str) -> None:
-    with pytest.raises(InvalidRequest, match="there is no device .* it has cpu"):
+    with pytest.raises(InvalidRequest, match=r"there is no device .* it has cpu"):
         fewstep.load(miniature, device=device)
 
 

@@ -17,9 +17,7 @@ from fewstep.models.scheduler_config import SchedulerSettings
 def test_the_schedule_is_diffusers_own(kind: str, rescale: bool) -> None:
     scheduler = DDIMScheduler(beta_schedule=kind, beta_start=0.001, beta_end=0.01, rescale_betas_zero_snr=rescale)
     settings = SchedulerSettings.from_config(scheduler.config)
-    torch.testing.assert_close(
-        settings.schedule.alphas_cumprod.float(), scheduler.alphas_cumprod, atol=2e-6, rtol=2e-4
-    )
+    torch.testing.assert_close(settings.schedule.alphas_cumprod.float(), scheduler.alphas_cumprod, atol=2e-6, rtol=2e-4)
 
 
 def test_trained_betas_are_read() -> None:

@@ -56,7 +56,9 @@ def parts(model: ModelBundle) -> dict[str, object]:
 def lcm_pipeline(kind: type, family: Path, model: ModelBundle) -> object:
     """Diffusers' pipeline as its own `from_pretrained` makes it, so that the folder's configs are tested too."""
     pipeline = LatentConsistencyModelPipeline.from_pretrained(family, dtype=torch.float32)
-    pipeline = pipeline if kind is LatentConsistencyModelPipeline else kind(scheduler=pipeline.scheduler, **parts(model))
+    pipeline = (
+        pipeline if kind is LatentConsistencyModelPipeline else kind(scheduler=pipeline.scheduler, **parts(model))
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -109,9 +111,7 @@ def test_image_to_image(
 
 @pytest.mark.parametrize(("sampler", "steps"), [("ddim", 4), ("ddim", 10), ("dpm++", 4), ("dpm++", 20)])
 @pytest.mark.parametrize("negative_prompt", ["", "red"])
-def test_the_teacher(
-    family: Path, teacher_of: ModelBundle, sampler: str, steps: int, negative_prompt: str
-) -> None:
+def test_the_teacher(family: Path, teacher_of: ModelBundle, sampler: str, steps: int, negative_prompt: str) -> None:
     scheduler = DDIMScheduler.from_pretrained(family / "teacher" / "scheduler")
     if sampler == "dpm++":
         scheduler = DPMSolverMultistepScheduler.from_config(scheduler.config)

@@ -107,7 +107,14 @@ def test_a_negative_prompt_with_effect_does_not_warn(teacher: ModelBundle) -> No
 
 
 def test_batches_are_the_same_pictures_in_the_same_order(student: ModelBundle) -> None:
-    whole = plan(student, num_images=7)
-    batches = list(whole.batches(3))
+    whole = complete(Request.of("a cat", seed=0, num_images=7), student, batch_size=3)
+    batches = list(whole.batches())
     assert [len(batch.seeds) for batch in batches] == [3, 3, 1]
+    assert len(batches) == whole.num_batches
     assert sum((batch.seeds for batch in batches), ()) == whole.seeds
+
+
+def test_large_pictures_go_through_the_network_in_small_batches(student: ModelBundle) -> None:
+    assert [plan(student, height=side, width=side).batch_size for side in (128, 1024, 4096)] == [16, 4, 1]
+    with pytest.raises(InvalidRequest, match="the batch size is 0"):
+        complete(Request.of("a cat"), student, batch_size=0)

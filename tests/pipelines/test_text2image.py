@@ -117,7 +117,9 @@ def test_little_strength_stays_near_the_picture(student_of: ModelBundle) -> None
     start = fewstep.text2image(student_of, "a red cat", seed=1)
     pixels = np.asarray(start, dtype=int)
     distances = [
-        np.abs(np.asarray(fewstep.image2image(student_of, "fox", start, strength=s, steps=1, seed=2), dtype=int) - pixels)
+        np.abs(
+            np.asarray(fewstep.image2image(student_of, "fox", start, strength=s, steps=1, seed=2), dtype=int) - pixels
+        )
         for s in (0.04, 1.0)
     ]
     assert distances[0].mean() < distances[1].mean()

@@ -12,7 +12,7 @@ import typer
 
 from fewstep.cli.again import check_source, check_weights, recorded_model, recorded_options
 from fewstep.cli.output import output_paths, write_png
-from fewstep.cli.progress import one_line_warnings, step_bar
+from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import InvalidRequest
 from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.image_file import read_image
@@ -22,7 +22,8 @@ from fewstep.pipelines.request import Request
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-BATCH = 16
+    from fewstep.models.bundle import ModelBundle
+
 WHAT = "What to paint"
 HOW = "How"
 WHERE = "Where"
@@ -62,7 +63,9 @@ def generate(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(help="Network calls along the way. [default: the model's; 4 for the starter]", rich_help_panel=HOW),
+        typer.Option(
+            help="Network calls along the way. [default: the model's; 4 for the starter]", rich_help_panel=HOW
+        ),
     ] = None,
     seed: Annotated[
         int | None,
@@ -161,17 +164,27 @@ def _plan_job(options: dict[str, Any], image: Path | None, model: str | None, ag
 
 
 def _paint(job: _Job, device: str | None, dtype: str | None) -> list[Image]:
-    with step_bar(len(job.request.seeds), BATCH) as on_step:
-        gc.disable()  # the imports make a million objects that all stay: counting them takes a second
-        from fewstep.models.loading import load
-        from fewstep.pipelines import text2image
+    with StepBar() as bar:
+        model = _load(job.model, device, dtype)
+        from fewstep.pipelines.plan import complete
+        from fewstep.pipelines.text2image import generate
 
-        model = load(job.model, device, dtype)
-        gc.freeze()
-        gc.enable()
         if job.record is not None:
             check_weights(job.record, job.recorded_in, model)
-        return text2image.generate(model, job.request, batch_size=BATCH, on_step=on_step)
+        plan = complete(job.request, model)
+        bar.expect(plan.num_batches * len(plan.timesteps))
+        return generate(model, plan, bar.advance)
+
+
+def _load(name: str, device: str | None, dtype: str | None) -> ModelBundle:
+    gc.disable()  # the imports make a million objects that all stay: to look at them again and again takes a second
+    try:
+        from fewstep.models.loading import load
+
+        return load(name, device, dtype)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _sheet(images: list[Image]) -> Image:

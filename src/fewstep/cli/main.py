@@ -50,7 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message:
             print("error:", " ".join(message.split()), file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, typer.Abort):
+    if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
     return code if isinstance(code, int) else 0

@@ -57,5 +57,3 @@ def _temporary(path: Path) -> Iterator[Path]:
         raise CannotWrite(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-

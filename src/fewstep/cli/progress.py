@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -18,18 +17,27 @@ if TYPE_CHECKING:
     from fewstep.core.sampling import Step
 
 
-@contextmanager
-def step_bar(num_images: int, batch_size: int) -> Iterator[Callable[[Step], None]]:
-    """A bar over all steps of all batches; gives the function that moves it on."""
-    batches = math.ceil(num_images / batch_size)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("loading", total=None)
+class StepBar:
+    """A bar on stderr: first for the loading, which has no measure, then over all steps of all batches."""
 
-        def advance(step: Step) -> None:
-            progress.update(task, description="painting", total=batches * step.num_steps, advance=1)
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._task = self._progress.add_task("loading", total=None)
 
-        yield advance
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def expect(self, steps: int) -> None:
+        """The loading is over; so many steps follow."""
+        self._progress.reset(self._task, description="painting", total=steps)
+
+    def advance(self, _: Step) -> None:
+        self._progress.advance(self._task)
 
 
 @contextmanager

@@ -67,9 +67,7 @@ def locate_parts(folder: Path, card: ModelCard | None) -> dict[str, Path]:
 def find_weights(part: Path) -> tuple[Path, ...]:
     """The safetensors files that a part is read from; raises `InvalidModel` where there are only pickles."""
     names = ("diffusion_pytorch_model", "model")
-    files = sorted(
-        path for path in part.glob("*.safetensors") if re.sub(r"-\d{5}-of-\d{5}$", "", path.stem) in names
-    )
+    files = sorted(path for path in part.glob("*.safetensors") if re.sub(r"-\d{5}-of-\d{5}$", "", path.stem) in names)
     if files:
         return tuple(files)
     pickles = [path.name for path in part.iterdir() if path.suffix in PICKLES]
@@ -116,7 +114,9 @@ def _download(hub_id: str) -> Path:
     try:
         return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_VARIANTS))
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelNotFound(f"no model {hub_id!r}: there is no such folder here and no such model on the hub") from error
+        raise ModelNotFound(
+            f"no model {hub_id!r}: there is no such folder here and no such model on the hub"
+        ) from error
     except OSError as error:
         raise ModelNotFound(
             f"no model {hub_id!r}: there is no such folder here, it is not in the local cache, "

@@ -19,7 +19,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     except (RuntimeError, TypeError):
         chosen = None
     name = "" if chosen is None else str(chosen)
-    if chosen is None or name not in allowed and f"{name}:0" not in allowed:
+    if chosen is None or (name not in allowed and f"{name}:0" not in allowed):
         raise InvalidRequest(f"there is no device {str(device)!r} on this machine; it has {', '.join(allowed)}")
     return chosen
 
@@ -29,7 +29,7 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
     if dtype is None:
         return torch.float16 if device.type == "cuda" else torch.float32
     chosen = DTYPES.get(dtype.lower()) if isinstance(dtype, str) else dtype
-    if chosen not in DTYPES.values():
+    if chosen is None or chosen not in DTYPES.values():
         raise InvalidRequest(f"unknown dtype {str(dtype)!r}; choose one of {', '.join(DTYPES)}")
     return chosen
 

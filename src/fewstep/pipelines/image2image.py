@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.image_file import as_image
+from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.text2image import OnStep, Options, generate
 
@@ -42,7 +42,7 @@ def image2image(
 @overload
 def image2image(
     model: ModelBundle,
-    prompt: Sequence[str],
+    prompt: list[str] | tuple[str, ...],
     image: Image | str | Path,
     *,
     num_images: int | None = None,
@@ -50,7 +50,7 @@ def image2image(
 ) -> list[Image]: ...
 def image2image(
     model: ModelBundle,
-    prompt: str | Sequence[str],
+    prompt: str | list[str] | tuple[str, ...],
     image: Image | str | Path,
     *,
     strength: float | None = None,
@@ -62,7 +62,7 @@ def image2image(
     height: int | None = None,
     width: int | None = None,
     sampler: str | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     on_step: OnStep | None = None,
 ) -> Image | list[Image]:
     """Paint `prompt` over `image`.
@@ -85,5 +85,5 @@ def image2image(
         width=width,
         sampler=sampler,
     )
-    images = generate(model, request, batch_size=batch_size, on_step=on_step)
+    images = generate(model, complete(request, model, batch_size), on_step)
     return images[0] if isinstance(prompt, str) and num_images is None else images

@@ -28,14 +28,10 @@ def read_image(path: str | Path) -> Image.Image:
         raise InvalidRequest(f"there is no picture at {path}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
-            image = Image.open(path)
-        if image.width * image.height > MAX_PIXELS:
-            raise InvalidRequest(
-                f"{path} has {image.width} x {image.height} pixels; at most {MAX_PIXELS // 10**6} million are read"
-            )
-        image.load()
-        return ImageOps.exif_transpose(image)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower than PIL's
+            with Image.open(path) as image:
+                _check_size(path, image)
+                return ImageOps.exif_transpose(image)
     except Image.DecompressionBombError as error:
         raise InvalidRequest(f"{path} is too large; at most {MAX_PIXELS // 10**6} million pixels are read") from error
     except UnidentifiedImageError as error:
@@ -44,3 +40,10 @@ def read_image(path: str | Path) -> Image.Image:
         if isinstance(error, InvalidRequest):
             raise
         raise InvalidRequest(f"{path} cannot be read as a picture: {error}") from error
+
+
+def _check_size(path: Path, image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise InvalidRequest(
+            f"{path} has {image.width} x {image.height} pixels; at most {MAX_PIXELS // 10**6} million are read"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_STRENGTH = 0.5
+LATENTS_AT_ONCE = 16_384  # 16 pictures of 8 x 8 latents up to BATCH_LIMIT, 4 of 64 x 64
+BATCH_LIMIT = 16
 MAX_BAKED_GUIDANCE = 2.0  # for a model whose guidance is baked in without w: more on top burns the colours
 
 
@@ -31,6 +34,7 @@ class Plan:
     strength        1 without a picture to start from
     timesteps       (N,) int64, descending: where the network is asked
     final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does
+    batch_size      how many pictures go through the network at once
     """
 
     prompts: tuple[str, ...]
@@ -45,15 +49,20 @@ class Plan:
     strength: float
     timesteps: Tensor
     final_timestep: int
+    batch_size: int
 
-    def batches(self, size: int) -> Iterator[Plan]:
-        """The same pictures, at most `size` at a time."""
-        for start in range(0, len(self.seeds), size):
-            rows = slice(start, start + size)
+    @property
+    def num_batches(self) -> int:
+        return math.ceil(len(self.seeds) / self.batch_size)
+
+    def batches(self) -> Iterator[Plan]:
+        """The same pictures, at most `batch_size` at a time."""
+        for start in range(0, len(self.seeds), self.batch_size):
+            rows = slice(start, start + self.batch_size)
             yield dataclasses.replace(self, prompts=self.prompts[rows], seeds=self.seeds[rows])
 
 
-def complete(request: Request, model: ModelBundle) -> Plan:
+def complete(request: Request, model: ModelBundle, batch_size: int | None = None) -> Plan:
     """Fill in what was left open; raises `InvalidRequest` for what this model cannot do."""
     height, width = model.default_size
     samplers = ("lcm",) if model.kind == "lcm" else ("dpm++", "ddim", "heun", "lcm")
@@ -64,6 +73,8 @@ def complete(request: Request, model: ModelBundle) -> Plan:
             f"use {' or '.join(samplers)}"
         )
     steps = _first(request.steps, model.card.steps)
+    height = _checked_side("height", _first(request.height, height), model)
+    width = _checked_side("width", _first(request.width, width), model)
     strength = 1.0 if request.image is None else _first(request.strength, DEFAULT_STRENGTH)
     return Plan(
         prompts=request.prompts,
@@ -71,13 +82,14 @@ def complete(request: Request, model: ModelBundle) -> Plan:
         negative_prompt=request.negative_prompt,
         steps=steps,
         guidance_scale=_checked_guidance(request, model),
-        height=_checked_side("height", _first(request.height, height), model),
-        width=_checked_side("width", _first(request.width, width), model),
+        height=height,
+        width=width,
         sampler=sampler,
         image=request.image,
         strength=strength,
         timesteps=_times(model, sampler, steps, strength),
         final_timestep=model.settings.final_timestep if sampler == "ddim" else -1,
+        batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
     )
 
 
@@ -85,14 +97,21 @@ def _first(given: T | None, otherwise: T) -> T:
     return otherwise if given is None else given
 
 
+def _batch_size(given: int | None, latent_shape: tuple[int, int, int]) -> int:
+    if given is not None:
+        if given < 1:
+            raise InvalidRequest(f"the batch size is {given}; it must be a whole number from 1")
+        return given
+    _, height, width = latent_shape
+    return min(BATCH_LIMIT, max(1, LATENTS_AT_ONCE // (height * width)))
+
+
 def _times(model: ModelBundle, sampler: str, steps: int, strength: float) -> Tensor:
     settings, total = model.settings, model.schedule.num_train_timesteps
     try:
         if sampler == "lcm":
             grid = settings.original_inference_steps
-            return consistency_timesteps(
-                steps, strength, original_inference_steps=grid, num_train_timesteps=total
-            )
+            return consistency_timesteps(steps, strength, original_inference_steps=grid, num_train_timesteps=total)
         return ode_timesteps(
             steps,
             strength,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import operator
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -48,7 +47,11 @@ class Request:
 
     @classmethod
     def of(
-        cls, prompt: str | Sequence[str], seed: int | None = None, num_images: int | None = None, **rest: Any
+        cls,
+        prompt: str | list[str] | tuple[str, ...],
+        seed: int | None = None,
+        num_images: int | None = None,
+        **rest: Any,
     ) -> Request:
         """`num_images` pictures for every prompt, with the seeds seed, seed + 1, … (a random one for None)."""
         each = 1 if num_images is None else _whole("the number of pictures", num_images, 1, MAX_PICTURES)
@@ -107,7 +110,7 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
-    number = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not low <= number <= high:  # NaN is never within
         raise InvalidRequest(f"{name} is {_shown(value)}; it must be a number from {low:g} to {high:g}")
     return float(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 import torch
@@ -36,25 +36,25 @@ class Options(TypedDict, total=False):
     height: int | None
     width: int | None
     sampler: str | None
-    batch_size: int
+    batch_size: int | None
     on_step: OnStep | None
 
 
 @overload
-def text2image(
-    model: ModelBundle, prompt: str, *, num_images: None = None, **options: Unpack[Options]
-) -> Image: ...
+def text2image(model: ModelBundle, prompt: str, *, num_images: None = None, **options: Unpack[Options]) -> Image: ...
+@overload
+def text2image(model: ModelBundle, prompt: str, *, num_images: int, **options: Unpack[Options]) -> list[Image]: ...
 @overload
 def text2image(
-    model: ModelBundle, prompt: str, *, num_images: int, **options: Unpack[Options]
-) -> list[Image]: ...
-@overload
-def text2image(
-    model: ModelBundle, prompt: Sequence[str], *, num_images: int | None = None, **options: Unpack[Options]
+    model: ModelBundle,
+    prompt: list[str] | tuple[str, ...],
+    *,
+    num_images: int | None = None,
+    **options: Unpack[Options],
 ) -> list[Image]: ...
 def text2image(
     model: ModelBundle,
-    prompt: str | Sequence[str],
+    prompt: str | list[str] | tuple[str, ...],
     *,
     steps: int | None = None,
     seed: int | None = None,
@@ -64,7 +64,7 @@ def text2image(
     height: int | None = None,
     width: int | None = None,
     sampler: str | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     on_step: OnStep | None = None,
 ) -> Image | list[Image]:
     """Paint `prompt`.
@@ -74,7 +74,7 @@ def text2image(
     num_images      pictures for each prompt; a number, or several prompts, gives a list
     guidance_scale  how closely to follow the words, 1 = no guidance; default: the card's
     sampler         "lcm", or for a diffusion model "dpm++" (its default), "ddim", "heun"
-    batch_size      how many pictures go through the network at once
+    batch_size      how many pictures go through the network at once; default: by their size
     on_step         is called with every `Step` as it happens
 
     The same seed gives the same picture alone and among others. Each picture carries its parameters in `.info`.
@@ -91,17 +91,14 @@ def text2image(
         width=width,
         sampler=sampler,
     )
-    images = generate(model, request, batch_size=batch_size, on_step=on_step)
+    images = generate(model, complete(request, model, batch_size), on_step)
     return images[0] if isinstance(prompt, str) and num_images is None else images
 
 
-def generate(
-    model: ModelBundle, request: Request, *, batch_size: int = 16, on_step: OnStep | None = None
-) -> list[Image]:
-    """Carry out a request, `batch_size` pictures at a time."""
-    plan = complete(request, model)
+def generate(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> list[Image]:
+    """Carry out a plan, batch by batch."""
     images: list[Image] = []
-    for batch in plan.batches(batch_size):
+    for batch in plan.batches():
         for step in paint(model, batch):
             if on_step is not None:
                 on_step(step)

@@ -1,0 +1,308 @@
+"""`fewstep generate` as a person or a script meets it: files, streams, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import fewstep
+from fewstep.cli.main import main
+from fewstep.models import locating
+from fewstep.pipelines import text2image
+from fewstep.pipelines.image_file import read_image
+from fewstep.pipelines.provenance import read_record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`fewstep generate ...` in an empty folder, with the miniature in the starter's place."""
+    built_in = {"starter": miniature, "starter-teacher": miniature / "teacher"}
+    monkeypatch.setattr(locating, "BUILT_IN", built_in)
+    monkeypatch.chdir(tmp_path)
+
+    def run_command(*arguments: object) -> Outcome:
+        code = main(["generate", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run_command
+
+
+def pixels(path: Path | str) -> np.ndarray:
+    return np.asarray(read_image(path), dtype=int)
+
+
+def files() -> list[str]:
+    return sorted(path.name for path in Path().iterdir())
+
+
+def test_a_sentence_becomes_a_file_and_its_path_is_all_that_stdout_gets(run: Run) -> None:
+    outcome = run("a cat face", "-o", "cat.png", "--seed", 7)
+    assert (outcome.code, outcome.out) == (0, "cat.png\n")
+    assert "painting" in outcome.err
+    assert files() == ["cat.png"]
+    assert read_image("cat.png").size == (128, 128)
+
+
+def test_the_picture_is_the_one_that_python_gives(run: Run, miniature: Path) -> None:
+    run("a cat", "-o", "cat.png", "--seed", 7, "--steps", 2, "--guidance-scale", 5)
+    model = fewstep.load(miniature, device="cpu")
+    expected = fewstep.text2image(model, "a cat", seed=7, steps=2, guidance_scale=5.0)
+    assert np.array_equal(pixels("cat.png"), np.asarray(expected))
+
+
+def test_several_are_numbered_and_take_the_next_seeds(run: Run) -> None:
+    outcome = run("cat", "-n", 3, "-o", "out.png", "--seed", 5, "--steps", 1)
+    assert outcome.out.split() == ["out-1.png", "out-2.png", "out-3.png"]
+    assert [read_record(name).seed for name in outcome.out.split()] == [5, 6, 7]
+    run("cat", "-o", "second.png", "--seed", 6, "--steps", 1)
+    assert np.abs(pixels("second.png") - pixels("out-2.png")).max() <= 1
+
+
+def test_a_random_seed_is_told_and_names_the_file(run: Run) -> None:
+    outcome = run("cat", "--steps", 1)
+    seed = read_record(outcome.out.strip()).seed
+    assert f"seed {seed}" in outcome.err
+    assert files() == [f"fewstep-{seed}.png"]
+
+
+def test_the_file_says_how_it_was_made(run: Run, miniature: Path) -> None:
+    run("a cat", "-o", "cat.png", "--seed", 7)
+    info = read_image("cat.png").info
+    record = json.loads(info["fewstep"])
+    assert (record["prompt"], record["seed"], record["steps"], record["sampler"]) == ("a cat", 7, 4, "lcm")
+    assert (record["model"], record["version"]) == ("starter", fewstep.__version__)
+    assert record["model_hash"] == fewstep.load(miniature, device="cpu").hash
+    assert info["parameters"].startswith("a cat\nSteps: 4, ")
+
+
+def test_from_makes_the_same_picture_again(run: Run) -> None:
+    run("a cat", "-o", "cat.png", "--seed", 7, "--steps", 2, "--guidance-scale", 6)
+    assert run("--from", "cat.png", "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path("cat.png").read_bytes()
+
+
+def test_options_override_what_from_says(run: Run) -> None:
+    run("a cat", "-o", "cat.png", "--seed", 7)
+    run("dog", "--from", "cat.png", "-o", "dog.png", "--steps", 2)
+    record = read_record("dog.png")
+    assert (record.prompt, record.seed, record.steps) == ("dog", 7, 2)
+
+
+def test_a_sheet_is_one_file_that_can_be_made_again(run: Run) -> None:
+    run("cat", "-n", 4, "--grid", "-o", "sheet.png", "--seed", 1, "--steps", 1)
+    assert files() == ["sheet.png"]
+    assert read_image("sheet.png").size == (260, 260)
+    run("--from", "sheet.png", "-o", "again.png")
+    assert Path("again.png").read_bytes() == Path("sheet.png").read_bytes()
+
+
+def test_a_picture_over_a_picture(run: Run) -> None:
+    run("cat", "-o", "cat.png", "--seed", 1)
+    assert run("dog", "--image", "cat.png", "--strength", 0.5, "-o", "dog.png", "--seed", 2).code == 0
+    assert read_record("dog.png").strength == 0.5
+    refused = run("--from", "dog.png", "-o", "again.png")
+    assert refused.code == 2
+    assert "give that one with --image" in refused.err
+    run("--from", "dog.png", "--image", "cat.png", "-o", "again.png")
+    assert Path("again.png").read_bytes() == Path("dog.png").read_bytes()
+    other = run("--from", "dog.png", "--image", "dog.png", "-o", "other.png")
+    assert other.code == 0
+    assert "warning: dog.png was painted over another picture" in other.err
+
+
+def test_other_weights_are_told(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run("cat", "-o", "cat.png")
+    outcome = run("--from", "cat.png", "--model", "starter-teacher", "--sampler", "ddim", "-o", "teacher.png")
+    assert outcome.code == 0
+    assert "warning: cat.png was made with the weights" in outcome.err
+
+
+def test_a_picture_by_a_model_from_a_folder_asks_for_the_folder(run: Run, miniature: Path) -> None:
+    run("cat", "-o", "cat.png", "--model", miniature)
+    outcome = run("--from", "cat.png", "-o", "again.png")
+    assert outcome.code == 2
+    assert "give that folder with --model" in outcome.err
+    assert str(miniature) not in Path("cat.png").read_bytes().decode("latin-1")
+
+
+def test_the_teacher_takes_a_sampler_and_a_negative_prompt(run: Run) -> None:
+    outcome = run(
+        "cat",
+        "--model",
+        "starter-teacher",
+        "--sampler",
+        "heun",
+        "--negative-prompt",
+        "dog",
+        "--steps",
+        2,
+        "-o",
+        "x.png",
+    )
+    assert (outcome.code, "warning" in outcome.err) == (0, False)
+    assert read_record("x.png").negative_prompt == "dog"
+
+
+def test_what_has_no_effect_or_is_cut_short_warns_in_one_line(run: Run) -> None:
+    outcome = run("cat " * 30, "--negative-prompt", "dog", "-o", "x.png", "--steps", 1)
+    warned = [line for line in outcome.err.splitlines() if line.startswith("warning:")]
+    assert outcome.code == 0
+    assert len(warned) == 2
+    assert "the negative prompt has no effect" in warned[0]
+    assert "the prompt has 30 tokens" in warned[1]
+
+
+def test_an_empty_prompt_is_allowed(run: Run) -> None:
+    assert run("", "-o", "x.png", "--steps", 1).code == 0
+
+
+def test_an_existing_file_is_replaced_whole(run: Run) -> None:
+    Path("x.png").write_bytes(b"old")
+    assert run("cat", "-o", "x.png", "--steps", 1).code == 0
+    assert read_image("x.png").size == (128, 128)
+
+
+MISTAKES = {
+    "nothing to paint": [],
+    "must be a whole number from 1": ["cat", "--steps", "0"],
+    "do not fit": ["cat", "--steps", "51"],
+    "'--steps'": ["cat", "--steps", "four"],
+    "the strength is 1.5": ["cat", "--image", "good.png", "--strength", "1.5"],
+    "without a picture": ["cat", "--strength", "0.5"],
+    "there is no picture at": ["cat", "--image", "missing.png"],
+    "is not a picture in a format": ["cat", "--image", "empty.png"],
+    "the guidance scale is nan": ["cat", "--guidance-scale", "nan"],
+    "was distilled for 3 to 15": ["cat", "--guidance-scale", "1"],
+    "unknown sampler": ["cat", "--sampler", "euler"],
+    "is not for miniature": ["cat", "--sampler", "heun"],
+    "must be a multiple of 16": ["cat", "--height", "100"],
+    "the number of pictures is 0": ["cat", "-n", "0"],
+    "no model 'nosuch'": ["cat", "--model", "nosuch"],
+    "no model_index.json": ["cat", "--model", "."],
+    "is a pickle": ["cat", "--model", "old.ckpt"],
+    "there is no device 'gpu'": ["cat", "--device", "gpu"],
+    "unknown dtype 'int4'": ["cat", "--dtype", "int4"],
+    "there is no folder nowhere": ["cat", "-o", "nowhere/x.png"],
+    "must end in .png": ["cat", "-o", "x.jpg"],
+    "it is a folder": ["cat", "-o", "folder.png"],
+    "does not say how it was made": ["--from", "good.png"],
+    "No such option: --colour": ["cat", "--colour", "red"],
+    "unexpected extra argument": ["a", "cat"],
+}
+
+
+@pytest.mark.parametrize("complaint", MISTAKES)
+def test_a_mistake_gets_one_line_code_2_and_no_file(run: Run, complaint: str) -> None:
+    Image.new("RGB", (8, 8)).save("good.png")
+    Path("empty.png").touch()
+    Path("old.ckpt").write_bytes(b"pickle")
+    Path("folder.png").mkdir()
+    before = files()
+    outcome = run(*MISTAKES[complaint])
+    assert (outcome.code, outcome.out) == (2, "")
+    lines = [line for line in outcome.err.splitlines() if not line.startswith(("loading", "painting"))]
+    assert len(lines) == 1, outcome.err
+    assert lines[0].startswith("error: ")
+    assert complaint in lines[0]
+    assert files() == before
+
+
+@given(
+    arguments=st.lists(
+        st.one_of(
+            st.sampled_from(
+                [
+                    "--steps",
+                    "--seed",
+                    "-n",
+                    "--guidance-scale",
+                    "--strength",
+                    "--height",
+                    "--sampler",
+                    "--dtype",
+                    "--grid",
+                ]
+            ),
+            st.sampled_from(["0", "-1", "nan", "1e400", "9" * 30, "x", "", "--", "-", "-n=2", "cat", "lcm", "é"]),
+        ),
+        max_size=5,
+    )
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_any_words_on_the_command_line_give_a_picture_or_one_line(run: Run, arguments: list[str]) -> None:
+    outcome = run(*arguments, "--model", "nosuch")
+    assert outcome.code == 2
+    assert sum(line.startswith("error: ") for line in outcome.err.splitlines()) == 1
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_folder_is_refused_before_painting(run: Run) -> None:
+    Path("locked").mkdir(mode=0o500)
+    outcome = run("cat", "-o", "locked/x.png")
+    assert (outcome.code, "cannot write locked/x.png" in outcome.err) == (2, True)
+
+
+def test_a_full_disk_leaves_nothing_behind(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Image.Image, path: Path, **_: object) -> None:
+        path.write_bytes(b"\x89PNG half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fails)
+    outcome = run("cat", "-o", "x.png", "--steps", 1)
+    assert (outcome.code, files()) == (2, [])
+    assert "cannot write x.png: No space left on device" in outcome.err
+
+
+@pytest.mark.parametrize("moment", ["painting", "writing"])
+def test_ctrl_c_leaves_nothing_behind(run: Run, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    if moment == "painting":
+        monkeypatch.setattr(text2image, "paint", interrupted)
+    else:
+        monkeypatch.setattr(Image.Image, "save", interrupted)
+    outcome = run("cat", "-o", "x.png", "--steps", 1)
+    assert (outcome.code, outcome.out, files()) == (130, "", [])
+    assert "interrupted" in outcome.err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["--version"], 0, f"fewstep {fewstep.__version__}"),
+        (["--help"], 0, "generate"),
+        (["generate", "--help"], 0, "--from"),
+        (["nonsense"], 2, "error: No such command 'nonsense'"),
+    ],
+)
+def test_the_command_as_a_module(arguments: list[str], code: int, expected: str) -> None:
+    outcome = subprocess.run([sys.executable, "-m", "fewstep", *arguments], capture_output=True, text=True)
+    assert outcome.returncode == code
+    assert expected in outcome.stdout + outcome.stderr
+    assert "Traceback" not in outcome.stderr
