@@ -33,6 +33,16 @@ def test_a_card_is_written_in_the_open_json_that_people_read(tmp_path: Path) -> 
     assert (values["kind"], values["w_range"], values["licences"][1]) == ("lcm", [1.0, 9.0], "CC BY 4.0")
 
 
+def test_a_card_reads_well() -> None:
+    text = CARD.to_markdown()
+    assert text.startswith("# emoji\n\nemoji is a latent consistency model")
+    assert "- Guidance scale: 5.5 by default, distilled for 2 to 10\n" in text
+    assert "## Licences\n\n- Apache-2.0\n- CC BY 4.0\n" in text
+    assert "## Measured\n\n- PSNR: 29.1\n" in text
+    bare = ModelCard(name="x", kind="diffusion", steps=25, guidance_scale=3.0).to_markdown()
+    assert "##" not in bare
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [

@@ -165,6 +165,11 @@ def pickle_only(folder: Path) -> None:
     weights.rename(weights.with_suffix(".bin"))
 
 
+def pure_noise_with_epsilon(folder: Path) -> None:
+    (folder / "fewstep.json").unlink()
+    edit("scheduler/scheduler_config.json", prediction_type="epsilon", rescale_betas_zero_snr=True)(folder)
+
+
 def cut(folder: Path) -> None:
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
@@ -188,6 +193,7 @@ def cut(folder: Path) -> None:
         (edit("fewstep.json", timestep_scaling=1.0), "one of them is wrong"),
         (edit("fewstep.json", prediction_type="epsilon"), "one of them is wrong"),
         (edit("scheduler/scheduler_config.json", beta_schedule="odd"), "betas cannot be read"),
+        (pure_noise_with_epsilon, "epsilon prediction cannot recover x_0"),
         (write("tokenizer/tokenizer.json", b"{}"), "tokenizer cannot be loaded"),
         (remove("tokenizer/tokenizer.json"), "tokenizer has no vocabulary"),
     ],

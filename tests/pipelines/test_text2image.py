@@ -13,6 +13,7 @@ import fewstep
 from fewstep.core.sampling import Step
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines import text2image as text2image_module
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.text2image import paint
@@ -132,3 +133,12 @@ def test_image_to_image_takes_a_path_or_a_picture_and_nothing_else(student: Mode
     assert difference(from_path, fewstep.image2image(student, "dog", picture, seed=2)) == 0
     with pytest.raises(InvalidRequest, match="must be a PIL image or a path, not int"):
         fewstep.image2image(student, "dog", 7)  # type: ignore[call-overload]
+
+
+def test_too_little_memory_is_told_in_words(student: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory\nmany lines")
+
+    monkeypatch.setattr(text2image_module, "paint", no_memory)
+    with pytest.raises(InvalidRequest, match="2 pictures of 128 x 128 at once do not fit into the memory of cpu"):
+        fewstep.text2image(student, "cat", num_images=2)

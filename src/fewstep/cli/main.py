@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -43,6 +44,7 @@ def common(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code: 0, 2 for a mistake in the input, 130 for Ctrl-C."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads spin otherwise: slow on a busy machine
     try:
         code = app(args=arguments, prog_name="fewstep", standalone_mode=False)
     except (FewstepError, typer.TyperException) as error:

@@ -61,6 +61,30 @@ class ModelCard:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return path
 
+    def to_markdown(self) -> str:
+        """The card for people: the README.md of the model's folder."""
+        about = {"lcm": "a latent consistency model", "diffusion": "a latent diffusion model"}[self.kind]
+        w = "" if self.w_range is None else f", distilled for {self.w_range[0] + 1:g} to {self.w_range[1] + 1:g}"
+        facts = [
+            f"Steps: {self.steps} by default",
+            f"Guidance scale: {self.guidance_scale:g} by default{w}",
+            f"Predicts: {self.prediction_type}",
+        ]
+        if self.teacher:
+            facts.append(f"Distilled from: {self.teacher}, on {self.original_inference_steps} times")
+        sections = {
+            "": facts,
+            "Data": list(self.data),
+            "Licences": list(self.licences),
+            "Measured": [f"{name}: {value}" for name, value in self.measured.items()],
+        }
+        lines = [f"# {self.name}", "", f"{self.name} is {about}, made and used with fewstep.", ""]
+        for title, items in sections.items():
+            if items:
+                lines += [f"## {title}", ""] if title else []
+                lines += [*(f"- {item}" for item in items), ""]
+        return "\n".join(lines)
+
     @classmethod
     def read(cls, folder: Path) -> ModelCard:
         """Read `fewstep.json` from `folder`; raises `InvalidModel` when it is not a card."""

@@ -53,7 +53,7 @@ def load(
     with _quiet():
         networks = {part: _read_network(part, parts[part], device, dtype) for part in NETWORKS}
         tokenizer = _read_tokenizer(parts["tokenizer"])
-    return ModelBundle(
+    model = ModelBundle(
         card=card,
         settings=settings,
         unet=networks["unet"],
@@ -64,6 +64,9 @@ def load(
         reference=reference_of(name),
         weight_files=tuple(file for part in NETWORKS for file in find_weights(parts[part])),
     )
+    with _explained(folder):
+        _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
+    return model
 
 
 def _read_network(part: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:

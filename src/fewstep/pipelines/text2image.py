@@ -14,6 +14,7 @@ from fewstep.core.noise import PictureNoise
 from fewstep.core.prediction import Denoise
 from fewstep.core.sampling import Step, sample_consistency, sample_ode
 from fewstep.core.solvers import SOLVERS
+from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.pixels import to_images, to_pixels
 from fewstep.pipelines.plan import Plan, complete
@@ -97,15 +98,23 @@ def text2image(
 
 def generate(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> list[Image]:
     """Carry out a plan, batch by batch."""
-    images: list[Image] = []
-    for batch in plan.batches():
-        for step in paint(model, batch):
-            if on_step is not None:
-                on_step(step)
-        images += to_images(model.decode(step.x_t))
+    images = [image for batch in plan.batches() for image in _paint_batch(model, batch, on_step)]
     for index, image in enumerate(images):
         image.info.update(describe(model, plan, index))
     return images
+
+
+def _paint_batch(model: ModelBundle, batch: Plan, on_step: OnStep | None) -> list[Image]:
+    try:
+        for step in paint(model, batch):
+            if on_step is not None:
+                on_step(step)
+        return to_images(model.decode(step.x_t))
+    except torch.OutOfMemoryError as error:
+        raise InvalidRequest(
+            f"{len(batch.seeds)} pictures of {batch.width} x {batch.height} at once do not fit into the memory of "
+            f"{model.device}; ask for smaller ones or a smaller batch"
+        ) from error
 
 
 @torch.inference_mode()

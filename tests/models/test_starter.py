@@ -1,0 +1,36 @@
+"""What every shipped starter must be: small, safe, described, and the weights that its card speaks of."""
+
+from __future__ import annotations
+
+import pytest
+
+import fewstep
+from fewstep.models.card import ModelCard
+from fewstep.models.locating import PICKLES, STARTER
+
+MEGABYTE = 2**20
+
+pytestmark = pytest.mark.skipif(not (STARTER / "model_index.json").is_file(), reason="no weights yet")
+
+
+def test_it_is_small_enough_for_a_package() -> None:
+    sizes = [path.stat().st_size for path in STARTER.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 90 * MEGABYTE
+    assert max(sizes) <= 50 * MEGABYTE
+
+
+def test_it_holds_no_pickles() -> None:
+    assert not [path for path in STARTER.rglob("*") if path.suffix in PICKLES]
+
+
+@pytest.mark.parametrize("name", ["starter", "starter-teacher"])
+def test_it_loads_by_its_name_and_says_what_it_is(name: str) -> None:
+    model = fewstep.load(name, device="cpu")
+    assert model.name == model.reference == name
+    assert model.default_size == (128, 128)
+    assert model.card.licences
+    assert model.card.data
+
+
+def test_the_student_names_its_teacher() -> None:
+    assert ModelCard.read(STARTER).teacher == ModelCard.read(STARTER / "teacher").name
