@@ -5,9 +5,8 @@
     python -m recipes.starter --size gpu          the larger lengths, for a GPU
 
 Stages: art, autoencoder, words, latents, teacher, student, export, judge (for the benchmark). Checkpoints, logs and
-sheets of samples go to
-`build/starter/<stage>/`; `export` writes the model folder to `build/starter/export`, with `--ship` also into the
-package.
+sheets of samples go to `build/starter/<stage>/`; `export` writes the model folder to `build/starter/export`, with
+`--ship` also into the package.
 """
 
 from __future__ import annotations
@@ -51,10 +50,12 @@ class Size:
 def cpu() -> Size:
     """A few hours on two cores."""
     return Size(
-        channels=(96, 256),
+        channels=(96, 224),
         autoencoder=FitConfig(pictures=40_000, batch_size=16, lr=0.012, cooldown=0.6, warmup=800, ema_halflife=600),
-        words=FitConfig(pictures=200_000, batch_size=192, lr=0.004, cooldown=0.7, warmup=4_000, ema_halflife=10_000),
-        teacher=FitConfig(pictures=1_000_000, batch_size=96, lr=0.005, warmup=4_000, ema_halflife=30_000),
+        words=FitConfig(
+            pictures=200_000, batch_size=192, lr=0.004, adam_lr=2e-3, cooldown=0.7, warmup=4_000, ema_halflife=10_000
+        ),
+        teacher=FitConfig(pictures=1_000_000, batch_size=96, lr=0.004, warmup=4_000, ema_halflife=30_000),
         student=FitConfig(pictures=60_000, batch_size=64, lr=0.001, adam_lr=2e-4, warmup=2_000, ema_halflife=5_000),
     )
 
@@ -108,11 +109,11 @@ class Starter:
     def words(self) -> None:
         torch.manual_seed(0)
         texts = words.corpus(self.folder)
-        tokenizer = words.train_tokenizer(texts, self.folder / "tokenizer")
+        tokenizer = words.train_tokenizer(texts, words.common_words(self.folder), self.folder / "tokenizer")
         teacher = words.MiniLM()
         targets = words.embed(texts, self.folder / "words", teacher)
         encoder = words.build(tokenizer)
-        words.start_from(encoder, tokenizer, teacher.word_vectors())
+        words.start_from(encoder, tokenizer, teacher)
         objective = words.SentenceSense(encoder, tokenizer, texts, targets)
         state = fit(encoder, objective, len(texts), self._lasting(self.size.words), self.folder / "words")
         with state.averaged():

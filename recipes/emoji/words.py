@@ -1,15 +1,14 @@
 """The starter's text encoder: a small `CLIPTextModel` that has learnt MiniLM's sense of what words mean.
 
 It is distilled from the sentence embeddings of all-MiniLM-L6-v2 over the captions, over short phrases made of them
-("a blue cat"), and over WordNet's words and glosses, so that it understands words which no caption holds. Its pooled
-state is the sentence embedding itself (384 numbers, times sqrt(384)); the token states before it feed the U-Net.
+("a blue cat"), and over the words of WordNet's tagged texts, so that it understands words which no caption holds. Its
+pooled state is the sentence embedding itself (384 numbers, times sqrt(384)); the token states before it feed the U-Net.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ WORDNET = NpmPackage(
 )
 WIDTH = 384  # MiniLM's embedding, so that the pooled state needs no projection
 MAX_TOKENS = 24
-VOCABULARY = 8192
+VOCABULARY = 14_336
 START, END = "<|startoftext|>", "<|endoftext|>"
 QUALITIES = (
     *("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "golden"),
@@ -46,10 +45,10 @@ QUALITIES = (
 
 
 def corpus(folder: Path) -> list[str]:
-    """All texts to learn from, each once: captions, phrases, words, glosses."""
+    """All texts to learn from, each once: captions, phrases made of them, words."""
     captions = _captions(folder)
     labels = sorted({picture.label for picture in art.load(folder)[0]})
-    texts = [*captions, *_phrases(labels), *_wordnet(folder)]
+    texts = [*captions, *_phrases(labels), *common_words(folder)]
     return list(dict.fromkeys(texts))
 
 
@@ -70,30 +69,22 @@ def _phrases(labels: Sequence[str]) -> list[str]:
     return first + second
 
 
-def _wordnet(folder: Path) -> list[str]:
-    """The lemmas that occur in WordNet's sense-tagged texts, and the glosses of those senses."""
-    source = unpacked(WORDNET, folder / "packages") / "dict"
-    tagged = {
-        (line.split("%", 1)[0], line.split()[1])
-        for line in (source / "index.sense").read_text().splitlines()
-        if int(line.split()[3]) > 0
-    }
-    lemmas = Counter(lemma for lemma, _ in tagged)
-    offsets = {offset for _, offset in tagged}
-    texts = [lemma.replace("_", " ") for lemma in lemmas]
-    for part in ("noun", "verb", "adj", "adv"):
-        for line in (source / f"data.{part}").read_text().splitlines():
-            if line.startswith(" "):
-                continue
-            head, gloss = line.split(" | ", 1)
-            if head[:8] in offsets:
-                lemma = re.sub(r"\(.*\)", "", head.split(" ")[4]).replace("_", " ").lower()
-                texts.append(f"{lemma}: {gloss.split(';')[0].strip()[:60]}")
-    return texts
+def common_words(folder: Path) -> Counter[str]:
+    """The lemmas of WordNet's sense-tagged texts and how often each occurs there."""
+    counts: Counter[str] = Counter()
+    for line in (unpacked(WORDNET, folder / "packages") / "dict" / "index.sense").read_text().splitlines():
+        sense, _, _, count = line.split()
+        if int(count) > 0:
+            counts[sense.split("%", 1)[0].replace("_", " ")] += int(count)
+    return counts
 
 
-def train_tokenizer(texts: Iterable[str], folder: Path) -> CLIPTokenizer:
-    """A byte-pair tokenizer of `VOCABULARY` pieces in CLIP's own form."""
+def train_tokenizer(texts: Iterable[str], common: Counter[str], folder: Path) -> CLIPTokenizer:
+    """A byte-pair tokenizer of `VOCABULARY` pieces in CLIP's own form.
+
+    Common words count up to 20 times, so that they become whole pieces: the encoder knows a whole word from the start,
+    and hardly ever learns what a rare word's pieces mean together.
+    """
     from tokenizers import pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
@@ -107,7 +98,8 @@ def train_tokenizer(texts: Iterable[str], folder: Path) -> CLIPTokenizer:
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
+    weighted = (word for word, count in common.items() for _ in range(min(2 * count, 20)))
+    backend.train_from_iterator([*texts, *weighted], trainer)
     learnt: dict[str, Any] = json.loads(backend.to_str())["model"]
     merges = [tuple(pair) for pair in learnt["merges"]]
     tokenizer = CLIPTokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=MAX_TOKENS)
@@ -152,11 +144,6 @@ class MiniLM:
         mask = tokens.attention_mask.unsqueeze(-1)
         return functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
 
-    def word_vectors(self) -> dict[str, Tensor]:
-        """The input embedding of every whole word in MiniLM's vocabulary."""
-        table = self.model.get_input_embeddings().weight.detach()
-        return {word: table[i] for word, i in self.tokenizer.get_vocab().items() if not word.startswith("##")}
-
 
 def embed(texts: Sequence[str], folder: Path, teacher: MiniLM) -> Tensor:
     """The teacher's embeddings of all texts, cached as fp16 in `folder`; texts of like length go together."""
@@ -174,17 +161,17 @@ def embed(texts: Sequence[str], folder: Path, teacher: MiniLM) -> Tensor:
 
 
 @torch.no_grad()
-def start_from(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, vectors: dict[str, Tensor]) -> int:
-    """Give every piece that is a whole word of MiniLM's vocabulary that word's vector; how many were given."""
+def start_from(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, teacher: MiniLM) -> None:
+    """Give every piece that is a whole word the teacher's embedding of that word.
+
+    What is left to learn is how words go together: a word that no text holds still means what the teacher says.
+    """
     table = encoder.get_input_embeddings().weight
-    spread = torch.stack(list(vectors.values())).std()
-    given = 0
-    for piece, index in tokenizer.get_vocab().items():
-        vector = vectors.get(piece.removesuffix("</w>")) if piece.endswith("</w>") else None
-        if vector is not None:
-            table[index] = vector * (0.02 / spread)
-            given += 1
-    return given
+    pieces = {piece.removesuffix("</w>"): i for piece, i in tokenizer.get_vocab().items() if piece.endswith("</w>")}
+    words = sorted(pieces, key=len)
+    for start in range(0, len(words), 256):
+        chunk = words[start : start + 256]
+        table[[pieces[word] for word in chunk]] = teacher(chunk)
 
 
 class SentenceSense:
