@@ -178,10 +178,12 @@ def test_an_empty_prompt_is_allowed(run: Run) -> None:
     assert run("", "-o", "x.png", "--steps", 1).code == 0
 
 
-def test_an_existing_file_is_replaced_whole(run: Run) -> None:
+def test_an_existing_file_is_replaced_whole_and_not_written_into(run: Run) -> None:
     Path("x.png").write_bytes(b"old")
+    Path("same.png").hardlink_to("x.png")
     assert run("cat", "-o", "x.png", "--steps", 1).code == 0
     assert read_image("x.png").size == (128, 128)
+    assert Path("same.png").read_bytes() == b"old"
 
 
 MISTAKES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -74,6 +75,12 @@ def test_the_consistency_function_is_the_identity_on_clean_data(student: ModelBu
     x, cond = torch.randn(1, 16, 8, 8), student.encode_text(["cat"])
     torch.testing.assert_close(student.f(x, 0, cond, 3.0), x)
     assert not torch.allclose(student.f(x, 999, cond, 3.0), x, atol=0.1)
+
+
+def test_the_boundary_is_the_one_that_the_model_was_distilled_with(student: ModelBundle) -> None:
+    settings = dataclasses.replace(student.settings, timestep_scaling=0.05)
+    c_skip, c_out = dataclasses.replace(student, settings=settings).scalings(10)
+    assert (c_skip.item(), c_out.item()) == pytest.approx((0.5, 0.5**0.5))  # s = 0.05 * 10 = sigma_data
 
 
 def test_conditionings_are_cut_stacked_and_spread() -> None:

@@ -205,6 +205,12 @@ def test_a_damaged_folder_is_refused_in_one_line(broken: Path, damage: Callable[
     assert "\n" not in str(caught.value)
 
 
+def test_parts_come_from_elsewhere_only_where_the_card_says_so(broken: Path) -> None:
+    (broken / "teacher" / "fewstep.json").unlink()
+    with pytest.raises(InvalidModel, match="no vae/ folder"):
+        fewstep.load(broken / "teacher", device="cpu")
+
+
 @pytest.mark.parametrize(
     ("name", "complaint"), [("model.ckpt", "is a pickle"), ("model.safetensors", "is a single file")]
 )

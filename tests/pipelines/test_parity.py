@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     LatentConsistencyModelImg2ImgPipeline,
     LatentConsistencyModelPipeline,
+    LCMScheduler,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
 )
@@ -19,6 +21,8 @@ from PIL import Image
 
 import fewstep
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.scheduler_config import SchedulerSettings
+from miniature import SCHEDULE
 
 PROMPTS = ["a cat face", "sad robot, noto style"]
 SEEDS = [11, 12]
@@ -128,6 +132,26 @@ def test_the_teacher(family: Path, teacher_of: ModelBundle, sampler: str, steps:
         teacher_of, sampler=sampler, steps=steps, guidance_scale=3.0, negative_prompt=negative_prompt
     )
     assert_same(ours, theirs.images)
+
+
+def test_the_teacher_with_the_times_of_stable_diffusion(teacher: ModelBundle) -> None:
+    """Leading times with an offset, ending on the first row of the schedule instead of on clean data."""
+    scheduler = DDIMScheduler(**SCHEDULE, timestep_spacing="leading", steps_offset=1, set_alpha_to_one=False)
+    model = dataclasses.replace(teacher, settings=SchedulerSettings.from_config(scheduler.config))
+    pipeline = StableDiffusionPipeline(scheduler=scheduler, **parts(model))
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(PROMPTS, num_inference_steps=10, guidance_scale=3.0, generator=generators())
+    assert_same(ours_with_seeds(model, sampler="ddim", steps=10, guidance_scale=3.0), theirs.images)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "sample"])
+def test_other_predictions(student: ModelBundle, prediction_type: str) -> None:
+    scheduler = LCMScheduler(**SCHEDULE, prediction_type=prediction_type)
+    model = dataclasses.replace(student, settings=SchedulerSettings.from_config(scheduler.config))
+    pipeline = LatentConsistencyModelPipeline(scheduler=scheduler, **parts(model))
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(PROMPTS, num_inference_steps=4, guidance_scale=5.0, generator=generators())
+    assert_same(ours_with_seeds(model, steps=4, guidance_scale=5.0), theirs.images)
 
 
 @pytest.mark.parametrize("strength", [0.4, 0.75])

@@ -70,6 +70,7 @@ def test_anything_is_either_a_request_within_bounds_or_one_line(
         ({"steps": True}, "the number of steps is True; it must be a whole number"),
         ({"guidance_scale": math.nan}, "the guidance scale is nan; it must be a number from 1 to 100"),
         ({"guidance_scale": math.inf}, "the guidance scale is inf; it must be a number"),
+        ({"guidance_scale": True}, "the guidance scale is True; it must be a number"),
         ({"guidance_scale": 0.5}, "the guidance scale is 0.5"),
         ({"strength": 1.5, "image": PICTURE}, "the strength is 1.5; it must be a number from 0 to 1"),
         ({"strength": math.nan, "image": PICTURE}, "the strength is nan"),

@@ -37,6 +37,12 @@ def test_a_picture_is_the_same_alone_and_in_company(student_of: ModelBundle, ste
     assert min(difference(together[0], other) for other in together[1:]) > 10
 
 
+def test_a_guided_picture_is_the_same_alone_and_in_company(teacher: ModelBundle) -> None:
+    together = fewstep.text2image(teacher, "cat", steps=2, seed=5, num_images=3, negative_prompt="red dog")
+    alone = [fewstep.text2image(teacher, "cat", steps=2, seed=s, negative_prompt="red dog") for s in (5, 6, 7)]
+    assert max(difference(a, b) for a, b in zip(together, alone, strict=True)) <= 1
+
+
 def test_several_prompts_are_each_as_if_alone(student_of: ModelBundle) -> None:
     together = fewstep.text2image(student_of, ["a red cat", "robot"], seed=3, num_images=2)
     alone = [
