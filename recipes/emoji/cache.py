@@ -46,7 +46,7 @@ def encode(folder: Path, texts: list[str], device: str) -> Tensor:
     """Text states (M, 24, 384) fp16, padded as the pipelines pad."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").eval().to(device)
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval().to(device)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     states = []
     for start in track(range(0, len(texts), 256), description="captions to states"):

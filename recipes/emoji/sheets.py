@@ -76,7 +76,7 @@ def bundle(folder: Path, unet: Any, stage: str, w_range: tuple[float, float]) ->
         settings=SchedulerSettings.from_config(scheduler_config(about.kind)),
         unet=unet,
         autoencoder=AutoencoderKL.from_pretrained(folder / "vae").eval().to(unet.device),
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder").eval().to(unet.device),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval().to(unet.device),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
     )
 

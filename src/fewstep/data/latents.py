@@ -43,7 +43,8 @@ class LatentCache:
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        save_file({"latents": self.latents, "states": self.states, "captions": self.captions}, partial)
+        tensors = {"latents": self.latents, "states": self.states, "captions": self.captions}
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
         partial.replace(path)
 
     @classmethod

@@ -7,7 +7,6 @@ diffusion networks are mostly convolutions and the starter is trained on CPUs. H
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -35,7 +34,7 @@ def orthogonalize(matrix: Tensor, rounds: int = 5) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Muon for weights of two or more dimensions, Adam for the rest (biases, norms, and what `adam` names).
+    """Muon for weights of two or more dimensions, Adam for the rest: biases, norms, and tables of embeddings.
 
     `lr` is the RMS of a matrix's update divided by 0.2 (Moonlight's scaling, so that one value fits all shapes);
     `adam_lr` is Adam's. Weight decay is decoupled and applies to matrices alone.
@@ -50,14 +49,13 @@ class Muon(Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
-        adam: Iterable[str] = ("embed",),
     ) -> None:
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
-        for name, weight in model.named_parameters():
+        tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+        for weight in model.parameters():
             if weight.requires_grad:
-                by_adam = weight.ndim < 2 or any(part in name for part in adam)
-                (others if by_adam else matrices).append(weight)
+                (others if weight.ndim < 2 or weight in tables else matrices).append(weight)
         groups: list[dict[str, Any]] = [
             {"params": matrices, "lr": lr, "muon": True, "momentum": momentum, "weight_decay": weight_decay},
             {"params": others, "lr": adam_lr, "muon": False, "betas": betas, "eps": 1e-8},
