@@ -2,7 +2,7 @@
 
 `torch.optim.Muon` takes only 2-D weights and orthogonalises in bfloat16, which a CPU without bfloat16 units emulates;
 diffusion networks are mostly convolutions and the starter is trained on CPUs. Here convolutions are seen as matrices
-(out, in*h*w), and the iteration runs in float32 on the CPU.
+(out, in*h*w), and the iteration runs in float32.
 """
 
 from __future__ import annotations
@@ -21,15 +21,21 @@ def orthogonalize(matrix: Tensor, rounds: int = 5) -> Tensor:
     """The nearest semi-orthogonal matrix, roughly: U V^T of `matrix` = U S V^T, by Newton-Schulz rounds.
 
     `matrix` (m, n), any floating dtype; the result has its dtype. Singular values end in about [0.7, 1.2].
+    Every round multiplies X from the left by a polynomial P of X X^T, so the rounds run on m x m matrices alone and the
+    long side is touched twice in all.
     """
     a, b, c = QUINTIC
-    x = matrix.to(torch.float32 if matrix.device.type == "cpu" else torch.bfloat16)
+    x = matrix.float()
     tall = x.shape[0] > x.shape[1]
     x = x.mT if tall else x
     x = x / (x.norm() + 1e-7)
+    gram, identity = x @ x.mT, torch.eye(len(x), device=x.device)
+    product = identity
     for _ in range(rounds):
-        gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        polynomial = torch.addmm(a * identity + b * gram, gram, gram, alpha=c)
+        product = polynomial @ product
+        gram = polynomial @ (polynomial @ gram)
+    x = product @ x
     return (x.mT if tall else x).to(matrix.dtype)
 
 
