@@ -26,11 +26,11 @@ from fewstep.core.consistency import ConsistencyFunction
 from fewstep.data.latents import LatentCache
 from fewstep.models.bundle import ModelBundle
 from fewstep.train.config import FitConfig
-from fewstep.train.loop import fit
 from fewstep.train.objectives import Diffusion, Distillation
 from fewstep.train.state import TrainState
 from recipes.emoji import art, autoencoder, cache, judge, networks, sheets, words
 from recipes.emoji.export import write_starter
+from recipes.emoji.run import run
 
 PACKAGE = Path(__file__).parents[1] / "src" / "fewstep" / "models" / "starter"
 W_RANGE = (0.0, 6.0)
@@ -94,13 +94,13 @@ class Starter:
             with state.averaged():
                 sheets.reconstructions(vae, unseen[slice(0, 32)], folder / "sheet.png")
 
-        state = fit(
+        state = run(
             vae,
             autoencoder.Reconstruction(vae, seen),
             len(seen),
             self._lasting(self.size.autoencoder),
             folder,
-            on_checkpoint=sheet,
+            sheet,
         )
         with state.averaged():
             autoencoder.standardize(vae, seen)
@@ -115,7 +115,7 @@ class Starter:
         encoder = words.build(tokenizer)
         words.start_from(encoder, tokenizer, teacher)
         objective = words.SentenceSense(encoder, tokenizer, texts, targets)
-        state = fit(encoder, objective, len(texts), self._lasting(self.size.words), self.folder / "words")
+        state = run(encoder, objective, len(texts), self._lasting(self.size.words), self.folder / "words")
         with state.averaged():
             encoder.save_pretrained(self.folder / "text_encoder")
 
@@ -165,7 +165,7 @@ class Starter:
             with state.averaged():
                 sheets.samples(bundle, folder / f"sheet-{state.seen:08d}.png", **sampling)
 
-        fit(unet, objective, len(objective.cache), self._lasting(config), folder, on_checkpoint=sheet)
+        run(unet, objective, len(objective.cache), self._lasting(config), folder, sheet)
 
     def _lasting(self, config: FitConfig) -> FitConfig:
         return dataclasses.replace(config, minutes=self.minutes)

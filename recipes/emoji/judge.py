@@ -7,6 +7,7 @@ Only pictures that training may see are learnt, so that the held-out pairs tell 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewstep.train.config import FitConfig
-from fewstep.train.loop import fit
 from recipes.emoji.autoencoder import Pixels
+from recipes.emoji.run import run
 
 SIDE = 64
 WIDTH = 256
@@ -109,13 +110,11 @@ class Judge:
 
 def train(folder: Path, minutes: float | None = None) -> None:
     """Train the eye on the art in `folder` and save it there."""
-    import dataclasses
-
     torch.manual_seed(1)
     pixels = Pixels(folder, held_out=False)
     eye = Eye(len({picture.label for picture in pixels.pictures}))
     config = dataclasses.replace(CONFIG, minutes=minutes)
-    with fit(eye, Naming(eye, pixels), len(pixels), config, folder / "judge").averaged():
+    with run(eye, Naming(eye, pixels), len(pixels), config, folder / "judge").averaged():
         save_file(
             {name: weight.contiguous() for name, weight in eye.state_dict().items()}, folder / "judge.safetensors"
         )

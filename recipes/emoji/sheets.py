@@ -51,6 +51,7 @@ def scheduler_config(kind: str) -> dict[str, Any]:
         "prediction_type": "v_prediction",
         "clip_sample": False,
         "set_alpha_to_one": kind == "lcm",
+        "steps_offset": 1,
         "timestep_spacing": "leading" if kind == "lcm" else "trailing",
     }
     return config | ({"original_inference_steps": 50, "timestep_scaling": 10.0} if kind == "lcm" else {})

@@ -36,8 +36,7 @@ def test_captions_belong_to_their_pictures_and_some_are_empty() -> None:
 @pytest.mark.parametrize("broken", ["captions", "states"])
 def test_parts_that_do_not_fit_are_refused(broken: str) -> None:
     whole = cache()
-    with pytest.raises(ValueError, match="captions|caption"):
-        if broken == "captions":
-            LatentCache(whole.latents, whole.states, whole.captions[:2])
-        else:
-            LatentCache(whole.latents, whole.states[:5], whole.captions)
+    states = whole.states[:5] if broken == "states" else whole.states
+    captions = whole.captions[:2] if broken == "captions" else whole.captions
+    with pytest.raises(ValueError, match="caption"):
+        LatentCache(whole.latents, states, captions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -10,20 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fewstep.data.order import rows_at
 from fewstep.errors import FewstepError
 from fewstep.train.config import FitConfig
+from fewstep.train.log import RunLog
 from fewstep.train.muon import Muon
 from fewstep.train.state import TrainState
 
@@ -45,20 +37,25 @@ def fit(
     config: FitConfig,
     folder: Path,
     *,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
     on_checkpoint: Callable[[TrainState], None] | None = None,
 ) -> TrainState:
     """Train `model` by `objective` over a data set of `num_rows` and return its state; resumes from `folder`.
 
+    `on_step` is called with the pictures seen and the step's scalars: the place for a progress bar.
     `on_checkpoint` is called after every checkpoint: the place for sample sheets and measures.
     Raises TrainingDiverged when the loss is not finite; the checkpoint before it stays.
     """
     state = TrainState(model, _optimizer(model, config))
     state.resume(folder)
     model.train()
-    with _Log(folder, config, state.seen) as log:
+    with RunLog(folder, state.seen) as log:
         saved = time.monotonic()
         for step_minutes in _until(config, state):
-            log.write(state.seen, _step(state, objective, num_rows, config, folder))
+            scalars = _step(state, objective, num_rows, config, folder)
+            log.write(state.seen, scalars)
+            if on_step:
+                on_step(state.seen, scalars)
             if time.monotonic() - saved > 60 * config.checkpoint_minutes or step_minutes is None:
                 state.save(folder)
                 saved = time.monotonic()
@@ -117,37 +114,3 @@ def _optimizer(model: nn.Module, config: FitConfig) -> Optimizer:
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
     return optimizer
-
-
-class _Log:
-    """`log.jsonl` (means over 50 steps) and a progress bar with an ETA."""
-
-    EVERY = 50
-
-    def __init__(self, folder: Path, config: FitConfig, seen: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.file = (folder / "log.jsonl").open("a")
-        self.rows: list[dict[str, float]] = []
-        self.started, self.first = time.monotonic(), seen
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-        self.task = self.bar.add_task(folder.name, total=config.pictures, completed=seen, note="")
-
-    def __enter__(self) -> _Log:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-        self.file.close()
-
-    def write(self, seen: int, scalars: dict[str, float]) -> None:
-        self.rows.append(scalars)
-        self.bar.update(self.task, completed=seen, note=f"loss {scalars['loss']:.4f}")
-        if len(self.rows) < self.EVERY:
-            return
-        means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in scalars}
-        self.rows.clear()
-        speed = (seen - self.first) / (time.monotonic() - self.started)
-        self.file.write(json.dumps({"seen": seen, "pictures_per_second": round(speed, 1), **means}) + "\n")
-        self.file.flush()
