@@ -17,14 +17,14 @@ from typing import Annotated
 
 import torch
 import typer
-from recipes.emoji import art
-from recipes.emoji.autoencoder import Pixels, psnr, reconstruct
-from recipes.emoji.judge import Judge
 
 import fewstep
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.pixels import to_pixels
 from fewstep.pipelines.text2image import text2image
+from recipes.emoji import art
+from recipes.emoji.autoencoder import Pixels, psnr, reconstruct
+from recipes.emoji.judge import Judge
 
 RESULTS = Path(__file__).parent / "results"
 
