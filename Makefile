@@ -32,8 +32,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# build/ stays: it holds what hours of training made.
 clean:
-	rm -rf $(VENV) build src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamps make a second run start at once; a change of the dependencies renews them.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recipes.emoji import sheets
+from recipes.emoji import art, sheets
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -41,12 +41,23 @@ def write_starter(
     AutoencoderKL.from_pretrained(source / "vae").half().save_pretrained(target / "vae")
     CLIPTextModel.from_pretrained(source / "text_encoder").half().save_pretrained(target / "text_encoder")
     shutil.copytree(source / "tokenizer", target / "tokenizer")
-    _write_model(target, student, "LatentConsistencyModelPipeline", "student", w_range)
-    _write_model(target / "teacher", teacher, "StableDiffusionPipeline", "teacher", w_range)
+    held_out = _held_out(source)
+    _write_model(target, student, "LatentConsistencyModelPipeline", "student", w_range, held_out)
+    _write_model(target / "teacher", teacher, "StableDiffusionPipeline", "teacher", w_range, held_out)
+
+
+def _held_out(source: Path) -> str:
+    pairs = sorted(f"{p.label} ({p.style})" for p in art.load(source)[0] if p.held_out)
+    return f"## Held out\n\nThese {len(pairs)} pairs were never trained on by any part: {'; '.join(pairs)}.\n"
 
 
 def _write_model(
-    folder: Path, unet: UNet2DConditionModel, pipeline: str, stage: str, w_range: tuple[float, float]
+    folder: Path,
+    unet: UNet2DConditionModel,
+    pipeline: str,
+    stage: str,
+    w_range: tuple[float, float],
+    held_out: str,
 ) -> None:
     unet.to(torch.float16).save_pretrained(folder / "unet")
     card = sheets.card(stage, w_range)
@@ -55,6 +66,7 @@ def _write_model(
     index = {"_class_name": pipeline, "requires_safety_checker": False, **COMPONENTS}
     _write_json(folder / "model_index.json", index | {"scheduler": ["diffusers", config["_class_name"]]})
     card.write(folder)
+    (folder / "README.md").write_text(card.to_markdown() + "\n" + held_out)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,0 +1,70 @@
+"""What the starter's recipe promises about its data and its latents, without the art itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from recipes.emoji import autoencoder, networks
+from recipes.emoji.art import STYLES, Picture, held_out
+
+
+def picture(label: str = "violin", style: str = "noto") -> Picture:
+    return Picture(label, ("instrument", "music", "violin"), style, "1f3bb", 7, held_out(label, style))
+
+
+def test_five_percent_of_the_pairs_are_held_out_and_stay_the_same() -> None:
+    drawn = [held_out(f"concept {i}", style) for i in range(4000) for style in STYLES]
+    assert 0.04 < sum(drawn) / len(drawn) < 0.06
+    assert [label for label in ("cat", "dog", "violin", "pizza", "sun", "owl") if held_out(label, "twemoji")] == []
+    assert held_out("concept 40", "noto") == held_out("concept 40", "noto")
+
+
+def test_captions_name_the_thing_or_its_tags_and_only_its_own_style() -> None:
+    captions = list(picture().captions())
+    assert captions[:2] == ["violin, noto style", "violin"]
+    assert not any("twemoji" in caption or "fluent" in caption for caption in captions)
+    assert any("music" in caption and "violin" not in caption for caption in captions)
+    assert captions == list(picture().captions())
+
+
+class FakePixels:
+    """Noise that stands for the art."""
+
+    def __init__(self, count: int) -> None:
+        self.x = torch.rand(count, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        return self.x[rows]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_standardizing_whitens_the_latents_and_changes_no_decoded_picture() -> None:
+    torch.manual_seed(0)
+    vae = autoencoder.build().eval()
+    pixels = FakePixels(6)
+    before = autoencoder.reconstruct(vae, pixels.x)
+    autoencoder.standardize(vae, pixels)  # type: ignore[arg-type]
+    with torch.no_grad():
+        posterior = vae.encode(pixels.x).latent_dist
+    z = posterior.mode()
+    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(16), atol=1e-3, rtol=0)
+    torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(16), atol=1e-3, rtol=0)
+    torch.testing.assert_close(autoencoder.reconstruct(vae, pixels.x), before, atol=1e-4, rtol=0)
+    assert float((posterior.sample(torch.Generator().manual_seed(0)) - z).abs().max()) < 0.02
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_student_starts_as_its_teacher_whatever_w_says() -> None:
+    torch.manual_seed(0)
+    teacher = networks.unet((32, 64), embeds_w=False).eval()
+    student = networks.student_of(teacher, (32, 64)).eval()
+    x, t, states = torch.randn(2, 16, 8, 8), torch.tensor([999, 19]), torch.randn(2, 5, 384)
+    with torch.no_grad():
+        expected = teacher(x, t, states).sample
+        given = student(x, t, states, timestep_cond=torch.randn(2, networks.W_DIM)).sample
+    torch.testing.assert_close(given, expected)
