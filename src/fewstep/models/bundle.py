@@ -110,7 +110,7 @@ class ModelBundle:
 
     @cached_property
     def f(self) -> ConsistencyFunction:
-        """The consistency function f(x_t, t, w, cond) -> x_0."""
+        """The consistency function f(x_t, t, cond, w) -> x_0."""
         return ConsistencyFunction(self.denoise, self.scalings)
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -49,31 +49,23 @@ def fit(
     state = TrainState(model, _optimizer(model, config))
     state.resume(folder)
     model.train()
+    started = saved = time.monotonic()
     with RunLog(folder, state.seen) as log:
-        saved = time.monotonic()
-        for step_minutes in _until(config, state):
+        while state.seen < config.pictures:
             scalars = _step(state, objective, num_rows, config, folder)
             log.write(state.seen, scalars)
             if on_step:
                 on_step(state.seen, scalars)
-            if time.monotonic() - saved > 60 * config.checkpoint_minutes or step_minutes is None:
+            now = time.monotonic()
+            late = config.minutes is not None and now - started >= 60 * config.minutes
+            if late or state.seen >= config.pictures or now - saved >= 60 * config.checkpoint_minutes:
                 state.save(folder)
-                saved = time.monotonic()
+                saved = now
                 if on_checkpoint:
                     on_checkpoint(state)
+            if late:
+                break
     return state
-
-
-def _until(config: FitConfig, state: TrainState) -> Iterator[float | None]:
-    """Minutes spent, once a step, until the pictures or the minutes run out; None marks the last step."""
-    started = time.monotonic()
-    while state.seen < config.pictures:
-        spent = (time.monotonic() - started) / 60
-        last = state.seen + config.batch_size >= config.pictures
-        late = config.minutes is not None and spent >= config.minutes
-        yield None if last or late else spent
-        if late:
-            return
 
 
 def _step(state: TrainState, objective: Objective, num_rows: int, config: FitConfig, folder: Path) -> dict[str, float]:
