@@ -21,7 +21,9 @@ import typer
 import fewstep
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.pixels import to_pixels
-from fewstep.pipelines.text2image import text2image
+from fewstep.pipelines.plan import complete
+from fewstep.pipelines.request import Request
+from fewstep.pipelines.text2image import generate
 from recipes.emoji import art
 from recipes.emoji.autoencoder import Pixels, psnr, reconstruct
 from recipes.emoji.judge import Judge
@@ -30,7 +32,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(
-    count: Annotated[int, typer.Option(help="Trained and held-out prompts, each.")] = 192,
+    count: Annotated[int, typer.Option(help="Trained and held-out prompts, each.")] = 128,
     folder: Annotated[Path, typer.Option(help="Where the recipe built the art and the judge.")] = Path("build/starter"),
 ) -> None:
     """Measure and write the table."""
@@ -80,8 +82,9 @@ def _row(
     row: dict[str, object] = {"model": model.name, "sampler": sampler, "steps": steps}
     started, painted = time.perf_counter(), 0
     for name, chosen in sets.items():
-        prompts = [f"{picture.label}, {picture.style} style" for picture in chosen]
-        images = text2image(model, prompts, steps=steps, seed=0, sampler=sampler)
+        prompts = tuple(f"{picture.label}, {picture.style} style" for picture in chosen)
+        request = Request(prompts, seeds=tuple(range(len(prompts))), steps=steps, sampler=sampler)
+        images = generate(model, complete(request, model, 32))
         painted += len(images)
         pixels = torch.cat([to_pixels(image, art.SIZE, art.SIZE) for image in images])
         row[name] = _shares(judge.ranks(pixels, [picture.label for picture in chosen]))
