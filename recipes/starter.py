@@ -51,7 +51,7 @@ def cpu() -> Size:
     """A few hours on two cores."""
     return Size(
         channels=(96, 224),
-        autoencoder=FitConfig(pictures=40_000, batch_size=16, lr=0.012, cooldown=0.6, warmup=800, ema_halflife=600),
+        autoencoder=FitConfig(pictures=54_000, batch_size=16, lr=0.012, cooldown=0.6, warmup=800, ema_halflife=600),
         words=FitConfig(
             pictures=300_000, batch_size=96, lr=0.004, adam_lr=2e-3, cooldown=0.7, warmup=4_000, ema_halflife=10_000
         ),

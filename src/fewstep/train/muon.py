@@ -30,11 +30,11 @@ def orthogonalize(matrix: Tensor, rounds: int = 5) -> Tensor:
     x = x.mT if tall else x
     x = x / (x.norm() + 1e-7)
     gram, identity = x @ x.mT, torch.eye(len(x), device=x.device)
-    product = identity
-    for _ in range(rounds):
+    product = polynomial = a * identity + b * gram + c * (gram @ gram)
+    for _ in range(rounds - 1):
+        gram = polynomial @ (polynomial @ gram)
         polynomial = torch.addmm(a * identity + b * gram, gram, gram, alpha=c)
         product = polynomial @ product
-        gram = polynomial @ (polynomial @ gram)
     x = product @ x
     return (x.mT if tall else x).to(matrix.dtype)
 
