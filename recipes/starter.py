@@ -53,7 +53,7 @@ def cpu() -> Size:
         channels=(96, 224),
         autoencoder=FitConfig(pictures=54_000, batch_size=16, lr=0.012, cooldown=0.6, warmup=800, ema_halflife=600),
         words=FitConfig(
-            pictures=300_000, batch_size=96, lr=0.004, adam_lr=2e-3, cooldown=0.7, warmup=4_000, ema_halflife=10_000
+            pictures=220_000, batch_size=96, lr=0.004, adam_lr=2e-3, cooldown=0.7, warmup=4_000, ema_halflife=10_000
         ),
         teacher=FitConfig(pictures=1_000_000, batch_size=96, lr=0.004, warmup=4_000, ema_halflife=30_000),
         student=FitConfig(pictures=60_000, batch_size=64, lr=0.001, adam_lr=2e-4, warmup=2_000, ema_halflife=5_000),
