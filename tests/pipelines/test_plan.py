@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.request import Request
+from fewstep.pipelines.text2image import generate
 
 PICTURE = Image.new("RGB", (128, 128))
 
@@ -93,17 +93,19 @@ def test_what_the_model_cannot_do_is_refused(
         ("unguided", {}, "a guidance scale of 1 is none"),
     ],
 )
-def test_a_negative_prompt_without_effect_warns(
+def test_a_negative_prompt_without_effect_is_said_and_warned_of(
     request: pytest.FixtureRequest, kind: str, options: dict[str, Any], reason: str
 ) -> None:
+    model = request.getfixturevalue(kind)
+    useless = plan(model, negative_prompt="ugly", steps=1, **options)
+    assert useless.advice == (f"the negative prompt has no effect on {model.name}: {reason}",)
     with pytest.warns(FewstepWarning, match=f"has no effect on .*: {reason}"):
-        plan(request.getfixturevalue(kind), negative_prompt="ugly", **options)
+        generate(model, useless)
 
 
-def test_a_negative_prompt_with_effect_does_not_warn(teacher: ModelBundle) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert plan(teacher, negative_prompt="ugly").negative_prompt == "ugly"
+def test_a_negative_prompt_with_effect_brings_no_advice(teacher: ModelBundle) -> None:
+    assert plan(teacher, negative_prompt="ugly").negative_prompt == "ugly"
+    assert plan(teacher, negative_prompt="ugly").advice == plan(teacher).advice == ()
 
 
 def test_batches_are_the_same_pictures_in_the_same_order(student: ModelBundle) -> None:

@@ -33,6 +33,14 @@ class Conditioning:
         """The same on another device, in another precision."""
         return self._map(lambda x: x.to(device=device, dtype=dtype))
 
+    def clone(self) -> Conditioning:
+        """The same values in memory of their own."""
+        return self._map(torch.clone)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(x.nbytes for x in (self.states, self.pooled, self.time_ids) if x is not None)
+
     def __getitem__(self, rows: Tensor | slice) -> Conditioning:
         return self._map(lambda x: x[rows])
 

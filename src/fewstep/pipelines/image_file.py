@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -26,24 +28,31 @@ def read_image(path: str | Path) -> Image.Image:
     path = Path(path)
     if not path.is_file():
         raise InvalidRequest(f"there is no picture at {path}")
+    return decode_image(path, str(path))
+
+
+def decode_image(
+    source: Path | BinaryIO, what: str, max_pixels: int = MAX_PIXELS, formats: Sequence[str] | None = None
+) -> Image.Image:
+    """As `read_image`, from a path or an open file that the messages call `what`; `formats` None allows all."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower than PIL's
-            with Image.open(path) as image:
-                _check_size(path, image)
+            with Image.open(source, formats=formats) as image:
+                _check_size(what, image, max_pixels)
                 return ImageOps.exif_transpose(image)
     except Image.DecompressionBombError as error:
-        raise InvalidRequest(f"{path} is too large; at most {MAX_PIXELS // 10**6} million pixels are read") from error
+        raise InvalidRequest(f"{what} is too large; at most {max_pixels // 10**6} million pixels are read") from error
     except UnidentifiedImageError as error:
-        raise InvalidRequest(f"{path} is not a picture in a format that can be read (PNG, JPEG, WebP, …)") from error
+        raise InvalidRequest(f"{what} is not a picture in a format that can be read (PNG, JPEG, WebP, …)") from error
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InvalidRequest):
             raise
-        raise InvalidRequest(f"{path} cannot be read as a picture: {error}") from error
+        raise InvalidRequest(f"{what} cannot be read as a picture: {error}") from error
 
 
-def _check_size(path: Path, image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
+def _check_size(what: str, image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
         raise InvalidRequest(
-            f"{path} has {image.width} x {image.height} pixels; at most {MAX_PIXELS // 10**6} million are read"
+            f"{what} has {image.width} x {image.height} pixels; at most {max_pixels // 10**6} million are read"
         )

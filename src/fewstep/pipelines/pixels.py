@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
 
 def to_pixels(image: Image.Image, height: int, width: int) -> Tensor:
-    """(1, 3, height, width) float32 in [-1, 1]: transparent parts on white, scaled to cover, cropped in the middle."""
-    fitted = ImageOps.fit(_on_white(image), (width, height), Image.Resampling.LANCZOS)
-    array = np.array(fitted, dtype=np.float32)
+    """A picture, `fitted`, as (1, 3, height, width) float32 in [-1, 1]."""
+    array = np.array(fitted(image, height, width), dtype=np.float32)
     return torch.from_numpy(array).permute(2, 0, 1)[None] / 127.5 - 1.0
+
+
+def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
+    """RGB of exactly this size: transparent parts on white, scaled to cover, cropped in the middle."""
+    if image.mode == "RGB" and image.size == (width, height):
+        return image
+    return ImageOps.fit(_on_white(image), (width, height), Image.Resampling.LANCZOS)
+
+
+def to_bytes(pixels: Tensor) -> NDArray[np.uint8]:
+    """Pixels (B, 3, H, W) in [-1, 1] to an array (B, H, W, 3), contiguous as picture coders want it."""
+    array = (pixels.clamp(-1.0, 1.0) + 1.0).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return array.contiguous().cpu().numpy()
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:
     """Pixels (B, 3, H, W) in [-1, 1] to B pictures."""
-    array = (pixels.clamp(-1.0, 1.0) + 1.0).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
-    return [Image.fromarray(picture) for picture in array.cpu().numpy()]
+    return [Image.fromarray(picture) for picture in to_bytes(pixels)]
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from torch import Tensor
 
 from fewstep.core.schedule import consistency_timesteps, ode_timesteps
-from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import MAX_GUIDANCE, Request
 
@@ -35,6 +34,7 @@ class Plan:
     timesteps       (N,) int64, descending: where the network is asked
     final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does
     batch_size      how many pictures go through the network at once
+    advice          what was asked for and has no effect, a sentence each
     """
 
     prompts: tuple[str, ...]
@@ -50,6 +50,7 @@ class Plan:
     timesteps: Tensor
     final_timestep: int
     batch_size: int
+    advice: tuple[str, ...] = ()
 
     @property
     def num_batches(self) -> int:
@@ -76,12 +77,13 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
     height = _checked_side("height", _first(request.height, height), model)
     width = _checked_side("width", _first(request.width, width), model)
     strength = 1.0 if request.image is None else _first(request.strength, DEFAULT_STRENGTH)
+    guidance_scale = _checked_guidance(request, model)
     return Plan(
         prompts=request.prompts,
         seeds=request.seeds,
         negative_prompt=request.negative_prompt,
         steps=steps,
-        guidance_scale=_checked_guidance(request, model),
+        guidance_scale=guidance_scale,
         height=height,
         width=width,
         sampler=sampler,
@@ -90,6 +92,7 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
         timesteps=_times(model, sampler, steps, strength),
         final_timestep=model.settings.final_timestep if sampler == "ddim" else -1,
         batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
+        advice=_advice(request, model, guidance_scale),
     )
 
 
@@ -139,8 +142,11 @@ def _checked_guidance(request: Request, model: ModelBundle) -> float:
     scale = float(_first(request.guidance_scale, model.card.guidance_scale))
     if not low <= scale <= high:
         raise InvalidRequest(f"the guidance scale is {scale:g}; {model.name} was distilled for {low:g} to {high:g}")
-    if request.negative_prompt and (model.embeds_guidance or scale == 1.0):
-        reason = "its guidance is part of the network" if model.embeds_guidance else "a guidance scale of 1 is none"
-        message = f"the negative prompt has no effect on {model.name}: {reason}"
-        warnings.warn(message, FewstepWarning, stacklevel=4)
     return scale
+
+
+def _advice(request: Request, model: ModelBundle, guidance_scale: float) -> tuple[str, ...]:
+    if not request.negative_prompt or not (model.embeds_guidance or guidance_scale == 1.0):
+        return ()
+    reason = "its guidance is part of the network" if model.embeds_guidance else "a guidance scale of 1 is none"
+    return (f"the negative prompt has no effect on {model.name}: {reason}",)

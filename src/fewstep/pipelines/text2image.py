@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
@@ -14,7 +15,7 @@ from fewstep.core.noise import PictureNoise
 from fewstep.core.prediction import Denoise
 from fewstep.core.sampling import Step, sample_consistency, sample_ode
 from fewstep.core.solvers import SOLVERS
-from fewstep.errors import InvalidRequest
+from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.pixels import to_images, to_pixels
 from fewstep.pipelines.plan import Plan, complete
@@ -97,7 +98,9 @@ def text2image(
 
 
 def generate(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> list[Image]:
-    """Carry out a plan, batch by batch."""
+    """Carry out a plan, batch by batch; warns of what has no effect."""
+    for advice in plan.advice:
+        warnings.warn(advice, FewstepWarning, stacklevel=3)
     images = [image for batch in plan.batches() for image in _paint_batch(model, batch, on_step)]
     for index, image in enumerate(images):
         image.info.update(describe(model, plan, index))

@@ -1,0 +1,162 @@
+"""Many paintings, one network: whatever a painting asks of the model waits for company and is answered in one call.
+
+`paint` is written for one request and knows nothing of others. Here it runs unchanged inside a greenlet, over a
+`SharedModel` whose calls suspend it; `answer` then gathers the suspended calls of the same kind and shape, of whatever
+prompt, seed, time or sampler, makes one batch of them, and hands every painting its own rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import torch
+from greenlet import GreenletExit, getcurrent, greenlet
+from torch import Tensor
+
+from fewstep.core.schedule import Time
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.conditioning import Conditioning
+from fewstep.server.prompts import PromptCache
+
+
+class Kind(IntEnum):
+    """What is asked, in the order of answering: what lets a picture leave goes first."""
+
+    DECODE = 0
+    ENCODE_TEXT = 1
+    ENCODE_IMAGES = 2
+    DENOISE = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """One suspended call. Asks of equal `key` can be answered together; `rows` is this one's share of the batch."""
+
+    kind: Kind
+    key: Hashable
+    rows: int
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SharedModel(ModelBundle):
+    """A `ModelBundle` whose network calls suspend the painting that makes them until `answer` has the result."""
+
+    prompts: PromptCache = field(default_factory=PromptCache)
+
+    @classmethod
+    def of(cls, model: ModelBundle) -> SharedModel:
+        return cls(**{part.name: getattr(model, part.name) for part in dataclasses.fields(model)})
+
+    @property
+    def denoise(self) -> Any:  # type: ignore[override]
+        return self._denoise
+
+    def _denoise(self, x_t: Tensor, t: Time, cond: Conditioning, w: Tensor | None = None) -> Tensor:
+        times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
+        key = (x_t.shape[1:], cond.states.shape[1:], w is None)
+        return _ask(Ask(Kind.DENOISE, key, len(x_t), (x_t, times, cond, w)))
+
+    def encode_text(self, prompts: Sequence[str]) -> Conditioning:
+        """As ever, but what was encoded lately is not encoded again."""
+        known = {prompt: cond for prompt in prompts if (cond := self.prompts.get(prompt)) is not None}
+        if missing := [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]:
+            encoded = _ask(Ask(Kind.ENCODE_TEXT, None, len(missing), (missing,)))
+            for row, prompt in enumerate(missing):
+                known[prompt] = encoded[row : row + 1]
+                self.prompts.put(prompt, known[prompt])
+        return Conditioning.cat([known[prompt] for prompt in prompts])
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        return _ask(Ask(Kind.ENCODE_IMAGES, pixels.shape[1:], len(pixels), (pixels,)))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return _ask(Ask(Kind.DECODE, latents.shape[1:], len(latents), (latents,)))
+
+
+def _ask(ask: Ask) -> Any:
+    return getcurrent().parent.switch(ask)
+
+
+class Suspendable:
+    """A function that runs until it asks, and goes on when it is answered.
+
+    `ask` is what it waits for, None once it has returned. What the function raises comes out of `resume` or `fail`.
+    """
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._greenlet = greenlet(function)
+        self.ask: Ask | None = None
+
+    def start(self) -> None:
+        self.ask = self._greenlet.switch()
+
+    def resume(self, result: Any) -> None:
+        self.ask = self._greenlet.switch(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Raise `error` where the function waits."""
+        self.ask = self._greenlet.throw(error)
+
+    def abandon(self) -> None:
+        """Unwind the function wherever it is; it runs its `finally` clauses and no more."""
+        self._greenlet.throw(GreenletExit)
+        self.ask = None
+
+
+@torch.inference_mode()
+def answer(model: ModelBundle, asks: Sequence[Ask]) -> list[Any]:
+    """Results of asks of equal kind and key, in their order; an exception stands in the place of what failed.
+
+    A batch that fails is tried again in halves, so that one bad row, or a batch too large for the memory, costs no
+    other row anything but time.
+    """
+    try:
+        return _CALLS[asks[0].kind](model, asks)
+    except Exception as error:
+        if len(asks) == 1:
+            return [error]
+    half = len(asks) // 2
+    return [*answer(model, asks[:half]), *answer(model, asks[half:])]
+
+
+def _denoise(model: ModelBundle, asks: Sequence[Ask]) -> list[Tensor]:
+    x_t, t, cond, w = zip(*(ask.arguments for ask in asks), strict=True)
+    scale = None if w[0] is None else torch.cat(w)
+    return _shares(model.denoise(torch.cat(x_t), torch.cat(t), Conditioning.cat(list(cond)), scale), asks)
+
+
+def _encode_text(model: ModelBundle, asks: Sequence[Ask]) -> list[Conditioning]:
+    cond = model.encode_text([prompt for ask in asks for prompt in ask.arguments[0]])
+    return [cond[rows] for rows in _slices(asks)]
+
+
+def _encode_images(model: ModelBundle, asks: Sequence[Ask]) -> list[Tensor]:
+    return _shares(model.encode_images(torch.cat([ask.arguments[0] for ask in asks])), asks)
+
+
+def _decode(model: ModelBundle, asks: Sequence[Ask]) -> list[Tensor]:
+    return _shares(model.decode(torch.cat([ask.arguments[0] for ask in asks])), asks)
+
+
+_CALLS: dict[Kind, Callable[[ModelBundle, Sequence[Ask]], list[Any]]] = {
+    Kind.DECODE: _decode,
+    Kind.ENCODE_TEXT: _encode_text,
+    Kind.ENCODE_IMAGES: _encode_images,
+    Kind.DENOISE: _denoise,
+}
+
+
+def _shares(batch: Tensor, asks: Sequence[Ask]) -> list[Tensor]:
+    return [batch[rows] for rows in _slices(asks)]
+
+
+def _slices(asks: Sequence[Ask]) -> Iterator[slice]:
+    start = 0
+    for ask in asks:
+        yield slice(start, start + ask.rows)
+        start += ask.rows

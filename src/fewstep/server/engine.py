@@ -1,0 +1,154 @@
+"""The engine as the doors see it: requests in, events out, on the event loop; the network has its own thread."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+
+from fewstep.errors import FewstepError
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.pixels import fitted
+from fewstep.pipelines.plan import Plan, complete
+from fewstep.pipelines.provenance import describe
+from fewstep.pipelines.request import Request
+from fewstep.server.job import Event, Failed, Job, Painted, Pixels, Reason
+from fewstep.server.metrics import Metrics
+from fewstep.server.scheduler import Lane, Scheduler
+from fewstep.server.worker import Worker
+
+
+class PaintingFailed(FewstepError):
+    """A picture did not come about; `reason` says of what kind the trouble was."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.reason = failed.reason
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """A request made ready: a plan for each picture, and the text chunks that tell how it was made."""
+
+    plans: tuple[Plan, ...]
+    chunks: tuple[dict[str, str], ...]
+    advice: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: ModelBundle, request: Request) -> Order:
+        """Raises `InvalidRequest` for what the model cannot do. Slow with a picture to start from: not for the loop."""
+        plan = complete(request, model, batch_size=1)
+        chunks = tuple(describe(model, plan, index) for index in range(len(plan.seeds)))
+        if plan.image is not None:  # scaled here, so that the thread of the network need not
+            plan = dataclasses.replace(plan, image=fitted(plan.image, plan.height, plan.width))
+        return cls(tuple(plan.batches()), chunks, plan.advice)
+
+
+class Engine:
+    """One model, one thread for it, any number of clients.
+
+    max_batch    pictures in the making at once
+    max_clients  lanes at once; max_waiting pictures may wait in each
+    deadline     seconds after which a picture is not wanted any more, unless the request says otherwise
+    """
+
+    def __init__(
+        self,
+        model: ModelBundle,
+        *,
+        max_batch: int = 16,
+        max_clients: int = 256,
+        max_waiting: int = 64,
+        deadline: float = 60.0,
+    ) -> None:
+        self.model, self.deadline = model, deadline
+        self.scheduler = Scheduler(max_lanes=max_clients, max_waiting=max_waiting, max_active=max(1, max_batch // 4))
+        self.metrics = Metrics(self.scheduler)
+        self.worker = Worker(model, self.scheduler, max_batch=max_batch, on_batch=self.metrics.on_batch)
+        self._shared: dict[str, tuple[Lane, int]] = {}
+
+    def start(self) -> None:
+        _ = self.model.hash  # reads all weights once: now, not at the first picture
+        self.worker.start()
+
+    async def stop(self, grace: float = 3.0) -> None:
+        """Finish what is in the making, then fail what is left with the reason `shutdown`."""
+        await asyncio.to_thread(self.worker.stop, grace)
+
+    @contextmanager
+    def lane(self, client: str | None = None) -> Iterator[Lane]:
+        """A place in the line; requests under one client's name share it, None is alone. Raises `Busy`."""
+        if client is None:
+            lane = self.scheduler.open()
+        else:
+            lane, users = self._shared.get(client) or (self.scheduler.open(), 0)
+            self._shared[client] = (lane, users + 1)
+        try:
+            yield lane
+        finally:
+            if client is None or self._leave(client) == 0:
+                self.scheduler.close(lane)
+
+    def _leave(self, client: str) -> int:
+        lane, users = self._shared.pop(client)
+        if users > 1:
+            self._shared[client] = (lane, users - 1)
+        return users - 1
+
+    async def order(self, request: Request) -> Order:
+        """Check a request and make it ready; raises `InvalidRequest`."""
+        if request.image is None:
+            return Order.of(self.model, request)
+        return await asyncio.to_thread(Order.of, self.model, request)
+
+    async def events(
+        self,
+        lane: Lane,
+        order: Order,
+        *,
+        previews: bool = False,
+        latest_wins: bool = False,
+        deadline: float | None = None,
+    ) -> AsyncIterator[tuple[int, Event]]:
+        """Submit an order and tell (number of the picture, event) until each has its last. Raises `Busy`.
+
+        Whoever stops listening (closes the generator) cancels what is left.
+        """
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
+        until = time.monotonic() + (self.deadline if deadline is None else deadline)
+
+        def job_for(index: int, plan: Plan) -> Job:
+            def sink(event: Event) -> None:
+                self.metrics.on_event(job, event)
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(queue.put_nowait, (index, event))
+
+            job = Job(plan, sink, until, previews)
+            return job
+
+        jobs = [job_for(index, plan) for index, plan in enumerate(order.plans)]
+        if self.worker.stopping:
+            raise PaintingFailed(Failed(Reason.SHUTDOWN, "the server is shutting down"))
+        self.scheduler.submit(lane, jobs, latest_wins=latest_wins)
+        left = len(jobs)
+        try:
+            while left:
+                index, event = await queue.get()
+                left -= isinstance(event, Painted | Failed)
+                yield index, event
+        finally:
+            self.scheduler.cancel(lane, jobs)
+
+    async def pictures(self, lane: Lane, order: Order) -> list[Pixels]:
+        """All pictures of an order; raises `Busy`, and `PaintingFailed` for the first that fails."""
+        done: dict[int, Pixels] = {}
+        async with aclosing(self.events(lane, order)) as events:
+            async for index, event in events:
+                if isinstance(event, Failed):
+                    raise PaintingFailed(event)
+                if isinstance(event, Painted):
+                    done[index] = event.pixels
+        return [done[index] for index in range(len(order.plans))]

@@ -1,0 +1,142 @@
+"""The one thread that owns the network: it takes jobs in, answers what they ask, batch by batch, and never dies."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from fewstep.errors import FewstepError
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.pixels import to_bytes
+from fewstep.pipelines.text2image import paint
+from fewstep.server.batching import Ask, SharedModel, Suspendable, answer
+from fewstep.server.job import Failed, Job, Painted, Reason, Stepped
+from fewstep.server.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 0.25
+
+
+class Worker:
+    """Rows enter and leave between the steps: no job waits for the end of another.
+
+    max_batch  jobs in the making at once, and so the largest batch
+    on_batch   is told (kind, rows, seconds) of every call of the network
+    """
+
+    def __init__(
+        self,
+        model: ModelBundle,
+        scheduler: Scheduler,
+        *,
+        max_batch: int = 16,
+        on_batch: Callable[[str, int, float], None] = lambda kind, rows, seconds: None,
+    ) -> None:
+        self._model, self._shared, self._scheduler = model, SharedModel.of(model), scheduler
+        self.max_batch, self._on_batch = max_batch, on_batch
+        self._paintings: dict[Job, Suspendable] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fewstep-network", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing new is taken in any more."""
+        return self._stopping.is_set()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, grace: float = 3.0) -> None:
+        """Finish what is in the making, for at most `grace` seconds, then fail the rest."""
+        self._stopping.set()
+        self._scheduler.wake()
+        self._thread.join(grace)
+        self._scheduler.drain()
+
+    def _run(self) -> None:
+        with torch.inference_mode():
+            while not self._stopping.is_set() or self._paintings:
+                try:
+                    self._turn()
+                except Exception:
+                    log.exception("a turn of the network thread failed; its jobs are given up")
+                    for job in list(self._paintings):
+                        self._end(job, Failed(Reason.ERROR, "the server made a mistake"))
+
+    def _turn(self) -> None:
+        """Take in, drop, answer one batch."""
+        now = time.monotonic()
+        self._scheduler.expire(now)
+        if not self._stopping.is_set():
+            for job in self._scheduler.take(self.max_batch - len(self._paintings)):
+                self._begin(job)
+        for job in [job for job in self._paintings if job.over or job.deadline <= now]:
+            self._end(job, Failed(Reason.DEADLINE, "its deadline passed before it was finished"))
+        if self._paintings:
+            self._answer(self._next_batch())
+        else:
+            self._scheduler.wait(IDLE_SECONDS)
+
+    def _next_batch(self) -> list[tuple[Job, Ask]]:
+        """The asks that can be answered together with the most urgent one; of two equally urgent, the older job's."""
+        asks = [(job, painting.ask) for job, painting in self._paintings.items() if painting.ask is not None]
+        first = min((ask for _, ask in asks), key=lambda ask: ask.kind)
+        return [(job, ask) for job, ask in asks if (ask.kind, ask.key) == (first.kind, first.key)]
+
+    def _answer(self, batch: list[tuple[Job, Ask]]) -> None:
+        started = time.perf_counter()
+        results = answer(self._model, [ask for _, ask in batch])
+        seconds = time.perf_counter() - started
+        self._on_batch(batch[0][1].kind.name.lower(), sum(ask.rows for _, ask in batch), seconds)
+        for (job, _), result in zip(batch, results, strict=True):
+            painting = self._paintings[job]
+            go_on = painting.fail if isinstance(result, Exception) else painting.resume
+            self._go_on(job, partial(go_on, result))
+
+    def _begin(self, job: Job) -> None:
+        job.started = time.monotonic()
+        self._paintings[job] = painting = Suspendable(lambda: self._paint(job))
+        self._go_on(job, painting.start)
+
+    def _go_on(self, job: Job, move: Callable[[], None]) -> None:
+        try:
+            move()
+        except Exception as error:
+            if not isinstance(error, FewstepError | torch.OutOfMemoryError):
+                log.exception("a painting failed")
+            self._end(job, Failed(Reason.ERROR, _message(error)))
+        else:
+            if self._paintings[job].ask is None:
+                self._end(job, Failed(Reason.ERROR, "the painting ended without a picture"))
+
+    def _end(self, job: Job, event: Failed) -> None:
+        """The job leaves; `event` is heard only where nothing final was said before."""
+        self._paintings.pop(job).abandon()
+        self._scheduler.finished(job)
+        job.tell(event)
+
+    def _paint(self, job: Job) -> None:
+        """What happens to one job, seen from inside: the very pipeline that `text2image` runs."""
+        for step in paint(self._shared, job.plan):
+            if step.index + 1 < step.num_steps:
+                preview = to_bytes(self._shared.decode(step.x0))[0] if job.previews else None
+                job.tell(Stepped(step.index, step.num_steps, preview))
+        pixels = to_bytes(self._shared.decode(step.x_t))[0]
+        assert job.started is not None
+        job.tell(Painted(pixels, job.started - job.submitted, time.monotonic() - job.started))
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the picture does not fit into the memory of the device; ask for a smaller one"
+    return str(error) if isinstance(error, FewstepError) else "the server made a mistake"
