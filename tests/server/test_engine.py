@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,8 @@ async def running(model: ModelBundle, **options: Any) -> AsyncIterator[Engine]:
 
 
 async def events_of(engine: Engine, lane: Lane, request: Request, **options: Any) -> list[Event]:
-    return [event async for _, event in engine.events(lane, await engine.order(request), **options)]
+    with engine.submit(lane, await engine.order(request), **options) as ticket:
+        return [event async for _, event in ticket]
 
 
 def same(pixels: Pixels, image: Image.Image) -> bool:
@@ -85,9 +86,8 @@ def test_hundreds_of_interleaved_requests_give_the_pictures_made_alone(
     async def client(engine: Engine, numbers: range) -> None:
         with engine.lane() as lane:
             for number in numbers:
-                events = engine.events(lane, await engine.order(Request.of(**wanted[number])))
-                async with aclosing(events):
-                    async for _, event in events:
+                with engine.submit(lane, await engine.order(Request.of(**wanted[number]))) as ticket:
+                    async for _, event in ticket:
                         if number % 7 == 0:
                             break  # walks away
                         if isinstance(event, Painted):
@@ -113,13 +113,11 @@ def test_the_newest_request_takes_the_place_of_those_that_wait(student: ModelBun
         engine = Engine(student)
         with engine.lane() as lane:
             orders = [await engine.order(Request.of(word, seed=0)) for word in ("one", "two", "three")]
-            streams = [engine.events(lane, order, latest_wins=True) for order in orders]
-            ends = [asyncio.ensure_future(anext(stream)) for stream in streams]
-            await asyncio.sleep(0.05)  # all three are submitted before the network wakes
+            tickets = [engine.submit(lane, order, latest_wins=True) for order in orders]
             engine.start()
-            events = [(await end)[1] for end in ends]
-            assert [getattr(event, "reason", None) for event in events[:2]] == [Reason.SUPERSEDED] * 2
-            last = [event async for _, event in streams[2]][-1]
+            ends = [[event async for _, event in ticket][-1] for ticket in tickets]
+            assert [getattr(event, "reason", None) for event in ends[:2]] == [Reason.SUPERSEDED] * 2
+            last = ends[2]
             assert isinstance(last, Painted)
             assert same(last.pixels, fewstep.text2image(student, "three", seed=0))
         await engine.stop()
@@ -134,7 +132,7 @@ def test_a_flood_of_one_client_delays_no_other(student: ModelBundle) -> None:
         async def client(engine: Engine, name: str, pictures: int) -> None:
             with engine.lane() as lane:
                 order = await engine.order(Request.of(name, seed=0, num_images=pictures))
-                async for _, event in engine.events(lane, order):
+                async for _, event in engine.submit(lane, order):
                     if isinstance(event, Painted):
                         order_of_ends.append(name)
 
@@ -157,25 +155,20 @@ def test_the_place_in_the_line_is_known_and_shrinks(student: ModelBundle) -> Non
     async def scene() -> None:
         engine = Engine(student)
         with engine.lane() as first, engine.lane() as second:
-            streams = []
-            for lane, count in ((first, 3), (second, 2)):
-                stream = engine.events(lane, await engine.order(Request.of("x", seed=0, num_images=count)))
-                streams.append((stream, asyncio.ensure_future(anext(stream))))
-            await asyncio.sleep(0.05)
-            scheduler = engine.scheduler
-            waiting = [*first.waiting], [*second.waiting]
+            tickets = [
+                engine.submit(lane, await engine.order(Request.of("x", seed=0, num_images=count)))
+                for lane, count in ((first, 3), (second, 2))
+            ]
+            scheduler, waiting = engine.scheduler, [ticket.jobs for ticket in tickets]
             assert [scheduler.position(job) for job in waiting[0]] == [1, 3, 4]
             assert [scheduler.position(job) for job in waiting[1]] == [1, 3]
+            assert [ticket.position for ticket in tickets] == [1, 1]
             jobs = [*waiting[0], *waiting[1]]
             before = [scheduler.position(job) for job in jobs]
             (taken,) = scheduler.take(1)
             after = [scheduler.position(job) for job in jobs]
             assert all(new <= old for old, new in zip(before, after, strict=True))
             assert [job for job, place in zip(jobs, after, strict=True) if place == 0] == [taken]
-            for stream, task in streams:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                await stream.aclose()
 
     run(scene())
 

@@ -11,6 +11,7 @@ import typer
 
 import fewstep
 from fewstep.cli.generate import generate
+from fewstep.cli.serve import serve
 from fewstep.errors import FewstepError
 
 INTERRUPTED = 130
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(generate)
+app.command()(serve)
 
 
 def _print_version(asked: bool) -> None:

@@ -66,7 +66,7 @@ class Plan:
 def complete(request: Request, model: ModelBundle, batch_size: int | None = None) -> Plan:
     """Fill in what was left open; raises `InvalidRequest` for what this model cannot do."""
     height, width = model.default_size
-    samplers = ("lcm",) if model.kind == "lcm" else ("dpm++", "ddim", "heun", "lcm")
+    samplers = samplers_of(model)
     sampler = _first(request.sampler, samplers[0])
     if sampler not in samplers:
         raise InvalidRequest(
@@ -94,6 +94,11 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
         batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
         advice=_advice(request, model, guidance_scale),
     )
+
+
+def samplers_of(model: ModelBundle) -> tuple[str, ...]:
+    """The samplers that this model can be used with, its default first."""
+    return ("lcm",) if model.kind == "lcm" else ("dpm++", "ddim", "heun", "lcm")
 
 
 def _first(given: T | None, otherwise: T) -> T:
@@ -133,12 +138,15 @@ def _checked_side(name: str, size: int, model: ModelBundle) -> int:
     return size
 
 
-def _checked_guidance(request: Request, model: ModelBundle) -> float:
-    low, high = 1.0, MAX_GUIDANCE
+def guidance_range(model: ModelBundle) -> tuple[float, float]:
+    """The guidance scales that this model can follow."""
     if model.embeds_guidance and model.card.w_range is not None:
-        low, high = (w + 1.0 for w in model.card.w_range)
-    elif model.kind == "lcm" and not model.embeds_guidance:
-        high = MAX_BAKED_GUIDANCE
+        return model.card.w_range[0] + 1.0, model.card.w_range[1] + 1.0
+    return 1.0, MAX_BAKED_GUIDANCE if model.kind == "lcm" and not model.embeds_guidance else MAX_GUIDANCE
+
+
+def _checked_guidance(request: Request, model: ModelBundle) -> float:
+    low, high = guidance_range(model)
     scale = float(_first(request.guidance_scale, model.card.guidance_scale))
     if not low <= scale <= high:
         raise InvalidRequest(f"the guidance scale is {scale:g}; {model.name} was distilled for {low:g} to {high:g}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fewstep.errors import FewstepError
@@ -80,9 +80,11 @@ class Engine:
 
     @contextmanager
     def lane(self, client: str | None = None) -> Iterator[Lane]:
-        """A place in the line; requests under one client's name share it, None is alone. Raises `Busy`."""
+        """A place in the line. Requests under one client's name share it; None is alone and paints one picture at a
+        time, as a live session wants. Raises `Busy`.
+        """
         if client is None:
-            lane = self.scheduler.open()
+            lane = self.scheduler.open(max_active=1)
         else:
             lane, users = self._shared.get(client) or (self.scheduler.open(), 0)
             self._shared[client] = (lane, users + 1)
@@ -104,7 +106,7 @@ class Engine:
             return Order.of(self.model, request)
         return await asyncio.to_thread(Order.of, self.model, request)
 
-    async def events(
+    def submit(
         self,
         lane: Lane,
         order: Order,
@@ -112,43 +114,66 @@ class Engine:
         previews: bool = False,
         latest_wins: bool = False,
         deadline: float | None = None,
-    ) -> AsyncIterator[tuple[int, Event]]:
-        """Submit an order and tell (number of the picture, event) until each has its last. Raises `Busy`.
+    ) -> Ticket:
+        """Queue an order; with `latest_wins` in the place of all that wait in the lane.
 
-        Whoever stops listening (closes the generator) cancels what is left.
+        Raises `Busy`, and `PaintingFailed` when the server is shutting down.
         """
-        loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
-        until = time.monotonic() + (self.deadline if deadline is None else deadline)
-
-        def job_for(index: int, plan: Plan) -> Job:
-            def sink(event: Event) -> None:
-                self.metrics.on_event(job, event)
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(queue.put_nowait, (index, event))
-
-            job = Job(plan, sink, until, previews)
-            return job
-
-        jobs = [job_for(index, plan) for index, plan in enumerate(order.plans)]
         if self.worker.stopping:
             raise PaintingFailed(Failed(Reason.SHUTDOWN, "the server is shutting down"))
-        self.scheduler.submit(lane, jobs, latest_wins=latest_wins)
-        left = len(jobs)
-        try:
-            while left:
-                index, event = await queue.get()
-                left -= isinstance(event, Painted | Failed)
-                yield index, event
-        finally:
-            self.scheduler.cancel(lane, jobs)
+        until = time.monotonic() + (self.deadline if deadline is None else deadline)
+        ticket = Ticket(self, lane, order, until, previews)
+        self.scheduler.submit(lane, ticket.jobs, latest_wins=latest_wins)
+        return ticket
 
     async def pictures(self, lane: Lane, order: Order) -> list[Pixels]:
         """All pictures of an order; raises `Busy`, and `PaintingFailed` for the first that fails."""
         done: dict[int, Pixels] = {}
-        async with aclosing(self.events(lane, order)) as events:
-            async for index, event in events:
+        with self.submit(lane, order) as ticket:
+            async for index, event in ticket:
                 if isinstance(event, Failed):
                     raise PaintingFailed(event)
                 if isinstance(event, Painted):
                     done[index] = event.pixels
         return [done[index] for index in range(len(order.plans))]
+
+
+class Ticket:
+    """An order on its way. Iterate it for (number of the picture, event) until each picture has had its last event;
+    leave its `with` block to cancel what is left.
+    """
+
+    def __init__(self, engine: Engine, lane: Lane, order: Order, deadline: float, previews: bool) -> None:
+        self._engine, self._lane = engine, lane
+        self._loop, self._events = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
+        self.jobs = [self._job(index, plan, deadline, previews) for index, plan in enumerate(order.plans)]
+        self._left = len(self.jobs)
+
+    def _job(self, index: int, plan: Plan, deadline: float, previews: bool) -> Job:
+        def sink(event: Event) -> None:
+            self._engine.metrics.on_event(event)
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._events.put_nowait, (index, event))
+
+        return Job(plan, sink, deadline, previews)
+
+    @property
+    def position(self) -> int:
+        """How many pictures, at most, start before the first of these."""
+        return self._engine.scheduler.position(self.jobs[0])
+
+    def __enter__(self) -> Ticket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.scheduler.cancel(self._lane, self.jobs)
+
+    def __aiter__(self) -> Ticket:
+        return self
+
+    async def __anext__(self) -> tuple[int, Event]:
+        if not self._left:
+            raise StopAsyncIteration
+        index, event = await self._events.get()
+        self._left -= isinstance(event, Painted | Failed)
+        return index, event

@@ -7,7 +7,7 @@ import sys
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from fewstep.server.job import Event, Failed, Job, Painted
+from fewstep.server.job import Event, Failed, Painted
 from fewstep.server.scheduler import Scheduler
 
 LATENCIES = (0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -41,7 +41,7 @@ class Metrics:
         self.rows.labels(call).observe(rows)
         self.busy.labels(call).inc(seconds)
 
-    def on_event(self, job: Job, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if isinstance(event, Painted):
             self.pictures.inc()
             self.latency.observe(event.waited + event.worked)

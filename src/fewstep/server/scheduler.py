@@ -25,10 +25,14 @@ class Busy(FewstepError):
 class Lane:
     """The jobs of one client: those that wait, and the number in the making."""
 
-    def __init__(self, clock: float) -> None:
+    def __init__(self, clock: float, max_active: int) -> None:
         self.waiting: deque[Job] = deque()
         self.active: set[Job] = set()
-        self.clock = clock
+        self.clock, self.max_active = clock, max_active
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.waiting) and len(self.active) < self.max_active
 
 
 class Scheduler:
@@ -45,12 +49,12 @@ class Scheduler:
         self._now = 0.0  # the clock of the lane that was served last
         self._changed = threading.Condition()
 
-    def open(self) -> Lane:
-        """A lane of one's own; raises `Busy`."""
+    def open(self, max_active: int | None = None) -> Lane:
+        """A lane of one's own, with at most `max_active` jobs in the making; raises `Busy`."""
         with self._changed:
             if len(self._lanes) >= self.max_lanes:
                 raise Busy(f"all {self.max_lanes} places are taken; come back a little later", retry_after=5.0)
-            lane = Lane(self._now)
+            lane = Lane(self._now, min(max_active or self.max_active, self.max_active))
             self._lanes.add(lane)
             return lane
 
@@ -81,7 +85,7 @@ class Scheduler:
         """Up to `room` jobs to start now, the least served lanes' first."""
         with self._changed:
             taken: list[Job] = []
-            while len(taken) < room and (lanes := [lane for lane in self._lanes if self._ready(lane)]):
+            while len(taken) < room and (lanes := [lane for lane in self._lanes if lane.ready]):
                 lane = min(lanes, key=lambda lane: lane.clock)
                 job = lane.waiting.popleft()
                 lane.active.add(job)
@@ -89,9 +93,6 @@ class Scheduler:
                 lane.clock += job.cost
                 taken.append(job)
             return taken
-
-    def _ready(self, lane: Lane) -> bool:
-        return bool(lane.waiting) and len(lane.active) < self.max_active
 
     def finished(self, job: Job) -> None:
         """A job that `take` gave has ended, one way or another."""
@@ -146,7 +147,7 @@ class Scheduler:
     def wait(self, seconds: float) -> None:
         """Sleep until something changes, or for so long."""
         with self._changed:
-            if not any(self._ready(lane) for lane in self._lanes):
+            if not any(lane.ready for lane in self._lanes):
                 self._changed.wait(seconds)
 
     def wake(self) -> None:

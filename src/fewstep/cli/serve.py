@@ -1,0 +1,113 @@
+"""`fewstep serve`: the live page, the live protocol, and the APIs that other programs speak."""
+
+from __future__ import annotations
+
+import dataclasses
+import ssl
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewstep.errors import CannotWrite, FewstepError, InvalidRequest
+
+WHO = "Who may come in"
+HOW = "How it paints"
+STATE = Path.home() / ".cache" / "fewstep"
+
+
+class NotInstalled(FewstepError):
+    """An optional part of fewstep is missing; the message says how to install it."""
+
+
+def serve(
+    model: Annotated[
+        str, typer.Option(help="starter, starter-teacher, a folder as diffusers writes it, or a hub id.")
+    ] = "starter",
+    host: Annotated[str, typer.Option(help="The address to listen on; all others than this machine need a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)] = 7860,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FEWSTEP_TOKEN", help="What every client has to show.", rich_help_panel=WHO, show_default=False
+        ),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A page from elsewhere that may use this server, https://example.org; repeat for several.",
+            rich_help_panel=WHO,
+            show_default=False,
+        ),
+    ] = None,
+    https: Annotated[
+        bool,
+        typer.Option(
+            "--https",
+            help="Serve over HTTPS with a certificate made here: other machines' cameras need that.",
+            rich_help_panel=WHO,
+        ),
+    ] = False,
+    max_sessions: Annotated[int, typer.Option(help="Clients at once.", min=1, rich_help_panel=WHO)] = 256,
+    max_batch: Annotated[int, typer.Option(help="Pictures in the making at once.", min=1, rich_help_panel=HOW)] = 16,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Steps where nobody asks for a number. [default: the model's]", rich_help_panel=HOW),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]", rich_help_panel=HOW)
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16, bfloat16. [default: by the device]", rich_help_panel=HOW)
+    ] = None,
+    metrics: Annotated[bool, typer.Option(help="Prometheus counters at /metrics.", rich_help_panel=HOW)] = True,
+) -> int | None:
+    """Serve pictures live: type, slide, draw, and the picture follows.
+
+    Opens a page at http://127.0.0.1:7860 and, on the same port, the APIs of OpenAI's Images, AUTOMATIC1111 and fal.
+    """
+    try:
+        import uvicorn
+
+        from fewstep.server.app import create_app
+        from fewstep.server.certificate import self_signed
+        from fewstep.server.engine import Engine
+        from fewstep.server.security import Access
+    except ModuleNotFoundError as error:
+        raise NotInstalled(f"{error.name} is missing; install the server with: pip install 'fewstep[serve]'") from error
+    import fewstep
+
+    access = Access.of(host, token, origin or ())
+    bundle = fewstep.load(model, device=device, dtype=dtype)
+    if steps is not None:
+        if steps < 1:
+            raise InvalidRequest(f"the number of steps is {steps}; it must be at least 1")
+        bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, steps=steps))
+    engine = Engine(bundle, max_batch=max_batch, max_clients=max_sessions)
+    certificate, key = self_signed(STATE, host) if https else (None, None)
+    config = uvicorn.Config(
+        create_app(engine, access, metrics=metrics),
+        host=host,
+        port=port,
+        log_level="warning",
+        ws_max_size=16 * 2**20,
+        ws_per_message_deflate=False,  # pictures are compressed already
+        timeout_graceful_shutdown=2,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        server_header=False,
+    )
+    try:
+        listening = config.bind_socket()
+    except (OSError, SystemExit) as error:
+        raise CannotWrite(f"cannot listen on {host}:{port}; is another server there? Try --port 0") from error
+    except ssl.SSLError as error:
+        raise CannotWrite(f"the certificate in {STATE} cannot be used: {error}; delete it") from error
+    scheme = "https" if https else "http"
+    shown = f"{scheme}://{host}:{listening.getsockname()[1]}/"
+    typer.echo(shown + (f"?token={token}" if token else ""))
+    typer.echo(f"painting with {bundle.name} on {bundle.device}; Ctrl-C ends it", err=True)
+    uvicorn.Server(config).run(sockets=[listening])
+    return None

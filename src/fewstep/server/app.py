@@ -1,0 +1,114 @@
+"""The server: every door on one engine, behind one guard."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+import fewstep
+from fewstep.errors import FewstepError
+from fewstep.server import protocol
+from fewstep.server.compat import fal, openai, sdapi
+from fewstep.server.engine import Engine, PaintingFailed
+from fewstep.server.job import Reason
+from fewstep.server.live import LiveDoor
+from fewstep.server.scheduler import Busy
+from fewstep.server.security import Access, Guard
+
+WEB = files("fewstep.server") / "web"
+NO_STORE = {"cache-control": "no-store"}
+
+
+def create_app(engine: Engine, access: Access | None = None, *, metrics: bool = True) -> FastAPI:
+    """The ASGI app; it starts and stops the engine."""
+    live = LiveDoor(engine)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        engine.start()
+        yield
+        await live.close()
+        await engine.stop()
+
+    app = FastAPI(
+        title="fewstep",
+        version=fewstep.__version__,
+        summary="Pictures in one to four steps, for many people at once.",
+        lifespan=lifespan,
+    )
+    app.add_api_websocket_route("/v1/live", live)
+    for door in (openai, sdapi, fal):
+        app.include_router(door.router(engine))
+    _add_health(app, engine, metrics)
+    _add_errors(app)
+    app.add_api_route("/v1/live/schema", protocol.schema, tags=["live"], summary="The messages of the live protocol")
+    app.add_api_route("/", _page, include_in_schema=False)
+    app.mount("/web", StaticFiles(directory=str(WEB)), name="web")
+    app.add_middleware(Guard, access=access or Access())
+    return app
+
+
+async def _page() -> Response:
+    return FileResponse(str(WEB / "index.html"), headers=NO_STORE)
+
+
+def _add_health(app: FastAPI, engine: Engine, metrics: bool) -> None:
+    @app.get("/healthz", tags=["operations"], summary="Whether the process answers")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"], summary="Whether pictures can be painted")
+    async def readyz(response: Response) -> dict[str, Any]:
+        ready = engine.worker.alive and not engine.worker.stopping
+        response.status_code = 200 if ready else 503
+        return {"ready": ready, "model": engine.model.name, "waiting": engine.scheduler.num_waiting}
+
+    if metrics:
+
+        @app.get("/metrics", tags=["operations"], summary="For Prometheus")
+        async def prometheus() -> Response:
+            return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Every error in the form that the clients of its door expect: see `failure`."""
+
+    @app.exception_handler(FewstepError)
+    async def ours(request: Request, error: FewstepError) -> Response:
+        return failure(request, *_status(error), str(error), getattr(error, "retry_after", None))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        return failure(request, 422, "invalid_request_error", f"{place or 'the body'}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        kind = "not_found_error" if error.status_code == 404 else "invalid_request_error"
+        return failure(request, error.status_code, kind, str(error.detail))
+
+
+def _status(error: FewstepError) -> tuple[int, str]:
+    if isinstance(error, Busy):
+        return 429, "rate_limit_error"
+    if not isinstance(error, PaintingFailed):
+        return getattr(error, "status", 400), "invalid_request_error"
+    return {Reason.SHUTDOWN: 503, Reason.DEADLINE: 504, Reason.CANCELLED: 499}.get(error.reason, 500), "server_error"
+
+
+def failure(request: Request, status: int, kind: str, message: str, retry_after: float | None = None) -> Response:
+    """One body for all: OpenAI's clients read `error.message`, FastAPI's and A1111's `detail`."""
+    headers = {} if retry_after is None else {"retry-after": str(max(1, round(retry_after)))}
+    error: Any = {"message": message, "type": kind, "param": None, "code": None}
+    if request.url.path.startswith("/sdapi/"):
+        error = kind  # A1111's is a word
+    return JSONResponse({"error": error, "detail": message, "errors": message}, status, headers)

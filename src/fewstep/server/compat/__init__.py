@@ -1,0 +1,1 @@
+"""The APIs that existing clients speak, each a thin translation onto the engine."""

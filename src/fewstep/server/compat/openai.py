@@ -1,0 +1,288 @@
+"""OpenAI's Images API: `/v1/images/generations`, `/edits`, `/variations` and `/v1/models`, also without `/v1`.
+
+Beyond OpenAI's fields a request may carry `steps` (or `num_inference_steps`), `seed`, `guidance_scale`,
+`negative_prompt` and `strength`. A field that is known but means nothing here is named in the answer's `warnings`; an
+unknown one is an error. https://platform.openai.com/docs/api-reference/images
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.pipelines.request import MAX_SEED, Request
+from fewstep.server.coding import MEDIA_TYPES, Coding, Format, decode, encode
+from fewstep.server.engine import Engine, Order, PaintingFailed
+from fewstep.server.job import Failed, Painted, Pixels, Stepped
+from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
+from fewstep.server.session import in_words
+
+KEPT_PICTURES = 256  # that a `url` may still be fetched for
+IGNORED = ("quality", "style", "background", "moderation", "user", "input_fidelity")
+
+
+class Images(BaseModel):
+    """The fields of all three calls."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    prompt: str = Field("", max_length=MAX_PROMPT)
+    model: str | None = None
+    n: int = Field(1, ge=1, le=10)
+    size: str = "auto"
+    response_format: Literal["url", "b64_json"] | None = None
+    output_format: Format = "png"
+    output_compression: int = Field(100, ge=0, le=100)
+    stream: bool = False
+    partial_images: int = Field(0, ge=0, le=3)
+    quality: str | None = None
+    style: str | None = None
+    background: str | None = None
+    moderation: str | None = None
+    user: str | None = None
+    input_fidelity: str | None = None
+    # ours
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    num_inference_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    guidance_scale: float | None = None
+    negative_prompt: str = Field("", max_length=MAX_PROMPT)
+    strength: float | None = None
+
+    @property
+    def coding(self) -> Coding:
+        return Coding(self.output_format, max(1, self.output_compression))
+
+    def size_in_pixels(self, engine: Engine) -> tuple[int, int]:
+        """(width, height); raises `InvalidRequest` for a size that no picture of this model has."""
+        if self.size == "auto":
+            height, width = engine.model.default_size
+            return width, height
+        width, cross, height = self.size.partition("x")
+        if not (cross and width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
+            raise InvalidRequest(f"size is {self.size[:40]!r}; it must be WIDTHxHEIGHT, 512x512 for example, or auto")
+        if max(int(width[:9]), int(height[:9])) > MAX_SIDE:
+            raise InvalidRequest(f"size is {self.size[:40]}; at most {MAX_SIDE} pixels a side are painted")
+        return int(width), int(height)
+
+
+def router(engine: Engine) -> APIRouter:
+    door, routes = Door(engine), APIRouter(tags=["OpenAI Images"])
+    for prefix in ("/v1", ""):
+        shown = prefix == "/v1"
+        routes.add_api_route(
+            f"{prefix}/images/generations",
+            door.generations,
+            methods=["POST"],
+            include_in_schema=shown,
+            openapi_extra=_body("application/json"),
+        )
+        for name, call in (("edits", door.edits), ("variations", door.variations)):
+            routes.add_api_route(
+                f"{prefix}/images/{name}",
+                call,
+                methods=["POST"],
+                include_in_schema=shown,
+                openapi_extra=_body("multipart/form-data"),
+            )
+        routes.add_api_route(f"{prefix}/models", door.models, include_in_schema=shown)
+        routes.add_api_route(f"{prefix}/models/{{name:path}}", door.one_model, include_in_schema=shown)
+        routes.add_api_route(f"{prefix}/images/files/{{name}}", door.file, include_in_schema=shown)
+    return routes
+
+
+def _body(media_type: str) -> dict[str, Any]:
+    schema = Images.model_json_schema()
+    if media_type != "application/json":
+        schema["properties"]["image"] = {"type": "string", "format": "binary"}
+        schema["required"] = ["image"]
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+
+
+class Door:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._kept: OrderedDict[str, tuple[bytes, str]] = OrderedDict()
+        self._born = int(time.time())
+
+    async def generations(self, http: HttpRequest) -> Response:
+        """A picture for a prompt."""
+        try:
+            fields = await http.json()
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(f"the body is not JSON: {error}") from error
+        if not isinstance(fields, dict) or "prompt" not in fields:
+            raise InvalidRequest("prompt is missing; the body must be a JSON object with a prompt")
+        return await self._answer(http, fields, None, "image_generation")
+
+    async def edits(self, http: HttpRequest) -> Response:
+        """A picture for a prompt and a picture to start from."""
+        fields, image = await _form(http)
+        return await self._answer(http, fields, image, "image_edit")
+
+    async def variations(self, http: HttpRequest) -> Response:
+        """A picture like another."""
+        fields, image = await _form(http)
+        return await self._answer(http, fields, image, "image_edit")
+
+    async def _answer(self, http: HttpRequest, fields: Mapping[str, Any], image: bytes | None, event: str) -> Response:
+        wanted = _validated(fields)
+        self._check_model(wanted.model)
+        order = await self.engine.order(await self._request(wanted, image))
+        warnings = [f"{name} has no meaning for this server" for name in IGNORED if getattr(wanted, name) is not None]
+        warnings += order.advice
+        client = http.client.host if http.client else "unknown"
+        if wanted.stream:
+            return StreamingResponse(
+                self._stream(client, wanted, order, event, warnings), media_type="text/event-stream"
+            )
+        with self.engine.lane(client) as lane:
+            pictures = await self.engine.pictures(lane, order)
+        coded = [await self._coded(pixels, wanted, order, index) for index, pixels in enumerate(pictures)]
+        data = [self._datum(file, wanted, http) for file in coded]
+        return JSONResponse(self._envelope(wanted, order, warnings) | {"data": data})
+
+    async def _request(self, wanted: Images, image: bytes | None) -> Request:
+        width, height = wanted.size_in_pixels(self.engine)
+        return Request.of(
+            wanted.prompt,
+            wanted.seed,
+            wanted.n,
+            negative_prompt=wanted.negative_prompt,
+            steps=wanted.steps or wanted.num_inference_steps,
+            guidance_scale=wanted.guidance_scale,
+            width=width,
+            height=height,
+            image=None if image is None else await asyncio.to_thread(decode, image, "image"),
+            strength=wanted.strength,
+        )
+
+    def _check_model(self, name: str | None) -> None:
+        """OpenAI's own names mean whatever paints here; another name must be that of our model."""
+        if name in (None, self.engine.model.name) or str(name).startswith(("dall-e", "gpt-image", "chatgpt-image")):
+            return
+        raise UnknownModel(f"there is no model {str(name)[:60]!r} here; this server has {self.engine.model.name!r}")
+
+    async def _coded(self, pixels: Pixels, wanted: Images, order: Order, index: int) -> bytes:
+        return await asyncio.to_thread(encode, pixels, wanted.coding, order.chunks[index])
+
+    def _envelope(self, wanted: Images, order: Order, warnings: list[str]) -> dict[str, Any]:
+        plan = order.plans[0]
+        envelope: dict[str, Any] = {
+            "created": int(time.time()),
+            "output_format": wanted.output_format,
+            "size": f"{plan.width}x{plan.height}",
+            "seed": plan.seeds[0],
+        }
+        return envelope | ({"warnings": warnings} if warnings else {})
+
+    def _datum(self, file: bytes, wanted: Images, http: HttpRequest) -> dict[str, Any]:
+        if wanted.response_format != "url":
+            return {"b64_json": base64.b64encode(file).decode()}
+        name = f"{secrets.token_urlsafe(24)}.{wanted.output_format}"
+        self._kept[name] = (file, MEDIA_TYPES[wanted.output_format])
+        while len(self._kept) > KEPT_PICTURES:
+            self._kept.popitem(last=False)
+        return {"url": str(http.base_url.replace(path=f"/v1/images/files/{name}"))}
+
+    async def _stream(
+        self, client: str, wanted: Images, order: Order, event: str, warnings: list[str]
+    ) -> AsyncIterator[str]:
+        """Server-sent events: up to `partial_images` previews on the way, then each picture."""
+        envelope = self._envelope(wanted, order, warnings)
+        common = {"created_at": envelope.pop("created"), **envelope, "background": "opaque", "quality": "auto"}
+        shown = 0
+        try:
+            with (
+                self.engine.lane(client) as lane,
+                self.engine.submit(lane, order, previews=wanted.partial_images > 0) as ticket,
+            ):
+                async for index, happened in ticket:
+                    match happened:
+                        case Stepped(preview=pixels) if pixels is not None and shown < wanted.partial_images:
+                            file = await self._coded(pixels, wanted, order, index)
+                            yield _sse(f"{event}.partial_image", file, common | {"partial_image_index": shown})
+                            shown += 1
+                        case Painted(pixels=pixels):
+                            file = await self._coded(pixels, wanted, order, index)
+                            yield _sse(f"{event}.completed", file, common | {"usage": _NO_USAGE})
+                        case Failed():
+                            raise PaintingFailed(happened)
+        except FewstepError as error:
+            failure = {"type": "error", "error": {"message": str(error), "type": "server_error", "code": None}}
+            yield f"event: error\ndata: {json.dumps(failure)}\n\n"
+
+    async def models(self) -> dict[str, Any]:
+        """The model that this server paints with."""
+        return {"object": "list", "data": [self._model()]}
+
+    async def one_model(self, name: str) -> dict[str, Any]:
+        self._check_model(name)
+        return self._model()
+
+    def _model(self) -> dict[str, Any]:
+        return {"id": self.engine.model.name, "object": "model", "created": self._born, "owned_by": "fewstep"}
+
+    async def file(self, name: str) -> Response:
+        """A picture that an answer gave the `url` of; the newest are kept."""
+        if name not in self._kept:
+            raise UnknownModel("there is no such picture (any more)")
+        data, media_type = self._kept[name]
+        return Response(data, media_type=media_type)
+
+
+class UnknownModel(InvalidRequest):
+    """404 rather than 400."""
+
+    status = 404
+
+
+_NO_USAGE = {
+    "input_tokens": 0,
+    "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
+
+
+def _sse(name: str, file: bytes, fields: dict[str, Any]) -> str:
+    data = {"type": name, "b64_json": base64.b64encode(file).decode(), **fields}
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+async def _form(http: HttpRequest) -> tuple[dict[str, Any], bytes]:
+    """The fields of a multipart body and its picture."""
+    try:
+        form: FormData = await http.form(max_files=16, max_fields=64)
+    except Exception as error:  # starlette raises its own 400, the parser under it whatever it likes
+        raise InvalidRequest(f"the body is not a multipart form: {getattr(error, 'detail', error)}") from error
+    try:
+        images = [value for name, value in form.multi_items() if name in ("image", "image[]")]
+        if len(images) != 1 or not isinstance(images[0], UploadFile):
+            raise InvalidRequest(f"{len(images)} pictures were sent; one file named `image` is needed")
+        if "mask" in form:
+            raise InvalidRequest("a mask was sent; this server cannot paint parts of a picture yet")
+        fields = {name: value for name, value in form.items() if name not in ("image", "image[]")}
+        return fields, await images[0].read()
+    finally:
+        await form.close()
+
+
+def _validated(fields: Mapping[str, Any]) -> Images:
+    try:
+        return Images.model_validate({name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        raise InvalidRequest(in_words(error)) from error

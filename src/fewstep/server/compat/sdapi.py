@@ -1,0 +1,358 @@
+"""AUTOMATIC1111's `/sdapi/v1`: txt2img, img2img, progress, interrupt and the lists that its clients ask for.
+
+What this server cannot do (another sampler, hires fix, scripts, …) is not dropped in silence: it is named in `info`,
+under `warnings`, and in the header `X-Fewstep-Warnings`. Numbers outside the model's range are moved to its edge, and
+that is said too: clients send 50 steps and a CFG scale of 7 without anybody having asked for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import re
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Response
+from fastapi import Request as HttpRequest
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from fewstep.errors import InvalidRequest
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.plan import guidance_range, samplers_of
+from fewstep.pipelines.provenance import PARAMETERS, record_of
+from fewstep.pipelines.request import MAX_SEED, Request
+from fewstep.server.coding import Coding, decode, encode
+from fewstep.server.engine import Engine, Order, PaintingFailed
+from fewstep.server.job import Failed, Painted, Pixels, Stepped
+from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
+from fewstep.server.scheduler import Lane
+
+# A1111's name -> ours
+SAMPLERS = {"LCM": "lcm", "DDIM": "ddim", "DPM++ 2M": "dpm++", "Heun": "heun"}
+ALIASES = {"LCM": ["lcm", "k_lcm"], "DDIM": ["ddim"], "DPM++ 2M": ["k_dpmpp_2m", "dpm++"], "Heun": ["k_heun", "heun"]}
+HARMLESS = {  # fields that mean nothing here, with the value at which they ask for nothing
+    "styles": [],
+    "subseed_strength": 0,
+    "restore_faces": False,
+    "tiling": False,
+    "enable_hr": False,
+    "refiner_checkpoint": None,
+    "script_name": None,
+    "script_args": [],
+    "alwayson_scripts": {},
+    "mask": None,
+    "inpainting_mask_invert": 0,
+    "save_images": False,
+    "clip_skip": None,
+}
+LORA = re.compile(r"<(lora|lyco|hypernet):[^<>]*>")
+
+
+class Txt2Img(BaseModel):
+    """A1111's fields that mean something here; the others are accepted and, where they ask for something, warned of."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    prompt: str = Field("", max_length=MAX_PROMPT)
+    negative_prompt: str = Field("", max_length=MAX_PROMPT)
+    seed: int = Field(-1, ge=-1, le=MAX_SEED)
+    sampler_name: str | None = None
+    sampler_index: str | None = None
+    batch_size: int = Field(1, ge=1, le=16)
+    n_iter: int = Field(1, ge=1, le=16)
+    steps: int | None = Field(None, ge=1, le=150)
+    cfg_scale: float | None = Field(None, ge=0, le=100)
+    width: int | None = Field(None, ge=8, le=MAX_SIDE)
+    height: int | None = Field(None, ge=8, le=MAX_SIDE)
+    denoising_strength: float | None = Field(None, ge=0, le=1)
+    send_images: bool = True
+
+
+class Img2Img(Txt2Img):
+    init_images: list[str] = Field(min_length=1, max_length=1)
+    include_init_images: bool = False
+
+
+class PngInfo(BaseModel):
+    image: str
+
+
+class Progress:
+    """What one client's newest request has come to: A1111's clients ask, they are not told."""
+
+    def __init__(self, lane: Lane, pictures: int, steps: int) -> None:
+        self.lane, self.pictures, self.steps = lane, pictures, steps
+        self.done, self.step, self.started = 0, 0, time.time()
+        self.preview: Pixels | None = None
+        self.interrupted = False
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, (self.done + self.step / max(1, self.steps)) / self.pictures)
+
+
+def router(engine: Engine) -> APIRouter:
+    door, routes = Door(engine), APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111"])
+    routes.add_api_route("/txt2img", door.txt2img, methods=["POST"])
+    routes.add_api_route("/img2img", door.img2img, methods=["POST"])
+    routes.add_api_route("/progress", door.progress)
+    routes.add_api_route("/interrupt", door.interrupt, methods=["POST"])
+    routes.add_api_route("/skip", door.interrupt, methods=["POST"])
+    routes.add_api_route("/options", door.options)
+    routes.add_api_route("/options", door.set_options, methods=["POST"])
+    routes.add_api_route("/png-info", door.png_info, methods=["POST"])
+    routes.add_api_route("/sd-models", door.sd_models)
+    routes.add_api_route("/samplers", door.samplers)
+    routes.add_api_route("/schedulers", door.schedulers)
+    for name, nothing in {
+        "loras": [],
+        "sd-vae": [],
+        "upscalers": [],
+        "latent-upscale-modes": [],
+        "prompt-styles": [],
+        "hypernetworks": [],
+        "face-restorers": [],
+        "realesrgan-models": [],
+        "embeddings": {"loaded": {}, "skipped": {}},
+        "scripts": {"txt2img": [], "img2img": []},
+        "cmd-flags": {},
+        "memory": {"ram": {}, "cuda": {}},
+    }.items():
+        routes.add_api_route(f"/{name}", _constant(nothing), summary="Empty: this server has none")
+    for name in ("refresh-checkpoints", "refresh-loras", "refresh-vae", "reload-checkpoint", "unload-checkpoint"):
+        routes.add_api_route(
+            f"/{name}", _constant(None), methods=["POST"], summary="Does nothing: one model stays loaded"
+        )
+    return routes
+
+
+def _constant(value: Any) -> Any:
+    async def answer() -> Any:
+        return value
+
+    return answer
+
+
+class Door:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._running: dict[str, Progress] = {}
+
+    async def txt2img(self, wanted: Txt2Img, http: HttpRequest) -> Response:
+        return await self._paint(wanted, None, http)
+
+    async def img2img(self, wanted: Img2Img, http: HttpRequest) -> Response:
+        return await self._paint(wanted, await _picture(wanted.init_images[0], "init_images[0]"), http)
+
+    async def _paint(self, wanted: Txt2Img, image: Any, http: HttpRequest) -> Response:
+        translated, warnings = translate(wanted, self.engine.model)
+        pictures = wanted.batch_size * wanted.n_iter
+        seed = None if wanted.seed == -1 else wanted.seed
+        if image is not None:
+            strength = 0.75 if wanted.denoising_strength is None else wanted.denoising_strength
+            translated |= {"image": image, "strength": strength}
+        order = await self.engine.order(Request.of(num_images=pictures, seed=seed, **translated))
+        client = http.client.host if http.client else "unknown"
+        with self.engine.lane(client) as lane:
+            painted = await self._watched(client, lane, order)
+        coded = [
+            await asyncio.to_thread(encode, pixels, Coding("png"), order.chunks[index])
+            for index, pixels in painted.items()
+        ]
+        images = [base64.b64encode(file).decode() for file in coded] if wanted.send_images else []
+        info = describe(order, wanted, self.engine.model, [*warnings, *order.advice])
+        headers = {"x-fewstep-warnings": _header_safe("; ".join(info["warnings"]))} if info["warnings"] else {}
+        echo = wanted.model_dump(exclude={"init_images"}) | {"init_images": None}
+        return JSONResponse({"images": images, "parameters": echo, "info": json.dumps(info)}, headers=headers)
+
+    async def _watched(self, client: str, lane: Lane, order: Order) -> dict[int, Pixels]:
+        """The pictures of an order, while `progress` can see how far it is; those painted before an interruption."""
+        progress = self._running[client] = Progress(lane, len(order.plans), order.plans[0].steps)
+        painted: dict[int, Pixels] = {}
+        try:
+            with self.engine.submit(lane, order, previews=True) as ticket:
+                async for index, event in ticket:
+                    match event:
+                        case Stepped():
+                            progress.step, progress.preview = event.index + 1, event.preview
+                        case Painted():
+                            painted[index] = event.pixels
+                            progress.done, progress.step, progress.preview = len(painted), 0, event.pixels
+                        case Failed() if not progress.interrupted:
+                            raise PaintingFailed(event)
+        finally:
+            if self._running.get(client) is progress:
+                del self._running[client]
+        return dict(sorted(painted.items()))
+
+    async def progress(self, http: HttpRequest, skip_current_image: bool = False) -> dict[str, Any]:
+        """How far this client's newest request is."""
+        progress = self._running.get(http.client.host if http.client else "unknown")
+        fraction = progress.fraction if progress else 0.0
+        elapsed = time.time() - progress.started if progress else 0.0
+        preview = None
+        if progress and progress.preview is not None and not skip_current_image:
+            preview = base64.b64encode(await asyncio.to_thread(encode, progress.preview, Coding("png"))).decode()
+        return {
+            "progress": fraction,
+            "eta_relative": elapsed / fraction - elapsed if fraction else 0.0,
+            "state": {
+                "skipped": False,
+                "interrupted": bool(progress and progress.interrupted),
+                "stopping_generation": False,
+                "job": "txt2img" if progress else "",
+                "job_count": progress.pictures if progress else 0,
+                "job_timestamp": time.strftime("%Y%m%d%H%M%S"),
+                "job_no": progress.done if progress else 0,
+                "sampling_step": progress.step if progress else 0,
+                "sampling_steps": progress.steps if progress else 0,
+            },
+            "current_image": preview,
+            "textinfo": None,
+        }
+
+    async def interrupt(self, http: HttpRequest) -> dict[str, Any]:
+        """Stop this client's request; nobody else's."""
+        progress = self._running.get(http.client.host if http.client else "unknown")
+        if progress is not None:
+            progress.interrupted = True
+            self.engine.scheduler.cancel(progress.lane)
+        return {}
+
+    async def options(self) -> dict[str, Any]:
+        model = self.engine.model
+        return {"sd_model_checkpoint": _title(model), "sd_checkpoint_hash": model.hash, "samples_format": "png"}
+
+    async def set_options(self, options: Annotated[dict[str, Any], Body()]) -> None:
+        """Accepts what is already so; a server has one model."""
+        wanted = options.get("sd_model_checkpoint")
+        model = self.engine.model
+        if wanted is not None and wanted not in (model.name, _title(model)):
+            raise InvalidRequest(f"there is no model {str(wanted)[:60]!r} here; this server has {_title(model)!r}")
+        if other := [str(name)[:40] for name in options if name != "sd_model_checkpoint"]:
+            raise InvalidRequest(f"these options cannot be set on this server: {', '.join(other[:10])}")
+
+    async def png_info(self, wanted: PngInfo) -> dict[str, Any]:
+        """What a picture says about how it was made."""
+        image = await _picture(wanted.image, "image")
+        text = image.info.get(PARAMETERS, "")
+        record = record_of(image)
+        items = {name: value for name, value in image.info.items() if isinstance(value, str)}
+        return {"info": text, "items": items, "parameters": json.loads(record.to_json()) if record else {}}
+
+    async def sd_models(self) -> list[dict[str, Any]]:
+        model = self.engine.model
+        hashes = {"hash": model.hash[:10], "sha256": None}
+        return [{"title": _title(model), "model_name": model.name, "filename": model.name, "config": None, **hashes}]
+
+    async def samplers(self) -> list[dict[str, Any]]:
+        usable = samplers_of(self.engine.model)
+        return [{"name": n, "aliases": ALIASES[n], "options": {}} for n, ours in SAMPLERS.items() if ours in usable]
+
+    async def schedulers(self) -> list[dict[str, Any]]:
+        common = {"aliases": None, "default_rho": -1.0, "need_inner_model": False}
+        return [{"name": "automatic", "label": "Automatic", **common}]
+
+
+def translate(wanted: Txt2Img, model: ModelBundle) -> tuple[dict[str, Any], list[str]]:
+    """Our request's fields, and what of the client's could not be kept."""
+    warnings: list[str] = []
+    sampler = _sampler(wanted, model, warnings)
+    prompt = LORA.sub("", wanted.prompt)
+    if prompt != wanted.prompt:
+        warnings.append("this server has no LoRAs; their tags were taken out of the prompt")
+    for name, nothing in HARMLESS.items():
+        given = (wanted.model_extra or {}).get(name, nothing)
+        if given and given != nothing:
+            warnings.append(f"{name} is not supported and was ignored")
+    guidance = wanted.cfg_scale
+    if guidance is not None:
+        low, high = guidance_range(model)
+        guidance = min(max(guidance, low), high)
+        if guidance != wanted.cfg_scale:
+            warnings.append(
+                f"cfg_scale {wanted.cfg_scale:g} was moved to {guidance:g}: {model.name} knows {low:g} to {high:g}"
+            )
+    steps = wanted.steps
+    if steps is not None and steps > MAX_STEPS:
+        warnings.append(f"{steps} steps were cut to {MAX_STEPS}")
+        steps = MAX_STEPS
+    return {
+        "prompt": prompt,
+        "negative_prompt": wanted.negative_prompt,
+        "steps": steps,
+        "guidance_scale": guidance,
+        "width": wanted.width,
+        "height": wanted.height,
+        "sampler": sampler,
+    }, warnings
+
+
+def _sampler(wanted: Txt2Img, model: ModelBundle, warnings: list[str]) -> str | None:
+    name = wanted.sampler_name or wanted.sampler_index
+    if name is None:
+        return None
+    known = {alias.lower(): ours for title, ours in SAMPLERS.items() for alias in (title, *ALIASES[title])}
+    ours, default = known.get(name.lower()), samplers_of(model)[0]
+    if ours not in samplers_of(model):
+        warnings.append(f"the sampler {name[:40]!r} is not for {model.name}; {default!r} was used")
+        return default
+    return ours
+
+
+def describe(order: Order, wanted: Txt2Img, model: ModelBundle, warnings: list[str]) -> dict[str, Any]:
+    """A1111's `info`."""
+    plan, seeds = order.plans[0], [plan.seeds[0] for plan in order.plans]
+    texts = [chunks[PARAMETERS] for chunks in order.chunks]
+    return {
+        "prompt": plan.prompts[0],
+        "all_prompts": [each.prompts[0] for each in order.plans],
+        "negative_prompt": plan.negative_prompt,
+        "all_negative_prompts": [each.negative_prompt for each in order.plans],
+        "seed": seeds[0],
+        "all_seeds": seeds,
+        "subseed": seeds[0],
+        "all_subseeds": seeds,
+        "subseed_strength": 0,
+        "width": plan.width,
+        "height": plan.height,
+        "sampler_name": next(name for name, ours in SAMPLERS.items() if ours == plan.sampler),
+        "cfg_scale": plan.guidance_scale,
+        "steps": plan.steps,
+        "batch_size": wanted.batch_size,
+        "denoising_strength": plan.strength if plan.image is not None else 0,
+        "sd_model_name": model.name,
+        "sd_model_hash": model.hash,
+        "infotexts": texts,
+        "styles": [],
+        "job_timestamp": time.strftime("%Y%m%d%H%M%S"),
+        "clip_skip": 1,
+        "index_of_first_image": 0,
+        "extra_generation_params": {},
+        "warnings": warnings,
+    }
+
+
+def _title(model: ModelBundle) -> str:
+    return f"{model.name} [{model.hash[:10]}]"
+
+
+def _header_safe(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode().replace("\n", " ").replace("\r", " ")[:1000]
+
+
+async def _picture(text: str, what: str) -> Any:
+    """A picture in base64, bare or as a data URL; an address is never fetched."""
+    if text.startswith(("http:", "https:", "file:")):
+        raise InvalidRequest(f"{what} is an address; this server fetches nothing: send the picture itself, in base64")
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(f"{what} is not base64: {error}") from error
+    return await asyncio.to_thread(decode, data, what)

@@ -1,0 +1,269 @@
+"""The live protocol, version 1: what travels over `/v1/live`, both ways. Its JSON schema is at `/v1/live/schema`.
+
+A client chooses the form of the messages by subprotocol:
+
+    fewstep.v1.json     control messages are JSON text; pictures are binary, a header (below) before the file's bytes
+    fewstep.v1.msgpack  every message is a msgpack map; pictures and frames are maps too, the file's bytes in `data`
+
+The header of a picture, 40 bytes, little-endian:
+
+    0  4s  b"FSL1"          8  u32  id of the request          24  f32  ms that it waited
+    4  u8  kind             12  u16  step, from 1              28  f32  ms that it was worked on
+    5  u8  format           14  u16  of how many               32  f32  ms from its receipt to its sending
+    6  u16 flags (0)        16  u64  seed                      36  u32  length of the file
+
+kind: 0 the picture, 1 a preview on the way, 2 the picture again in more steps. format: 0 jpeg, 1 webp, 2 png.
+The header of a frame from the client, 12 bytes: b"FSL1", u8 kind (0 picture to start from), u8 and u16 zero, u32 id.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.plan import DEFAULT_STRENGTH, guidance_range, samplers_of
+from fewstep.pipelines.request import MAX_SEED
+from fewstep.server.coding import FORMATS, QUALITY
+
+VERSION = 1
+JSON, MSGPACK = "fewstep.v1.json", "fewstep.v1.msgpack"
+MAGIC = b"FSL1"
+MAX_PROMPT = 2_000
+MAX_SIDE = 2_048
+MAX_STEPS = 50
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Parameters(Message):
+    """What a live session paints; None: as the model's card says."""
+
+    prompt: str = Field("", max_length=MAX_PROMPT)
+    negative_prompt: str = Field("", max_length=MAX_PROMPT)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    guidance_scale: float | None = Field(None, ge=1, le=100)
+    strength: float = Field(DEFAULT_STRENGTH, gt=0, le=1)
+    width: int | None = Field(None, ge=8, le=MAX_SIDE)
+    height: int | None = Field(None, ge=8, le=MAX_SIDE)
+    sampler: str | None = None
+    format: Literal["jpeg", "webp", "png"] = "jpeg"
+    quality: int = Field(QUALITY, ge=1, le=100)
+    previews: bool = False
+    refine_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    budget_ms: float | None = Field(None, ge=1)
+    skip_similar: float = Field(0, ge=0, le=1)
+
+
+class Set(Message):
+    """Change parameters (those that are given) and paint. `image` None forgets the picture to start from."""
+
+    type: Literal["set"]
+    id: int = Field(0, ge=0, lt=2**32)
+    parameters: dict[str, Any] = {}
+    image: None = Field(None, description="null forgets the picture to start from; leave it out to keep it")
+
+
+class Frame(Message):
+    """A picture to start from, a camera's frame for example; msgpack only (in JSON sessions it is a binary message)."""
+
+    type: Literal["frame"]
+    id: int = Field(0, ge=0, lt=2**32)
+    data: bytes
+
+
+class Cancel(Message):
+    """Paint nothing of what was asked for so far."""
+
+    type: Literal["cancel"]
+
+
+class Ping(Message):
+    """Answered by `pong` with the same id, at once."""
+
+    type: Literal["ping"]
+    id: int = Field(0, ge=0, lt=2**32)
+
+
+FromClient = Annotated[Set | Frame | Cancel | Ping, Field(discriminator="type")]
+from_client: TypeAdapter[Set | Frame | Cancel | Ping] = TypeAdapter(FromClient)
+
+
+class Hello(Message):
+    """The first message: who paints, what may be set and within which limits, and where a resumed session stands."""
+
+    type: Literal["hello"] = "hello"
+    version: int = VERSION
+    session: str
+    resumed: bool
+    model: str
+    parameters: Parameters
+    controls: list[dict[str, Any]]
+
+
+class Queued(Message):
+    """The request waits; about so many pictures go before it."""
+
+    type: Literal["queued"] = "queued"
+    id: int
+    position: int
+
+
+class Advice(Message):
+    """The request is carried out, but something in it has no effect or was changed."""
+
+    type: Literal["advice"] = "advice"
+    id: int
+    messages: list[str]
+
+
+class Trouble(Message):
+    """The request `id` gets no picture. `retry_after`: seconds, where trying again makes sense."""
+
+    type: Literal["error"] = "error"
+    id: int | None
+    reason: str
+    message: str
+    retry_after: float | None = None
+
+
+class Stats(Message):
+    """Once a second while there is something new: counts since the session began."""
+
+    type: Literal["stats"] = "stats"
+    painted: int
+    superseded: int
+    skipped: int
+    dropped: int
+    waiting: int
+    sessions: int
+
+
+class Pong(Message):
+    type: Literal["pong"] = "pong"
+    id: int
+
+
+ToClient = Hello | Queued | Advice | Trouble | Stats | Pong
+
+
+class PictureKind(IntEnum):
+    PICTURE = 0
+    PREVIEW = 1
+    REFINED = 2
+
+
+_HEADER = struct.Struct("<4sBBHIHHQfffI")
+_FRAME = struct.Struct("<4sBBHI")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture on its way to the client: the header's fields, and the file."""
+
+    id: int
+    kind: PictureKind
+    step: int
+    num_steps: int
+    seed: int
+    waited_ms: float
+    worked_ms: float
+    total_ms: float
+    format: str
+    data: bytes
+
+    def to_binary(self) -> bytes:
+        return (
+            _HEADER.pack(
+                MAGIC,
+                self.kind,
+                FORMATS.index(self.format),
+                0,
+                self.id,
+                self.step,
+                self.num_steps,
+                self.seed,
+                self.waited_ms,
+                self.worked_ms,
+                self.total_ms,
+                len(self.data),
+            )
+            + self.data
+        )
+
+    @classmethod
+    def from_binary(cls, message: bytes) -> Picture:
+        """For clients written in Python; raises ValueError for anything else."""
+        if len(message) < _HEADER.size:
+            raise ValueError(f"{len(message)} bytes are too few for a picture")
+        magic, kind, form, _, id_, step, steps, seed, waited, worked, total, length = _HEADER.unpack_from(message)
+        if magic != MAGIC or len(message) != _HEADER.size + length:
+            raise ValueError("these bytes are no picture of the live protocol")
+        data = message[_HEADER.size :]
+        return cls(id_, PictureKind(kind), step, steps, seed, waited, worked, total, FORMATS[form], data)
+
+    def to_map(self) -> dict[str, Any]:
+        return {"type": "picture", **{name: getattr(self, name) for name in self.__slots__}}  # type: ignore[attr-defined]
+
+
+def read_frame(message: bytes) -> Frame:
+    """A client's binary message; raises ValueError."""
+    if len(message) <= _FRAME.size or message[:4] != MAGIC:
+        raise ValueError("a binary message is a frame: 'FSL1', kind, padding, id (12 bytes), then a picture file")
+    _, kind, _, _, id_ = _FRAME.unpack_from(message)
+    if kind != 0:
+        raise ValueError(f"unknown kind of frame {kind}; 0 is a picture to start from")
+    return Frame(type="frame", id=id_, data=message[_FRAME.size :])
+
+
+def schema() -> dict[str, Any]:
+    """JSON schemas of everything that travels as a message."""
+    return {
+        "version": VERSION,
+        "subprotocols": [JSON, MSGPACK],
+        "binary": __doc__,
+        "from_client": from_client.json_schema(),
+        "to_client": TypeAdapter(ToClient).json_schema(),
+        "parameters": Parameters.model_json_schema(),
+    }
+
+
+def controls(model: ModelBundle) -> list[dict[str, Any]]:
+    """The parameters of this model as controls: name, kind, range and default, for a page to build itself from."""
+    low, high = guidance_range(model)
+    height, width = model.default_size
+    side = {"kind": "number", "minimum": model.pixels_per_latent, "maximum": MAX_SIDE, "step": model.pixels_per_latent}
+    negative, slider = not model.embeds_guidance, {"kind": "slider"}
+    every: list[dict[str, Any]] = [
+        {"name": "prompt", "kind": "text", "default": "", "maximum_length": MAX_PROMPT},
+        {"name": "negative_prompt", "kind": "text", "default": "", "has_effect": negative},
+        {"name": "steps", **slider, "minimum": 1, "maximum": 8, "step": 1, "default": model.card.steps},
+        {
+            "name": "guidance_scale",
+            **slider,
+            "minimum": low,
+            "maximum": min(high, 15.0),
+            "step": 0.1,
+            "default": model.card.guidance_scale,
+        },
+        {
+            "name": "strength",
+            "kind": "slider",
+            "minimum": 0.05,
+            "maximum": 1,
+            "step": 0.01,
+            "default": DEFAULT_STRENGTH,
+        },
+        {"name": "seed", "kind": "seed", "minimum": 0, "maximum": 2**32 - 1, "default": 0},
+        {"name": "width", **side, "default": width},
+        {"name": "height", **side, "default": height},
+        {"name": "sampler", "kind": "choice", "choices": list(samplers_of(model)), "default": samplers_of(model)[0]},
+    ]
+    return every

@@ -1,0 +1,175 @@
+"""Who may come in: token, origin, host, and how much one may send. ASGI middleware, for HTTP and WebSockets alike."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fewstep.errors import InvalidRequest
+
+MAX_BODY = 32 * 2**20
+OPEN_PATHS = ("/", "/favicon.ico", "/healthz", "/readyz")
+OPEN_PREFIXES = ("/web/",)  # the page itself holds no secret
+TOKEN_PROTOCOL = "fewstep.token."
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+        "connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",  # the address may hold the token
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(self), display-capture=(self), microphone=()",
+}
+DOCS_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
+    "style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com; "
+    "connect-src 'self'; frame-ancestors 'none'"
+)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server bound to this host is reachable from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class Access:
+    """token     what every client must show; None: whoever reaches the server may use it
+    hosts        names under which the server may be addressed; None: any. Keeps other sites from reaching a server
+                 without a token by pointing their own name at this machine (DNS rebinding)
+    origins      pages from elsewhere that may talk to the server
+    """
+
+    token: str | None = None
+    hosts: tuple[str, ...] | None = ("localhost", "127.0.0.1", "[::1]")
+    origins: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, host: str, token: str | None, origins: Iterable[str] = ()) -> Access:
+        """What binding to `host` asks for; raises `InvalidRequest` for a public address without a token."""
+        if token is not None and len(token) < 8:
+            raise InvalidRequest("the token is too short to keep anybody out; give at least 8 characters")
+        if token is None and not is_loopback(host):
+            raise InvalidRequest(
+                f"{host} can be reached from other machines: set --token (or FEWSTEP_TOKEN) to a secret, "
+                "which every client then has to show"
+            )
+        return cls(token, cls.hosts if token is None else None, tuple(origins))
+
+
+class Guard:
+    """Refuses with 401, 403, 413 (or closes the WebSocket before it opens) what `access` does not allow."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await _refuse(scope, receive, send, *refusal)
+        elif scope["type"] == "websocket":
+            await self.app(scope, receive, send)
+        else:
+            await self.app(scope, _bounded(receive), _with_headers(send, scope["path"]))
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self.access.hosts is not None and _name(host) not in self.access.hosts:
+            return 403, f"this server does not answer to the name {host[:100]!r}"
+        origin = headers.get("origin")
+        if origin is not None and origin not in self.access.origins and urlsplit(origin).netloc != host:
+            return 403, f"pages from {origin[:100]!r} may not use this server; allow them with --origin"
+        if int(headers.get("content-length", "0") or 0) > MAX_BODY:
+            return 413, f"the body is larger than {MAX_BODY // 2**20} MiB"
+        if self.access.token is None or _is_open(scope["path"]):
+            return None
+        if any(hmac.compare_digest(shown.encode(), self.access.token.encode()) for shown in _tokens(scope, headers)):
+            return None
+        return 401, "a token is needed: as `Authorization: Bearer TOKEN`, or as `?token=TOKEN`"
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
+
+
+def _name(host: str) -> str:
+    """A Host header without its port."""
+    return host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.split(":", 1)[0]
+
+
+def _tokens(scope: Scope, headers: Headers) -> list[str]:
+    """Every token that a client shows, in whatever way its protocol has for that."""
+    shown = []
+    kind, _, value = headers.get("authorization", "").partition(" ")
+    if kind.lower() in ("bearer", "key"):
+        shown.append(value.strip())
+    elif kind.lower() == "basic":
+        with suppress(binascii.Error, UnicodeDecodeError):
+            shown.append(base64.b64decode(value, validate=True).decode().partition(":")[2])
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+    for name in ("token", "fal_jwt_token"):
+        shown.extend(query.get(name, []))
+    for protocol in scope.get("subprotocols", []):
+        if protocol.startswith(TOKEN_PROTOCOL):
+            shown.append(protocol.removeprefix(TOKEN_PROTOCOL))
+    return shown
+
+
+def _bounded(receive: Receive) -> Receive:
+    """The body, cut off where it passes the limit: a length need not be announced."""
+    taken = 0
+
+    async def bounded() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        return {"type": "http.disconnect"} if taken > MAX_BODY else message
+
+    return bounded
+
+
+def _with_headers(send: Send, path: str) -> Send:
+    headers = {**HEADERS, "content-security-policy": DOCS_POLICY} if path in ("/docs", "/redoc") else HEADERS
+
+    async def extended(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = list(message.get("headers", []))
+            message["headers"] = [*given, *((name.encode(), value.encode()) for name, value in headers.items())]
+        await send(message)
+
+    return extended
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, message: str) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008, "reason": message[:120]})
+        return
+    kind = {401: "authentication_error", 403: "permission_error", 413: "invalid_request_error"}[status]
+    body = json.dumps({"detail": message, "error": {"message": message, "type": kind, "param": None, "code": status}})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body.encode()})

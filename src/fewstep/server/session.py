@@ -1,0 +1,246 @@
+"""A live session: a person's parameters and picture, painted anew whenever they change, the newest state first."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image, ImageChops, ImageStat
+from pydantic import ValidationError
+
+from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.pipelines.request import Request
+from fewstep.server.coding import Coding, decode, encode
+from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
+from fewstep.server.job import Failed, Painted, Pixels, Reason, Stepped
+from fewstep.server.protocol import Advice, Parameters, Picture, PictureKind, Queued, ToClient, Trouble
+from fewstep.server.scheduler import Busy, Lane
+
+REFINE_AFTER = 0.3  # seconds of rest before a picture is painted again in more steps
+THUMBNAIL = (32, 32)
+FORGET = 0.2  # of the average time of a step, at each new measurement
+
+
+@dataclass
+class Counts:
+    painted: int = 0
+    superseded: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """One request of a session: `received` when, at which `version` of its state, and made into what order."""
+
+    id: int
+    received: float
+    kind: PictureKind
+    version: int
+    order: Order
+
+
+@dataclass(eq=False)
+class Session:
+    """State and wishes of one live client, apart from any connection: a lost one may come back to it.
+
+    say, show  where messages and pictures go; they must not block
+    """
+
+    engine: Engine
+    lane: Lane
+    say: Callable[[ToClient], None] = lambda message: None
+    show: Callable[[Picture], None] = lambda picture: None
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    parameters: Parameters = field(default_factory=Parameters)
+    image: Image.Image | None = None
+    counts: Counts = field(default_factory=Counts)
+    last: Picture | None = None
+
+    def __post_init__(self) -> None:
+        self._changed = asyncio.Event()
+        self._newest = 0  # id of the newest wish
+        self._received = time.monotonic()
+        self._version = 0
+        self._thumbnail: Image.Image | None = None
+        self._step_seconds: float | None = None
+        self._listeners: set[asyncio.Task[None]] = set()
+
+    def set(self, id_: int, changes: dict[str, Any]) -> None:
+        """Change parameters and ask for a picture; raises `InvalidRequest`, and then nothing has changed."""
+        try:
+            self.parameters = Parameters.model_validate({**self.parameters.model_dump(), **changes})
+        except ValidationError as error:
+            raise InvalidRequest(in_words(error)) from error
+        self._want(id_)
+
+    def forget_image(self) -> None:
+        self.image = self._thumbnail = None
+
+    async def frame(self, id_: int, data: bytes) -> None:
+        """A new picture to start from; one that hardly differs is skipped where `skip_similar` says so."""
+        image, thumbnail = await asyncio.to_thread(_read, data)
+        before, self._thumbnail = self._thumbnail, thumbnail
+        if before is not None and _difference(before, thumbnail) < self.parameters.skip_similar:
+            self._thumbnail = before  # the last that was painted: slow changes add up
+            self.counts.skipped += 1
+            return
+        self.image = image
+        self._want(id_)
+
+    def cancel(self) -> None:
+        """Nothing that was asked for so far is wanted any more."""
+        self._version += 1
+        self._changed.clear()
+        self.engine.scheduler.cancel(self.lane)
+
+    def _want(self, id_: int) -> None:
+        if self._changed.is_set():
+            self.counts.superseded += 1
+        self._newest, self._received = id_, time.monotonic()
+        self._version += 1
+        self._changed.set()
+
+    def stats(self) -> dict[str, int]:
+        scheduler = self.engine.scheduler
+        counts = {"painted": self.counts.painted, "superseded": self.counts.superseded, "skipped": self.counts.skipped}
+        return counts | {"waiting": scheduler.num_waiting, "sessions": scheduler.num_lanes}
+
+    async def run(self) -> None:
+        """Paint whatever is newest, until cancelled."""
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                await self._start(self._newest, self._received, PictureKind.PICTURE)
+        finally:
+            for listener in self._listeners:
+                listener.cancel()
+            await asyncio.gather(*self._listeners, return_exceptions=True)
+
+    async def _start(self, id_: int, received: float, kind: PictureKind) -> None:
+        """Hand the present state to the engine; what comes of it is listened to in a task."""
+        steps = self.parameters.refine_steps if kind is PictureKind.REFINED else self._affordable_steps(id_)
+        try:
+            order = await self.engine.order(self._request(steps))
+        except FewstepError as error:
+            self.say(Trouble(id=id_, reason="invalid", message=str(error)))
+            return
+        if order.advice:
+            self.say(Advice(id=id_, messages=list(order.advice)))
+        try:
+            ticket = self.engine.submit(
+                self.lane,
+                order,
+                previews=self.parameters.previews and kind is PictureKind.PICTURE,
+                latest_wins=True,
+            )
+        except Busy as error:
+            self.say(Trouble(id=id_, reason="busy", message=str(error), retry_after=error.retry_after))
+            return
+        except PaintingFailed as error:
+            self.say(Trouble(id=id_, reason=error.reason, message=str(error)))
+            return
+        if (position := ticket.position) > 1:
+            self.say(Queued(id=id_, position=position))
+        listener = asyncio.create_task(self._listen(Wish(id_, received, kind, self._version, order), ticket))
+        self._listeners.add(listener)
+        listener.add_done_callback(self._listeners.discard)
+
+    def _request(self, steps: int | None) -> Request:
+        wanted = self.parameters
+        return Request.of(
+            wanted.prompt,
+            wanted.seed,
+            negative_prompt=wanted.negative_prompt,
+            steps=steps,
+            guidance_scale=wanted.guidance_scale,
+            width=wanted.width,
+            height=wanted.height,
+            sampler=wanted.sampler,
+            image=self.image,
+            strength=None if self.image is None else wanted.strength,
+        )
+
+    def _affordable_steps(self, id_: int) -> int | None:
+        """The steps asked for, or as many as the budget pays for."""
+        wanted, budget = self.parameters.steps or self.engine.model.card.steps, self.parameters.budget_ms
+        if budget is None or self._step_seconds is None:
+            return self.parameters.steps
+        steps = max(1, min(wanted, int(budget / 1000 / self._step_seconds)))
+        if steps < wanted:
+            self.say(Advice(id=id_, messages=[f"{steps} of {wanted} steps, to stay within {budget:g} ms"]))
+        return steps
+
+    async def _listen(self, wish: Wish, ticket: Ticket) -> None:
+        """Pass on what becomes of a wish; when the hand rests after it, refine it."""
+        plan = wish.order.plans[0]
+        with ticket:
+            async for _, event in ticket:
+                match event:
+                    case Painted():
+                        self.counts.painted += 1
+                        self._measure(event.worked / len(plan.timesteps))
+                        self.last = await self._picture(wish, event.pixels, wish.kind, plan.steps, event)
+                        self.show(self.last)
+                    case Stepped(index=index, preview=pixels) if pixels is not None:
+                        self.show(await self._picture(wish, pixels, PictureKind.PREVIEW, index + 1))
+                    case Failed():
+                        self._tell_failure(wish.id, event)
+                        return
+        if wish.kind is PictureKind.PICTURE and (self.parameters.refine_steps or 0) > plan.steps:
+            await asyncio.sleep(REFINE_AFTER)
+            if wish.version == self._version:
+                await self._start(wish.id, time.monotonic(), PictureKind.REFINED)
+
+    async def _picture(
+        self, wish: Wish, pixels: Pixels, kind: PictureKind, step: int, painted: Painted | None = None
+    ) -> Picture:
+        plan, coding = wish.order.plans[0], Coding(self.parameters.format, self.parameters.quality)
+        chunks = wish.order.chunks[0] if coding.format == "png" and painted else None
+        data = await asyncio.to_thread(encode, pixels, coding, chunks)
+        return Picture(
+            id=wish.id,
+            kind=kind,
+            step=step,
+            num_steps=plan.steps,
+            seed=plan.seeds[0],
+            waited_ms=1000 * painted.waited if painted else 0.0,
+            worked_ms=1000 * painted.worked if painted else 0.0,
+            total_ms=1000 * (time.monotonic() - wish.received),
+            format=coding.format,
+            data=data,
+        )
+
+    def _tell_failure(self, id_: int, failed: Failed) -> None:
+        if failed.reason is Reason.SUPERSEDED:
+            self.counts.superseded += 1
+        elif failed.reason is not Reason.CANCELLED:
+            self.say(Trouble(id=id_, reason=failed.reason, message=failed.message))
+
+    def _measure(self, seconds: float) -> None:
+        before = seconds if self._step_seconds is None else self._step_seconds
+        self._step_seconds = (1 - FORGET) * before + FORGET * seconds
+
+
+def _read(data: bytes) -> tuple[Image.Image, Image.Image]:
+    image = decode(data, "the frame")
+    return image, image.convert("L").resize(THUMBNAIL, Image.Resampling.BOX)
+
+
+def _difference(a: Image.Image, b: Image.Image) -> float:
+    """Mean absolute difference of two thumbnails, 0 .. 1."""
+    return float(ImageStat.Stat(ImageChops.difference(a, b)).mean[0]) / 255
+
+
+def in_words(error: ValidationError) -> str:
+    """What pydantic found, in one line: `steps: Input should be less than or equal to 50 (given: 99)`."""
+    parts = []
+    for each in error.errors(include_url=False, include_context=False)[:5]:
+        given = repr(each["input"])
+        place = ".".join(str(name) for name in each["loc"]) or "the message"
+        parts.append(f"{place}: {each['msg']} (given: {given if len(given) <= 60 else given[:57] + '...'})")
+    return "; ".join(parts)

@@ -1,0 +1,276 @@
+"""The live protocol over real sockets: what is painted, what is refused, and what a rude client can do (nothing)."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from PIL import Image
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+import fewstep
+from fewstep.models.bundle import ModelBundle
+from fewstep.server import protocol
+from fewstep.server.protocol import Picture, PictureKind
+from serving import Server, serving
+
+FRAME = b"FSL1\0\0\0\0"
+
+
+class Client:
+    """The least that a client has to do."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.hello = self.message("hello")
+
+    def set(self, id_: int, **parameters: Any) -> None:
+        self.socket.send(json.dumps({"type": "set", "id": id_, "parameters": {"format": "png", **parameters}}))
+
+    def next(self, timeout: float = 30) -> Picture | dict[str, Any]:
+        received = self.socket.recv(timeout=timeout)
+        return json.loads(received) if isinstance(received, str) else Picture.from_binary(received)
+
+    def until(self, wanted: Callable[[Any], bool]) -> Any:
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            if wanted(thing := self.next()):
+                return thing
+        raise AssertionError("it never came")
+
+    def picture(self, id_: int, kind: PictureKind = PictureKind.PICTURE) -> Picture:
+        return self.until(lambda it: isinstance(it, Picture) and (it.id, it.kind) == (id_, kind))
+
+    def message(self, type_: str) -> dict[str, Any]:
+        return self.until(lambda it: isinstance(it, dict) and it["type"] == type_)
+
+
+@contextmanager
+def talking(server: Server, query: str = "", **options: Any) -> Iterator[Client]:
+    with connect(server.live + query, subprotocols=[protocol.JSON], **options) as socket:
+        yield Client(socket)
+
+
+def image_of(picture: Picture) -> Image.Image:
+    return Image.open(io.BytesIO(picture.data))
+
+
+def close(a: Image.Image, b: Image.Image) -> bool:
+    return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max()) <= 1
+
+
+def test_a_change_is_a_picture(server: Server, student: ModelBundle) -> None:
+    with talking(server) as client:
+        assert client.hello["model"] == student.name
+        assert not client.hello["resumed"]
+        client.set(1, prompt="a cat", seed=3, steps=2)
+        first = client.picture(1)
+        client.set(2, prompt="a dog")
+        second = client.picture(2)
+    assert close(image_of(first), fewstep.text2image(student, "a cat", seed=3, steps=2))
+    assert close(image_of(second), fewstep.text2image(student, "a dog", seed=3, steps=2))
+    assert (first.step, first.num_steps, first.seed, first.format) == (2, 2, 3, "png")
+    assert 0 < first.worked_ms <= first.total_ms
+
+
+def test_a_frame_is_painted_over_until_it_is_forgotten(server: Server, student: ModelBundle) -> None:
+    source, file = Image.new("RGB", (128, 128), "red"), io.BytesIO()
+    source.save(file, "PNG")
+    with talking(server) as client:
+        client.set(1, prompt="a cat", seed=3, strength=0.5)
+        client.picture(1)
+        client.socket.send(FRAME + (7).to_bytes(4, "little") + file.getvalue())
+        over = client.picture(7)
+        client.socket.send(json.dumps({"type": "set", "id": 8, "image": None}))
+        plain = client.picture(8)
+    assert close(image_of(over), fewstep.image2image(student, "a cat", source, seed=3, strength=0.5))
+    assert close(image_of(plain), fewstep.text2image(student, "a cat", seed=3))
+
+
+def test_msgpack_says_the_same(server: Server, student: ModelBundle) -> None:
+    with connect(server.live, subprotocols=[protocol.MSGPACK]) as socket:
+        assert msgpack.unpackb(socket.recv())["type"] == "hello"
+        wish = {"type": "set", "id": 5, "parameters": {"prompt": "a cat", "seed": 3, "format": "png"}}
+        socket.send(msgpack.packb(wish))
+        told = msgpack.unpackb(socket.recv())
+        while told["type"] != "picture":
+            told = msgpack.unpackb(socket.recv())
+    assert told["id"] == 5
+    assert close(Image.open(io.BytesIO(told["data"])), fewstep.text2image(student, "a cat", seed=3))
+
+
+def test_previews_show_the_way(server: Server) -> None:
+    with talking(server) as client:
+        client.set(1, prompt="a cat", steps=4, previews=True)
+        preview = client.picture(1, PictureKind.PREVIEW)
+        assert 1 <= preview.step < 4
+        assert client.picture(1).step == 4
+
+
+def test_a_picture_is_refined_when_the_hand_rests(server: Server, student: ModelBundle) -> None:
+    with talking(server) as client:
+        client.set(1, prompt="a cat", seed=2, steps=1, refine_steps=4)
+        assert client.picture(1).num_steps == 1
+        refined = client.picture(1, PictureKind.REFINED)
+    assert refined.num_steps == 4
+    assert close(image_of(refined), fewstep.text2image(student, "a cat", seed=2, steps=4))
+
+
+def test_typing_fast_paints_the_last_word_and_counts_the_others(server: Server, student: ModelBundle) -> None:
+    with talking(server) as client:
+        for number in range(60):
+            client.set(number, prompt=f"word {number}", steps=8)
+        last = client.picture(59)
+        client.set(60)
+        stats = client.until(
+            lambda it: isinstance(it, dict) and it["type"] == "stats" and it["painted"] + it["superseded"] >= 60
+        )
+    assert close(image_of(last), fewstep.text2image(student, "word 59", seed=0, steps=8))
+    assert stats["superseded"] > 0
+
+
+def test_a_camera_that_shows_the_same_is_not_painted_again(server: Server) -> None:
+    def frame(client: Client, id_: int, colour: str) -> None:
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64), colour).save(file, "PNG")
+        client.socket.send(FRAME + id_.to_bytes(4, "little") + file.getvalue())
+
+    with talking(server) as client:
+        client.set(1, prompt="x", skip_similar=0.05)
+        client.picture(1)
+        frame(client, 2, "#808080")
+        client.picture(2)
+        frame(client, 3, "#828282")
+        frame(client, 4, "#ffffff")
+        assert client.until(lambda it: isinstance(it, Picture)).id == 4
+        assert client.message("stats")["skipped"] == 1
+
+
+def test_a_budget_takes_steps_away_and_says_so(server: Server) -> None:
+    with talking(server) as client:
+        client.set(1, prompt="x", steps=8)
+        client.picture(1)
+        client.set(2, budget_ms=1)
+        advice = client.message("advice")
+        assert "1 of 8 steps" in advice["messages"][0]
+        assert client.picture(2).num_steps == 1
+
+
+def test_a_lost_connection_comes_back_to_where_it_was(server: Server) -> None:
+    with talking(server) as client:
+        client.set(1, prompt="a cat", seed=3)
+        before, token = client.picture(1), client.hello["session"]
+    time.sleep(0.1)
+    with talking(server, f"?resume={token}") as client:
+        assert client.hello["resumed"]
+        assert client.hello["parameters"]["prompt"] == "a cat"
+        assert client.picture(1).data == before.data
+        client.set(2, seed=4)
+        assert client.picture(2).seed == 4
+        with talking(server, f"?resume={token}") as thief:  # still in use: nobody else can have it
+            assert not thief.hello["resumed"]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "Input should be a valid dictionary"),
+        ('{"type": "dance"}', "does not match any of the expected tags"),
+        ('{"type": "set", "parameters": {"steps": 99}}', "steps: Input should be less than or equal to 50"),
+        ('{"type": "set", "parameters": {"colour": 1}}', "colour: Extra inputs are not permitted"),
+        ('{"type": "set", "parameters": {"width": 13}}', "multiple of"),
+        ('{"type": "set", "parameters": {"strength": NaN}}', "strength: Input should be a finite number"),
+        ('{"type": "set", "id": -1}', "id: Input should be greater"),
+        ("[" * 50_000, ""),
+        (b"", "a binary message is a frame"),
+        (b"FSL1\x07\0\0\0\0\0\0\0x", "unknown kind of frame"),
+        (FRAME + b"\0\0\0\0no picture", "the frame is not a picture"),
+    ],
+)
+def test_a_mistake_is_said_and_the_session_goes_on(server: Server, message: str | bytes, reason: str) -> None:
+    with talking(server) as client:
+        client.set(1, prompt="x")
+        client.picture(1)
+        client.socket.send(message)
+        assert reason in client.message("error")["message"]
+        client.set(2, prompt="y", width=128, steps=4)
+        client.picture(2)
+
+
+def test_thousands_of_rude_messages_hurt_nobody(server: Server) -> None:
+    """Bytes of all kinds, from several connections; then a polite client gets its picture."""
+    choose = random.Random(0)
+    good = [
+        b'{"type": "set", "id": 1, "parameters": {"prompt": "x", "steps": 1}}',
+        b'{"type": "cancel"}',
+        b'{"type": "ping", "id": 9}',
+        FRAME + b"\1\0\0\0" + bytes(range(200)),
+    ]
+
+    def rude() -> str | bytes:
+        data = bytearray(choose.choice(good))
+        for _ in range(choose.randrange(6)):
+            data[choose.randrange(len(data))] = choose.randrange(256)
+        cut = bytes(data[: choose.randrange(1, len(data) + 1)])
+        return cut if choose.random() < 0.5 else cut.decode("latin-1")
+
+    for _ in range(5):
+        with connect(server.live) as socket:
+            for _ in range(500):
+                socket.send(rude())
+    with talking(server) as client:
+        client.set(1, prompt="still here")
+        assert client.picture(1)
+    assert server.engine.worker.alive
+
+
+def test_who_does_not_read_delays_nobody(server: Server) -> None:
+    with connect(server.live, max_queue=1) as deaf, talking(server) as client:
+        for number in range(100):
+            deaf.send(json.dumps({"type": "set", "id": number, "parameters": {"prompt": str(number), "format": "png"}}))
+        started = time.monotonic()
+        for number in range(5):
+            client.set(number, prompt=f"mine {number}", steps=1)
+            client.picture(number)
+        assert time.monotonic() - started < 10
+
+
+def test_too_many_messages_are_ignored_and_told(server: Server) -> None:
+    with talking(server) as client:
+        for number in range(2000):
+            client.socket.send('{"type": "ping"}')
+            if number % 100 == 0:
+                time.sleep(0.001)
+        assert client.until(lambda it: isinstance(it, dict) and it.get("reason") == "too_fast")["retry_after"] == 1.0
+
+
+def test_a_full_house_says_when_to_come_back(student: ModelBundle) -> None:
+    with serving(student, max_clients=1) as server, talking(server), connect(server.live) as socket:
+        told = json.loads(socket.recv())
+        assert told["reason"] == "busy"
+        assert told["retry_after"] > 0
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1013
+
+
+def test_the_end_closes_with_a_reason(student: ModelBundle) -> None:
+    with ExitStack() as stack:
+        with serving(student) as server:
+            socket = stack.enter_context(connect(server.live))
+            json.loads(socket.recv())
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code in (1001, 1012)

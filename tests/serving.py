@@ -1,0 +1,64 @@
+"""A real server on a real port, in a thread of the tests' process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from fewstep.models.bundle import ModelBundle
+from fewstep.server.app import create_app
+from fewstep.server.engine import Engine
+from fewstep.server.security import Access
+
+
+@dataclass(frozen=True)
+class Server:
+    engine: Engine
+    address: str  # host:port
+    scheme: str = "http"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.address}"
+
+    @property
+    def live(self) -> str:
+        return f"ws://{self.address}/v1/live"
+
+
+@contextmanager
+def serving(
+    model: ModelBundle,
+    access: Access | None = None,
+    certificate: tuple[Path, Path] | None = None,
+    **options: Any,
+) -> Iterator[Server]:
+    engine = Engine(model, **options)
+    files = {} if certificate is None else {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
+    config = uvicorn.Config(
+        create_app(engine, access), log_level="error", ws_max_size=2**20, ws="websockets-sansio", **files
+    )
+    server = uvicorn.Server(config)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
+    thread.start()
+    until = time.monotonic() + 30
+    while not server.started and time.monotonic() < until:
+        time.sleep(0.01)
+    try:
+        yield Server(engine, f"127.0.0.1:{listening.getsockname()[1]}", "https" if certificate else "http")
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive()
+        assert not engine.worker.alive
