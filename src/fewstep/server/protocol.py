@@ -243,7 +243,6 @@ def controls(model: ModelBundle) -> list[dict[str, Any]]:
     negative, slider = not model.embeds_guidance, {"kind": "slider"}
     every: list[dict[str, Any]] = [
         {"name": "prompt", "kind": "text", "default": "", "maximum_length": MAX_PROMPT},
-        {"name": "negative_prompt", "kind": "text", "default": "", "has_effect": negative},
         {"name": "steps", **slider, "minimum": 1, "maximum": 8, "step": 1, "default": model.card.steps},
         {
             "name": "guidance_scale",
@@ -265,5 +264,6 @@ def controls(model: ModelBundle) -> list[dict[str, Any]]:
         {"name": "width", **side, "default": width},
         {"name": "height", **side, "default": height},
         {"name": "sampler", "kind": "choice", "choices": list(samplers_of(model)), "default": samplers_of(model)[0]},
+        {"name": "negative_prompt", "kind": "text", "default": "", "has_effect": negative},
     ]
     return every
