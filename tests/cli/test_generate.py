@@ -132,6 +132,20 @@ def test_a_picture_over_a_picture(run: Run) -> None:
     assert "warning: dog.png was painted over another picture" in other.err
 
 
+def test_a_mask_is_needed_again(run: Run) -> None:
+    run("cat", "-o", "cat.png", "--seed", 1)
+    mask = Image.new("L", (128, 128))
+    mask.paste(255, (0, 0, 64, 64))
+    mask.save("mask.png")
+    assert run("dog", "--image", "cat.png", "--mask", "mask.png", "-o", "dog.png", "--seed", 2).code == 0
+    refused = run("--from", "dog.png", "--image", "cat.png", "-o", "again.png")
+    assert refused.code == 2
+    assert "give that one with --mask" in refused.err
+    run("--from", "dog.png", "--image", "cat.png", "--mask", "mask.png", "-o", "again.png")
+    assert Path("again.png").read_bytes() == Path("dog.png").read_bytes()
+    assert run("dog", "--mask", "mask.png", "-o", "none.png").code == 2
+
+
 def test_other_weights_are_told(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run("cat", "-o", "cat.png")
     outcome = run("--from", "cat.png", "--model", "starter-teacher", "--sampler", "ddim", "-o", "teacher.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +131,45 @@ def test_little_strength_stays_near_the_picture(student_of: ModelBundle) -> None
         for s in (0.04, 1.0)
     ]
     assert distances[0].mean() < distances[1].mean()
+
+
+def masked(size: tuple[int, int] = (128, 128)) -> Image.Image:
+    """White in the left half."""
+    mask = Image.new("L", size, 0)
+    mask.paste(255, (0, 0, size[0] // 2, size[1]))
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["student", "teacher"])
+def test_inpainting_changes_the_masked_part_alone(request: pytest.FixtureRequest, kind: str) -> None:
+    model = request.getfixturevalue(kind)
+    source = Image.effect_noise((128, 128), 80).convert("RGB")
+    painted = fewstep.image2image(model, "a cat", source, mask=masked(), seed=1, steps=4)
+    moved = np.abs(np.asarray(painted, dtype=int) - np.asarray(source, dtype=int)).max(axis=(0, 2))  # by column
+    assert moved[64 + 8 :].max() == 0
+    assert moved[: 64 - 8].min() > 8
+
+
+def test_a_mask_of_another_size_covers_the_same_part(student: ModelBundle) -> None:
+    source = Image.new("RGB", (256, 256), "red")
+    large = fewstep.image2image(student, "a cat", source, mask=masked((256, 256)), seed=1)
+    small = fewstep.image2image(student, "a cat", source, mask=masked((64, 64)), seed=1)
+    assert np.array_equal(np.asarray(large), np.asarray(small))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mask": Image.new("L", (128, 128))}, "black all over"),
+        ({"mask": Image.new("L", (128, 64), 255)}, "must have the same shape"),
+        ({"mask": "missing.png"}, "no picture at"),
+    ],
+)
+def test_a_mask_that_cannot_be_meant_is_refused(student: ModelBundle, options: Any, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        fewstep.image2image(student, "a cat", Image.new("RGB", (128, 128)), **options)
+    with pytest.raises(InvalidRequest, match="without a picture"):
+        Request.of("a cat", mask=masked())
 
 
 def test_image_to_image_takes_a_path_or_a_picture_and_nothing_else(student: ModelBundle, tmp_path: Path) -> None:

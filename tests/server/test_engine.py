@@ -62,6 +62,10 @@ def requests(count: int) -> Iterator[dict[str, Any]]:
             colour = tuple(choose.randrange(256) for _ in range(3))
             request |= {"image": Image.new("RGB", (40, 30), colour), "strength": choose.choice([0.7, 0.9, 1.0])}
             request["steps"] = max(request["steps"], 2)  # one step of an ODE leaves no part of it to do
+        if number % 6 == 0:
+            mask = Image.new("L", (40, 30), 0)
+            mask.paste(255, (10, 5, 30, 20))
+            request["mask"] = mask
         if number % 5 == 0:
             request |= {"width": 32}
         yield request

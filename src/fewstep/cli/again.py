@@ -46,16 +46,19 @@ def recorded_model(record: Record, path: Path) -> str:
     return record.model
 
 
-def check_source(record: Record, path: Path, source: Image | None) -> None:
-    """The picture that it was painted over must be given again; warns when another one is."""
-    if record.source is None:
+def check_sources(record: Record, path: Path, source: Image | None, mask: Image | None) -> None:
+    """The picture that it was painted over, and the mask, must be given again; warns when others are."""
+    _check_source(path, record.source, source, "was painted over another picture", "--image")
+    _check_source(path, record.mask, mask, "was painted inside another mask", "--mask")
+
+
+def _check_source(path: Path, recorded: str | None, given: Image | None, what: str, option: str) -> None:
+    if recorded is None:
         return
-    if source is None:
-        raise InvalidRequest(
-            f"{path} was painted over another picture (SHA-256 {record.source[:12]}…): give that one with --image"
-        )
-    if image_hash(source) != record.source:
-        _warn(f"{path} was painted over another picture than the one given; the result will differ")
+    if given is None:
+        raise InvalidRequest(f"{path} {what} (SHA-256 {recorded[:12]}…): give that one with {option}")
+    if image_hash(given) != recorded:
+        _warn(f"{path} {what} than the one given; the result will differ")
 
 
 def check_weights(record: Record, path: Path, model: ModelBundle) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fewstep.cli.again import check_source, check_weights, recorded_model, recorded_options
+from fewstep.cli.again import check_sources, check_weights, recorded_model, recorded_options
 from fewstep.cli.output import output_paths, write_png
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import InvalidRequest
@@ -48,6 +48,14 @@ def generate(
     strength: Annotated[
         float | None,
         typer.Option(help="How much of it is painted anew, above 0 to 1. [default: 0.5]", rich_help_panel=WHAT),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where it is painted anew: white; black stays. [default: everywhere]",
+            rich_help_panel=WHAT,
+            show_default=False,
+        ),
     ] = None,
     again: Annotated[
         Path | None,
@@ -108,6 +116,8 @@ def generate(
 
     fewstep generate "a blue cat" --image cat.png --strength 0.6 -o blue.png
 
+    fewstep generate "a hat" --image cat.png --mask head.png -o hat.png
+
     fewstep generate --from cat.png --steps 8 -o cat8.png
 
     A picture carries its parameters (prompt, seed, steps, model), so that --from can make it again.
@@ -125,7 +135,7 @@ def generate(
         "strength": strength,
     }
     with one_line_warnings():
-        job = _plan_job({name: value for name, value in wanted.items() if value is not None}, image, model, again)
+        job = _plan_job({name: value for name, value in wanted.items() if value is not None}, image, mask, model, again)
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
@@ -151,15 +161,17 @@ class _Job:
         return self.record is not None and self.record.num_images > 1
 
 
-def _plan_job(options: dict[str, Any], image: Path | None, model: str | None, again: Path | None) -> _Job:
-    source = None if image is None else read_image(image)
+def _plan_job(
+    options: dict[str, Any], image: Path | None, mask: Path | None, model: str | None, again: Path | None
+) -> _Job:
+    source, where = (None if path is None else read_image(path) for path in (image, mask))
     if again is None:
         if "prompt" not in options:
             raise InvalidRequest("nothing to paint: give a prompt in quotes, or --from a picture that fewstep made")
-        return _Job(Request.of(image=source, **options), model or "starter")
+        return _Job(Request.of(image=source, mask=where, **options), model or "starter")
     record = read_record(again)
-    check_source(record, again, source)
-    request = Request.of(image=source, **recorded_options(record, options))
+    check_sources(record, again, source, where)
+    request = Request.of(image=source, mask=where, **recorded_options(record, options))
     return _Job(request, model or recorded_model(record, again), record, again)
 
 

@@ -1,4 +1,4 @@
-"""Image to image: a picture and words in, pictures out. The painting itself is `text2image.paint`."""
+"""Image to image and inpainting: a picture and words in, pictures out. The painting itself is `text2image.paint`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 class StrengthOptions(Options, total=False):
-    """The options, with the one that only a picture to start from gives a meaning."""
+    """The options, with those that only a picture to start from gives a meaning."""
 
     strength: float | None
+    mask: Image | str | Path | None
 
 
 @overload
@@ -54,6 +55,7 @@ def image2image(
     image: Image | str | Path,
     *,
     strength: float | None = None,
+    mask: Image | str | Path | None = None,
     steps: int | None = None,
     seed: int | None = None,
     num_images: int | None = None,
@@ -68,7 +70,9 @@ def image2image(
     """Paint `prompt` over `image`.
 
     image     a picture or its path; it is scaled and cropped around its middle to the model's size
-    strength  how much is painted anew, from just above 0 (nearly nothing) to 1 (everything); default 0.5
+    strength  how much is painted anew, from just above 0 (nearly nothing) to 1 (everything); default 0.5, and 1
+              where a mask says what is to stay
+    mask      a picture of the same shape or its path: white is painted anew, black stays, with a soft seam
 
     Everything else as in `text2image`.
     """
@@ -77,6 +81,7 @@ def image2image(
         seed,
         num_images,
         image=as_image(image),
+        mask=None if mask is None else as_image(mask),
         strength=strength,
         steps=steps,
         guidance_scale=guidance_scale,

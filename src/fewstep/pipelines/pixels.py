@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
+
+SEAM = 1 / 64  # of the larger side: how far a mask's edge is blurred
 
 
 def to_pixels(image: Image.Image, height: int, width: int) -> Tensor:
@@ -20,6 +22,22 @@ def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
     if image.mode == "RGB" and image.size == (width, height):
         return image
     return ImageOps.fit(_on_white(image), (width, height), Image.Resampling.LANCZOS)
+
+
+def mask_weights(mask: Image.Image, height: int, width: int) -> Tensor:
+    """A mask, cut like its picture, as (1, 1, height, width) float32 in [0, 1]; 1 is painted anew."""
+    cut = ImageOps.fit(mask.convert("L"), (width, height), Image.Resampling.BOX)
+    return torch.from_numpy(np.array(cut, dtype=np.float32))[None, None] / 255.0
+
+
+def composite(painted: Tensor, image: Image.Image, mask: Image.Image) -> Tensor:
+    """`painted` (B, 3, H, W) inside the mask, the picture outside, with a soft seam between them."""
+    height, width = painted.shape[-2:]
+    soft = ImageOps.fit(mask.convert("L"), (width, height), Image.Resampling.BOX)
+    soft = soft.filter(ImageFilter.GaussianBlur(max(height, width) * SEAM))
+    weights = mask_weights(soft, height, width).to(painted)
+    known = to_pixels(image, height, width).to(painted)
+    return known + weights * (painted - known)
 
 
 def to_bytes(pixels: Tensor) -> NDArray[np.uint8]:

@@ -31,6 +31,7 @@ class Plan:
     """A `Request` without open questions.
 
     strength        1 without a picture to start from
+    mask            of a picture in part: white is painted anew, black stays
     timesteps       (N,) int64, descending: where the network is asked
     final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does
     batch_size      how many pictures go through the network at once
@@ -46,6 +47,7 @@ class Plan:
     width: int
     sampler: str
     image: Image | None
+    mask: Image | None
     strength: float
     timesteps: Tensor
     final_timestep: int
@@ -76,7 +78,8 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
     steps = _first(request.steps, model.card.steps)
     height = _checked_side("height", _first(request.height, height), model)
     width = _checked_side("width", _first(request.width, width), model)
-    strength = 1.0 if request.image is None else _first(request.strength, DEFAULT_STRENGTH)
+    whole = request.image is None or request.mask is not None
+    strength = _first(request.strength, 1.0 if whole else DEFAULT_STRENGTH)
     guidance_scale = _checked_guidance(request, model)
     return Plan(
         prompts=request.prompts,
@@ -88,6 +91,7 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
         width=width,
         sampler=sampler,
         image=request.image,
+        mask=request.mask,
         strength=strength,
         timesteps=_times(model, sampler, steps, strength),
         final_timestep=model.settings.final_timestep if sampler == "ddim" else -1,

@@ -28,7 +28,7 @@ class Record:
     """The parameters of one picture (of `num_images` from `seed` on, for a contact sheet).
 
     model      what `load` takes, where that means the same on another machine; None for a folder
-    source     SHA-256 of the picture it was painted over, with `strength`
+    source     SHA-256 of the picture it was painted over, with `strength`; `mask`, that of the mask
     """
 
     prompt: str
@@ -45,6 +45,7 @@ class Record:
     num_images: int = 1
     strength: float | None = None
     source: str | None = None
+    mask: str | None = None
     version: str = fewstep.__version__
 
     def to_json(self) -> str:
@@ -57,8 +58,8 @@ class Record:
             record = cls(**json.loads(text))
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRequest(f"the picture's parameters cannot be read: {error}") from error
-        if not isinstance(record.model, (str, type(None))) or not isinstance(record.source, (str, type(None))):
-            raise InvalidRequest("the picture's parameters cannot be read: model and source must be text")
+        if not all(isinstance(value, (str, type(None))) for value in (record.model, record.source, record.mask)):
+            raise InvalidRequest("the picture's parameters cannot be read: model, source and mask must be text")
         return record
 
     def to_parameters(self) -> str:
@@ -101,6 +102,7 @@ def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
         negative_prompt=plan.negative_prompt,
         strength=None if plan.image is None else plan.strength,
         source=None if plan.image is None else image_hash(plan.image),
+        mask=None if plan.mask is None else image_hash(plan.mask),
     ).chunks()
 
 

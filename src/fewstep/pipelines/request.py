@@ -21,6 +21,7 @@ MAX_STEPS = 1_000
 MAX_SIDE = 4_096
 MAX_GUIDANCE = 100.0
 MAX_SEED = 2**63 - 1
+MASK_TOLERANCE = 0.02  # of a difference in aspect, from rounded sizes
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Request:
     steps, guidance_scale, height, width, sampler, strength  None: as the model's card says (`plan.complete`)
     guidance_scale   Imagen's scale: 1 is no guidance; inside, w = guidance_scale - 1
     image, strength  the picture to start from, and how much of it is painted anew, in (0, 1]
+    mask             where that happens: white is painted anew, black stays; of the picture's shape
 
     Raises `InvalidRequest` with what was given and what is allowed.
     """
@@ -43,6 +45,7 @@ class Request:
     width: int | None = None
     sampler: str | None = None
     image: Image | None = None
+    mask: Image | None = None
     strength: float | None = None
 
     @classmethod
@@ -82,12 +85,25 @@ class Request:
             raise InvalidRequest(f"unknown sampler {_shown(self.sampler)}; choose one of {', '.join(SAMPLERS)}")
         if self.strength is not None:
             self._check_strength(self.strength)
+        if self.mask is not None:
+            self._check_mask(self.mask)
 
     def _check_strength(self, strength: float) -> None:
         if _number("the strength", strength, 0.0, 1.0) == 0.0:
             raise InvalidRequest("the strength is 0, which leaves the picture as it is; it must be above 0, up to 1")
         if self.image is None:
             raise InvalidRequest("a strength was given without a picture; it says how much of one is painted anew")
+
+    def _check_mask(self, mask: Image) -> None:
+        if self.image is None:
+            raise InvalidRequest("a mask was given without a picture; it says where one is painted anew")
+        (width, height), (across, down) = self.image.size, mask.size
+        if abs(across * height - down * width) > MASK_TOLERANCE * down * width:
+            raise InvalidRequest(
+                f"the mask is {across} x {down} and the picture {width} x {height}; they must have the same shape"
+            )
+        if not mask.convert("L").getbbox():
+            raise InvalidRequest("the mask is black all over, so nothing would be painted; paint the place white")
 
 
 def _check_text(text: object) -> None:

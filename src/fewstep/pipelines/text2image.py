@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d
 
 from fewstep.core.consistency import ConsistencyFunction
 from fewstep.core.guidance import ClassifierFreeGuidance, w_from_guidance_scale
+from fewstep.core.inpainting import Inpainting
 from fewstep.core.noise import PictureNoise
 from fewstep.core.prediction import Denoise
 from fewstep.core.sampling import Step, sample_consistency, sample_ode
 from fewstep.core.solvers import SOLVERS
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.pixels import to_images, to_pixels
+from fewstep.pipelines.pixels import composite, mask_weights, to_images, to_pixels
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.provenance import describe
 from fewstep.pipelines.request import Request
@@ -112,12 +114,20 @@ def _paint_batch(model: ModelBundle, batch: Plan, on_step: OnStep | None) -> lis
         for step in paint(model, batch):
             if on_step is not None:
                 on_step(step)
-        return to_images(model.decode(step.x_t))
+        return to_images(decoded(model, batch, step.x_t))
     except torch.OutOfMemoryError as error:
         raise InvalidRequest(
             f"{len(batch.seeds)} pictures of {batch.width} x {batch.height} at once do not fit into the memory of "
             f"{model.device}; ask for smaller ones or a smaller batch"
         ) from error
+
+
+def decoded(model: ModelBundle, plan: Plan, latents: Tensor) -> Tensor:
+    """Latents to pixels (B, 3, H, W); outside of a mask, the picture that was given."""
+    pixels = model.decode(latents)
+    if plan.image is None or plan.mask is None:
+        return pixels
+    return composite(pixels, plan.image, plan.mask)
 
 
 @torch.inference_mode()
@@ -137,6 +147,10 @@ def paint(model: ModelBundle, plan: Plan) -> Iterator[Step]:
     if plan.image is not None:
         start = model.encode_images(to_pixels(plan.image, plan.height, plan.width))
         x_T = model.schedule.add_noise(start.expand_as(x_T), x_T, plan.timesteps[0])
+        if plan.mask is not None:
+            weights = mask_weights(plan.mask, plan.height, plan.width).to(start)
+            # every latent that the mask touches is free: the seam is cut in the pixels, by `decoded`
+            denoise = Inpainting(denoise, start, adaptive_max_pool2d(weights, start.shape[-2:]).gt(0).to(start))
     if plan.sampler == "lcm":
         f = ConsistencyFunction(denoise, model.scalings)
         yield from sample_consistency(f, model.schedule, x_T, plan.timesteps, cond, w, draw)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from PIL import Image, ImageOps
+
 from fewstep.errors import FewstepError
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.pixels import fitted
@@ -44,6 +46,9 @@ class Order:
         chunks = tuple(describe(model, plan, index) for index in range(len(plan.seeds)))
         if plan.image is not None:  # scaled here, so that the thread of the network need not
             plan = dataclasses.replace(plan, image=fitted(plan.image, plan.height, plan.width))
+        if plan.mask is not None:
+            size = (plan.width, plan.height)
+            plan = dataclasses.replace(plan, mask=ImageOps.fit(plan.mask.convert("L"), size, Image.Resampling.BOX))
         return cls(tuple(plan.batches()), chunks, plan.advice)
 
 

@@ -13,7 +13,7 @@ import torch
 from fewstep.errors import FewstepError
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.pixels import to_bytes
-from fewstep.pipelines.text2image import paint
+from fewstep.pipelines.text2image import decoded, paint
 from fewstep.server.batching import Ask, SharedModel, Suspendable, answer
 from fewstep.server.job import Failed, Job, Painted, Reason, Stepped
 from fewstep.server.scheduler import Scheduler
@@ -129,9 +129,9 @@ class Worker:
         """What happens to one job, seen from inside: the very pipeline that `text2image` runs."""
         for step in paint(self._shared, job.plan):
             if step.index + 1 < step.num_steps:
-                preview = to_bytes(self._shared.decode(step.x0))[0] if job.previews else None
+                preview = to_bytes(decoded(self._shared, job.plan, step.x0))[0] if job.previews else None
                 job.tell(Stepped(step.index, step.num_steps, preview))
-        pixels = to_bytes(self._shared.decode(step.x_t))[0]
+        pixels = to_bytes(decoded(self._shared, job.plan, step.x_t))[0]
         assert job.started is not None
         job.tell(Painted(pixels, job.started - job.submitted, time.monotonic() - job.started))
 
