@@ -96,6 +96,24 @@ def test_a_frame_is_painted_over_until_it_is_forgotten(server: Server, student: 
     assert close(image_of(plain), fewstep.text2image(student, "a cat", seed=3))
 
 
+def test_a_mask_says_where(server: Server, student: ModelBundle) -> None:
+    def bytes_of(image: Image.Image) -> bytes:
+        image.save(file := io.BytesIO(), "PNG")
+        return file.getvalue()
+
+    source, mask = Image.new("RGB", (128, 128), "red"), Image.new("L", (128, 128))
+    mask.paste(255, (0, 0, 64, 128))
+    with talking(server) as client:
+        client.set(1, prompt="a cat", seed=3, strength=1)
+        client.socket.send(FRAME + (2).to_bytes(4, "little") + bytes_of(source))
+        client.socket.send(b"FSL1\1\0\0\0" + (3).to_bytes(4, "little") + bytes_of(mask))
+        inside = client.picture(3)
+        client.socket.send(json.dumps({"type": "set", "id": 4, "mask": None}))
+        everywhere = client.picture(4)
+    assert close(image_of(inside), fewstep.image2image(student, "a cat", source, mask=mask, seed=3))
+    assert close(image_of(everywhere), fewstep.image2image(student, "a cat", source, strength=1, seed=3))
+
+
 def test_msgpack_says_the_same(server: Server, student: ModelBundle) -> None:
     with connect(server.live, subprotocols=[protocol.MSGPACK]) as socket:
         assert msgpack.unpackb(socket.recv())["type"] == "hello"
@@ -225,7 +243,7 @@ def test_thousands_of_rude_messages_hurt_nobody(server: Server) -> None:
         return cut if choose.random() < 0.5 else cut.decode("latin-1")
 
     for _ in range(5):
-        with connect(server.live) as socket:
+        with connect(server.live, close_timeout=0.5) as socket:
             for _ in range(500):
                 socket.send(rude())
     with talking(server) as client:
@@ -235,7 +253,7 @@ def test_thousands_of_rude_messages_hurt_nobody(server: Server) -> None:
 
 
 def test_who_does_not_read_delays_nobody(server: Server) -> None:
-    with connect(server.live, max_queue=1) as deaf, talking(server) as client:
+    with connect(server.live, max_queue=1, close_timeout=0.5) as deaf, talking(server) as client:
         for number in range(100):
             deaf.send(json.dumps({"type": "set", "id": number, "parameters": {"prompt": str(number), "format": "png"}}))
         started = time.monotonic()
@@ -246,7 +264,7 @@ def test_who_does_not_read_delays_nobody(server: Server) -> None:
 
 
 def test_too_many_messages_are_ignored_and_told(server: Server) -> None:
-    with talking(server) as client:
+    with talking(server, close_timeout=0.5) as client:
         for number in range(2000):
             client.socket.send('{"type": "ping"}')
             if number % 100 == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -20,8 +21,9 @@ from serving import Server
 
 
 @pytest.fixture
-def client(server: Server) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
 
 
 def opened(b64: str | None) -> Image.Image:
@@ -82,6 +84,21 @@ def test_edits_and_variations_start_from_a_picture(client: openai.OpenAI, studen
         )
     assert again.data is not None
     assert opened(again.data[0].b64_json).size == wanted.size
+
+
+def test_the_transparent_part_of_a_mask_is_painted(client: openai.OpenAI, student: ModelBundle) -> None:
+    source, file, hole = Image.new("RGB", (128, 128), "red"), io.BytesIO(), io.BytesIO()
+    source.save(file, "PNG")
+    mask = Image.new("RGBA", (128, 128), "black")
+    mask.paste((0, 0, 0, 0), (0, 0, 64, 128))
+    mask.save(hole, "PNG")
+    answer = client.images.edit(image=file.getvalue(), mask=hole.getvalue(), prompt="a dog", extra_body={"seed": 1})
+    assert answer.data is not None
+    ours = Image.new("L", (128, 128))
+    ours.paste(255, (0, 0, 64, 128))
+    assert close(opened(answer.data[0].b64_json), fewstep.image2image(student, "a dog", source, mask=ours, seed=1))
+    with pytest.raises(openai.BadRequestError, match="no transparent part"):
+        client.images.edit(image=file.getvalue(), mask=file.getvalue(), prompt="a dog")
 
 
 def test_the_stream_shows_the_way_and_then_the_picture(client: openai.OpenAI, student: ModelBundle) -> None:

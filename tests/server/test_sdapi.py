@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterator
 
 import httpx
 import numpy as np
@@ -18,9 +19,11 @@ from serving import Server
 
 
 @pytest.fixture
-def api(server: Server) -> webuiapi.WebUIApi:
+def api(server: Server) -> Iterator[webuiapi.WebUIApi]:
     host, port = server.address.split(":")
-    return webuiapi.WebUIApi(host=host, port=int(port), sampler="LCM", steps=4)
+    api = webuiapi.WebUIApi(host=host, port=int(port), sampler="LCM", steps=4)
+    yield api
+    api.session.close()
 
 
 def close(a: Image.Image, b: Image.Image) -> bool:
@@ -49,6 +52,37 @@ def test_img2img_is_our_picture(api: webuiapi.WebUIApi, student: ModelBundle) ->
             student, "a dog", source, width=64, height=64, seed=1, steps=4, strength=0.5, guidance_scale=8
         ),
     )
+
+
+def test_a_mask_says_where(api: webuiapi.WebUIApi, student: ModelBundle) -> None:
+    source, mask = Image.new("RGB", (64, 64), "blue"), Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 64))
+    for invert in (0, 1):
+        answer = api.img2img(
+            images=[source],
+            mask_image=mask,
+            inpainting_mask_invert=invert,
+            prompt="a dog",
+            denoising_strength=0.5,
+            seed=1,
+            width=64,
+            height=64,
+            cfg_scale=8,
+        )
+        where = Image.eval(mask, lambda value: 255 - value) if invert else mask
+        wanted = fewstep.image2image(
+            student,
+            "a dog",
+            source,
+            mask=where,
+            seed=1,
+            steps=4,
+            strength=0.5,
+            guidance_scale=8,
+            width=64,
+            height=64,
+        )
+        assert close(answer.image, wanted)
 
 
 def test_what_is_not_supported_is_named(api: webuiapi.WebUIApi) -> None:

@@ -274,11 +274,11 @@ def _parse(message: dict[str, Any], packed: bool) -> Set | Frame | Cancel | Ping
 async def _obey(wish: Set | Frame | Cancel | Ping, session: Session, outbox: Outbox) -> None:
     match wish:
         case Set():
-            if "image" in wish.model_fields_set:
-                session.forget_image()
+            given = wish.model_fields_set
+            session.forget(image="image" in given, mask="mask" in given)
             session.set(wish.id, wish.parameters)
         case Frame():
-            await session.frame(wish.id, wish.data)
+            await (session.paint_inside if wish.mask else session.frame)(wish.id, wish.data)
         case Cancel():
             session.cancel()
         case Ping():

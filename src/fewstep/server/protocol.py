@@ -13,7 +13,8 @@ The header of a picture, 40 bytes, little-endian:
     6  u16 flags (0)        16  u64  seed                      36  u32  length of the file
 
 kind: 0 the picture, 1 a preview on the way, 2 the picture again in more steps. format: 0 jpeg, 1 webp, 2 png.
-The header of a frame from the client, 12 bytes: b"FSL1", u8 kind (0 picture to start from), u8 and u16 zero, u32 id.
+The header of a frame from the client, 12 bytes: b"FSL1", u8 kind (0 a picture to start from, 1 a mask: white is painted
+anew, black stays), u8 and u16 zero, u32 id.
 """
 
 from __future__ import annotations
@@ -63,20 +64,22 @@ class Parameters(Message):
 
 
 class Set(Message):
-    """Change parameters (those that are given) and paint. `image` None forgets the picture to start from."""
+    """Change parameters (those that are given) and paint. `image` or `mask` null forgets that one."""
 
     type: Literal["set"]
     id: int = Field(0, ge=0, lt=2**32)
     parameters: dict[str, Any] = {}
     image: None = Field(None, description="null forgets the picture to start from; leave it out to keep it")
+    mask: None = Field(None, description="null forgets the mask; leave it out to keep it")
 
 
 class Frame(Message):
-    """A picture to start from, a camera's frame for example; msgpack only (in JSON sessions it is a binary message)."""
+    """A picture to start from, a camera's frame for example, or a mask; in JSON sessions a binary message instead."""
 
     type: Literal["frame"]
     id: int = Field(0, ge=0, lt=2**32)
     data: bytes
+    mask: bool = False
 
 
 class Cancel(Message):
@@ -218,9 +221,9 @@ def read_frame(message: bytes) -> Frame:
     if len(message) <= _FRAME.size or message[:4] != MAGIC:
         raise ValueError("a binary message is a frame: 'FSL1', kind, padding, id (12 bytes), then a picture file")
     _, kind, _, _, id_ = _FRAME.unpack_from(message)
-    if kind != 0:
-        raise ValueError(f"unknown kind of frame {kind}; 0 is a picture to start from")
-    return Frame(type="frame", id=id_, data=message[_FRAME.size :])
+    if kind > 1:
+        raise ValueError(f"unknown kind of frame {kind}; 0 is a picture to start from, 1 a mask")
+    return Frame(type="frame", id=id_, data=message[_FRAME.size :], mask=kind == 1)
 
 
 def schema() -> dict[str, Any]:

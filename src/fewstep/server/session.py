@@ -57,6 +57,7 @@ class Session:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(16))
     parameters: Parameters = field(default_factory=Parameters)
     image: Image.Image | None = None
+    mask: Image.Image | None = None
     counts: Counts = field(default_factory=Counts)
     last: Picture | None = None
 
@@ -77,8 +78,17 @@ class Session:
             raise InvalidRequest(in_words(error)) from error
         self._want(id_)
 
-    def forget_image(self) -> None:
-        self.image = self._thumbnail = None
+    def forget(self, *, image: bool = False, mask: bool = False) -> None:
+        """The picture to start from (and then the mask, which means nothing without it), or the mask alone."""
+        if image:
+            self.image = self._thumbnail = None
+        if image or mask:
+            self.mask = None
+
+    async def paint_inside(self, id_: int, data: bytes) -> None:
+        """A mask for the picture to start from."""
+        self.mask = await asyncio.to_thread(decode, data, "the mask")
+        self._want(id_)
 
     async def frame(self, id_: int, data: bytes) -> None:
         """A new picture to start from; one that hardly differs is skipped where `skip_similar` says so."""
@@ -162,6 +172,7 @@ class Session:
             height=wanted.height,
             sampler=wanted.sampler,
             image=self.image,
+            mask=self.mask,
             strength=None if self.image is None else wanted.strength,
         )
 

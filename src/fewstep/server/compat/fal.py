@@ -18,6 +18,7 @@ from typing import Any, Literal
 import msgpack
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
+from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -63,6 +64,8 @@ class Input(BaseModel):
     request_id: str = ""
     image_url: str | None = None
     image_bytes: bytes | None = None
+    mask_url: str | None = None
+    mask_bytes: bytes | None = None
     strength: float | None = None
 
 
@@ -178,9 +181,8 @@ class Door:
 
     async def _request(self, wanted: Input) -> Request:
         width, height = self._size(wanted.image_size)
-        data = wanted.image_bytes
-        if data is None and wanted.image_url is not None:
-            data = _data_url(wanted.image_url)
+        image = await _picture(wanted.image_bytes, wanted.image_url, "image")
+        mask = await _picture(wanted.mask_bytes, wanted.mask_url, "mask")
         return Request.of(
             wanted.prompt,
             wanted.seed,
@@ -190,8 +192,9 @@ class Door:
             guidance_scale=wanted.guidance_scale,
             width=width,
             height=height,
-            image=None if data is None else await asyncio.to_thread(decode, data, "the picture"),
-            strength=None if data is None else wanted.strength,
+            image=image,
+            mask=mask,
+            strength=None if image is None else wanted.strength,
         )
 
     def _size(self, size: Size | str | None) -> tuple[int | None, int | None]:
@@ -219,14 +222,20 @@ def _input(message: dict[str, Any]) -> Input:
         raise InvalidRequest(in_words(error)) from error
 
 
-def _data_url(url: str) -> bytes:
+async def _picture(data: bytes | None, url: str | None, what: str) -> Image | None:
+    if data is None and url is not None:
+        data = _data_url(url, what)
+    return None if data is None else await asyncio.to_thread(decode, data, f"the {what}")
+
+
+def _data_url(url: str, what: str) -> bytes:
     kind, comma, data = url.partition(",")
     if not (kind.startswith("data:") and comma and kind.endswith(";base64")):
-        raise InvalidRequest("image_url must be a data URL; this server fetches nothing from elsewhere")
+        raise InvalidRequest(f"{what}_url must be a data URL; this server fetches nothing from elsewhere")
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"image_url is not base64: {error}") from error
+        raise InvalidRequest(f"{what}_url is not base64: {error}") from error
 
 
 async def _error(socket: WebSocket, kind: str, reason: str) -> None:

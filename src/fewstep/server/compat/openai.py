@@ -19,6 +19,8 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from PIL import ImageChops
+from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
@@ -107,7 +109,8 @@ def router(engine: Engine) -> APIRouter:
 def _body(media_type: str) -> dict[str, Any]:
     schema = Images.model_json_schema()
     if media_type != "application/json":
-        schema["properties"]["image"] = {"type": "string", "format": "binary"}
+        for name in ("image", "mask"):
+            schema["properties"][name] = {"type": "string", "format": "binary"}
         schema["required"] = ["image"]
     return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
 
@@ -126,22 +129,29 @@ class Door:
             raise InvalidRequest(f"the body is not JSON: {error}") from error
         if not isinstance(fields, dict) or "prompt" not in fields:
             raise InvalidRequest("prompt is missing; the body must be a JSON object with a prompt")
-        return await self._answer(http, fields, None, "image_generation")
+        return await self._answer(http, fields, "image_generation")
 
     async def edits(self, http: HttpRequest) -> Response:
         """A picture for a prompt and a picture to start from."""
-        fields, image = await _form(http)
-        return await self._answer(http, fields, image, "image_edit")
+        fields, image, mask = await _form(http)
+        return await self._answer(http, fields, "image_edit", image, mask)
 
     async def variations(self, http: HttpRequest) -> Response:
         """A picture like another."""
-        fields, image = await _form(http)
-        return await self._answer(http, fields, image, "image_edit")
+        fields, image, mask = await _form(http)
+        return await self._answer(http, fields, "image_edit", image, mask)
 
-    async def _answer(self, http: HttpRequest, fields: Mapping[str, Any], image: bytes | None, event: str) -> Response:
+    async def _answer(
+        self,
+        http: HttpRequest,
+        fields: Mapping[str, Any],
+        event: str,
+        image: bytes | None = None,
+        mask: bytes | None = None,
+    ) -> Response:
         wanted = _validated(fields)
         self._check_model(wanted.model)
-        order = await self.engine.order(await self._request(wanted, image))
+        order = await self.engine.order(await self._request(wanted, image, mask))
         warnings = [f"{name} has no meaning for this server" for name in IGNORED if getattr(wanted, name) is not None]
         warnings += order.advice
         client = http.client.host if http.client else "unknown"
@@ -155,7 +165,7 @@ class Door:
         data = [self._datum(file, wanted, http) for file in coded]
         return JSONResponse(self._envelope(wanted, order, warnings) | {"data": data})
 
-    async def _request(self, wanted: Images, image: bytes | None) -> Request:
+    async def _request(self, wanted: Images, image: bytes | None, mask: bytes | None) -> Request:
         width, height = wanted.size_in_pixels(self.engine)
         return Request.of(
             wanted.prompt,
@@ -167,6 +177,7 @@ class Door:
             width=width,
             height=height,
             image=None if image is None else await asyncio.to_thread(decode, image, "image"),
+            mask=None if mask is None else await asyncio.to_thread(_transparency, mask),
             strength=wanted.strength,
         )
 
@@ -263,8 +274,16 @@ def _sse(name: str, file: bytes, fields: dict[str, Any]) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
-async def _form(http: HttpRequest) -> tuple[dict[str, Any], bytes]:
-    """The fields of a multipart body and its picture."""
+def _transparency(mask: bytes) -> Image:
+    """Our mask from OpenAI's, where the transparent part is to be painted."""
+    image = decode(mask, "mask")
+    if not image.has_transparency_data:
+        raise InvalidRequest("the mask has no transparent part; make the place that is to be painted transparent")
+    return ImageChops.invert(image.convert("RGBA").getchannel("A"))
+
+
+async def _form(http: HttpRequest) -> tuple[dict[str, Any], bytes, bytes | None]:
+    """The fields of a multipart body, its picture, and its mask if there is one."""
     try:
         form: FormData = await http.form(max_files=16, max_fields=64)
     except Exception as error:  # starlette raises its own 400, the parser under it whatever it likes
@@ -273,10 +292,9 @@ async def _form(http: HttpRequest) -> tuple[dict[str, Any], bytes]:
         images = [value for name, value in form.multi_items() if name in ("image", "image[]")]
         if len(images) != 1 or not isinstance(images[0], UploadFile):
             raise InvalidRequest(f"{len(images)} pictures were sent; one file named `image` is needed")
-        if "mask" in form:
-            raise InvalidRequest("a mask was sent; this server cannot paint parts of a picture yet")
-        fields = {name: value for name, value in form.items() if name not in ("image", "image[]")}
-        return fields, await images[0].read()
+        mask = form.get("mask")
+        fields = {name: value for name, value in form.items() if name not in ("image", "image[]", "mask")}
+        return fields, await images[0].read(), await mask.read() if isinstance(mask, UploadFile) else None
     finally:
         await form.close()
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Response
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
+from PIL import ImageChops
 from pydantic import BaseModel, ConfigDict, Field
 
 from fewstep.errors import InvalidRequest
@@ -44,8 +45,6 @@ HARMLESS = {  # fields that mean nothing here, with the value at which they ask 
     "script_name": None,
     "script_args": [],
     "alwayson_scripts": {},
-    "mask": None,
-    "inpainting_mask_invert": 0,
     "save_images": False,
     "clip_skip": None,
 }
@@ -75,6 +74,8 @@ class Txt2Img(BaseModel):
 class Img2Img(Txt2Img):
     init_images: list[str] = Field(min_length=1, max_length=1)
     include_init_images: bool = False
+    mask: str | None = None
+    inpainting_mask_invert: bool | int = False
 
 
 class PngInfo(BaseModel):
@@ -143,19 +144,21 @@ class Door:
         self._running: dict[str, Progress] = {}
 
     async def txt2img(self, wanted: Txt2Img, http: HttpRequest) -> Response:
-        return await self._paint(wanted, None, http)
+        return await self._paint(wanted, {}, http)
 
     async def img2img(self, wanted: Img2Img, http: HttpRequest) -> Response:
-        return await self._paint(wanted, await _picture(wanted.init_images[0], "init_images[0]"), http)
+        strength = 0.75 if wanted.denoising_strength is None else wanted.denoising_strength
+        over = {"image": await _picture(wanted.init_images[0], "init_images[0]"), "strength": strength}
+        if wanted.mask is not None:
+            mask = (await _picture(wanted.mask, "mask")).convert("L")
+            over["mask"] = ImageChops.invert(mask) if wanted.inpainting_mask_invert else mask
+        return await self._paint(wanted, over, http)
 
-    async def _paint(self, wanted: Txt2Img, image: Any, http: HttpRequest) -> Response:
+    async def _paint(self, wanted: Txt2Img, over: dict[str, Any], http: HttpRequest) -> Response:
         translated, warnings = translate(wanted, self.engine.model)
         pictures = wanted.batch_size * wanted.n_iter
         seed = None if wanted.seed == -1 else wanted.seed
-        if image is not None:
-            strength = 0.75 if wanted.denoising_strength is None else wanted.denoising_strength
-            translated |= {"image": image, "strength": strength}
-        order = await self.engine.order(Request.of(num_images=pictures, seed=seed, **translated))
+        order = await self.engine.order(Request.of(num_images=pictures, seed=seed, **translated, **over))
         client = http.client.host if http.client else "unknown"
         with self.engine.lane(client) as lane:
             painted = await self._watched(client, lane, order)
@@ -166,7 +169,7 @@ class Door:
         images = [base64.b64encode(file).decode() for file in coded] if wanted.send_images else []
         info = describe(order, wanted, self.engine.model, [*warnings, *order.advice])
         headers = {"x-fewstep-warnings": _header_safe("; ".join(info["warnings"]))} if info["warnings"] else {}
-        echo = wanted.model_dump(exclude={"init_images"}) | {"init_images": None}
+        echo = wanted.model_dump(exclude={"init_images", "mask"}) | {"init_images": None}
         return JSONResponse({"images": images, "parameters": echo, "info": json.dumps(info)}, headers=headers)
 
     async def _watched(self, client: str, lane: Lane, order: Order) -> dict[int, Pixels]:

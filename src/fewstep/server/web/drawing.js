@@ -1,12 +1,16 @@
-// The canvas: brush and eraser, undo and redo, pictures dropped and pasted on it.
+// The canvas: brush, eraser and mask, undo and redo, pictures dropped and pasted on it.
 
 const DEPTH = 40;
+const MARK = "#7c5cff"; // how the mask shows; the canvas over the drawing makes it translucent
 
 export class Drawing extends EventTarget {
-  constructor(canvas) {
+  constructor(canvas, mask) {
     super();
     this.canvas = canvas;
+    this.mask = mask;
+    this.masked = false;
     this.context = canvas.getContext("2d", { willReadFrequently: true });
+    this.marks = mask.getContext("2d", { willReadFrequently: true });
     this.tool = "brush";
     this.colour = "#f4b400";
     this.size = 36;
@@ -25,8 +29,13 @@ export class Drawing extends EventTarget {
     this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
   }
 
+  #snapshot() {
+    const area = [0, 0, this.canvas.width, this.canvas.height];
+    return { drawing: this.context.getImageData(...area), marks: this.marks.getImageData(...area), masked: this.masked };
+  }
+
   #remember() {
-    this.past.push(this.context.getImageData(0, 0, this.canvas.width, this.canvas.height));
+    this.past.push(this.#snapshot());
     if (this.past.length > DEPTH) this.past.shift();
     this.future = [];
   }
@@ -58,15 +67,18 @@ export class Drawing extends EventTarget {
 
   #line([x0, y0], [x1, y1], event) {
     const pressure = event.pointerType === "pen" && event.pressure ? 0.4 + event.pressure : 1;
-    Object.assign(this.context, {
+    const marking = this.tool === "mask";
+    const context = marking ? this.marks : this.context;
+    Object.assign(context, {
       lineWidth: this.size * pressure, lineCap: "round", lineJoin: "round",
-      strokeStyle: this.tool === "eraser" ? "#fff" : this.colour,
+      strokeStyle: { brush: this.colour, eraser: "#fff", mask: MARK }[this.tool],
     });
-    this.context.beginPath();
-    this.context.moveTo(x0, y0);
-    this.context.lineTo(x1, y1 + 0.01);
-    this.context.stroke();
-    this.#changed();
+    context.beginPath();
+    context.moveTo(x0, y0);
+    context.lineTo(x1, y1 + 0.01);
+    context.stroke();
+    if (marking) this.masked = true;
+    this.#changed(marking);
   }
 
   undo() { this.#swap(this.past, this.future); }
@@ -74,15 +86,38 @@ export class Drawing extends EventTarget {
 
   #swap(from, to) {
     if (!from.length) return;
-    to.push(this.context.getImageData(0, 0, this.canvas.width, this.canvas.height));
-    this.context.putImageData(from.pop(), 0, 0);
-    this.#changed();
+    to.push(this.#snapshot());
+    const { drawing, marks, masked } = from.pop();
+    this.context.putImageData(drawing, 0, 0);
+    this.marks.putImageData(marks, 0, 0);
+    const moved = masked || this.masked;
+    this.masked = masked;
+    this.#changed(moved);
   }
 
+  // The drawing, or the mask while that is the tool.
   clear() {
     this.#remember();
-    this.#fill();
-    this.#changed();
+    const marking = this.tool === "mask";
+    if (marking) {
+      this.marks.clearRect(0, 0, this.mask.width, this.mask.height);
+      this.masked = false;
+    } else this.#fill();
+    this.#changed(marking);
+  }
+
+  // White where it is marked, black elsewhere, as the server wants it.
+  maskPicture() {
+    const picture = new OffscreenCanvas(this.mask.width, this.mask.height);
+    const context = picture.getContext("2d");
+    context.drawImage(this.mask, 0, 0);
+    context.globalCompositeOperation = "source-in";
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, picture.width, picture.height);
+    context.globalCompositeOperation = "destination-over";
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, picture.width, picture.height);
+    return picture;
   }
 
   // Any picture, scaled to cover.
@@ -99,5 +134,5 @@ export class Drawing extends EventTarget {
     this.#changed();
   }
 
-  #changed() { this.dispatchEvent(new Event("change")); }
+  #changed(mask = false) { this.dispatchEvent(new CustomEvent("change", { detail: { mask } })); }
 }

@@ -86,11 +86,12 @@ export class Live extends EventTarget {
     this.socket.send(JSON.stringify(message));
   }
 
-  frame(bytes) {
+  frame(bytes, { mask = false } = {}) {
     if (!this.open) return;
     const message = new Uint8Array(12 + bytes.byteLength);
     const view = new DataView(message.buffer);
     view.setUint32(0, MAGIC, true);
+    view.setUint8(4, Number(mask));
     view.setUint32(8, this.#stamp(), true);
     message.set(new Uint8Array(bytes), 12);
     this.socket.send(message);

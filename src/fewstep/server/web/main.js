@@ -16,7 +16,7 @@ const REST = 1200; // ms without a change before a picture enters the history
 const token = takeToken();
 const live = new Live(token);
 const controls = new Controls($("controls"));
-const drawing = new Drawing($("drawing"));
+const drawing = new Drawing($("drawing"), $("mask"));
 const capture = new Capture($("video"));
 const history = new History($("history"));
 let source = "words";
@@ -52,17 +52,21 @@ async function sendFrame(force = false) {
   if (source === "words" || !live.open || (live.busy && !force)) return;
   const from = source === "draw" ? drawing.canvas : $("video");
   if (source !== "draw" && !capture.running) return;
-  dirty = false;
-  const bytes = await jpeg(from, controls.values.width, controls.values.height);
-  live.frame(bytes);
-  other?.frame(bytes);
+  const { width, height } = controls.values;
+  const [picture, mask] = [dirty.picture || force || source !== "draw", dirty.mask && source === "draw"];
+  dirty = { picture: false, mask: false };
+  for (const each of [live, other]) {
+    if (picture) each?.frame(await jpeg(from, width, height));
+    if (mask && drawing.masked) each?.frame(await jpeg(drawing.maskPicture(), width, height), { mask });
+    else if (mask) each?.set({}, { mask: null });
+  }
   setState("painting");
   rest();
 }
 
-let dirty = false; // the drawing has changed since it was sent
-drawing.addEventListener("change", () => {
-  dirty = true;
+let dirty = { picture: false, mask: false }; // what has changed since it was sent
+drawing.addEventListener("change", ({ detail }) => {
+  dirty[detail.mask ? "mask" : "picture"] = true;
   $("undo").disabled = !drawing.past.length;
   $("redo").disabled = !drawing.future.length;
   sendFrame();
@@ -82,6 +86,7 @@ live.addEventListener("hello", ({ detail }) => {
   }
   controls.show("strength", source !== "words");
   live.set(everything());
+  dirty.mask = drawing.masked;
   if (source !== "words") sendFrame(true);
 });
 
@@ -97,7 +102,7 @@ live.addEventListener("picture", async ({ detail }) => {
     }
     $("caption").textContent = `${detail.steps} ${detail.steps === 1 ? "step" : "steps"} · seed ${detail.seed} · ${Math.round(detail.worked)} ms`;
     setState(live.busy ? "painting" : "live");
-    if (dirty || source === "camera" || source === "screen") sendFrame();
+    if (dirty.picture || dirty.mask || source === "camera" || source === "screen") sendFrame();
   }
   $("fps").textContent = frames.length;
   if (detail.kind !== "preview") $("output").setAttribute("aria-label", `The picture: ${prompt || "no words"}`);
@@ -191,11 +196,14 @@ async function choose(name) {
     button.tabIndex = chosen ? 0 : -1;
   }
   $("input-pane").hidden = source === "words";
-  $("drawing").hidden = $("tools").hidden = source !== "draw";
+  $("layers").hidden = $("tools").hidden = source !== "draw";
   $("video").hidden = source === "draw" || source === "words";
   controls.show("strength", source !== "words");
-  if (source === "words") live.set({}, { image: null });
-  else sendFrame(true);
+  if (source !== "draw") live.set({}, source === "words" ? { image: null } : { mask: null });
+  if (source !== "words") {
+    dirty.mask = drawing.masked;
+    sendFrame(true);
+  }
 }
 
 $("sources").addEventListener("click", ({ target }) => {
@@ -382,7 +390,7 @@ function remember() {
 const KEYS = {
   r: () => change({ seed: controls.shuffle() }), s: download, k: () => $("keep").click(),
   w: () => choose("words"), d: () => choose("draw"), c: () => choose("camera"),
-  b: () => useTool("brush"), e: () => useTool("eraser"),
+  b: () => useTool("brush"), e: () => useTool("eraser"), m: () => useTool("mask"),
   "[": () => nudgeBrush(-6), "]": () => nudgeBrush(6),
   "/": () => $("prompt").focus(), "?": () => $("help").showModal(),
 };
