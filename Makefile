@@ -1,4 +1,5 @@
 # make demo   a picture from a sentence, offline, in a fresh virtual environment
+# make serve  the live page on http://127.0.0.1:7860
 # make test   everything that must hold: ruff, mypy, pytest
 # make lint   ruff and mypy only
 #
@@ -10,7 +11,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
             'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null),$(name))))
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help demo test lint clean
+.PHONY: help demo serve test lint browser clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -24,8 +25,19 @@ demo: $(VENV)/.installed
 	@echo "  $(BIN)/fewstep generate --from demo.png --steps 8 -o again.png"
 	@echo "  $(BIN)/fewstep generate --help"
 
-test: lint
+serve: $(VENV)/.installed-serve
+	$(BIN)/fewstep serve
+
+test: lint browser
 	$(BIN)/python -m pytest
+
+# The page's tests need a Chromium: one on the PATH, or one that can be installed; without any they are skipped.
+browser: $(VENV)/.installed-dev
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; } \
+	  || $(BIN)/playwright install chromium \
+	  || echo "No Chromium could be installed: the tests of the page will be skipped." >&2
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -46,6 +58,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (once; about 1 GB with torch) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-serve: $(VENV)/.installed
+	$(PIP) --editable '.[serve]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -52,6 +52,10 @@ def serve(
     ] = False,
     max_sessions: Annotated[int, typer.Option(help="Clients at once.", min=1, rich_help_panel=WHO)] = 256,
     max_batch: Annotated[int, typer.Option(help="Pictures in the making at once.", min=1, rich_help_panel=HOW)] = 16,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(help="Of one picture. [default: 64 times the model's own size]", min=64, rich_help_panel=HOW),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(help="Steps where nobody asks for a number. [default: the model's]", rich_help_panel=HOW),
@@ -85,7 +89,7 @@ def serve(
         if steps < 1:
             raise InvalidRequest(f"the number of steps is {steps}; it must be at least 1")
         bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, steps=steps))
-    engine = Engine(bundle, max_batch=max_batch, max_clients=max_sessions)
+    engine = Engine(bundle, max_batch=max_batch, max_clients=max_sessions, max_pixels=max_pixels)
     certificate, key = self_signed(STATE, host) if https else (None, None)
     config = uvicorn.Config(
         create_app(engine, access, metrics=metrics),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,7 +31,7 @@ def read_image(path: str | Path) -> Image.Image:
 
 
 def decode_image(
-    source: Path | BinaryIO, what: str, max_pixels: int = MAX_PIXELS, formats: Sequence[str] | None = None
+    source: Path | BinaryIO, what: str, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
 ) -> Image.Image:
     """As `read_image`, from a path or an open file that the messages call `what`; `formats` None allows all."""
     try:

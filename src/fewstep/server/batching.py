@@ -53,7 +53,7 @@ class SharedModel(ModelBundle):
         return cls(**{part.name: getattr(model, part.name) for part in dataclasses.fields(model)})
 
     @property
-    def denoise(self) -> Any:  # type: ignore[override]
+    def denoise(self) -> Any:
         return self._denoise
 
     def _denoise(self, x_t: Tensor, t: Time, cond: Conditioning, w: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
-from fewstep.errors import FewstepError
+from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.pixels import fitted
 from fewstep.pipelines.plan import Plan, complete
@@ -57,6 +57,7 @@ class Engine:
 
     max_batch    pictures in the making at once
     max_clients  lanes at once; max_waiting pictures may wait in each
+    max_pixels   of one picture; default: 64 times as many as the model was trained on
     deadline     seconds after which a picture is not wanted any more, unless the request says otherwise
     """
 
@@ -67,9 +68,11 @@ class Engine:
         max_batch: int = 16,
         max_clients: int = 256,
         max_waiting: int = 64,
+        max_pixels: int | None = None,
         deadline: float = 60.0,
     ) -> None:
         self.model, self.deadline = model, deadline
+        self.max_pixels = max_pixels or 64 * model.default_size[0] * model.default_size[1]
         self.scheduler = Scheduler(max_lanes=max_clients, max_waiting=max_waiting, max_active=max(1, max_batch // 4))
         self.metrics = Metrics(self.scheduler)
         self.worker = Worker(model, self.scheduler, max_batch=max_batch, on_batch=self.metrics.on_batch)
@@ -107,6 +110,11 @@ class Engine:
 
     async def order(self, request: Request) -> Order:
         """Check a request and make it ready; raises `InvalidRequest`."""
+        height, width = self.model.default_size
+        height, width = request.height or height, request.width or width
+        if height * width > self.max_pixels:
+            limit = f"at most {self.max_pixels} pixels"
+            raise InvalidRequest(f"{width} x {height} is more than this server paints with {self.model.name}: {limit}")
         if request.image is None:
             return Order.of(self.model, request)
         return await asyncio.to_thread(Order.of, self.model, request)

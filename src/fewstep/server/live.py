@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -226,13 +227,13 @@ async def _send(socket: WebSocket, outbox: Outbox, packed: bool) -> None:
 
 async def _report(session: Session, outbox: Outbox) -> None:
     """Statistics, once a second while they change."""
-    before: dict[str, int] = {}
+    before: Stats | None = None
     while True:
         await asyncio.sleep(1.0)
-        counts = session.stats()
-        if counts != before:
-            before = counts
-            outbox.say(Stats(dropped=outbox.dropped, **counts))
+        stats = session.stats(outbox.dropped)
+        if stats != before:
+            before = stats
+            outbox.say(stats)
 
 
 async def _receive(socket: WebSocket, session: Session, outbox: Outbox, packed: bool) -> None:
@@ -258,7 +259,7 @@ async def _receive(socket: WebSocket, session: Session, outbox: Outbox, packed: 
             outbox.say(Trouble(id=id_, reason="invalid", message=text[:500]))
 
 
-def _parse(message: dict[str, Any], packed: bool) -> Set | Frame | Cancel | Ping:
+def _parse(message: Mapping[str, Any], packed: bool) -> Set | Frame | Cancel | Ping:
     data = message.get("bytes")
     if data is None:
         return protocol.from_client.validate_python(json.loads(message["text"]))

@@ -46,38 +46,38 @@ class Message(BaseModel):
 class Parameters(Message):
     """What a live session paints; None: as the model's card says."""
 
-    prompt: str = Field("", max_length=MAX_PROMPT)
-    negative_prompt: str = Field("", max_length=MAX_PROMPT)
-    seed: int = Field(0, ge=0, le=MAX_SEED)
-    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
-    guidance_scale: float | None = Field(None, ge=1, le=100)
-    strength: float = Field(DEFAULT_STRENGTH, gt=0, le=1)
-    width: int | None = Field(None, ge=8, le=MAX_SIDE)
-    height: int | None = Field(None, ge=8, le=MAX_SIDE)
+    prompt: str = Field(default="", max_length=MAX_PROMPT)
+    negative_prompt: str = Field(default="", max_length=MAX_PROMPT)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    guidance_scale: float | None = Field(default=None, ge=1, le=100)
+    strength: float = Field(default=DEFAULT_STRENGTH, gt=0, le=1)
+    width: int | None = Field(default=None, ge=8, le=MAX_SIDE)
+    height: int | None = Field(default=None, ge=8, le=MAX_SIDE)
     sampler: str | None = None
     format: Literal["jpeg", "webp", "png"] = "jpeg"
-    quality: int = Field(QUALITY, ge=1, le=100)
+    quality: int = Field(default=QUALITY, ge=1, le=100)
     previews: bool = False
-    refine_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
-    budget_ms: float | None = Field(None, ge=1)
-    skip_similar: float = Field(0, ge=0, le=1)
+    refine_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    budget_ms: float | None = Field(default=None, ge=1)
+    skip_similar: float = Field(default=0, ge=0, le=1)
 
 
 class Set(Message):
     """Change parameters (those that are given) and paint. `image` or `mask` null forgets that one."""
 
     type: Literal["set"]
-    id: int = Field(0, ge=0, lt=2**32)
+    id: int = Field(default=0, ge=0, lt=2**32)
     parameters: dict[str, Any] = {}
-    image: None = Field(None, description="null forgets the picture to start from; leave it out to keep it")
-    mask: None = Field(None, description="null forgets the mask; leave it out to keep it")
+    image: None = Field(default=None, description="null forgets the picture to start from; leave it out to keep it")
+    mask: None = Field(default=None, description="null forgets the mask; leave it out to keep it")
 
 
 class Frame(Message):
     """A picture to start from, a camera's frame for example, or a mask; in JSON sessions a binary message instead."""
 
     type: Literal["frame"]
-    id: int = Field(0, ge=0, lt=2**32)
+    id: int = Field(default=0, ge=0, lt=2**32)
     data: bytes
     mask: bool = False
 
@@ -92,7 +92,7 @@ class Ping(Message):
     """Answered by `pong` with the same id, at once."""
 
     type: Literal["ping"]
-    id: int = Field(0, ge=0, lt=2**32)
+    id: int = Field(default=0, ge=0, lt=2**32)
 
 
 FromClient = Annotated[Set | Frame | Cancel | Ping, Field(discriminator="type")]
@@ -213,7 +213,7 @@ class Picture:
         return cls(id_, PictureKind(kind), step, steps, seed, waited, worked, total, FORMATS[form], data)
 
     def to_map(self) -> dict[str, Any]:
-        return {"type": "picture", **{name: getattr(self, name) for name in self.__slots__}}  # type: ignore[attr-defined]
+        return {"type": "picture", **{name: getattr(self, name) for name in self.__slots__}}
 
 
 def read_frame(message: bytes) -> Frame:

@@ -17,7 +17,7 @@ from fewstep.pipelines.request import Request
 from fewstep.server.coding import Coding, decode, encode
 from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
 from fewstep.server.job import Failed, Painted, Pixels, Reason, Stepped
-from fewstep.server.protocol import Advice, Parameters, Picture, PictureKind, Queued, ToClient, Trouble
+from fewstep.server.protocol import Advice, Parameters, Picture, PictureKind, Queued, Stats, ToClient, Trouble
 from fewstep.server.scheduler import Busy, Lane
 
 REFINE_AFTER = 0.3  # seconds of rest before a picture is painted again in more steps
@@ -114,10 +114,17 @@ class Session:
         self._version += 1
         self._changed.set()
 
-    def stats(self) -> dict[str, int]:
-        scheduler = self.engine.scheduler
-        counts = {"painted": self.counts.painted, "superseded": self.counts.superseded, "skipped": self.counts.skipped}
-        return counts | {"waiting": scheduler.num_waiting, "sessions": scheduler.num_lanes}
+    def stats(self, dropped: int) -> Stats:
+        """How it goes; `dropped` pictures were painted but gave way to newer ones on the wire."""
+        counts, scheduler = self.counts, self.engine.scheduler
+        return Stats(
+            painted=counts.painted,
+            superseded=counts.superseded,
+            skipped=counts.skipped,
+            dropped=dropped,
+            waiting=scheduler.num_waiting,
+            sessions=scheduler.num_lanes,
+        )
 
     async def run(self) -> None:
         """Paint whatever is newest, until cancelled."""

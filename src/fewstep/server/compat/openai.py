@@ -73,12 +73,12 @@ class Images(BaseModel):
         if self.size == "auto":
             height, width = engine.model.default_size
             return width, height
-        width, cross, height = self.size.partition("x")
-        if not (cross and width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
+        across, cross, down = self.size.partition("x")
+        if not (cross and across.isascii() and across.isdigit() and down.isascii() and down.isdigit()):
             raise InvalidRequest(f"size is {self.size[:40]!r}; it must be WIDTHxHEIGHT, 512x512 for example, or auto")
-        if max(int(width[:9]), int(height[:9])) > MAX_SIDE:
+        if max(int(across[:9]), int(down[:9])) > MAX_SIDE:
             raise InvalidRequest(f"size is {self.size[:40]}; at most {MAX_SIDE} pixels a side are painted")
-        return int(width), int(height)
+        return int(across), int(down)
 
 
 def router(engine: Engine) -> APIRouter:

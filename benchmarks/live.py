@@ -1,0 +1,223 @@
+"""Live sessions against one server: pictures a second and key-to-picture latency, beside the usual design.
+
+    python -m benchmarks.live                 (writes benchmarks/results/live.md)
+
+The clients are a process of their own, over loopback. Every client is a person who changes the seed as soon as the last
+picture came. The rival is what most servers do: one lock around diffusers' own `LatentConsistencyModelPipeline`, prompt
+encoded each time, JPEG by Pillow, behind the same WebSocket library. Both run in turn, in the same minute, on the same
+machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import multiprocessing
+import platform
+import socket
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+import websockets
+
+from fewstep.models.locating import STARTER
+from fewstep.server.protocol import JSON, Picture, PictureKind
+
+RESULTS = Path(__file__).parent / "results" / "live.md"
+PROMPTS = ("a cat face", "a sleepy fox", "strawberry cake", "a blue heart", "a smiling sun", "sad robot")
+WARM_UP = 2.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Pictures a second of all clients together, latencies in ms; `worst_p95` is that of the client worst off."""
+
+    per_second: float
+    p50: float
+    p95: float
+    worst_p95: float
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def serve_ours(model: str, port: int, threads: int) -> None:
+    import uvicorn
+
+    import fewstep
+    from fewstep.server.app import create_app
+    from fewstep.server.engine import Engine
+
+    torch.set_num_threads(threads)
+    app = create_app(Engine(fewstep.load(model, device="cpu")))
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", ws_per_message_deflate=False)
+
+
+def serve_usual(model: str, port: int, threads: int) -> None:
+    """One lock, one request at a time, in a worker thread so that the event loop lives."""
+    from diffusers import LatentConsistencyModelPipeline
+
+    torch.set_num_threads(threads)
+    folder = STARTER if model == "starter" else Path(model)
+    pipeline = LatentConsistencyModelPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def paint(wish: dict[str, Any]) -> bytes:
+        image = pipeline(
+            wish["prompt"],
+            num_inference_steps=wish["steps"],
+            guidance_scale=3.0,
+            generator=torch.Generator().manual_seed(wish["seed"]),
+        ).images[0]
+        image.save(file := io.BytesIO(), "JPEG", quality=90)
+        return file.getvalue()
+
+    async def main() -> None:
+        lock = asyncio.Lock()
+
+        async def one(connection: Any) -> None:
+            async for message in connection:
+                wish = json.loads(message)
+                async with lock:
+                    data = await asyncio.to_thread(paint, wish["parameters"])
+                await connection.send(
+                    Picture(wish["id"], PictureKind.PICTURE, 1, 1, 0, 0.0, 0.0, 0.0, "jpeg", data).to_binary()
+                )
+
+        async with websockets.serve(one, "127.0.0.1", port, compression=None):
+            await asyncio.Future()
+
+    asyncio.run(main())
+
+
+@contextmanager
+def running(target: Any, model: str, threads: int) -> Iterator[int]:
+    port = free_port()
+    server = multiprocessing.get_context("spawn").Process(target=target, args=(model, port, threads), daemon=True)
+    server.start()
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.2)
+    try:
+        yield port
+    finally:
+        server.terminate()
+        server.join(10)
+
+
+def clients(connection: Connection, port: int, count: int, steps: int, seconds: float, flood: bool) -> None:
+    """Runs in a process of its own; sends back every client's latencies in ms."""
+
+    async def one(number: int, ends: float) -> list[float]:
+        """A person: the next change when the last picture came. The flooder sends without waiting for pictures."""
+        latencies = []
+        begins = ends - seconds
+        async with websockets.connect(
+            f"ws://127.0.0.1:{port}/v1/live", subprotocols=[JSON], compression=None, max_size=None
+        ) as live:
+            if flood and number == 0:
+                pump = asyncio.create_task(drain(live))
+                id_ = 0
+                while time.monotonic() < ends:
+                    await live.send(wish(id_ := id_ + 1, number, steps))
+                    await asyncio.sleep(0.01)
+                pump.cancel()
+                return []
+            id_ = 0
+            while time.monotonic() < ends:
+                started = time.monotonic()
+                await live.send(wish(id_ := id_ + 1, number, steps))
+                while True:
+                    message = await live.recv()
+                    if isinstance(message, bytes) and Picture.from_binary(message).id == id_:
+                        break
+                if started > begins:
+                    latencies.append(1000 * (time.monotonic() - started))
+        return latencies
+
+    async def drain(live: Any) -> None:
+        async for _ in live:
+            pass
+
+    def wish(id_: int, number: int, steps: int) -> str:
+        parameters = {"prompt": PROMPTS[number % len(PROMPTS)], "seed": id_, "steps": steps}
+        return json.dumps({"type": "set", "id": id_, "parameters": parameters})
+
+    async def everybody() -> list[list[float]]:
+        ends = time.monotonic() + WARM_UP + seconds
+        return await asyncio.gather(*(one(number, ends) for number in range(count)))
+
+    connection.send(asyncio.run(everybody()))
+
+
+def measure(port: int, count: int, steps: int, seconds: float, *, flood: bool = False) -> Measured:
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=clients, args=(there, port, count, steps, seconds, flood)
+    )
+    process.start()
+    told: list[list[float]] = here.recv()
+    process.join()
+    every = [latency for client in told for latency in client]
+    p95s = [statistics.quantiles(client, n=20)[-1] for client in told if len(client) > 1]
+    return Measured(len(every) / seconds, statistics.median(every), statistics.quantiles(every, n=20)[-1], max(p95s))
+
+
+def main(
+    model: Annotated[str, typer.Option(help="starter, or a folder with an LCM.")] = "starter",
+    steps: Annotated[int, typer.Option(help="Steps of every picture.")] = 2,
+    seconds: Annotated[float, typer.Option(help="How long each measurement lasts, after 2 s of warming up.")] = 8.0,
+    threads: Annotated[int, typer.Option(help="Of torch.")] = torch.get_num_threads(),
+) -> None:
+    """Write the table: 1, 2, 4, 8, 16 sessions, the usual design beside, and a neighbour who floods."""
+    rows = [
+        "| sessions | ours, pictures/s | p50 ms | p95 ms | usual, pictures/s | p50 ms | p95 ms | ratio |",
+        "| --- |" + " --- |" * 7,
+    ]
+    with running(serve_ours, model, threads) as ours, running(serve_usual, model, threads) as usual:
+        for count in (1, 2, 4, 8, 16):
+            a, b = measure(ours, count, steps, seconds), measure(usual, count, steps, seconds)
+            rows.append(
+                f"| {count} | {a.per_second:.1f} | {a.p50:.0f} | {a.p95:.0f} | {b.per_second:.1f} | {b.p50:.0f} | "
+                f"{b.p95:.0f} | {a.per_second / b.per_second:.2f} |"
+            )
+            typer.echo(rows[-1])
+        fair = measure(ours, 4, steps, seconds)
+        flooded = measure(ours, 4, steps, seconds, flood=True)
+    text = "\n".join(
+        [
+            "# Live sessions",
+            "",
+            f"`python -m benchmarks.live --model {model} --steps {steps} --seconds {seconds:g} --threads {threads}`",
+            f"on {platform.processor() or platform.machine()}, {threads} threads, torch {torch.__version__}.",
+            "",
+            *rows,
+            "",
+            f"Four sessions: the worst p95 is {fair.worst_p95:.0f} ms. When one of the four floods (100 changes a "
+            f"second), the worst p95 of the others is {flooded.worst_p95:.0f} ms, "
+            f"{flooded.worst_p95 / fair.worst_p95:.2f} times that.",
+            "",
+        ]
+    )
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(text)
+    typer.echo(text)
+
+
+if __name__ == "__main__":
+    typer.run(main)

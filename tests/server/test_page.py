@@ -1,0 +1,204 @@
+"""The live page in a real Chromium, against a real server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Error, Page, sync_playwright
+
+from fewstep.models.bundle import ModelBundle
+from fewstep.server.security import Access
+from serving import Server, serving
+
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--use-fake-ui-for-media-stream")
+CAMERA = "--use-fake-device-for-media-stream"
+SHOWN = "document.getElementById('output').toDataURL()"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        try:
+            running = playwright.chromium.launch(executable_path=found, args=[*QUIET, CAMERA])
+        except Error as error:
+            pytest.skip(f"no Chromium here (`make browser` installs one): {str(error).splitlines()[0]}")
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
+    """Opens pages; at the end none of them may have complained."""
+    contexts, complaints = [], []
+
+    def opened(path: str = "/", *, address: str = server.url, **options: Any) -> Page:
+        contexts.append(browser.new_context(**{"viewport": {"width": 1300, "height": 900}, **options}))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.goto(address + path)
+        page.wait_for_selector("#state[data-state=live]")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def changed(page: Page, before: str) -> str:
+    """The picture once it is another one and nothing is in the making any more."""
+    page.wait_for_function(f"before => {SHOWN} !== before", arg=before)
+    page.wait_for_selector("#state[data-state=live]")
+    page.wait_for_timeout(150)
+    return str(page.evaluate(SHOWN))
+
+
+def typed(page: Page, words: str) -> str:
+    before = page.evaluate(SHOWN)
+    page.fill("#prompt", words)
+    return changed(page, before)
+
+
+def stroke(page: Page) -> None:
+    box = page.locator("#drawing").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 60, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 240, box["y"] + 200, steps=6)
+    page.mouse.up()
+
+
+def test_typing_and_sliding_change_the_picture(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    cat = typed(page, "a cat")
+    dog = typed(page, "a dog")
+    assert cat != dog
+    page.locator("#control-steps").press("ArrowLeft")
+    fewer = changed(page, dog)
+    assert "3 steps" in page.inner_text("#caption")
+    page.click("#shuffle")
+    assert changed(page, fewer) != dog
+    assert int(page.inner_text("#latency")) > 0
+
+
+def test_strokes_change_the_picture_and_can_be_undone(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    first = typed(page, "a cat")
+    page.click("[data-source=draw]")
+    blank = changed(page, first)
+    stroke(page)
+    drawn = changed(page, blank)
+    page.keyboard.press("Control+z")
+    assert changed(page, drawn) == blank
+    page.keyboard.press("Control+Shift+z")
+    assert changed(page, blank) == drawn
+    page.click("[data-tool=mask]")
+    stroke(page)
+    masked = changed(page, drawn)
+    page.click("#clear")
+    assert changed(page, masked) == drawn
+    page.click("[data-source=words]")
+    assert changed(page, drawn) == first
+
+
+def test_a_camera_is_painted(open_page: Callable[..., Page]) -> None:
+    page = open_page(permissions=["camera"])
+    before = typed(page, "a cat")
+    page.click("[data-source=camera]")
+    page.wait_for_function(f"before => {SHOWN} !== before", arg=before)
+    first = page.evaluate(SHOWN)
+    page.wait_for_function(f"before => {SHOWN} !== before", arg=first)  # the fake camera's picture moves
+    page.click("[data-source=words]")
+
+
+def test_reloading_brings_it_back(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    typed(page, "a cat")
+    page.keyboard.press("Escape")
+    page.keyboard.press("2")
+    page.wait_for_function("() => location.hash.includes('steps=2')")
+    page.wait_for_timeout(300)
+    before = page.evaluate(SHOWN)
+    page.reload()
+    page.wait_for_function(f"before => {SHOWN} === before", arg=before)
+    assert page.input_value("#prompt") == "a cat"
+    shared = open_page("/" + page.evaluate("location.hash"))
+    shared.wait_for_function(f"before => {SHOWN} === before", arg=before)
+
+
+def test_two_tabs_do_not_mix(open_page: Callable[..., Page]) -> None:
+    one, two = open_page(), open_page()
+    for word in ("cat", "dog", "moon"):
+        typed(one, f"one {word}")
+        typed(two, f"two {word}")
+    ones, twos = one.evaluate(SHOWN), two.evaluate(SHOWN)
+    assert ones != twos
+    assert typed(one, "one end") != ones
+    assert two.evaluate(SHOWN) == twos
+
+
+def test_the_history_brings_back_what_was(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    cat = typed(page, "a cat")
+    page.click("#keep")
+    typed(page, "a dog")
+    page.locator("#history button").first.click()
+    page.wait_for_function(f"before => {SHOWN} === before", arg=cat)
+    assert page.input_value("#prompt") == "a cat"
+
+
+def test_the_download_carries_its_parameters(open_page: Callable[..., Page], tmp_path: Any) -> None:
+    from fewstep.pipelines.provenance import read_record
+
+    page = open_page()
+    typed(page, "a cat")
+    with page.expect_download() as download:
+        page.click("#download")
+    download.value.save_as(tmp_path / "cat.png")
+    assert download.value.suggested_filename == "a-cat-0.png"
+    assert read_record(tmp_path / "cat.png").prompt == "a cat"
+
+
+def test_the_comparison_paints_the_same_in_other_steps(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    typed(page, "a cat")
+    page.click("summary")
+    page.select_option("#compare", "1")
+    page.wait_for_function("() => document.getElementById('compare-caption').textContent.startsWith('1 step')")
+    compared = page.evaluate("document.getElementById('compare-output').toDataURL()")
+    before = page.evaluate(SHOWN)
+    page.locator("#control-steps").fill("1")
+    assert changed(page, before) == compared
+
+
+def test_a_negative_prompt_without_effect_is_explained(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    assert "its guidance is inside the network" in page.inner_text("#control-negative_prompt-hint")
+
+
+def test_a_token_works_and_leaves_the_address(open_page: Callable[..., Page], student: ModelBundle) -> None:
+    with serving(student, Access.of("0.0.0.0", "a-long-secret")) as guarded:
+        page = open_page("/?token=a-long-secret", address=guarded.url)
+        typed(page, "a cat")
+        assert "secret" not in page.url
+        page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1300, 390])
+def test_everybody_can_use_it(open_page: Callable[..., Page], scheme: str, width: int) -> None:
+    """axe finds nothing serious, and nothing sticks out sideways."""
+    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+    typed(page, "a cat")
+    page.click("#keep")
+    page.click("[data-source=draw]")
+    page.click("summary")
+    found = Axe().run(page).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

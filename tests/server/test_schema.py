@@ -1,0 +1,48 @@
+"""The HTTP schema, fuzzed: whatever is sent, the answer is one of ours and the network lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import Case
+
+from fewstep.models.bundle import ModelBundle
+from serving import Server, serving
+
+
+@pytest.fixture(scope="module")
+def small(student: ModelBundle) -> Iterator[Server]:
+    """A server that paints small pictures alone, so that the fuzzing does not wait for large ones."""
+    with serving(student, max_pixels=64 * 64) as running:
+        yield running
+
+
+def test_every_door_is_in_the_schema(small: Server) -> None:
+    paths = httpx.get(f"{small.url}/openapi.json").json()["paths"]
+    assert {"/v1/images/generations", "/v1/images/edits", "/sdapi/v1/txt2img", "/v1/live/schema", "/healthz"} <= {
+        *paths
+    }
+
+
+def test_a_picture_beyond_the_limit_is_refused(small: Server) -> None:
+    answer = httpx.post(f"{small.url}/v1/images/generations", json={"prompt": "x", "size": "128x128"})
+    assert answer.status_code == 400
+    assert "at most 4096 pixels" in answer.json()["error"]["message"]
+
+
+@pytest.mark.filterwarnings("ignore")  # the fuzzer's own
+def test_whatever_is_sent_the_answer_is_no_500(small: Server) -> None:
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+    def fuzz(case: Case) -> None:
+        assert case.call(timeout=60).status_code != 500
+
+    schema = schemathesis.openapi.from_url(f"{small.url}/openapi.json")
+    operations = [result.ok() for result in schema.get_all_operations()]
+    for operation in operations:
+        given(case=operation.as_strategy())(fuzz)()
+    assert len(operations) > 30
+    assert httpx.get(f"{small.url}/readyz").json()["ready"]
