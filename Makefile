@@ -1,6 +1,7 @@
 # make demo   a picture from a sentence, offline, in a fresh virtual environment
 # make serve  the live page on http://127.0.0.1:7860
 # make test   everything that must hold: ruff, mypy, pytest
+# make soak   32 churning clients for half an hour, and what is left of the memory
 # make lint   ruff and mypy only
 #
 # Choose an interpreter with `make demo PYTHON=python3.12`. Packages come from the index that pip is set up for.
@@ -11,7 +12,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
             'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null),$(name))))
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help demo serve test lint browser clean
+.PHONY: help demo serve test lint browser soak clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -30,6 +31,9 @@ serve: $(VENV)/.installed-serve
 
 test: lint browser
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.soak
 
 # The page's tests need a Chromium: one on the PATH, or one that can be installed; without any they are skipped.
 browser: $(VENV)/.installed-dev

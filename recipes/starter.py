@@ -4,9 +4,9 @@
     python -m recipes.starter teacher --minutes 60    one stage, for at most an hour; the same again goes on
     python -m recipes.starter --size gpu          the larger lengths, for a GPU
 
-Stages: art, autoencoder, words, latents, teacher, student, export, judge (for the benchmark). Checkpoints, logs and
-sheets of samples go to `build/starter/<stage>/`; `export` writes the model folder to `build/starter/export`, with
-`--ship` also into the package.
+Stages: art, autoencoder, words, rare_words, latents, teacher, student, export, judge (for the benchmark). Checkpoints,
+logs and sheets of samples go to `build/starter/<stage>/`; `export` writes the model folder to `build/starter/export`,
+with `--ship` also into the package.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Size:
     channels: tuple[int, int]
     autoencoder: FitConfig
     words: FitConfig
+    rare_words: FitConfig
     teacher: FitConfig
     student: FitConfig
 
@@ -54,6 +55,9 @@ def cpu() -> Size:
         autoencoder=FitConfig(pictures=54_000, batch_size=16, lr=0.012, cooldown=0.6, warmup=800, ema_halflife=600),
         words=FitConfig(
             pictures=220_000, batch_size=96, lr=0.004, adam_lr=2e-3, cooldown=0.7, warmup=4_000, ema_halflife=10_000
+        ),
+        rare_words=FitConfig(
+            pictures=300_000, batch_size=512, lr=0.02, adam_lr=0.02, cooldown=0.7, warmup=2_000, ema_halflife=10_000
         ),
         teacher=FitConfig(pictures=1_000_000, batch_size=96, lr=0.004, warmup=4_000, ema_halflife=30_000),
         student=FitConfig(pictures=60_000, batch_size=64, lr=0.001, adam_lr=2e-4, warmup=2_000, ema_halflife=5_000),
@@ -116,6 +120,19 @@ class Starter:
         words.start_from(encoder, tokenizer, teacher)
         objective = words.SentenceSense(encoder, tokenizer, texts, targets)
         state = run(encoder, objective, len(texts), self._lasting(self.size.words), self.folder / "words")
+        with state.averaged():
+            encoder.save_pretrained(self.folder / "text_encoder")
+
+    def rare_words(self) -> None:
+        encoder, tokenizer = words.load(self.folder)
+        texts, common = words.corpus(self.folder), words.common_words(self.folder)
+        rare = words.rare_words(tokenizer, words.captions_and_phrases(self.folder), common)
+        targets = words.embed(texts, self.folder / "words", words.MiniLM())
+        row_of = {text: row for row, text in enumerate(texts)}
+        objective = words.SentenceSense(encoder, tokenizer, rare, targets[[row_of[word] for word in rare]])
+        words.free_rows_alone(encoder, tokenizer, rare)
+        folder = self.folder / "rare_words"
+        state = run(encoder, objective, len(rare), self._lasting(self.size.rare_words), folder)
         with state.averaged():
             encoder.save_pretrained(self.folder / "text_encoder")
 
@@ -185,7 +202,7 @@ class Starter:
         return sheets.bundle(self.folder, unet, stage, W_RANGE)
 
 
-STAGES = ("art", "autoencoder", "words", "latents", "teacher", "student", "export", "judge")
+STAGES = ("art", "autoencoder", "words", "rare_words", "latents", "teacher", "student", "export", "judge")
 
 
 def main(

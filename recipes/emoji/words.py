@@ -46,10 +46,13 @@ QUALITIES = (
 
 def corpus(folder: Path) -> list[str]:
     """All texts to learn from, each once: captions, phrases made of them, words."""
-    captions = _captions(folder)
+    return list(dict.fromkeys([*captions_and_phrases(folder), *common_words(folder)]))
+
+
+def captions_and_phrases(folder: Path) -> list[str]:
+    """The texts that have to do with the pictures."""
     labels = sorted({picture.label for picture in art.load(folder)[0]})
-    texts = [*captions, *_phrases(labels), *common_words(folder)]
-    return list(dict.fromkeys(texts))
+    return [*_captions(folder), *_phrases(labels)]
 
 
 def _captions(folder: Path) -> list[str]:
@@ -88,6 +91,8 @@ def train_tokenizer(texts: Iterable[str], common: Counter[str], folder: Path) ->
     from tokenizers import pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
+    if (folder / "tokenizer.json").is_file():  # a resumed run must read as it did before
+        return CLIPTokenizer.from_pretrained(folder)
     blank = CLIPTokenizer()
     backend = blank.backend_tokenizer
     trainer = trainers.BpeTrainer(
@@ -105,6 +110,14 @@ def train_tokenizer(texts: Iterable[str], common: Counter[str], folder: Path) ->
     tokenizer = CLIPTokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=MAX_TOKENS)
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def load(folder: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:
+    """The text encoder and tokenizer that were made in `folder`."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    return encoder, CLIPTokenizer.from_pretrained(folder / "tokenizer")
 
 
 def build(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -172,6 +185,26 @@ def start_from(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, teacher: MiniLM
     for start in range(0, len(words), 256):
         chunk = words[start : start + 256]
         table[[pieces[word] for word in chunk]] = teacher(chunk)
+
+
+def rare_words(tokenizer: CLIPTokenizer, texts: Iterable[str], common: Iterable[str]) -> list[str]:
+    """The common words that are one piece, one that none of `texts` holds."""
+    used = {id_ for ids in tokenizer(list(texts))["input_ids"] for id_ in ids}
+    ids = tokenizer(words := sorted(common))["input_ids"]
+    return [word for word, row in zip(words, ids, strict=True) if len(row) == 3 and row[1] not in used]
+
+
+def free_rows_alone(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, words: Sequence[str]) -> None:
+    """Let nothing learn but the rows of these words: no other text's states can change any more.
+
+    Rare words are seen a few times each, too seldom to follow what the common ones teach the layers; afterwards each
+    can still find the place from which the finished layers read its meaning.
+    """
+    encoder.requires_grad_(False)
+    table = encoder.get_input_embeddings().weight.requires_grad_(True)
+    free = torch.zeros(len(table), 1)
+    free[[row[1] for row in tokenizer(list(words))["input_ids"]]] = 1
+    table.register_hook(lambda gradient: gradient * free)
 
 
 class SentenceSense:

@@ -1,0 +1,40 @@
+"""Rare words learn alone: nothing that the U-Net was trained with may move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from fewstep.models.bundle import ModelBundle
+from recipes.emoji import words
+
+
+def parts(student: ModelBundle) -> tuple[CLIPTextModel, CLIPTokenizer]:
+    import copy
+
+    return copy.deepcopy(student.text_encoder).float(), student.tokenizer
+
+
+def states(encoder: Any, tokenizer: Any, text: str) -> torch.Tensor:
+    return encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state.detach()
+
+
+def test_only_the_rows_of_rare_words_learn(student: ModelBundle) -> None:
+    encoder, tokenizer = parts(student)
+    whole = [piece.removesuffix("</w>") for piece in tokenizer.get_vocab() if piece.endswith("</w>") and len(piece) > 6]
+    assert len(whole) >= 2
+    seen, common = whole[0], whole
+    rare = words.rare_words(tokenizer, [seen], common)
+    assert seen not in rare
+    assert rare
+    before = states(encoder, tokenizer, seen), states(encoder, tokenizer, rare[0])
+    words.free_rows_alone(encoder, tokenizer, rare)
+    optimizer = torch.optim.Adam([weight for weight in encoder.parameters() if weight.requires_grad], 0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        encoder(**tokenizer(rare[0], return_tensors="pt")).pooler_output.square().mean().backward()
+        optimizer.step()
+    assert torch.equal(states(encoder, tokenizer, seen), before[0])
+    assert not torch.equal(states(encoder, tokenizer, rare[0]), before[1])
