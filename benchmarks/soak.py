@@ -3,8 +3,8 @@
     make soak                                 (30 minutes; writes benchmarks/results/soak.md)
     python -m benchmarks.soak --minutes 2
 
-Every wish that a client stays for must end: in its picture, in an error with a reason, or superseded by the client's own
-next one. The resident memory after the first fifth is compared with that at the end.
+Every wish that a client stays for must end: in its picture, in an error with a reason, or superseded by the client's
+own next one. The resident memory after the first fifth is compared with that at the end.
 """
 
 from __future__ import annotations

@@ -283,6 +283,26 @@ def test_a_picture_too_large_for_the_memory_says_so(student: ModelBundle) -> Non
     run(scene())
 
 
+def test_a_checker_withholds_what_it_does_not_like(student: ModelBundle) -> None:
+    shown: list[tuple[int, int]] = []
+
+    def odd_alone(image: Image.Image) -> bool:
+        shown.append(image.size)
+        return len(shown) % 2 == 1
+
+    async def scene() -> None:
+        async with running(student, checker=odd_alone) as engine:
+            with engine.lane() as lane:
+                events = await events_of(engine, lane, Request.of("x", seed=0, steps=4), previews=True)
+        previews = [event.preview is not None for event in events if isinstance(event, Stepped)]
+        assert previews == [True, False, True]
+        assert isinstance(events[-1], Failed)
+        assert events[-1].reason is Reason.WITHHELD
+        assert len(shown) == 4
+
+    run(scene())
+
+
 def test_the_end_is_told_to_everybody(student: ModelBundle) -> None:
     async def scene() -> None:
         engine = Engine(student, max_batch=1)

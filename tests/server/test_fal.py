@@ -1,10 +1,11 @@
-"""The PyPI client `fal-client`, unchanged, pointed at our server by FAL_RUN_HOST; it speaks HTTPS alone."""
+"""fal's own clients, unchanged: PyPI's pointed at our server by FAL_RUN_HOST (it speaks HTTPS alone), and npm's."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from websockets.sync.client import connect
 
 from fewstep.models.bundle import ModelBundle
 from fewstep.server.certificate import self_signed
+from fewstep.server.security import Access
 from serving import Server, serving
 
 CLIENT = """
@@ -69,6 +71,37 @@ def test_fal_client_works_unchanged(secure: tuple[Server, Path]) -> None:
     assert told["seeds"] == [[0, "0"], [1, "1"], [2, "2"]]
     assert len(told["errors"]) == 1
     assert "num_inference_steps" in told["errors"][0]
+
+
+@pytest.fixture(scope="module")
+def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which node finds the client."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("no node here")
+    folder = tmp_path_factory.mktemp("node")
+    packages = ["@fal-ai/client@1.10.1", "ws@8.23.0"]
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), *packages]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        pytest.skip(f"npm could not fetch the client: {done.stderr.strip()[:100]}")
+    shutil.copy(Path(__file__).parent / "fal_client.mjs", folder)
+    return folder
+
+
+def test_the_npm_client_works_unchanged(node_modules: Path, student: ModelBundle) -> None:
+    token = "a-long-secret"
+    with serving(student, Access.of("127.0.0.1", token)) as guarded:
+        command = ["node", "fal_client.mjs", guarded.address, token]
+        done = subprocess.run(command, cwd=node_modules, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert [(each["request"], each["seed"], each["width"]) for each in told["results"]] == [
+        ("0", 0, 128),
+        ("1", 1, 128),
+        ("2", 2, 128),
+    ]
+    assert all(each["jpeg"] == [0xFF, 0xD8] for each in told["results"])
+    assert "num_inference_steps" in told["error"]
 
 
 def converse(server: Server, *messages: Any, answers: int) -> list[Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -66,6 +67,14 @@ def serve(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16, bfloat16. [default: by the device]", rich_help_panel=HOW)
     ] = None,
+    checker: Annotated[
+        str | None,
+        typer.Option(
+            help="MODULE:FUNCTION that is shown every picture (PIL) before it leaves; False withholds it.",
+            rich_help_panel=WHO,
+            show_default=False,
+        ),
+    ] = None,
     metrics: Annotated[bool, typer.Option(help="Prometheus counters at /metrics.", rich_help_panel=HOW)] = True,
 ) -> int | None:
     """Serve pictures live: type, slide, draw, and the picture follows.
@@ -83,13 +92,13 @@ def serve(
         raise NotInstalled(f"{error.name} is missing; install the server with: pip install 'fewstep[serve]'") from error
     import fewstep
 
-    access = Access.of(host, token, origin or ())
+    access, check = Access.of(host, token, origin or ()), _function(checker)
     bundle = fewstep.load(model, device=device, dtype=dtype)
     if steps is not None:
         if steps < 1:
             raise InvalidRequest(f"the number of steps is {steps}; it must be at least 1")
         bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, steps=steps))
-    engine = Engine(bundle, max_batch=max_batch, max_clients=max_sessions, max_pixels=max_pixels)
+    engine = Engine(bundle, max_batch=max_batch, max_clients=max_sessions, max_pixels=max_pixels, checker=check)
     certificate, key = self_signed(STATE, host) if https else (None, None)
     config = uvicorn.Config(
         create_app(engine, access, metrics=metrics),
@@ -115,3 +124,17 @@ def serve(
     typer.echo(f"painting with {bundle.name} on {bundle.device}; Ctrl-C ends it", err=True)
     uvicorn.Server(config).run(sockets=[listening])
     return None
+
+
+def _function(name: str | None) -> Any:
+    """What MODULE:FUNCTION names; raises `InvalidRequest`."""
+    if name is None:
+        return None
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidRequest(f"the checker {name!r} cannot be used: {error}; give MODULE:FUNCTION") from error
+    if not callable(found):
+        raise InvalidRequest(f"the checker {name!r} is a {type(found).__name__} and no function")
+    return found

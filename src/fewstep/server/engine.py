@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,10 +17,12 @@ from fewstep.pipelines.pixels import fitted
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.provenance import describe
 from fewstep.pipelines.request import Request
-from fewstep.server.job import Event, Failed, Job, Painted, Pixels, Reason
+from fewstep.server.job import Event, Failed, Job, Painted, Pixels, Reason, Stepped
 from fewstep.server.metrics import Metrics
 from fewstep.server.scheduler import Lane, Scheduler
 from fewstep.server.worker import Worker
+
+Checker = Callable[[Image.Image], bool]
 
 
 class PaintingFailed(FewstepError):
@@ -57,6 +59,7 @@ class Engine:
 
     max_batch    pictures in the making at once
     max_clients  lanes at once; max_waiting pictures may wait in each
+    checker      is shown every picture before it leaves, previews too, in a thread of its own; False withholds it
     max_pixels   of one picture; default: 64 times as many as the model was trained on
     deadline     seconds after which a picture is not wanted any more, unless the request says otherwise
     """
@@ -70,8 +73,9 @@ class Engine:
         max_waiting: int = 64,
         max_pixels: int | None = None,
         deadline: float = 60.0,
+        checker: Checker | None = None,
     ) -> None:
-        self.model, self.deadline = model, deadline
+        self.model, self.deadline, self._checker = model, deadline, checker
         self.max_pixels = max_pixels or 64 * model.default_size[0] * model.default_size[1]
         self.scheduler = Scheduler(max_lanes=max_clients, max_waiting=max_waiting, max_active=max(1, max_batch // 4))
         self.metrics = Metrics(self.scheduler)
@@ -139,6 +143,17 @@ class Engine:
         self.scheduler.submit(lane, ticket.jobs, latest_wins=latest_wins)
         return ticket
 
+    async def checked(self, event: Event) -> Event:
+        """The event as it may be shown: without a picture that the content checker withholds."""
+        if self._checker is None:
+            return event
+        pixels = event.pixels if isinstance(event, Painted) else event.preview if isinstance(event, Stepped) else None
+        if pixels is None or await asyncio.to_thread(self._checker, Image.fromarray(pixels)):
+            return event
+        if isinstance(event, Stepped):
+            return dataclasses.replace(event, preview=None)
+        return Failed(Reason.WITHHELD, "the picture was withheld by this server's content checker")
+
     async def pictures(self, lane: Lane, order: Order) -> list[Pixels]:
         """All pictures of an order; raises `Busy`, and `PaintingFailed` for the first that fails."""
         done: dict[int, Pixels] = {}
@@ -189,4 +204,4 @@ class Ticket:
             raise StopAsyncIteration
         index, event = await self._events.get()
         self._left -= isinstance(event, Painted | Failed)
-        return index, event
+        return index, await self._engine.checked(event)

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     DEADLINE = "deadline"
     ERROR = "error"
     SHUTDOWN = "shutdown"
+    WITHHELD = "withheld"  # by the operator's content checker
 
 
 @dataclass(frozen=True, eq=False)
