@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import ssl
+import socket
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,18 +112,24 @@ def serve(
         ssl_keyfile=key,
         server_header=False,
     )
-    try:
-        listening = config.bind_socket()
-    except (OSError, SystemExit) as error:
-        raise CannotWrite(f"cannot listen on {host}:{port}; is another server there? Try --port 0") from error
-    except ssl.SSLError as error:
-        raise CannotWrite(f"the certificate in {STATE} cannot be used: {error}; delete it") from error
+    listening = _listen(host, port)
     scheme = "https" if https else "http"
     shown = f"{scheme}://{host}:{listening.getsockname()[1]}/"
     typer.echo(shown + (f"?token={token}" if token else ""))
     typer.echo(f"painting with {bundle.name} on {bundle.device}; Ctrl-C ends it", err=True)
     uvicorn.Server(config).run(sockets=[listening])
     return None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket at that address; raises `CannotWrite` where there is none to be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family)
+    except OSError as error:
+        raise CannotWrite(
+            f"cannot listen on {host}:{port}: {error.strerror}; another port? --port 0 finds one"
+        ) from error
 
 
 def _function(name: str | None) -> Any:

@@ -25,6 +25,7 @@ from fewstep.server.security import Access, Guard
 
 WEB = files("fewstep.server") / "web"
 NO_STORE = {"cache-control": "no-store"}
+STATUSES = {Reason.SHUTDOWN: 503, Reason.DEADLINE: 504, Reason.CANCELLED: 499, Reason.WITHHELD: 422}
 
 
 def create_app(engine: Engine, access: Access | None = None, *, metrics: bool = True) -> FastAPI:
@@ -102,9 +103,7 @@ def _status(error: FewstepError) -> tuple[int, str]:
         return 429, "rate_limit_error"
     if not isinstance(error, PaintingFailed):
         return getattr(error, "status", 400), "invalid_request_error"
-    return {Reason.SHUTDOWN: 503, Reason.DEADLINE: 504, Reason.CANCELLED: 499, Reason.WITHHELD: 422}.get(
-        error.reason, 500
-    ), "server_error"
+    return STATUSES.get(error.reason, 500), "server_error"
 
 
 def failure(request: Request, status: int, kind: str, message: str, retry_after: float | None = None) -> Response:
