@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -37,7 +38,9 @@ from fewstep.server.session import Session, in_words
 RESUME_SECONDS = 60.0
 MAX_MESSAGES_WAITING = 256  # of text, for a reader that has stopped reading
 MESSAGES_PER_SECOND, BURST = 200.0, 400.0
-SHUTDOWN, TOO_MUCH, FULL = 1001, 1008, 1013
+SHUTDOWN, MISTAKE, FULL = 1001, 1011, 1013
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -161,7 +164,10 @@ class LiveDoor:
             )
         ]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for error in filter(None, (task.exception() for task in done)):
+                log.error("a live session failed", exc_info=error)
+                await socket.close(MISTAKE, "the server made a mistake")
         finally:
             for task in tasks:
                 task.cancel()
