@@ -165,8 +165,8 @@ class LiveDoor:
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for error in filter(None, (task.exception() for task in done)):
-                log.error("a live session failed", exc_info=error)
+            for failure in filter(None, (task.exception() for task in done)):
+                log.error("a live session failed", exc_info=failure)
                 await socket.close(MISTAKE, "the server made a mistake")
         finally:
             for task in tasks:
