@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +40,10 @@ def serving(
     model: ModelBundle,
     access: Access | None = None,
     certificate: tuple[Path, Path] | None = None,
+    others: Sequence[ModelBundle] = (),
     **options: Any,
 ) -> Iterator[Server]:
-    engine = Engine(model, **options)
+    engine = Engine(model, *others, **options)
     files = {} if certificate is None else {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
     config = uvicorn.Config(
         create_app(engine, access), log_level="error", ws_max_size=2**20, ws="websockets-sansio", **files

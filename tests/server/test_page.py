@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
+import adapters
+import fewstep
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.lora import with_loras
 from fewstep.server.security import Access
 from serving import Server, serving
 
@@ -169,12 +173,39 @@ def test_the_comparison_paints_the_same_in_other_steps(open_page: Callable[..., 
     page = open_page()
     typed(page, "a cat")
     page.click("summary")
-    page.select_option("#compare", "1")
+    page.select_option("#compare", label="1 step")
     page.wait_for_function("() => document.getElementById('compare-caption').textContent.startsWith('1 step')")
     compared = page.evaluate("document.getElementById('compare-output').toDataURL()")
     before = page.evaluate(SHOWN)
     page.locator("#control-steps").fill("1")
     assert changed(page, before) == compared
+
+
+def test_another_model_and_the_weights_of_adapters(
+    open_page: Callable[..., Page], miniature: Path, teacher: ModelBundle, tmp_path: Path
+) -> None:
+    student = fewstep.load(miniature, device="cpu")
+    layers = {"lora_unet": adapters.random_layers(student.unet, 1)}
+    model = with_loras(student, [(adapters.write_kohya(tmp_path / "ink.safetensors", layers, alpha=3.0), 0.0)])
+    with serving(model, others=[teacher]) as server:
+        page = open_page(address=server.url)
+        plain = typed(page, "a cat")
+        page.locator('[id="control-loras.ink"]').fill("1")
+        inked = changed(page, plain)
+        page.click("summary")
+        page.select_option("#compare", label="miniature-teacher, 25 steps")
+        page.wait_for_function("() => document.getElementById('compare-caption').textContent.startsWith('25 steps')")
+        page.select_option("#control-model", "miniature-teacher")
+        by_teacher = changed(page, inked)
+        assert page.input_value("#control-steps") == "25"
+        assert page.input_value("#compare") == ""
+        assert page.locator('[id="control-loras.ink"]').count() == 0
+        assert "model=miniature-teacher" in page.evaluate(
+            "new Promise(done => setTimeout(() => done(location.hash), 400))"
+        )
+        page.reload()
+        page.wait_for_function(f"before => {SHOWN} === before", arg=by_teacher)
+        page.close()
 
 
 def test_a_negative_prompt_without_effect_is_explained(open_page: Callable[..., Page]) -> None:

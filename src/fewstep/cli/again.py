@@ -46,6 +46,16 @@ def recorded_model(record: Record, path: Path) -> str:
     return record.model
 
 
+def recorded_loras(record: Record, path: Path) -> list[str | tuple[str, float]]:
+    """The adapters that it was made with; raises `InvalidRequest` when only its maker can know where one lies."""
+    if lost := [lora for lora in record.loras if lora.reference is None]:
+        raise InvalidRequest(
+            f"{path} was made with the LoRA {lost[0].name} (weights {lost[0].hash}) from a file: "
+            f"give it with --lora FILE:{lost[0].weight:g}"
+        )
+    return [(lora.reference, lora.weight) for lora in record.loras if lora.reference is not None]
+
+
 def check_sources(record: Record, path: Path, source: Image | None, mask: Image | None) -> None:
     """The picture that it was painted over, and the mask, must be given again; warns when others are."""
     _check_source(path, record.source, source, "was painted over another picture", "--image")
@@ -67,6 +77,12 @@ def check_weights(record: Record, path: Path, model: ModelBundle) -> None:
         _warn(
             f"{path} was made with the weights {record.model_hash} and {model.name} has {model.hash}; "
             "the result will differ"
+        )
+    used = () if model.loras is None else tuple(file.hash for file in model.loras.files)
+    if (made_with := tuple(lora.hash for lora in record.loras)) != used:
+        _warn(
+            f"{path} was made with the LoRAs {', '.join(made_with) or '(none)'} and now there are "
+            f"{', '.join(used) or '(none)'}; the result will differ"
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fewstep.cli.again import check_sources, check_weights, recorded_model, recorded_options
+from fewstep.cli.again import check_sources, check_weights, recorded_loras, recorded_model, recorded_options
 from fewstep.cli.output import output_paths, write_png
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import InvalidRequest
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from fewstep.models.bundle import ModelBundle
+
+LoraSource = str | tuple[str, float]
 
 WHAT = "What to paint"
 HOW = "How"
@@ -96,6 +98,15 @@ def generate(
             rich_help_panel=WHERE,
         ),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An adapter on top, and how much of it: style.safetensors:0.8, a hub id, or lcm-lora; repeat for "
+            "several.",
+            rich_help_panel=WHERE,
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]", rich_help_panel=WHERE)
     ] = None,
@@ -120,6 +131,8 @@ def generate(
 
     fewstep generate --from cat.png --steps 8 -o cat8.png
 
+    fewstep generate "a cat" --model ./my-sd15 --lora lcm-lora --lora ink.safetensors:0.8
+
     A picture carries its parameters (prompt, seed, steps, model), so that --from can make it again.
     """
     wanted = {
@@ -135,7 +148,8 @@ def generate(
         "strength": strength,
     }
     with one_line_warnings():
-        job = _plan_job({name: value for name, value in wanted.items() if value is not None}, image, mask, model, again)
+        options = {name: value for name, value in wanted.items() if value is not None}
+        job = _plan_job(options, image, mask, model, lora, again)
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
@@ -153,6 +167,7 @@ class _Job:
 
     request: Request
     model: str
+    loras: list[LoraSource]
     record: Record | None = None
     recorded_in: Path = Path()
 
@@ -162,22 +177,28 @@ class _Job:
 
 
 def _plan_job(
-    options: dict[str, Any], image: Path | None, mask: Path | None, model: str | None, again: Path | None
+    options: dict[str, Any],
+    image: Path | None,
+    mask: Path | None,
+    model: str | None,
+    lora: list[str] | None,
+    again: Path | None,
 ) -> _Job:
     source, where = (None if path is None else read_image(path) for path in (image, mask))
     if again is None:
         if "prompt" not in options:
             raise InvalidRequest("nothing to paint: give a prompt in quotes, or --from a picture that fewstep made")
-        return _Job(Request.of(image=source, mask=where, **options), model or "starter")
+        return _Job(Request.of(image=source, mask=where, **options), model or "starter", list(lora or ()))
     record = read_record(again)
     check_sources(record, again, source, where)
     request = Request.of(image=source, mask=where, **recorded_options(record, options))
-    return _Job(request, model or recorded_model(record, again), record, again)
+    loras: list[LoraSource] = list(lora) if lora is not None else recorded_loras(record, again)
+    return _Job(request, model or recorded_model(record, again), loras, record, again)
 
 
 def _paint(job: _Job, device: str | None, dtype: str | None) -> list[Image]:
     with StepBar() as bar:
-        model = _load(job.model, device, dtype)
+        model = _load(job.model, device, dtype, job.loras)
         from fewstep.pipelines.plan import complete
         from fewstep.pipelines.text2image import generate
 
@@ -188,12 +209,12 @@ def _paint(job: _Job, device: str | None, dtype: str | None) -> list[Image]:
         return generate(model, plan, bar.advance)
 
 
-def _load(name: str, device: str | None, dtype: str | None) -> ModelBundle:
+def _load(name: str, device: str | None, dtype: str | None, loras: list[LoraSource]) -> ModelBundle:
     gc.disable()  # the imports make a million objects that all stay: to look at them again and again takes a second
     try:
         from fewstep.models.loading import load
 
-        return load(name, device, dtype)
+        return load(name, device, dtype, loras)
     finally:
         gc.freeze()
         gc.enable()

@@ -23,8 +23,21 @@ class NotInstalled(FewstepError):
 
 def serve(
     model: Annotated[
-        str, typer.Option(help="starter, starter-teacher, a folder as diffusers writes it, or a hub id.")
-    ] = "starter",
+        list[str] | None,
+        typer.Option(
+            help="starter, starter-teacher, a folder as diffusers writes it, or a hub id; repeat to offer several, "
+            "the default first. [default: starter, and its teacher to compare with]",
+            show_default=False,
+        ),
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An adapter on top of the first model, and how much of it where nobody says: style.safetensors:0.8, "
+            "a hub id, or lcm-lora; repeat for several.",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; all others than this machine need a token.")] = (
         "127.0.0.1"
     ),
@@ -93,12 +106,16 @@ def serve(
     import fewstep
 
     access, check = Access.of(host, token, origin or ()), _function(checker)
-    bundle = fewstep.load(model, device=device, dtype=dtype)
+    if steps is not None and steps < 1:
+        raise InvalidRequest(f"the number of steps is {steps}; it must be at least 1")
+    first, *rest = model or ("starter", "starter-teacher")
+    bundle = fewstep.load(first, device=device, dtype=dtype, loras=lora or ())
     if steps is not None:
-        if steps < 1:
-            raise InvalidRequest(f"the number of steps is {steps}; it must be at least 1")
         bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, steps=steps))
-    engine = Engine(bundle, max_batch=max_batch, max_clients=max_sessions, max_pixels=max_pixels, checker=check)
+    others = [fewstep.load(name, device=device, dtype=dtype) for name in rest]
+    engine = Engine(
+        bundle, *others, max_batch=max_batch, max_clients=max_sessions, max_pixels=max_pixels, checker=check
+    )
     certificate, key = self_signed(STATE, host) if https else (None, None)
     config = uvicorn.Config(
         create_app(engine, access, metrics=metrics),

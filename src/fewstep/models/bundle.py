@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,9 @@ from fewstep.models.conditioning import Conditioning
 from fewstep.models.network import UNetNetwork
 from fewstep.models.scheduler_config import SchedulerSettings
 
+if TYPE_CHECKING:
+    from fewstep.models.lora import LoraStack
+
 
 @dataclass(frozen=True, eq=False)
 class ModelBundle:
@@ -30,6 +34,7 @@ class ModelBundle:
     unet, autoencoder, text_encoder, tokenizer  diffusers' and transformers' own objects
     folder, weight_files                        where they were read from; None and empty for a model in the making
     reference                                   a name that loads the same model elsewhere (built in, or on the hub)
+    loras                                       the adapters inside the networks, if any (`lora.with_loras`)
     """
 
     card: ModelCard
@@ -41,6 +46,7 @@ class ModelBundle:
     folder: Path | None = None
     reference: str | None = None
     weight_files: tuple[Path, ...] = ()
+    loras: LoraStack | None = None
 
     @property
     def name(self) -> str:
@@ -101,7 +107,7 @@ class ModelBundle:
     @cached_property
     def denoise(self) -> Denoiser:
         """The UNet as `denoise(x_t, t, cond, w) -> x_0`."""
-        return Denoiser(UNetNetwork(self.unet), self.schedule, self.prediction_type)
+        return Denoiser(UNetNetwork(self.unet, self.loras), self.schedule, self.prediction_type)
 
     @cached_property
     def scalings(self) -> Scalings:
@@ -114,8 +120,11 @@ class ModelBundle:
         return ConsistencyFunction(self.denoise, self.scalings)
 
     @torch.no_grad()
-    def encode_text(self, prompts: Sequence[str]) -> Conditioning:
-        """Prompts to a `Conditioning` of as many rows; warns where a prompt is longer than the tokenizer reads."""
+    def encode_text(self, prompts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
+        """Prompts to a `Conditioning` of as many rows; warns where a prompt is longer than the tokenizer reads.
+
+        lora_weights  how much of each of the adapters, in their order; none: as by default
+        """
         self._warn_of_long(prompts)
         tokens = self.tokenizer(
             list(prompts),
@@ -126,8 +135,10 @@ class ModelBundle:
         )
         uses_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
         mask = tokens.attention_mask.to(self.device) if uses_mask else None
-        encoded = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)
-        return Conditioning(states=encoded.last_hidden_state, pooled=encoded.pooler_output)
+        shares = None if self.loras is None else self.loras.rows(lora_weights, len(prompts))
+        with self.loras.applied(self.text_encoder, shares) if self.loras else nullcontext():
+            encoded = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)
+        return Conditioning(states=encoded.last_hidden_state, pooled=encoded.pooler_output, loras=shares)
 
     def _warn_of_long(self, prompts: Sequence[str]) -> None:
         limit = self.tokenizer.model_max_length

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,11 +18,13 @@ class Conditioning:
     states    (B, L, D) the text encoder's token states
     pooled    (B, P) its pooled states, for networks that want them
     time_ids  (B, 6) sizes and crops, for networks of the SDXL kind
+    loras     (B, adapters) how much of each adapter a row takes; on the CPU, wherever the rest lies
     """
 
     states: Tensor
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
+    loras: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -31,7 +35,8 @@ class Conditioning:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditioning:
         """The same on another device, in another precision."""
-        return self._map(lambda x: x.to(device=device, dtype=dtype))
+        moved = self._map(lambda x: x.to(device=device, dtype=dtype))
+        return dataclasses.replace(moved, loras=self.loras)
 
     def clone(self) -> Conditioning:
         """The same values in memory of their own."""
@@ -39,7 +44,7 @@ class Conditioning:
 
     @property
     def nbytes(self) -> int:
-        return sum(x.nbytes for x in (self.states, self.pooled, self.time_ids) if x is not None)
+        return sum(x.nbytes for x in self._fields().values() if x is not None)
 
     def __getitem__(self, rows: Tensor | slice) -> Conditioning:
         return self._map(lambda x: x[rows])
@@ -47,17 +52,17 @@ class Conditioning:
     @staticmethod
     def cat(parts: list[Conditioning]) -> Conditioning:
         """Stack batches; a field must be present in all of them or in none."""
-
-        def stack(tensors: list[Tensor | None]) -> Tensor | None:
-            present = [x for x in tensors if x is not None]
-            if present and len(present) != len(tensors):
+        fields: dict[str, Any] = {}
+        for name in parts[0]._fields():
+            tensors = [x for part in parts if (x := getattr(part, name)) is not None]
+            if tensors and len(tensors) != len(parts):
                 raise ValueError("cannot stack conditionings of different kinds")
-            return torch.cat(present) if present else None
-
-        states = torch.cat([part.states for part in parts])
-        return Conditioning(states, stack([p.pooled for p in parts]), stack([p.time_ids for p in parts]))
+            fields[name] = torch.cat(tensors) if tensors else None
+        return Conditioning(**fields)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
-        pooled = None if self.pooled is None else change(self.pooled)
-        time_ids = None if self.time_ids is None else change(self.time_ids)
-        return Conditioning(change(self.states), pooled, time_ids)
+        fields: dict[str, Any] = {name: None if x is None else change(x) for name, x in self._fields().items()}
+        return Conditioning(**fields)
+
+    def _fields(self) -> dict[str, Tensor | None]:
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -30,16 +30,22 @@ CLASSES = {
 }
 
 
+LoraSource = str | Path | tuple[str | Path, float]
+
+
 def load(
     name: str | Path = "starter",
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    loras: Iterable[LoraSource] = (),
 ) -> ModelBundle:
     """Load a model that can generate.
 
     name    "starter" (built in, offline), "starter-teacher", a folder as diffusers writes it, or a hub id
     device  default: the best one on this machine
     dtype   default: float16 on CUDA, float32 elsewhere
+    loras   adapters to put on top, each a file, a hub id or "lcm-lora" (the published one for this base), with a
+            weight: "style.safetensors:0.8" or ("style.safetensors", 0.8)
 
     Raises `ModelNotFound`, `InvalidModel`, and `InvalidRequest` for an unknown device or dtype.
     """
@@ -66,7 +72,16 @@ def load(
     )
     with _explained(folder):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
-    return model
+    return _with_loras(model, loras)
+
+
+def _with_loras(model: ModelBundle, loras: Iterable[LoraSource]) -> ModelBundle:
+    wanted = list(loras)
+    if not wanted:
+        return model
+    from fewstep.models.lora import with_loras
+
+    return with_loras(model, wanted)
 
 
 def _read_network(part: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from fewstep.core.guidance import w_embedding
 from fewstep.models.conditioning import Conditioning
 
+if TYPE_CHECKING:
+    from fewstep.models.lora import LoraStack
+
 
 @dataclass(frozen=True, eq=False)
 class UNetNetwork:
     """Rounds the inputs to the UNet's precision and gives it w where it was built to read w.
 
-    unet  a `UNet2DConditionModel`; with `time_cond_proj_dim` set, w is embedded and enters beside the time
+    unet   a `UNet2DConditionModel`; with `time_cond_proj_dim` set, w is embedded and enters beside the time
+    loras  the adapters in it, of which every row takes what its conditioning says
     """
 
     unet: Any
+    loras: LoraStack | None = None
 
     @property
     def embeds_w(self) -> bool:
@@ -30,11 +36,12 @@ class UNetNetwork:
         timestep_cond = None
         if self.embeds_w and w is not None:
             timestep_cond = w_embedding(w, self.unet.config.time_cond_proj_dim).to(x_t.device, dtype)
-        output: Tensor = self.unet(
-            x_t.to(dtype),
-            t,
-            encoder_hidden_states=cond.states.to(dtype),
-            timestep_cond=timestep_cond,
-            return_dict=False,
-        )[0]
+        with self.loras.applied(self.unet, cond.loras) if self.loras else nullcontext():
+            output: Tensor = self.unet(
+                x_t.to(dtype),
+                t,
+                encoder_hidden_states=cond.states.to(dtype),
+                timestep_cond=timestep_cond,
+                return_dict=False,
+            )[0]
         return output

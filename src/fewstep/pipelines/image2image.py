@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
@@ -64,6 +65,7 @@ def image2image(
     height: int | None = None,
     width: int | None = None,
     sampler: str | None = None,
+    loras: Mapping[str, float] | None = None,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
 ) -> Image | list[Image]:
@@ -89,6 +91,7 @@ def image2image(
         height=height,
         width=width,
         sampler=sampler,
+        loras=loras,
     )
     images = generate(model, complete(request, model, batch_size), on_step)
     return images[0] if isinstance(prompt, str) and num_images is None else images

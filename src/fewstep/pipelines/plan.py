@@ -35,6 +35,7 @@ class Plan:
     timesteps       (N,) int64, descending: where the network is asked
     final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does
     batch_size      how many pictures go through the network at once
+    lora_weights    of each of the model's adapters, in their order
     advice          what was asked for and has no effect, a sentence each
     """
 
@@ -52,6 +53,7 @@ class Plan:
     timesteps: Tensor
     final_timestep: int
     batch_size: int
+    lora_weights: tuple[float, ...] = ()
     advice: tuple[str, ...] = ()
 
     @property
@@ -96,6 +98,7 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
         timesteps=_times(model, sampler, steps, strength),
         final_timestep=model.settings.final_timestep if sampler == "ddim" else -1,
         batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
+        lora_weights=_lora_weights(request, model),
         advice=_advice(request, model, guidance_scale),
     )
 
@@ -155,6 +158,14 @@ def _checked_guidance(request: Request, model: ModelBundle) -> float:
     if not low <= scale <= high:
         raise InvalidRequest(f"the guidance scale is {scale:g}; {model.name} was distilled for {low:g} to {high:g}")
     return scale
+
+
+def _lora_weights(request: Request, model: ModelBundle) -> tuple[float, ...]:
+    if model.loras is not None:
+        return model.loras.weigh(request.loras)
+    if request.loras:
+        raise InvalidRequest(f"{model.name} has no LoRA loaded, and {next(iter(request.loras))!r} was asked for")
+    return ()
 
 
 def _advice(request: Request, model: ModelBundle, guidance_scale: float) -> tuple[str, ...]:

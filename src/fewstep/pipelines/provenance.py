@@ -24,10 +24,21 @@ PARAMETERS = "parameters"  # the one for people and for other programs, in the s
 
 
 @dataclass(frozen=True)
+class UsedLora:
+    """An adapter that a picture was made with; `reference` is what finds it elsewhere, None for a file."""
+
+    name: str
+    hash: str
+    weight: float
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
 class Record:
     """The parameters of one picture (of `num_images` from `seed` on, for a contact sheet).
 
     model      what `load` takes, where that means the same on another machine; None for a folder
+    loras      the adapters on top of the model
     source     SHA-256 of the picture it was painted over, with `strength`; `mask`, that of the mask
     """
 
@@ -43,6 +54,7 @@ class Record:
     model_hash: str
     negative_prompt: str = ""
     num_images: int = 1
+    loras: tuple[UsedLora, ...] = ()
     strength: float | None = None
     source: str | None = None
     mask: str | None = None
@@ -55,8 +67,10 @@ class Record:
     def from_json(cls, text: str) -> Record:
         """Raises `InvalidRequest` when the text is not a record."""
         try:
-            record = cls(**json.loads(text))
-        except (TypeError, ValueError, RecursionError) as error:
+            values = json.loads(text)
+            values["loras"] = tuple(UsedLora(**lora) for lora in values.get("loras") or ())
+            record = cls(**values)
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise InvalidRequest(f"the picture's parameters cannot be read: {error}") from error
         if not all(isinstance(value, (str, type(None))) for value in (record.model, record.source, record.mask)):
             raise InvalidRequest("the picture's parameters cannot be read: model, source and mask must be text")
@@ -73,10 +87,12 @@ class Record:
             "Model hash": self.model_hash,
             "Model": self.model_name,
         }
+        if self.loras:
+            facts["Lora hashes"] = f'"{", ".join(f"{lora.name}: {lora.hash}" for lora in self.loras)}"'
         if self.strength is not None:
             facts["Denoising strength"] = f"{self.strength:g}"
         facts["Version"] = f"fewstep {self.version}"
-        lines = [self.prompt]
+        lines = [" ".join([self.prompt, *(f"<lora:{lora.name}:{lora.weight:g}>" for lora in self.loras)])]
         if self.negative_prompt:
             lines.append(f"Negative prompt: {self.negative_prompt}")
         return "\n".join([*lines, ", ".join(f"{name}: {value}" for name, value in facts.items())])
@@ -100,10 +116,18 @@ def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
         model_name=model.name,
         model_hash=model.hash,
         negative_prompt=plan.negative_prompt,
+        loras=_used(model, plan),
         strength=None if plan.image is None else plan.strength,
         source=None if plan.image is None else image_hash(plan.image),
         mask=None if plan.mask is None else image_hash(plan.mask),
     ).chunks()
+
+
+def _used(model: ModelBundle, plan: Plan) -> tuple[UsedLora, ...]:
+    if model.loras is None:
+        return ()
+    rows = zip(model.loras.names, model.loras.files, plan.lora_weights, strict=True)
+    return tuple(UsedLora(name, file.hash, weight, file.reference) for name, file, weight in rows)
 
 
 def record_of(image: Image) -> Record | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ class Request:
     guidance_scale   Imagen's scale: 1 is no guidance; inside, w = guidance_scale - 1
     image, strength  the picture to start from, and how much of it is painted anew, in (0, 1]
     mask             where that happens: white is painted anew, black stays; of the picture's shape
+    loras            how much of the model's adapters, by name; those not named: as by default
 
     Raises `InvalidRequest` with what was given and what is allowed.
     """
@@ -47,6 +49,7 @@ class Request:
     image: Image | None = None
     mask: Image | None = None
     strength: float | None = None
+    loras: Mapping[str, float] | None = None
 
     @classmethod
     def of(

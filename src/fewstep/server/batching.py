@@ -34,23 +34,31 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """One suspended call. Asks of equal `key` can be answered together; `rows` is this one's share of the batch."""
+    """One suspended call of `model`. Asks of one model and of equal `key` can be answered together; `rows` is this
+    one's share of the batch.
+    """
 
+    model: ModelBundle
     kind: Kind
     key: Hashable
     rows: int
     arguments: tuple[Any, ...]
+
+    def goes_with(self, other: Ask) -> bool:
+        """Whether one call of the network can answer both."""
+        return self.model is other.model and (self.kind, self.key) == (other.kind, other.key)
 
 
 @dataclass(frozen=True, eq=False)
 class SharedModel(ModelBundle):
     """A `ModelBundle` whose network calls suspend the painting that makes them until `answer` has the result."""
 
+    shared: ModelBundle = field(kw_only=True)
     prompts: PromptCache = field(default_factory=PromptCache)
 
     @classmethod
     def of(cls, model: ModelBundle) -> SharedModel:
-        return cls(**{part.name: getattr(model, part.name) for part in dataclasses.fields(model)})
+        return cls(**{part.name: getattr(model, part.name) for part in dataclasses.fields(model)}, shared=model)
 
     @property
     def denoise(self) -> Any:
@@ -59,27 +67,30 @@ class SharedModel(ModelBundle):
     def _denoise(self, x_t: Tensor, t: Time, cond: Conditioning, w: Tensor | None = None) -> Tensor:
         times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
         key = (x_t.shape[1:], cond.states.shape[1:], w is None)
-        return _ask(Ask(Kind.DENOISE, key, len(x_t), (x_t, times, cond, w)))
+        return self._ask(Kind.DENOISE, key, len(x_t), x_t, times, cond, w)
 
-    def encode_text(self, prompts: Sequence[str]) -> Conditioning:
+    def encode_text(self, prompts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
         """As ever, but what was encoded lately is not encoded again."""
-        known = {prompt: cond for prompt in prompts if (cond := self.prompts.get(prompt)) is not None}
+        weights = tuple(lora_weights) if self.loras is not None and self.loras.reads_text else ()
+        known = {prompt: cond for prompt in prompts if (cond := self.prompts.get((prompt, weights))) is not None}
         if missing := [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]:
-            encoded = _ask(Ask(Kind.ENCODE_TEXT, None, len(missing), (missing,)))
+            encoded = self._ask(Kind.ENCODE_TEXT, weights, len(missing), missing, weights)
             for row, prompt in enumerate(missing):
                 known[prompt] = encoded[row : row + 1]
-                self.prompts.put(prompt, known[prompt])
-        return Conditioning.cat([known[prompt] for prompt in prompts])
+                self.prompts.put((prompt, weights), known[prompt])
+        cond = Conditioning.cat([known[prompt] for prompt in prompts])
+        if self.loras is None:
+            return cond
+        return dataclasses.replace(cond, loras=self.loras.rows(lora_weights, len(prompts)))
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        return _ask(Ask(Kind.ENCODE_IMAGES, pixels.shape[1:], len(pixels), (pixels,)))
+        return self._ask(Kind.ENCODE_IMAGES, pixels.shape[1:], len(pixels), pixels)
 
     def decode(self, latents: Tensor) -> Tensor:
-        return _ask(Ask(Kind.DECODE, latents.shape[1:], len(latents), (latents,)))
+        return self._ask(Kind.DECODE, latents.shape[1:], len(latents), latents)
 
-
-def _ask(ask: Ask) -> Any:
-    return getcurrent().parent.switch(ask)
+    def _ask(self, kind: Kind, key: Hashable, rows: int, *arguments: Any) -> Any:
+        return getcurrent().parent.switch(Ask(self.shared, kind, key, rows, arguments))
 
 
 class Suspendable:
@@ -109,19 +120,19 @@ class Suspendable:
 
 
 @torch.inference_mode()
-def answer(model: ModelBundle, asks: Sequence[Ask]) -> list[Any]:
-    """Results of asks of equal kind and key, in their order; an exception stands in the place of what failed.
+def answer(asks: Sequence[Ask]) -> list[Any]:
+    """Results of asks that go together, in their order; an exception stands in the place of what failed.
 
     A batch that fails is tried again in halves, so that one bad row, or a batch too large for the memory, costs no
     other row anything but time.
     """
     try:
-        return _CALLS[asks[0].kind](model, asks)
+        return _CALLS[asks[0].kind](asks[0].model, asks)
     except Exception as error:
         if len(asks) == 1:
             return [error]
     half = len(asks) // 2
-    return [*answer(model, asks[:half]), *answer(model, asks[half:])]
+    return [*answer(asks[:half]), *answer(asks[half:])]
 
 
 def _denoise(model: ModelBundle, asks: Sequence[Ask]) -> list[Tensor]:
@@ -131,7 +142,8 @@ def _denoise(model: ModelBundle, asks: Sequence[Ask]) -> list[Tensor]:
 
 
 def _encode_text(model: ModelBundle, asks: Sequence[Ask]) -> list[Conditioning]:
-    cond = model.encode_text([prompt for ask in asks for prompt in ask.arguments[0]])
+    prompts = [prompt for ask in asks for prompt in ask.arguments[0]]
+    cond = model.encode_text(prompts, asks[0].arguments[1])  # equal keys, so equal weights
     return [cond[rows] for rows in _slices(asks)]
 
 

@@ -25,6 +25,12 @@ from fewstep.server.worker import Worker
 Checker = Callable[[Image.Image], bool]
 
 
+class UnknownModel(InvalidRequest):
+    """A request names a model that this server does not have; HTTP's 404."""
+
+    status = 404
+
+
 class PaintingFailed(FewstepError):
     """A picture did not come about; `reason` says of what kind the trouble was."""
 
@@ -35,8 +41,9 @@ class PaintingFailed(FewstepError):
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """A request made ready: a plan for each picture, and the text chunks that tell how it was made."""
+    """A request made ready for `model`: a plan for each picture, and the text chunks that tell how it was made."""
 
+    model: ModelBundle
     plans: tuple[Plan, ...]
     chunks: tuple[dict[str, str], ...]
     advice: tuple[str, ...]
@@ -51,11 +58,11 @@ class Order:
         if plan.mask is not None:
             size = (plan.width, plan.height)
             plan = dataclasses.replace(plan, mask=ImageOps.fit(plan.mask.convert("L"), size, Image.Resampling.BOX))
-        return cls(tuple(plan.batches()), chunks, plan.advice)
+        return cls(model, tuple(plan.batches()), chunks, plan.advice)
 
 
 class Engine:
-    """One model, one thread for it, any number of clients.
+    """One thread that paints with one model, or with the others that a request may name, for any number of clients.
 
     max_batch    pictures in the making at once
     max_clients  lanes at once; max_waiting pictures may wait in each
@@ -67,7 +74,7 @@ class Engine:
     def __init__(
         self,
         model: ModelBundle,
-        *,
+        *others: ModelBundle,
         max_batch: int = 16,
         max_clients: int = 256,
         max_waiting: int = 64,
@@ -76,14 +83,18 @@ class Engine:
         checker: Checker | None = None,
     ) -> None:
         self.model, self.deadline, self._checker = model, deadline, checker
+        self.models = {each.name: each for each in (model, *others)}
+        if len(self.models) <= len(others):
+            raise InvalidRequest(f"two of the models have the same name: {', '.join(m.name for m in (model, *others))}")
         self.max_pixels = max_pixels or 64 * model.default_size[0] * model.default_size[1]
         self.scheduler = Scheduler(max_lanes=max_clients, max_waiting=max_waiting, max_active=max(1, max_batch // 4))
         self.metrics = Metrics(self.scheduler)
-        self.worker = Worker(model, self.scheduler, max_batch=max_batch, on_batch=self.metrics.on_batch)
+        self.worker = Worker(self.models.values(), self.scheduler, max_batch=max_batch, on_batch=self.metrics.on_batch)
         self._shared: dict[str, tuple[Lane, int]] = {}
 
     def start(self) -> None:
-        _ = self.model.hash  # reads all weights once: now, not at the first picture
+        for model in self.models.values():
+            _ = model.hash  # reads all weights once: now, not at the first picture
         self.worker.start()
 
     async def stop(self, grace: float = 3.0) -> None:
@@ -112,16 +123,25 @@ class Engine:
             self._shared[client] = (lane, users - 1)
         return users - 1
 
-    async def order(self, request: Request) -> Order:
-        """Check a request and make it ready; raises `InvalidRequest`."""
-        height, width = self.model.default_size
+    def named(self, name: str | None) -> ModelBundle:
+        """The model of that name, the first for None; raises `UnknownModel`."""
+        if name is None:
+            return self.model
+        if name not in self.models:
+            raise UnknownModel(f"there is no model {name[:60]!r} here; this server has {', '.join(self.models)}")
+        return self.models[name]
+
+    async def order(self, request: Request, model: ModelBundle | None = None) -> Order:
+        """Check a request and make it ready, for the first model unless another is given; raises `InvalidRequest`."""
+        model = model or self.model
+        height, width = model.default_size
         height, width = request.height or height, request.width or width
         if height * width > self.max_pixels:
             limit = f"at most {self.max_pixels} pixels"
-            raise InvalidRequest(f"{width} x {height} is more than this server paints with {self.model.name}: {limit}")
+            raise InvalidRequest(f"{width} x {height} is more than this server paints with {model.name}: {limit}")
         if request.image is None:
-            return Order.of(self.model, request)
-        return await asyncio.to_thread(Order.of, self.model, request)
+            return Order.of(model, request)
+        return await asyncio.to_thread(Order.of, model, request)
 
     def submit(
         self,
@@ -174,16 +194,16 @@ class Ticket:
     def __init__(self, engine: Engine, lane: Lane, order: Order, deadline: float, previews: bool) -> None:
         self._engine, self._lane = engine, lane
         self._loop, self._events = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
-        self.jobs = [self._job(index, plan, deadline, previews) for index, plan in enumerate(order.plans)]
+        self.jobs = [self._job(index, order.model, plan, deadline, previews) for index, plan in enumerate(order.plans)]
         self._left = len(self.jobs)
 
-    def _job(self, index: int, plan: Plan, deadline: float, previews: bool) -> Job:
+    def _job(self, index: int, model: ModelBundle, plan: Plan, deadline: float, previews: bool) -> Job:
         def sink(event: Event) -> None:
             self._engine.metrics.on_event(event)
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._events.put_nowait, (index, event))
 
-        return Job(plan, sink, deadline, previews)
+        return Job(model, plan, sink, deadline, previews)
 
     @property
     def position(self) -> int:

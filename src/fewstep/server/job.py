@@ -11,6 +11,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import Plan
 
 Pixels = NDArray[np.uint8]
@@ -58,7 +59,7 @@ Event = Stepped | Painted | Failed
 
 @dataclass(eq=False)
 class Job:
-    """A plan for one picture.
+    """A plan for one picture by `model`.
 
     sink      is told every event, on whatever thread it happens: it must not block. After `Painted` or `Failed`, one of
               which always comes, there is silence
@@ -66,6 +67,7 @@ class Job:
     previews  whether `Stepped` should carry pictures (each costs a decoding)
     """
 
+    model: ModelBundle
     plan: Plan
     sink: Callable[[Event], None]
     deadline: float

@@ -143,13 +143,16 @@ class LiveDoor:
             return
         outbox = Outbox()
         session.say, session.show = outbox.say, outbox.show
+        first, models = self.engine.model.name, self.engine.models
+        controls = {name: protocol.controls(model, models) for name, model in models.items()}
         outbox.say(
             Hello(
                 session=session.token,
                 resumed=resumed,
-                model=self.engine.model.name,
+                model=first,
                 parameters=session.parameters,
-                controls=protocol.controls(self.engine.model),
+                controls=controls[first],
+                models=controls,
             )
         )
         if resumed and session.last is not None:

@@ -20,6 +20,7 @@ anew, black stays), u8 and u16 zero, u32 id.
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, Literal
@@ -37,6 +38,7 @@ MAGIC = b"FSL1"
 MAX_PROMPT = 2_000
 MAX_SIDE = 2_048
 MAX_STEPS = 50
+MAX_FEW_STEPS = 8  # of a consistency model: more bring nothing
 
 
 class Message(BaseModel):
@@ -55,6 +57,8 @@ class Parameters(Message):
     width: int | None = Field(default=None, ge=8, le=MAX_SIDE)
     height: int | None = Field(default=None, ge=8, le=MAX_SIDE)
     sampler: str | None = None
+    model: str | None = Field(default=None, max_length=200)
+    loras: dict[str, float] = Field(default={}, max_length=64)
     format: Literal["jpeg", "webp", "png"] = "jpeg"
     quality: int = Field(default=QUALITY, ge=1, le=100)
     previews: bool = False
@@ -100,7 +104,10 @@ from_client: TypeAdapter[Set | Frame | Cancel | Ping] = TypeAdapter(FromClient)
 
 
 class Hello(Message):
-    """The first message: who paints, what may be set and within which limits, and where a resumed session stands."""
+    """The first message: who paints, what may be set and within which limits, and where a resumed session stands.
+
+    `controls` are those of `model`, which paints where nobody asks for another; `models` has everybody's.
+    """
 
     type: Literal["hello"] = "hello"
     version: int = VERSION
@@ -109,6 +116,7 @@ class Hello(Message):
     model: str
     parameters: Parameters
     controls: list[dict[str, Any]]
+    models: dict[str, list[dict[str, Any]]]
 
 
 class Queued(Message):
@@ -238,15 +246,20 @@ def schema() -> dict[str, Any]:
     }
 
 
-def controls(model: ModelBundle) -> list[dict[str, Any]]:
-    """The parameters of this model as controls: name, kind, range and default, for a page to build itself from."""
+def controls(model: ModelBundle, models: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The parameters of this model as controls: name, kind, range and default, for a page to build itself from.
+
+    models  the names of all that the server has, this one's among them
+    """
     low, high = guidance_range(model)
     height, width = model.default_size
     side = {"kind": "number", "minimum": model.pixels_per_latent, "maximum": MAX_SIDE, "step": model.pixels_per_latent}
     negative, slider = not model.embeds_guidance, {"kind": "slider"}
+    most = MAX_FEW_STEPS if model.kind == "lcm" else MAX_STEPS
     every: list[dict[str, Any]] = [
+        {"name": "model", "kind": "choice", "choices": list(models) or [model.name], "default": model.name},
         {"name": "prompt", "kind": "text", "default": "", "maximum_length": MAX_PROMPT},
-        {"name": "steps", **slider, "minimum": 1, "maximum": 8, "step": 1, "default": model.card.steps},
+        {"name": "steps", **slider, "minimum": 1, "maximum": most, "step": 1, "default": model.card.steps},
         {
             "name": "guidance_scale",
             **slider,
@@ -269,4 +282,9 @@ def controls(model: ModelBundle) -> list[dict[str, Any]]:
         {"name": "sampler", "kind": "choice", "choices": list(samplers_of(model)), "default": samplers_of(model)[0]},
         {"name": "negative_prompt", "kind": "text", "default": "", "has_effect": negative},
     ]
+    if model.loras is not None:
+        weights = dict(zip(model.loras.names, model.loras.weights, strict=True))
+        every.append(
+            {"name": "loras", "kind": "weights", "minimum": -1, "maximum": 2, "step": 0.05, "default": weights}
+        )
     return every

@@ -142,7 +142,7 @@ class Session:
         """Hand the present state to the engine; what comes of it is listened to in a task."""
         steps = self.parameters.refine_steps if kind is PictureKind.REFINED else self._affordable_steps(id_)
         try:
-            order = await self.engine.order(self._request(steps))
+            order = await self.engine.order(self._request(steps), self.engine.named(self.parameters.model))
         except FewstepError as error:
             self.say(Trouble(id=id_, reason="invalid", message=str(error)))
             return
@@ -178,6 +178,7 @@ class Session:
             width=wanted.width,
             height=wanted.height,
             sampler=wanted.sampler,
+            loras=wanted.loras or None,
             image=self.image,
             mask=self.mask,
             strength=None if self.image is None else wanted.strength,
@@ -185,9 +186,10 @@ class Session:
 
     def _affordable_steps(self, id_: int) -> int | None:
         """The steps asked for, or as many as the budget pays for."""
-        wanted, budget = self.parameters.steps or self.engine.model.card.steps, self.parameters.budget_ms
+        budget = self.parameters.budget_ms
         if budget is None or self._step_seconds is None:
             return self.parameters.steps
+        wanted = self.parameters.steps or self.engine.named(self.parameters.model).card.steps
         steps = max(1, min(wanted, int(budget / 1000 / self._step_seconds)))
         if steps < wanted:
             self.say(Advice(id=id_, messages=[f"{steps} of {wanted} steps, to stay within {budget:g} ms"]))

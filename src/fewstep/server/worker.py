@@ -1,11 +1,11 @@
-"""The one thread that owns the network: it takes jobs in, answers what they ask, batch by batch, and never dies."""
+"""The one thread that owns the networks: it takes jobs in, answers what they ask, batch by batch, and never dies."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -32,13 +32,13 @@ class Worker:
 
     def __init__(
         self,
-        model: ModelBundle,
+        models: Iterable[ModelBundle],
         scheduler: Scheduler,
         *,
         max_batch: int = 16,
         on_batch: Callable[[str, int, float], None] = lambda kind, rows, seconds: None,
     ) -> None:
-        self._model, self._shared, self._scheduler = model, SharedModel.of(model), scheduler
+        self._shared, self._scheduler = {model: SharedModel.of(model) for model in models}, scheduler
         self.max_batch, self._on_batch = max_batch, on_batch
         self._paintings: dict[Job, Suspendable] = {}
         self._stopping = threading.Event()
@@ -91,11 +91,11 @@ class Worker:
         """The asks that can be answered together with the most urgent one; of two equally urgent, the older job's."""
         asks = [(job, painting.ask) for job, painting in self._paintings.items() if painting.ask is not None]
         first = min((ask for _, ask in asks), key=lambda ask: ask.kind)
-        return [(job, ask) for job, ask in asks if (ask.kind, ask.key) == (first.kind, first.key)]
+        return [(job, ask) for job, ask in asks if ask.goes_with(first)]
 
     def _answer(self, batch: list[tuple[Job, Ask]]) -> None:
         started = time.perf_counter()
-        results = answer(self._model, [ask for _, ask in batch])
+        results = answer([ask for _, ask in batch])
         seconds = time.perf_counter() - started
         self._on_batch(batch[0][1].kind.name.lower(), sum(ask.rows for _, ask in batch), seconds)
         for (job, _), result in zip(batch, results, strict=True):
@@ -127,11 +127,12 @@ class Worker:
 
     def _paint(self, job: Job) -> None:
         """What happens to one job, seen from inside: the very pipeline that `text2image` runs."""
-        for step in paint(self._shared, job.plan):
+        model = self._shared[job.model]
+        for step in paint(model, job.plan):
             if step.index + 1 < step.num_steps:
-                preview = to_bytes(decoded(self._shared, job.plan, step.x0))[0] if job.previews else None
+                preview = to_bytes(decoded(model, job.plan, step.x0))[0] if job.previews else None
                 job.tell(Stepped(step.index, step.num_steps, preview))
-        pixels = to_bytes(decoded(self._shared, job.plan, step.x_t))[0]
+        pixels = to_bytes(decoded(model, job.plan, step.x_t))[0]
         assert job.started is not None
         job.tell(Painted(pixels, job.started - job.submitted, time.monotonic() - job.started))
 

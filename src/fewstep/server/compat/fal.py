@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import MAX_SEED, Request
 from fewstep.server.coding import MEDIA_TYPES, Coding, decode, encode
 from fewstep.server.engine import Engine
@@ -47,6 +48,13 @@ class Size(BaseModel):
     height: int = Field(ge=8, le=MAX_SIDE)
 
 
+class Lora(BaseModel):
+    """`path` is a name that the server knows; it fetches nothing and opens no paths."""
+
+    path: str = Field(max_length=200)
+    scale: float = 1.0
+
+
 class Input(BaseModel):
     """What fal's LCM applications take; fields that mean nothing here come back in `ignored`."""
 
@@ -67,9 +75,11 @@ class Input(BaseModel):
     mask_url: str | None = None
     mask_bytes: bytes | None = None
     strength: float | None = None
+    model_name: str | None = None
+    loras: list[Lora] = Field([], max_length=16)
 
 
-_WITHOUT_EFFECT = {"enable_safety_checker", "enable_safety_checks", "expand_prompt", "model_name"}
+_WITHOUT_EFFECT = {"enable_safety_checker", "enable_safety_checks", "expand_prompt"}
 
 
 def router(engine: Engine, idle_seconds: float = IDLE_SECONDS) -> APIRouter:
@@ -156,7 +166,8 @@ class Door:
 
     async def _paint(self, lane: Lane, wanted: Input) -> dict[str, Any]:
         started = time.perf_counter()
-        order = await self.engine.order(await self._request(wanted))
+        model = self.engine.models.get(wanted.model_name or "", self.engine.model)
+        order = await self.engine.order(await self._request(wanted, model), model)
         pictures = await self.engine.pictures(lane, order)
         painted = time.perf_counter()
         coding = Coding(wanted.format)
@@ -179,8 +190,8 @@ class Door:
             **({"advice": list(order.advice)} if order.advice else {}),
         }
 
-    async def _request(self, wanted: Input) -> Request:
-        width, height = self._size(wanted.image_size)
+    async def _request(self, wanted: Input, model: ModelBundle) -> Request:
+        width, height = _size(wanted.image_size, model)
         image = await _picture(wanted.image_bytes, wanted.image_url, "image")
         mask = await _picture(wanted.mask_bytes, wanted.mask_url, "mask")
         return Request.of(
@@ -195,19 +206,21 @@ class Door:
             image=image,
             mask=mask,
             strength=None if image is None else wanted.strength,
+            loras={lora.path: lora.scale for lora in wanted.loras} or None,
         )
 
-    def _size(self, size: Size | str | None) -> tuple[int | None, int | None]:
-        if size is None:
-            return None, None
-        if isinstance(size, Size):
-            return size.width, size.height
-        if size not in SIZES:
-            known = ", ".join(SIZES)
-            raise InvalidRequest(f"image_size is {size[:40]!r}; it must be one of {known}, or a width and a height")
-        (own_height, own_width), unit = self.engine.model.default_size, self.engine.model.pixels_per_latent
-        across, down = SIZES[size]
-        return round(across * own_width / unit) * unit, round(down * own_height / unit) * unit
+
+def _size(size: Size | str | None, model: ModelBundle) -> tuple[int | None, int | None]:
+    if size is None:
+        return None, None
+    if isinstance(size, Size):
+        return size.width, size.height
+    if size not in SIZES:
+        known = ", ".join(SIZES)
+        raise InvalidRequest(f"image_size is {size[:40]!r}; it must be one of {known}, or a width and a height")
+    (own_height, own_width), unit = model.default_size, model.pixels_per_latent
+    across, down = SIZES[size]
+    return round(across * own_width / unit) * unit, round(down * own_height / unit) * unit
 
 
 def _input(message: dict[str, Any]) -> Input:

@@ -1,8 +1,8 @@
 """OpenAI's Images API: `/v1/images/generations`, `/edits`, `/variations` and `/v1/models`, also without `/v1`.
 
 Beyond OpenAI's fields a request may carry `steps` (or `num_inference_steps`), `seed`, `guidance_scale`,
-`negative_prompt` and `strength`. A field that is known but means nothing here is named in the answer's `warnings`; an
-unknown one is an error. https://platform.openai.com/docs/api-reference/images
+`negative_prompt`, `strength` and `loras` (a weight by name). A field that is known but means nothing here is named in
+the answer's `warnings`; an unknown one is an error. https://platform.openai.com/docs/api-reference/images
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL import ImageChops
 from PIL.Image import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import MAX_SEED, Request
 from fewstep.server.coding import MEDIA_TYPES, Coding, Format, decode, encode
 from fewstep.server.engine import Engine, Order, PaintingFailed
@@ -34,6 +35,14 @@ from fewstep.server.session import in_words
 
 KEPT_PICTURES = 256  # that a `url` may still be fetched for
 IGNORED = ("quality", "style", "background", "moderation", "user", "input_fidelity")
+
+
+def _from_json(value: Any) -> Any:
+    """In a form, what has parts is JSON text."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it must be a JSON object of names and weights") from error
 
 
 class Images(BaseModel):
@@ -63,15 +72,16 @@ class Images(BaseModel):
     guidance_scale: float | None = None
     negative_prompt: str = Field("", max_length=MAX_PROMPT)
     strength: float | None = None
+    loras: Annotated[dict[str, float] | None, BeforeValidator(_from_json)] = Field(None, max_length=64)
 
     @property
     def coding(self) -> Coding:
         return Coding(self.output_format, max(1, self.output_compression))
 
-    def size_in_pixels(self, engine: Engine) -> tuple[int, int]:
+    def size_in_pixels(self, model: ModelBundle) -> tuple[int, int]:
         """(width, height); raises `InvalidRequest` for a size that no picture of this model has."""
         if self.size == "auto":
-            height, width = engine.model.default_size
+            height, width = model.default_size
             return width, height
         across, cross, down = self.size.partition("x")
         if not (cross and across.isascii() and across.isdigit() and down.isascii() and down.isdigit()):
@@ -150,8 +160,8 @@ class Door:
         mask: bytes | None = None,
     ) -> Response:
         wanted = _validated(fields)
-        self._check_model(wanted.model)
-        order = await self.engine.order(await self._request(wanted, image, mask))
+        model = self._named(wanted.model)
+        order = await self.engine.order(await self._request(wanted, model, image, mask), model)
         warnings = [f"{name} has no meaning for this server" for name in IGNORED if getattr(wanted, name) is not None]
         warnings += order.advice
         client = http.client.host if http.client else "unknown"
@@ -165,8 +175,8 @@ class Door:
         data = [self._datum(file, wanted, http) for file in coded]
         return JSONResponse(self._envelope(wanted, order, warnings) | {"data": data})
 
-    async def _request(self, wanted: Images, image: bytes | None, mask: bytes | None) -> Request:
-        width, height = wanted.size_in_pixels(self.engine)
+    async def _request(self, wanted: Images, model: ModelBundle, image: bytes | None, mask: bytes | None) -> Request:
+        width, height = wanted.size_in_pixels(model)
         return Request.of(
             wanted.prompt,
             wanted.seed,
@@ -179,13 +189,13 @@ class Door:
             image=None if image is None else await asyncio.to_thread(decode, image, "image"),
             mask=None if mask is None else await asyncio.to_thread(_transparency, mask),
             strength=wanted.strength,
+            loras=wanted.loras,
         )
 
-    def _check_model(self, name: str | None) -> None:
-        """OpenAI's own names mean whatever paints here; another name must be that of our model."""
-        if name in (None, self.engine.model.name) or str(name).startswith(("dall-e", "gpt-image", "chatgpt-image")):
-            return
-        raise UnknownModel(f"there is no model {str(name)[:60]!r} here; this server has {self.engine.model.name!r}")
+    def _named(self, name: str | None) -> ModelBundle:
+        """OpenAI's own names mean whatever paints here first; another must be that of one of our models."""
+        theirs = name is not None and name.startswith(("dall-e", "gpt-image", "chatgpt-image"))
+        return self.engine.named(None if theirs else name)
 
     async def _coded(self, pixels: Pixels, wanted: Images, order: Order, index: int) -> bytes:
         return await asyncio.to_thread(encode, pixels, wanted.coding, order.chunks[index])
@@ -237,25 +247,24 @@ class Door:
             yield f"event: error\ndata: {json.dumps(failure)}\n\n"
 
     async def models(self) -> dict[str, Any]:
-        """The model that this server paints with."""
-        return {"object": "list", "data": [self._model()]}
+        """The models that this server paints with, its default first."""
+        return {"object": "list", "data": [self._model(name) for name in self.engine.models]}
 
     async def one_model(self, name: str) -> dict[str, Any]:
-        self._check_model(name)
-        return self._model()
+        return self._model(self._named(name).name)
 
-    def _model(self) -> dict[str, Any]:
-        return {"id": self.engine.model.name, "object": "model", "created": self._born, "owned_by": "fewstep"}
+    def _model(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._born, "owned_by": "fewstep"}
 
     async def file(self, name: str) -> Response:
         """A picture that an answer gave the `url` of; the newest are kept."""
         if name not in self._kept:
-            raise UnknownModel("there is no such picture (any more)")
+            raise UnknownPicture("there is no such picture (any more)")
         data, media_type = self._kept[name]
         return Response(data, media_type=media_type)
 
 
-class UnknownModel(InvalidRequest):
+class UnknownPicture(InvalidRequest):
     """404 rather than 400."""
 
     status = 404

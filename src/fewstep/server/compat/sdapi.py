@@ -48,7 +48,7 @@ HARMLESS = {  # fields that mean nothing here, with the value at which they ask 
     "save_images": False,
     "clip_skip": None,
 }
-LORA = re.compile(r"<(lora|lyco|hypernet):[^<>]*>")
+LORA = re.compile(r"<(?:lora|lyco|hypernet):([^<>:]*):?([^<>:]*)[^<>]*>")
 
 
 class Txt2Img(BaseModel):
@@ -69,6 +69,7 @@ class Txt2Img(BaseModel):
     height: int | None = Field(None, ge=8, le=MAX_SIDE)
     denoising_strength: float | None = Field(None, ge=0, le=1)
     send_images: bool = True
+    override_settings: dict[str, Any] = {}
 
 
 class Img2Img(Txt2Img):
@@ -107,10 +108,10 @@ def router(engine: Engine) -> APIRouter:
     routes.add_api_route("/options", door.set_options, methods=["POST"])
     routes.add_api_route("/png-info", door.png_info, methods=["POST"])
     routes.add_api_route("/sd-models", door.sd_models)
+    routes.add_api_route("/loras", door.loras)
     routes.add_api_route("/samplers", door.samplers)
     routes.add_api_route("/schedulers", door.schedulers)
     for name, nothing in {
-        "loras": [],
         "sd-vae": [],
         "upscalers": [],
         "latent-upscale-modes": [],
@@ -126,7 +127,7 @@ def router(engine: Engine) -> APIRouter:
         routes.add_api_route(f"/{name}", _constant(nothing), summary="Empty: this server has none")
     for name in ("refresh-checkpoints", "refresh-loras", "refresh-vae", "reload-checkpoint", "unload-checkpoint"):
         routes.add_api_route(
-            f"/{name}", _constant(None), methods=["POST"], summary="Does nothing: one model stays loaded"
+            f"/{name}", _constant(None), methods=["POST"], summary="Does nothing: all models stay loaded"
         )
     return routes
 
@@ -141,6 +142,7 @@ def _constant(value: Any) -> Any:
 class Door:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.model = engine.model  # what paints where a request does not say, as `options` sets it
         self._running: dict[str, Progress] = {}
 
     async def txt2img(self, wanted: Txt2Img, http: HttpRequest) -> Response:
@@ -155,10 +157,11 @@ class Door:
         return await self._paint(wanted, over, http)
 
     async def _paint(self, wanted: Txt2Img, over: dict[str, Any], http: HttpRequest) -> Response:
-        translated, warnings = translate(wanted, self.engine.model)
+        model = self._chosen(wanted.override_settings.get("sd_model_checkpoint"))
+        translated, warnings = translate(wanted, model)
         pictures = wanted.batch_size * wanted.n_iter
         seed = None if wanted.seed == -1 else wanted.seed
-        order = await self.engine.order(Request.of(num_images=pictures, seed=seed, **translated, **over))
+        order = await self.engine.order(Request.of(num_images=pictures, seed=seed, **translated, **over), model)
         client = http.client.host if http.client else "unknown"
         with self.engine.lane(client) as lane:
             painted = await self._watched(client, lane, order)
@@ -167,7 +170,7 @@ class Door:
             for index, pixels in painted.items()
         ]
         images = [base64.b64encode(file).decode() for file in coded] if wanted.send_images else []
-        info = describe(order, wanted, self.engine.model, [*warnings, *order.advice])
+        info = describe(order, wanted, model, [*warnings, *order.advice])
         headers = {"x-fewstep-warnings": _header_safe("; ".join(info["warnings"]))} if info["warnings"] else {}
         echo = wanted.model_dump(exclude={"init_images", "mask"}) | {"init_images": None}
         return JSONResponse({"images": images, "parameters": echo, "info": json.dumps(info)}, headers=headers)
@@ -226,18 +229,21 @@ class Door:
             self.engine.scheduler.cancel(progress.lane)
         return {}
 
+    def _chosen(self, name: Any) -> ModelBundle:
+        """The model of that name or title; raises `UnknownModel`."""
+        titles = {_title(model): model for model in self.engine.models.values()}
+        return self.model if name is None else titles.get(name) or self.engine.named(str(name))
+
     async def options(self) -> dict[str, Any]:
-        model = self.engine.model
+        model = self.model
         return {"sd_model_checkpoint": _title(model), "sd_checkpoint_hash": model.hash, "samples_format": "png"}
 
     async def set_options(self, options: Annotated[dict[str, Any], Body()]) -> None:
-        """Accepts what is already so; a server has one model."""
-        wanted = options.get("sd_model_checkpoint")
-        model = self.engine.model
-        if wanted is not None and wanted not in (model.name, _title(model)):
-            raise InvalidRequest(f"there is no model {str(wanted)[:60]!r} here; this server has {_title(model)!r}")
+        """Chooses among the server's models, for all of this API's clients, as AUTOMATIC1111 does; nothing else."""
+        model = self._chosen(options.get("sd_model_checkpoint"))
         if other := [str(name)[:40] for name in options if name != "sd_model_checkpoint"]:
             raise InvalidRequest(f"these options cannot be set on this server: {', '.join(other[:10])}")
+        self.model = model
 
     async def png_info(self, wanted: PngInfo) -> dict[str, Any]:
         """What a picture says about how it was made."""
@@ -248,12 +254,32 @@ class Door:
         return {"info": text, "items": items, "parameters": json.loads(record.to_json()) if record else {}}
 
     async def sd_models(self) -> list[dict[str, Any]]:
-        model = self.engine.model
-        hashes = {"hash": model.hash[:10], "sha256": None}
-        return [{"title": _title(model), "model_name": model.name, "filename": model.name, "config": None, **hashes}]
+        return [
+            {
+                "title": _title(model),
+                "model_name": model.name,
+                "filename": model.name,
+                "config": None,
+                "hash": model.hash[:10],
+                "sha256": None,
+            }
+            for model in self.engine.models.values()
+        ]
+
+    async def loras(self) -> list[dict[str, Any]]:
+        """The adapters of the present model; `<lora:name:weight>` in a prompt weighs them."""
+        stack = self.model.loras
+        return (
+            [
+                {"name": name, "alias": name, "path": name, "metadata": dict(file.metadata)}
+                for name, file in zip(stack.names, stack.files, strict=True)
+            ]
+            if stack
+            else []
+        )
 
     async def samplers(self) -> list[dict[str, Any]]:
-        usable = samplers_of(self.engine.model)
+        usable = samplers_of(self.model)
         return [{"name": n, "aliases": ALIASES[n], "options": {}} for n, ours in SAMPLERS.items() if ours in usable]
 
     async def schedulers(self) -> list[dict[str, Any]]:
@@ -265,13 +291,16 @@ def translate(wanted: Txt2Img, model: ModelBundle) -> tuple[dict[str, Any], list
     """Our request's fields, and what of the client's could not be kept."""
     warnings: list[str] = []
     sampler = _sampler(wanted, model, warnings)
-    prompt = LORA.sub("", wanted.prompt)
-    if prompt != wanted.prompt:
-        warnings.append("this server has no LoRAs; their tags were taken out of the prompt")
+    prompt, loras = _weighed(wanted.prompt, model, warnings)
     for name, nothing in HARMLESS.items():
         given = (wanted.model_extra or {}).get(name, nothing)
         if given and given != nothing:
             warnings.append(f"{name} is not supported and was ignored")
+    warnings += [
+        f"override_settings.{name[:40]} is not supported and was ignored"
+        for name in wanted.override_settings
+        if name != "sd_model_checkpoint"
+    ]
     guidance = wanted.cfg_scale
     if guidance is not None:
         low, high = guidance_range(model)
@@ -292,7 +321,25 @@ def translate(wanted: Txt2Img, model: ModelBundle) -> tuple[dict[str, Any], list
         "width": wanted.width,
         "height": wanted.height,
         "sampler": sampler,
+        "loras": loras,
     }, warnings
+
+
+def _weighed(prompt: str, model: ModelBundle, warnings: list[str]) -> tuple[str, dict[str, float] | None]:
+    """The prompt without its `<lora:name:weight>` tags, and what they say."""
+    here = model.loras.names if model.loras else ()
+    weights: dict[str, float] = {}
+    for name, weight in LORA.findall(prompt):
+        try:
+            number = float(weight or 1.0)
+        except ValueError:
+            warnings.append(f"the weight {weight[:20]!r} of the LoRA {name[:60]!r} is no number; its tag was ignored")
+            continue
+        if name in here:
+            weights[name] = number
+        else:
+            warnings.append(f"there is no LoRA {name[:60]!r} here; its tag was ignored")
+    return LORA.sub("", prompt).strip(), weights or None
 
 
 def _sampler(wanted: Txt2Img, model: ModelBundle, warnings: list[str]) -> str | None:

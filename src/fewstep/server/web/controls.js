@@ -2,12 +2,13 @@
 
 const TITLES = {
   negative_prompt: "Not in the picture", steps: "Steps", guidance_scale: "Guidance", strength: "Strength",
-  seed: "Seed", width: "Width", height: "Height", sampler: "Sampler",
+  model: "Model", seed: "Seed", width: "Width", height: "Height", sampler: "Sampler",
 };
 const HINTS = {
   steps: "More steps: finer, slower.",
   guidance_scale: "How closely the words are followed.",
   strength: "How freely the picture may depart from yours.",
+  loras: "How much of this adapter.",
 };
 
 export class Controls extends EventTarget {
@@ -16,6 +17,7 @@ export class Controls extends EventTarget {
     this.root = root;
     this.inputs = new Map();
     this.values = {};
+    this.specifications = new Map();
     this.locked = true;
   }
 
@@ -27,15 +29,26 @@ export class Controls extends EventTarget {
       if (each.name === "prompt") continue;
       if (each.kind === "choice" && each.choices.length < 2) continue;
       this.values[each.name] = values[each.name] ?? each.default;
-      this.root.append(this.#field(each));
+      if (each.kind === "weights") this.#weights(each);
+      else this.root.append(this.#field(each));
     }
     this.#explain();
+  }
+
+  // One slider for each adapter; together they are one value, a weight by name.
+  #weights(each) {
+    this.values[each.name] = { ...each.default, ...this.values[each.name] };
+    for (const name of Object.keys(each.default)) {
+      const slider = { ...each, kind: "slider", name: `${each.name}.${name}`, title: name, of: each.name, key: name };
+      this.values[slider.name] = this.values[each.name][name];
+      this.root.append(this.#field(slider));
+    }
   }
 
   #field(each) {
     const field = element("div", "field");
     const id = `control-${each.name}`;
-    const title = element("label", "title", TITLES[each.name] ?? each.name);
+    const title = element("label", "title", each.title ?? TITLES[each.name] ?? each.name);
     title.htmlFor = id;
     const value = this.values[each.name];
     const input = { slider: range, seed: number, number, text: area, choice }[each.kind](each, value);
@@ -44,7 +57,7 @@ export class Controls extends EventTarget {
     if (each.kind === "slider") title.append(element("output", "", String(value)));
     field.append(title);
     if (each.kind === "seed") field.append(this.#seedRow(input)); else field.append(input);
-    const hint = element("small", "", HINTS[each.name] ?? "");
+    const hint = element("small", "", HINTS[each.of ?? each.name] ?? "");
     hint.id = `${id}-hint`;
     input.setAttribute("aria-describedby", hint.id);
     field.append(hint);
@@ -79,12 +92,16 @@ export class Controls extends EventTarget {
     const shown = title.querySelector("output");
     if (shown) shown.textContent = String(value);
     this.#explain();
-    this.dispatchEvent(new CustomEvent("change", { detail: { [each.name]: value } }));
+    if (each.of) this.values[each.of] = { ...this.values[each.of], [each.key]: value };
+    const name = each.of ?? each.name;
+    this.dispatchEvent(new CustomEvent("change", { detail: { [name]: this.values[name] } }));
   }
 
   // Set from outside: a key, the history, the address.
   put(values) {
-    for (const [name, value] of Object.entries(values)) {
+    const adapters = Object.entries(values.loras ?? {}).map(([name, weight]) => [`loras.${name}`, weight]);
+    if (values.loras) this.values.loras = { ...this.values.loras, ...values.loras };
+    for (const [name, value] of [...Object.entries(values), ...adapters]) {
       if (value === null || value === undefined || !this.inputs.has(name)) continue;
       const { input, title } = this.inputs.get(name);
       this.values[name] = value;

@@ -9,7 +9,7 @@ import { snippets } from "./snippets.js";
 
 const $ = (id) => document.getElementById(id);
 const IDEAS = ["a cat face", "a sleepy fox", "strawberry cake", "a blue heart", "a smiling sun", "sad robot", "a red car"];
-const IN_ADDRESS = ["prompt", "negative_prompt", "seed", "steps", "guidance_scale", "strength", "width", "height", "sampler"];
+const IN_ADDRESS = ["model", "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "strength", "width", "height", "sampler"];
 const NUMBERS = new Set(["seed", "steps", "guidance_scale", "strength", "width", "height"]);
 const REST = 1200; // ms without a change before a picture enters the history
 
@@ -20,6 +20,8 @@ const drawing = new Drawing($("drawing"), $("mask"));
 const capture = new Capture($("video"));
 const history = new History($("history"));
 let source = "words";
+let models = {}; // the controls of each
+let model = ""; // the one that paints
 let prompt = "";
 let other = null; // the connection that paints the comparison
 let painted = null; // the newest picture's facts
@@ -29,7 +31,9 @@ let resting = null;
 // ---- what goes out
 
 function state() {
-  return { prompt, ...controls.values };
+  const wanted = { prompt };
+  for (const name of controls.specifications.keys()) if (name in controls.values) wanted[name] = controls.values[name];
+  return wanted;
 }
 
 function change(changes) {
@@ -75,20 +79,28 @@ drawing.addEventListener("change", ({ detail }) => {
 // ---- what comes back
 
 live.addEventListener("hello", ({ detail }) => {
-  $("model").textContent = detail.model;
   const fromAddress = readAddress();
+  models = detail.models;
   if (!detail.resumed || !controls.inputs.size) {
-    controls.build(detail.controls, { ...detail.parameters, ...fromAddress });
+    const wanted = { ...detail.parameters, ...fromAddress };
+    build((wanted.model ?? "") in models ? wanted.model : detail.model, wanted);
     prompt = fromAddress.prompt ?? detail.parameters.prompt;
     $("prompt").value = prompt;
-    const { width, height } = controls.values;
-    for (const id of ["drawing", "output", "compare-output"]) $(id).style.aspectRatio = `${width} / ${height}`;
   }
-  controls.show("strength", source !== "words");
   live.set(everything());
   dirty.mask = drawing.masked;
   if (source !== "words") sendFrame(true);
 });
+
+function build(name, wanted) {
+  model = name;
+  controls.build(models[model], { ...wanted, model });
+  controls.show("strength", source !== "words");
+  $("model").textContent = model;
+  const { width, height } = controls.values;
+  for (const id of ["drawing", "output", "compare-output"]) $(id).style.aspectRatio = `${width} / ${height}`;
+  offerComparisons();
+}
 
 live.addEventListener("picture", async ({ detail }) => {
   await draw($("output"), detail.blob);
@@ -166,7 +178,11 @@ for (const idea of IDEAS) {
 }
 
 controls.addEventListener("change", ({ detail }) => {
-  if ($("refine").checked && "steps" in detail) change({ refine_steps: detail.steps, steps: 1 });
+  if ("model" in detail) { // what the new one can be asked for; what both know the same way stays
+    const { width, height, seed, negative_prompt } = controls.values;
+    build(detail.model, { width, height, seed, negative_prompt });
+    change({ sampler: null, loras: {}, ...everything(), seed });
+  } else if ($("refine").checked && "steps" in detail) change({ refine_steps: detail.steps, steps: 1 });
   else change({ ...detail });
   if (source !== "words" && ("width" in detail || "height" in detail)) sendFrame(true);
 });
@@ -261,11 +277,33 @@ addEventListener("paste", (event) => {
 
 // ---- comparing
 
-function compared() {
-  return { steps: Number($("compare").value), previews: false, refine_steps: null };
+const COMPARED_STEPS = [1, 2, 4, 8];
+
+// The same model in other numbers of steps, and every other model in its own.
+function offerComparisons() {
+  const chosen = $("compare").value;
+  const options = COMPARED_STEPS.map((steps) => [JSON.stringify({ steps }), `${steps} ${steps === 1 ? "step" : "steps"}`]);
+  for (const [name, specifications] of Object.entries(models)) {
+    if (name === model) continue;
+    const { default: steps } = specifications.find((each) => each.name === "steps");
+    options.push([JSON.stringify({ model: name, steps, sampler: null, loras: {} }), `${name}, ${steps} steps`]);
+  }
+  $("compare").replaceChildren(new Option("nothing", ""), ...options.map(([value, text]) => new Option(text, value)));
+  $("compare").value = options.some(([value]) => value === chosen) ? chosen : "";
+  if ($("compare").value !== chosen) compare();
 }
 
-$("compare").addEventListener("change", () => {
+function compared() {
+  const wanted = { ...JSON.parse($("compare").value), previews: false, refine_steps: null };
+  const guidance = models[wanted.model]?.find((each) => each.name === "guidance_scale");
+  if (guidance) {
+    wanted.guidance_scale = Math.min(guidance.maximum, Math.max(guidance.minimum, controls.values.guidance_scale));
+  }
+  return wanted;
+}
+
+$("compare").addEventListener("change", compare);
+function compare() {
   other?.close();
   other = null;
   $("compare-pane").hidden = !$("compare").value;
@@ -276,7 +314,7 @@ $("compare").addEventListener("change", () => {
     draw($("compare-output"), detail.blob);
     $("compare-caption").textContent = `${detail.steps} ${detail.steps === 1 ? "step" : "steps"} · ${Math.round(detail.worked)} ms`;
   });
-});
+}
 
 // ---- keeping and sharing
 
@@ -291,7 +329,8 @@ function keep() {
 $("keep").addEventListener("click", () => { if (painted) { keep(); toast("Kept"); } });
 history.addEventListener("recall", ({ detail }) => {
   $("prompt").value = detail.prompt;
-  controls.put(detail);
+  if (detail.model in models && detail.model !== model) build(detail.model, detail);
+  else controls.put(detail);
   change({ ...detail });
 });
 
@@ -299,15 +338,18 @@ $("download").addEventListener("click", download);
 async function download() {
   if (!painted) return;
   const { prompt: words, negative_prompt: negative, width, height, strength, guidance_scale: guidance } = state();
-  const fields = { prompt: words, seed: painted.seed, steps: painted.steps, guidance_scale: guidance, size: `${width}x${height}` };
+  const fields = { prompt: words, model, seed: painted.seed, steps: painted.steps, guidance_scale: guidance, size: `${width}x${height}` };
   if (negative) fields.negative_prompt = negative;
+  if (controls.values.loras) fields.loras = controls.values.loras;
   const headers = token ? { authorization: `Bearer ${token}` } : {};
   let answer;
   if (source === "words") {
     answer = await fetch("/v1/images/generations", { method: "POST", headers: { ...headers, "content-type": "application/json" }, body: JSON.stringify(fields) });
   } else {
     const form = new FormData();
-    for (const [name, value] of Object.entries({ ...fields, strength })) form.append(name, value);
+    for (const [name, value] of Object.entries({ ...fields, strength })) {
+      form.append(name, name === "loras" ? JSON.stringify(value) : value);
+    }
     form.append("image", new Blob([await jpeg(source === "draw" ? drawing.canvas : $("video"), width, height)], { type: "image/jpeg" }), "input.jpg");
     answer = await fetch("/v1/images/edits", { method: "POST", headers, body: form });
   }

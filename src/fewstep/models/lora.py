@@ -1,0 +1,290 @@
+"""Adapters inside a model: found, checked against it, stacked, and weighed anew for every row of every batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound
+from fewstep.models.lora_file import FAMILIES, LoraFile, LoraLayer
+from fewstep.models.lora_names import kohya_names
+
+if TYPE_CHECKING:
+    from fewstep.models.bundle import ModelBundle
+
+PARTS = ("unet", "text_encoder", "text_encoder_2")
+MAX_WEIGHT = 10.0
+LCM_STEPS, LCM_GUIDANCE = 4, 1.0  # of LCM-LoRA (2311.05556): guidance is part of what it learnt
+_PUBLISHED = {
+    768: "latent-consistency/lcm-lora-sdv1-5",
+    2048: "latent-consistency/lcm-lora-sdxl",
+}
+_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:/(.+\.safetensors))?")
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """An adapter that is asked for: a file, a folder, a hub id, or "lcm-lora"; and how much of it by default."""
+
+    source: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_weight(self.source, self.weight)
+
+    @classmethod
+    def of(cls, value: str | Path | tuple[str | Path, float]) -> LoraSpec:
+        """From "style.safetensors:0.8", a path, or a pair of the two."""
+        if isinstance(value, tuple):
+            return cls(str(value[0]), value[1])
+        source, colon, weight = str(value).rpartition(":")
+        try:
+            return cls(source, float(weight)) if colon and source else cls(str(value))
+        except ValueError as error:
+            if isinstance(error, InvalidRequest):
+                raise
+            return cls(str(value))  # the colon is part of the path
+
+
+def check_weight(name: str, weight: object) -> float:
+    """The weight of an adapter as a number; raises `InvalidRequest`."""
+    good = isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight)
+    if not good or not -MAX_WEIGHT <= weight <= MAX_WEIGHT:  # type: ignore[operator]
+        raise InvalidRequest(f"the weight of {name} is {weight!r}; it must be a number from {-MAX_WEIGHT:g} to 10")
+    return float(weight)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class LoraStack:
+    """The adapters in a bundle's networks, in their order.
+
+    names    what requests call them by
+    weights  how much of each where a request says nothing
+    """
+
+    names: tuple[str, ...] = ()
+    files: tuple[LoraFile, ...] = ()
+    weights: tuple[float, ...] = ()
+    shares: Shares = field(default_factory=lambda: Shares())
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether one of them changes a text encoder, so that a prompt means something else under another weight."""
+        return any(part != "unet" for file in self.files for part in file.layers)
+
+    def weigh(self, wanted: Mapping[str, float] | None) -> tuple[float, ...]:
+        """All weights, from those that a request names; raises `InvalidRequest`."""
+        if unknown := sorted(set(wanted or ()) - set(self.names)):
+            raise InvalidRequest(f"no LoRA {unknown[0]!r} here; loaded are {', '.join(self.names)}")
+        return tuple(
+            check_weight(name, (wanted or {}).get(name, default))
+            for name, default in zip(self.names, self.weights, strict=True)
+        )
+
+    def rows(self, weights: Sequence[float], n: int) -> Tensor:
+        """The weights (by default those of the stack) for `n` rows alike, (n, adapters)."""
+        return torch.tensor([tuple(weights) or self.weights], dtype=torch.float32).expand(n, -1)
+
+    @contextmanager
+    def applied(self, network: nn.Module, weights: Tensor | None) -> Iterator[None]:
+        """Run `network` with `weights` (B, adapters) for the rows of its batch; None: as by default."""
+        rows = self.rows((), 1) if weights is None else weights
+        alike = bool((rows == rows[:1]).all())
+        device = next(network.parameters()).device
+        self.shares.now = rows[0].tolist() if alike else list(rows.to(device).unbind(1))
+        yield
+
+
+class Shares:
+    """The weights of the call under way, for each adapter one number, or one (B,): the layers read them as they run."""
+
+    now: Sequence[float | Tensor] = ()
+
+
+def with_loras(model: ModelBundle, specs: Iterable[str | Path | tuple[str | Path, float]]) -> ModelBundle:
+    """The model with adapters on top, more on top of those it has; the networks are changed in place.
+
+    An LCM-LoRA also turns the card into that of a few-step model, so that its schedule cannot be forgotten.
+    Raises `ModelNotFound`, `InvalidModel` for an adapter of another base, `InvalidRequest` for its weight; warns of
+    layers that the model does not have.
+    """
+    for spec in map(LoraSpec.of, specs):
+        model = _with_one(model, find_lora(spec.source, model), spec.weight)
+    return model
+
+
+def find_lora(source: str, model: ModelBundle) -> LoraFile:
+    """Read the adapter that a file, a folder, a hub id or "lcm-lora" (the published one for this base) names."""
+    if source == "lcm-lora":
+        width = model.unet.config.cross_attention_dim
+        if width not in _PUBLISHED:
+            raise ModelNotFound(f"there is no published LCM-LoRA for {model.name} ({FAMILIES.get(width, 'unknown')})")
+        source = _PUBLISHED[width]
+    path = Path(source).expanduser()
+    if path.is_dir() and (path / "pytorch_lora_weights.safetensors").is_file():
+        path = path / "pytorch_lora_weights.safetensors"
+    if path.exists():
+        return LoraFile.read(path)
+    if found := _HUB.fullmatch(source):
+        return LoraFile.read(_download(*found.groups()), reference=source.removesuffix(".safetensors"))
+    raise ModelNotFound(f"no LoRA {source!r}: give a .safetensors file, a hub id (owner/name), or lcm-lora")
+
+
+def _download(repository: str, file: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    name = file or "pytorch_lora_weights.safetensors"
+    try:
+        return Path(hf_hub_download(repository, name))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelNotFound(f"no LoRA {repository!r}: no such file here and no such repository on the hub") from error
+    except (LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise ModelNotFound(f"{repository} has no {name}; give {repository}/FILE.safetensors") from error
+        raise ModelNotFound(
+            f"no LoRA {repository!r}: no such file here, not in the local cache, and the hub cannot be reached "
+            f"({type(error).__name__})"
+        ) from error
+
+
+def _with_one(model: ModelBundle, file: LoraFile, weight: float) -> ModelBundle:
+    stack = model.loras or LoraStack()
+    _check_family(file, model)
+    adapter = f"lora_{len(stack.names)}"
+    unmatched = []
+    matched = 0
+    for part, layers in file.layers.items():
+        network = getattr(model, part, None)
+        if network is None:
+            unmatched += [f"{part}: {name}" for name in layers]
+            continue
+        placed, missing = place(layers, network, part, model)
+        unmatched += [f"{part}: {name}" for name in missing]
+        matched += len(placed)
+        if placed:
+            _inject(network, placed, adapter, stack)
+    if not matched:
+        raise InvalidModel(f"{file.path} does not fit {model.name}: not one of its layers is there ({unmatched[0]})")
+    if unmatched:
+        shown = ", ".join(unmatched[:3]) + (", …" if len(unmatched) > 3 else "")
+        warnings.warn(
+            f"{file.path.name}: {len(unmatched)} of {len(unmatched) + matched} layers are not in {model.name} and are "
+            f"left out ({shown})",
+            FewstepWarning,
+            stacklevel=4,
+        )
+    name = file.name if file.name not in stack.names else f"{file.name}-{len(stack.names) + 1}"
+    stack = LoraStack((*stack.names, name), (*stack.files, file), (*stack.weights, weight), stack.shares)
+    return dataclasses.replace(model, loras=stack, card=_few_step(model) if file.kind == "lcm" else model.card)
+
+
+def _check_family(file: LoraFile, model: ModelBundle) -> None:
+    width, own = file.context_width, model.unet.config.cross_attention_dim
+    if width is not None and width != own:
+        raise InvalidModel(
+            f"{file.path.name} was made for {file.family} and {model.name} is {FAMILIES.get(own, 'of another kind')}: "
+            "a LoRA fits only the family of the model that it was trained on"
+        )
+
+
+def _few_step(model: ModelBundle) -> Any:
+    if model.card.kind == "lcm":
+        return model.card
+    return dataclasses.replace(
+        model.card, kind="lcm", steps=LCM_STEPS, guidance_scale=LCM_GUIDANCE, w_range=None, teacher=model.card.name
+    )
+
+
+def layers_of(network: nn.Module) -> dict[str, nn.Module]:
+    """The linear and convolutional layers by name, whether an adapter sits on them already or not."""
+    adapted = {name: module for name, module in network.named_modules() if hasattr(module, "base_layer")}
+    plain = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and not any(name.startswith(f"{each}.") for each in adapted)
+    }
+    return plain | adapted
+
+
+def place(
+    layers: Mapping[str, LoraLayer], network: nn.Module, part: str, model: ModelBundle
+) -> tuple[dict[str, LoraLayer], list[str]]:
+    """The file's layers under the names of the network's own, shaped for them, and the names that do not fit."""
+    there = layers_of(network)
+    prefix = "" if part == "unet" or any(name.startswith("text_model.") for name in there) else "text_model."
+    names = {prefix + name: name for name in there}  # files write `text_model.` though transformers dropped it
+    spelled = kohya_names(part, names, model.unet.config)
+    placed, missing = {}, []
+    for written, layer in layers.items():
+        name = names.get(spelled.get(written, written)) or names.get(prefix + written)
+        fitted = None if name is None else _fitted(layer, there[name])
+        if name is None or fitted is None:
+            missing.append(written)
+        else:
+            placed[name] = fitted
+    return placed, missing
+
+
+def _fitted(layer: LoraLayer, module: Any) -> LoraLayer | None:
+    """A layer for a 1x1 convolution also fits a linear one, and the other way; None where the shapes differ."""
+    weight = getattr(module, "base_layer", module).weight
+    if weight.ndim == 4:
+        kernel = weight.shape[2:] if layer.down.ndim == 2 else layer.down.shape[2:]
+        down, up = layer.down.reshape(layer.rank, -1, *kernel), layer.up.reshape(-1, layer.rank, 1, 1)
+        fits = down.shape[1:] == weight.shape[1:] and len(up) == len(weight)
+    else:
+        down, up = layer.down.flatten(1), layer.up.flatten(1)
+        fits = (len(up), down.shape[1]) == tuple(weight.shape)
+    return LoraLayer(down, up, layer.alpha) if fits else None
+
+
+def _inject(network: nn.Module, layers: Mapping[str, LoraLayer], adapter: str, stack: LoraStack) -> None:
+    """Put the matrices onto the layers, through PEFT, and let each read its share at every call."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        target_modules=list(layers),
+        rank_pattern={f"^{re.escape(name)}": layer.rank for name, layer in layers.items()},
+        r=next(iter(layers.values())).rank,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT on adapters put one over the other, which is what is wanted
+        inject_adapter_in_model(config, network, adapter_name=adapter, low_cpu_mem_usage=True)
+    modules = layers_of(network)
+    for name, layer in layers.items():
+        module: Any = modules[name]
+        like = module.get_base_layer().weight
+        for matrix, home in ((layer.down, module.lora_A), (layer.up, module.lora_B)):
+            home[adapter].weight = nn.Parameter(matrix.to(like.device, like.dtype), requires_grad=False)
+        scale, index = layer.alpha / layer.rank, len(stack.names)
+        module.register_forward_pre_hook(partial(_weigh, stack.shares, index, adapter, scale))
+    for module in modules.values():
+        if hasattr(module, "lora_A"):
+            module.set_adapter(sorted(module.lora_A))
+    network.requires_grad_(False)
+
+
+def _weigh(shares: Shares, index: int, adapter: str, scale: float, module: Any, inputs: Sequence[Any]) -> None:
+    """Before a layer runs: its adapter's scale for every row of the input."""
+    share = shares.now[index]
+    if isinstance(share, Tensor):
+        x = inputs[0]
+        share = share.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+    module.scaling[adapter] = scale * share

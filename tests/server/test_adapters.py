@@ -1,0 +1,195 @@
+"""Several models and adapters behind one engine: everybody chooses and weighs for themselves, in one batch."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+import webuiapi
+from PIL import Image
+from websockets.sync.client import connect
+
+import adapters
+import fewstep
+from fewstep.errors import InvalidRequest
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.request import Request
+from fewstep.server import protocol
+from fewstep.server.engine import Engine, UnknownModel
+from fewstep.server.job import Pixels
+from fewstep.server.protocol import Picture
+from serving import Server, serving
+
+ROUNDING = 1  # of a byte: a batch of another size rounds its sums differently
+
+
+@pytest.fixture(scope="module")
+def weighed(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    """The student with the adapters `ink` and `wool`, by default half of the one and none of the other."""
+    folder = tmp_path_factory.mktemp("loras")
+    model = fewstep.load(miniature, device="cpu")
+    files = []
+    for seed, name in enumerate(("ink", "wool")):
+        text = adapters.with_prefix(adapters.random_layers(model.text_encoder, seed + 50))
+        parts = {"lora_unet": adapters.random_layers(model.unet, seed), "lora_te": text}
+        files.append(adapters.write_kohya(folder / f"{name}.safetensors", parts, alpha=2.0))
+    return fewstep.load(miniature, device="cpu", loras=[(files[0], 0.5), (files[1], 0.0)])
+
+
+@pytest.fixture(scope="module")
+def server(weighed: ModelBundle, teacher: ModelBundle) -> Iterator[Server]:
+    with serving(weighed, others=[teacher]) as running:
+        yield running
+
+
+def apart(a: Any, b: Any) -> int:
+    return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max())
+
+
+def opened(data: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def test_people_weigh_adapters_and_choose_models_in_one_batch(weighed: ModelBundle, teacher: ModelBundle) -> None:
+    choose = random.Random(0)
+    wanted: list[tuple[ModelBundle, dict[str, Any]]] = []
+    for number in range(60):
+        request: dict[str, Any] = {"prompt": choose.choice(["a cat", "a dog"]), "seed": number, "steps": 3}
+        if number % 4 == 0:
+            wanted.append((teacher, request))
+        else:
+            weights = {name: choose.choice([-0.5, 0.0, 0.3, 1.0]) for name in ("ink", "wool")[: number % 3]}
+            wanted.append((weighed, request | {"loras": weights}))
+    painted: dict[int, Pixels] = {}
+
+    async def client(engine: Engine, numbers: range) -> None:
+        with engine.lane() as lane:
+            for number in numbers:
+                model, request = wanted[number]
+                order = await engine.order(Request.of(**request), model)
+                (painted[number],) = await engine.pictures(lane, order)
+
+    async def everybody() -> tuple[float, float]:
+        engine = Engine(weighed, teacher, max_batch=8)
+        engine.start()
+        try:
+            await asyncio.gather(*(client(engine, range(first, 60, 12)) for first in range(12)))
+        finally:
+            await engine.stop()
+        read = engine.metrics.registry.get_sample_value
+        calls = read("fewstep_batch_rows_count", {"call": "denoise"})
+        rows = read("fewstep_batch_rows_sum", {"call": "denoise"})
+        assert calls
+        assert rows
+        return rows, calls
+
+    rows, calls = asyncio.run(asyncio.wait_for(everybody(), 120))
+    assert rows / calls > 2  # other weights do not keep requests apart
+    for number, (model, request) in enumerate(wanted):
+        assert apart(painted[number], fewstep.text2image(model, **request)) <= ROUNDING
+
+
+def test_names_come_from_the_registry_alone(weighed: ModelBundle, teacher: ModelBundle) -> None:
+    engine = Engine(weighed, teacher)
+    assert engine.named(None) is weighed
+    assert engine.named("miniature-teacher") is teacher
+    with pytest.raises(UnknownModel, match="there is no model '/etc' here; this server has miniature, miniature-te"):
+        engine.named("/etc")
+    with pytest.raises(InvalidRequest, match="two of the models have the same name"):
+        Engine(weighed, weighed)
+    with pytest.raises(InvalidRequest, match=r"no LoRA '\.\./x' here; loaded are ink, wool"):
+        asyncio.run(engine.order(Request.of("a cat", seed=0, loras={"../x": 1.0})))
+
+
+def test_openai(server: Server, weighed: ModelBundle, teacher: ModelBundle) -> None:
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="-", max_retries=0)
+    assert [model.id for model in client.models.list()] == ["miniature", "miniature-teacher"]
+
+    def painted(model: str, **extra: Any) -> Image.Image:
+        answer = client.images.generate(prompt="a cat", model=model, extra_body={"seed": 1, "steps": 2, **extra})
+        assert answer.data
+        return opened(answer.data[0].b64_json or "")
+
+    expected = fewstep.text2image(weighed, "a cat", seed=1, steps=2, loras={"wool": 1.0})
+    assert apart(painted("miniature", loras={"wool": 1.0}), expected) <= ROUNDING
+    assert apart(painted("miniature"), expected) > 10
+    assert apart(painted("miniature-teacher"), fewstep.text2image(teacher, "a cat", seed=1, steps=2)) <= ROUNDING
+    with pytest.raises(openai.NotFoundError, match="there is no model"):
+        painted("miniature-other")
+    with pytest.raises(openai.BadRequestError, match="the weight of ink is 99"):
+        painted("miniature", loras={"ink": 99})
+
+
+def test_an_edit_takes_weights_as_json(server: Server, weighed: ModelBundle) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (128, 128), "orange").save(file, "PNG")
+    fields = {"prompt": "a cat", "seed": "1", "loras": json.dumps({"wool": 1.0})}
+    answer = httpx.post(f"{server.url}/v1/images/edits", data=fields, files={"image": file.getvalue()})
+    image = Image.open(io.BytesIO(file.getvalue()))
+    expected = fewstep.image2image(weighed, "a cat", image, seed=1, loras={"wool": 1.0})
+    assert apart(opened(answer.json()["data"][0]["b64_json"]), expected) <= ROUNDING
+    wrong = httpx.post(f"{server.url}/v1/images/edits", data=fields | {"loras": "{"}, files={"image": file.getvalue()})
+    assert wrong.status_code == 400
+    assert "it must be a JSON object of names and weights" in wrong.text
+
+
+def test_automatic1111(server: Server, weighed: ModelBundle, teacher: ModelBundle) -> None:
+    host, port = server.address.split(":")
+    client = webuiapi.WebUIApi(host=host, port=int(port))
+    same: dict[str, Any] = {"seed": 1, "steps": 2, "width": 128, "height": 128}
+    assert [lora["name"] for lora in client.get_loras()] == ["ink", "wool"]
+    answer = client.txt2img(prompt="a cat<lora:wool:1><lora:ink:x><lora:gone:1>", **same)
+    expected = fewstep.text2image(weighed, "a cat", seed=1, steps=2, loras={"wool": 1.0}, guidance_scale=7.0)
+    assert apart(answer.image, expected) <= ROUNDING
+    warnings = "; ".join(answer.info["warnings"])
+    assert "no LoRA 'gone' here" in warnings
+    assert "'x' of the LoRA 'ink' is no number" in warnings
+    title = next(name for name in client.util_get_model_names() if "teacher" in name)
+    chosen = client.txt2img(prompt="a cat", **same, override_settings={"sd_model_checkpoint": title})
+    assert apart(chosen.image, fewstep.text2image(teacher, "a cat", seed=1, steps=2, guidance_scale=7.0)) <= ROUNDING
+    try:
+        client.util_set_model(title)
+        assert client.util_get_current_model() == title
+        assert apart(client.txt2img(prompt="a cat", **same).image, chosen.image) <= ROUNDING
+    finally:
+        client.util_set_model(next(name for name in client.util_get_model_names() if "teacher" not in name))
+
+
+def test_fal(server: Server, weighed: ModelBundle) -> None:
+    body = {"prompt": "a cat", "seed": 1, "format": "png", "loras": [{"path": "wool", "scale": 1.0}]}
+    answer = httpx.post(f"{server.url}/fal-ai/lcm", json=body).json()
+    painted = opened(answer["images"][0]["url"].partition(",")[2])
+    assert apart(painted, fewstep.text2image(weighed, "a cat", seed=1, loras={"wool": 1.0})) <= ROUNDING
+    wrong = httpx.post(f"{server.url}/fal-ai/lcm", json=body | {"loras": [{"path": "https://x.org/y.safetensors"}]})
+    assert wrong.status_code == 400
+    assert "no LoRA" in wrong.text
+
+
+def test_live(server: Server, weighed: ModelBundle, teacher: ModelBundle) -> None:
+    with connect(server.live, subprotocols=[protocol.JSON]) as socket:  # type: ignore[list-item]
+        hello = json.loads(socket.recv())
+        assert list(hello["models"]) == ["miniature", "miniature-teacher"]
+        sliders = next(each for each in hello["controls"] if each["name"] == "loras")
+        assert sliders["default"] == {"ink": 0.5, "wool": 0.0}
+
+        def painted(**parameters: Any) -> Image.Image:
+            wanted = {"prompt": "a cat", "seed": 1, "steps": 2, "format": "png", **parameters}
+            socket.send(json.dumps({"type": "set", "id": 1, "parameters": wanted}))
+            while isinstance(message := socket.recv(timeout=30), str):
+                assert "error" not in message
+            return Image.open(io.BytesIO(Picture.from_binary(message).data))
+
+        expected = fewstep.text2image(weighed, "a cat", seed=1, steps=2, loras={"ink": -1.0})
+        assert apart(painted(loras={"ink": -1.0}), expected) <= ROUNDING
+        expected = fewstep.text2image(teacher, "a cat", seed=1, steps=2)
+        assert apart(painted(model="miniature-teacher", loras={}), expected) <= ROUNDING
