@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import adapters
 import fewstep
 from fewstep.cli.main import main
 from fewstep.models import locating
@@ -95,6 +96,37 @@ def test_the_file_says_how_it_was_made(run: Run, miniature: Path) -> None:
     assert (record["model"], record["version"]) == ("starter", fewstep.__version__)
     assert record["model_hash"] == fewstep.load(miniature, device="cpu").hash
     assert info["parameters"].startswith("a cat\nSteps: 4, ")
+
+
+def test_adapters_are_recorded_and_asked_for_again(run: Run, miniature: Path) -> None:
+    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").unet, 1)}
+    adapters.write_kohya(Path("ink.safetensors"), layers, alpha=3.0)
+    assert run("a cat", "-o", "plain.png", "--seed", 7).code == 0
+    assert run("a cat", "-o", "ink.png", "--seed", 7, "--lora", "ink.safetensors:0.5").code == 0
+    assert np.abs(pixels("ink.png") - pixels("plain.png")).max() > 10
+    (lora,) = read_record("ink.png").loras
+    assert (lora.name, lora.weight, lora.reference) == ("ink", 0.5, None)
+    assert read_image("ink.png").info["parameters"].startswith("a cat <lora:ink:0.5>\nSteps: 4, ")
+    outcome = run("--from", "ink.png", "-o", "again.png")
+    assert outcome.code == 2
+    assert "was made with the LoRA ink" in outcome.err
+    assert "--lora FILE:0.5" in outcome.err
+    assert run("--from", "ink.png", "-o", "again.png", "--lora", "ink.safetensors:0.5").err.count("warning") == 0
+    assert np.array_equal(pixels("again.png"), pixels("ink.png"))
+    assert "was made with the LoRAs" in run("--from", "plain.png", "-o", "x.png", "--lora", "ink.safetensors").err
+
+
+def test_an_adapter_that_does_not_fit_is_one_line(run: Run) -> None:
+    Path("broken.safetensors").write_bytes(b"nothing")
+    for source, words in {
+        "broken.safetensors": "cannot be read as safetensors",
+        "nowhere.safetensors": "no LoRA 'nowhere.safetensors'",
+        "broken.safetensors:nan": "the weight of broken.safetensors is nan",
+    }.items():
+        outcome = run("a cat", "-o", "x.png", "--lora", source)
+        assert (outcome.code, outcome.out, len(outcome.err.strip().splitlines()[-1:])) == (2, "", 1)
+        assert words in outcome.err
+        assert not Path("x.png").exists()
 
 
 def test_from_makes_the_same_picture_again(run: Run) -> None:
