@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, LCMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from fewstep.models.card import ModelCard
 
 HIDDEN = 32
 TOKENS = 24
+SDXL_POOLED = 16
 WORDS = ("a", "blue", "cat", "dog", "face", "fox", "noto", "red", "robot", "sad", "style")
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
 
@@ -39,6 +40,41 @@ def write_miniature(folder: Path, prediction_type: str = "v_prediction", autoenc
     return folder
 
 
+def write_miniature_sdxl(folder: Path, time_cond_proj_dim: int | None = None) -> Path:
+    """SDXL's parts, a few channels wide: two text encoders, sizes and crops, epsilon prediction."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        sdxl_unet(time_cond_proj_dim, width=2 * HIDDEN).save_pretrained(folder / "unet")
+        _autoencoder("kl", latents=4).save_pretrained(folder / "vae")
+        _text_encoder().save_pretrained(folder / "text_encoder")
+        CLIPTextModelWithProjection(_text_config(projection_dim=SDXL_POOLED)).save_pretrained(folder / "text_encoder_2")
+    write_tokenizer(folder / "tokenizer")
+    write_tokenizer(folder / "tokenizer_2")
+    kind = DDIMScheduler if time_cond_proj_dim is None else LCMScheduler
+    kind(**SCHEDULE, steps_offset=1).save_pretrained(folder / "scheduler")
+    _write_index(folder, "StableDiffusionXLPipeline", kind.__name__, sdxl=True)
+    return folder
+
+
+def sdxl_unet(time_cond_proj_dim: int | None = None, width: int = 16) -> UNet2DConditionModel:
+    """SDXL's blocks and layers; `width` of the text states."""
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 64, 64),
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 3),
+        attention_head_dim=8,
+        cross_attention_dim=width,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + SDXL_POOLED,
+        time_cond_proj_dim=time_cond_proj_dim,
+    )
+
+
 def _unet(time_cond_proj_dim: int | None) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=8,
@@ -58,7 +94,7 @@ def _unet(time_cond_proj_dim: int | None) -> UNet2DConditionModel:
     )
 
 
-def _autoencoder(kind: str) -> AutoencoderTiny | AutoencoderKL:
+def _autoencoder(kind: str, latents: int = 16) -> AutoencoderTiny | AutoencoderKL:
     if kind == "tiny":
         return _lively(
             AutoencoderTiny(
@@ -76,7 +112,7 @@ def _autoencoder(kind: str) -> AutoencoderTiny | AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * 5,
         layers_per_block=1,
         norm_num_groups=4,
-        latent_channels=16,
+        latent_channels=latents,
         scaling_factor=0.7,
     )
 
@@ -93,18 +129,21 @@ def _lively(autoencoder: AutoencoderTiny) -> AutoencoderTiny:
 
 
 def _text_encoder() -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=600,
-            hidden_size=HIDDEN,
-            intermediate_size=2 * HIDDEN,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=TOKENS,
-            bos_token_id=512,
-            eos_token_id=513,
-            pad_token_id=513,
-        )
+    return CLIPTextModel(_text_config())
+
+
+def _text_config(**more: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=600,
+        hidden_size=HIDDEN,
+        intermediate_size=2 * HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=TOKENS,
+        bos_token_id=512,
+        eos_token_id=513,
+        pad_token_id=513,
+        **more,
     )
 
 
@@ -131,7 +170,7 @@ def _byte_alphabet() -> list[str]:
     return sorted(ByteLevel.alphabet())
 
 
-def _write_index(folder: Path, pipeline: str, scheduler: str) -> None:
+def _write_index(folder: Path, pipeline: str, scheduler: str, sdxl: bool = False) -> None:
     index = {
         "_class_name": pipeline,
         "_diffusers_version": "0.42.1",
@@ -144,4 +183,11 @@ def _write_index(folder: Path, pipeline: str, scheduler: str) -> None:
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderTiny"],
     }
+    if sdxl:
+        index |= {
+            "force_zeros_for_empty_prompt": True,
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))

@@ -129,6 +129,16 @@ def test_an_adapter_that_does_not_fit_is_one_line(run: Run) -> None:
         assert not Path("x.png").exists()
 
 
+def test_times_of_ones_own_are_recorded(run: Run) -> None:
+    assert run("a cat", "-o", "a.png", "--seed", 7, "--timesteps", "999,459,19").code == 0
+    assert read_record("a.png").timesteps == (999, 459, 19)
+    assert run("--from", "a.png", "-o", "b.png").code == 0
+    assert np.array_equal(pixels("a.png"), pixels("b.png"))
+    assert run("--from", "a.png", "-o", "c.png", "--steps", 2).code == 0
+    assert (read_record("c.png").steps, read_record("c.png").timesteps) == (2, None)
+    assert "give whole numbers with commas" in run("a cat", "-o", "x.png", "--timesteps", "9;5").err
+
+
 def test_from_makes_the_same_picture_again(run: Run) -> None:
     run("a cat", "-o", "cat.png", "--seed", 7, "--steps", 2, "--guidance-scale", 6)
     assert run("--from", "cat.png", "-o", "again.png").code == 0

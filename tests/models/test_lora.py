@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import LCMScheduler, StableDiffusionPipeline
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +21,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import LoraSpec, layers_of, with_loras
 from fewstep.models.lora_file import LoraFile
 from fewstep.models.lora_names import kohya_names, stability_names
+from miniature import sdxl_unet
 
 ALPHA = 2.0
 PROMPT = "a blue cat"
@@ -179,24 +180,6 @@ def test_a_picture_is_the_same_alone_and_among_others(base: ModelBundle, tmp_pat
     model = with_loras(base, [write_style(tmp_path / "style.safetensors", base)])
     many = fewstep.text2image(model, PROMPT, seed=2, num_images=3, steps=2)
     assert abs(pixels(many[1]) - pixels(fewstep.text2image(model, PROMPT, seed=3, steps=2))).max() <= 1
-
-
-def sdxl_unet() -> UNet2DConditionModel:
-    """SDXL's blocks, a few channels wide."""
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(32, 64, 64),
-        layers_per_block=2,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2, 3),
-        attention_head_dim=8,
-        cross_attention_dim=16,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=64,
-    )
 
 
 def test_kohyas_sdxl_names_are_read_as_diffusers_reads_them(tmp_path: Path) -> None:

@@ -104,6 +104,13 @@ def test_text_to_image(family: Path, student_of: ModelBundle, steps: int, guidan
     assert_same(ours, theirs.images)
 
 
+def test_times_of_ones_own(family: Path, student_of: ModelBundle) -> None:
+    pipeline = lcm_pipeline(LatentConsistencyModelPipeline, family, student_of)
+    times = [979, 599, 119]
+    theirs = pipeline(PROMPTS, timesteps=times, guidance_scale=4.0, generator=generators())  # type: ignore[operator]
+    assert_same(ours_with_seeds(student_of, timesteps=times, guidance_scale=4.0), theirs.images)
+
+
 @pytest.mark.usefixtures("mode_alone")
 @pytest.mark.parametrize(("strength", "steps"), [(0.3, 4), (0.5, 1), (0.5, 4), (0.8, 2), (1.0, 4)])
 def test_image_to_image(

@@ -55,6 +55,36 @@ def test_the_times_are_those_of_the_sampler(student: ModelBundle, teacher: Model
     assert plan(teacher, steps=4, image=PICTURE, strength=0.5).timesteps.tolist() == [499, 249]
 
 
+def test_times_may_be_given(student: ModelBundle, teacher: ModelBundle) -> None:
+    given = plan(student, timesteps=(999, 459, 19))
+    assert (given.timesteps.tolist(), given.steps, given.strength, given.advice) == ([999, 459, 19], 3, None, ())
+    (advice,) = plan(student, timesteps=(999, 500)).advice
+    assert "was distilled on the times 19, 39, … 999 and guesses at 500" in advice
+    assert plan(teacher, timesteps=(999, 500)).advice == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"timesteps": ()}, "they must fall"),
+        ({"timesteps": (5, 5)}, "they must fall"),
+        ({"timesteps": (5, 9)}, "they must fall"),
+        ({"timesteps": (5, -1)}, "a timestep is -1"),
+        ({"timesteps": (1000, 5)}, "1000 is beyond miniature, which knows 0 to 999"),
+        ({"timesteps": (9, 5), "steps": 2}, "give them alone"),
+        ({"timesteps": (9, 5), "image": PICTURE, "strength": 0.5}, "give them alone"),
+    ],
+)
+def test_times_that_cannot_be(student: ModelBundle, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        plan(student, **options)
+
+
+def test_too_many_steps_for_a_consistency_model_are_advised_against(student: ModelBundle) -> None:
+    assert plan(student, steps=8).advice == ()
+    assert "is made for 1 to 8 steps; 20 are slower" in plan(student, steps=20).advice[0]
+
+
 def test_ddim_ends_where_the_folder_says(teacher: ModelBundle) -> None:
     settings = dataclasses.replace(teacher.settings, final_timestep=0)
     as_in_sd15 = dataclasses.replace(teacher, settings=settings)

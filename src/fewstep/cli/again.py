@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,13 +26,17 @@ RECORDED = (
     "height",
     "width",
     "strength",
+    "timesteps",
 )
 
 
 def recorded_options(record: Record, given: Mapping[str, Any]) -> dict[str, Any]:
     """What `Request.of` takes: from the record, except where something was given."""
-    values = dataclasses.asdict(record)
-    return {name: values[name] for name in RECORDED} | dict(given)
+    values = {name: getattr(record, name) for name in RECORDED}
+    if values["timesteps"] or "timesteps" in given:  # they stand for steps and strength: whichever was given wins
+        silent = ("steps", "strength") if not {"steps", "strength"} & set(given) else ("timesteps",)
+        values |= dict.fromkeys(silent)
+    return values | dict(given)
 
 
 def recorded_model(record: Record, path: Path) -> str:

@@ -89,6 +89,14 @@ def generate(
         str | None,
         typer.Option(help="lcm; for diffusion models dpm++, ddim, heun. [default: the model's]", rich_help_panel=HOW),
     ] = None,
+    timesteps: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of --steps: the times themselves, 999,749,499,249; for models that want their own.",
+            rich_help_panel=HOW,
+            show_default=False,
+        ),
+    ] = None,
     height: Annotated[int | None, typer.Option(help="In pixels. [default: the model's]", rich_help_panel=HOW)] = None,
     width: Annotated[int | None, typer.Option(help="In pixels. [default: the model's]", rich_help_panel=HOW)] = None,
     model: Annotated[
@@ -146,6 +154,7 @@ def generate(
         "height": height,
         "width": width,
         "strength": strength,
+        "timesteps": None if timesteps is None else _whole_numbers(timesteps),
     }
     with one_line_warnings():
         options = {name: value for name, value in wanted.items() if value is not None}
@@ -159,6 +168,13 @@ def generate(
     for picture, path in zip([_sheet(images)] if grid else images, paths, strict=True):
         write_png(picture, path)
         typer.echo(path)
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidRequest(f"the timesteps are {text[:60]!r}; give whole numbers with commas: 999,749,499") from error
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from fewstep.models.card import Kind, ModelCard
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.network import UNetNetwork
 from fewstep.models.scheduler_config import SchedulerSettings
+from fewstep.models.text_encoding import TextReader, encode_once, encode_twice
 
 if TYPE_CHECKING:
     from fewstep.models.lora import LoraStack
@@ -34,6 +35,8 @@ class ModelBundle:
     unet, autoencoder, text_encoder, tokenizer  diffusers' and transformers' own objects
     folder, weight_files                        where they were read from; None and empty for a model in the making
     reference                                   a name that loads the same model elsewhere (built in, or on the hub)
+    text_encoder_2, tokenizer_2                 SDXL's second ones
+    drops_to_zeros                              SDXL: no words are zeros, not the states of an empty prompt
     loras                                       the adapters inside the networks, if any (`lora.with_loras`)
     """
 
@@ -46,6 +49,9 @@ class ModelBundle:
     folder: Path | None = None
     reference: str | None = None
     weight_files: tuple[Path, ...] = ()
+    text_encoder_2: Any = None
+    tokenizer_2: Any = None
+    drops_to_zeros: bool = False
     loras: LoraStack | None = None
 
     @property
@@ -125,33 +131,31 @@ class ModelBundle:
 
         lora_weights  how much of each of the adapters, in their order; none: as by default
         """
-        self._warn_of_long(prompts)
-        tokens = self.tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        uses_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self.device) if uses_mask else None
         shares = None if self.loras is None else self.loras.rows(lora_weights, len(prompts))
+        first = TextReader(self.tokenizer, self.text_encoder)
+        first.warn_of_long(prompts, self.name)
         with self.loras.applied(self.text_encoder, shares) if self.loras else nullcontext():
-            encoded = self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)
-        return Conditioning(states=encoded.last_hidden_state, pooled=encoded.pooler_output, loras=shares)
+            if self.text_encoder_2 is None:
+                states, pooled = encode_once(first, prompts)
+            else:
+                states, pooled = encode_twice(first, TextReader(self.tokenizer_2, self.text_encoder_2), prompts)
+        return Conditioning(states=states, pooled=pooled, loras=shares)
 
-    def _warn_of_long(self, prompts: Sequence[str]) -> None:
-        limit = self.tokenizer.model_max_length
-        for prompt in dict.fromkeys(prompts):
-            ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
-            if len(ids) > limit:
-                unread = self.tokenizer.decode(ids[limit - 1 : -1])
-                warnings.warn(
-                    f"the prompt has {len(ids) - 2} tokens and {self.name} reads {limit - 2}; "
-                    f"it does not see: {unread!r}",
-                    FewstepWarning,
-                    stacklevel=3,
-                )
+    def encode_negative(self, prompt: str, lora_weights: Sequence[float] = ()) -> Conditioning:
+        """What guidance leads away from, one row: the prompt, or for an empty one what the model was trained to drop
+        its words to (SDXL: zeros).
+        """
+        cond = self.encode_text([prompt], lora_weights)
+        if prompt or not self.drops_to_zeros or cond.pooled is None:
+            return cond
+        return replace(cond, states=torch.zeros_like(cond.states), pooled=torch.zeros_like(cond.pooled))
+
+    def framed(self, cond: Conditioning, height: int, width: int) -> Conditioning:
+        """With the sizes that SDXL wants to know, of an uncropped picture; the same `cond` for other networks."""
+        if not UNetNetwork(self.unet).reads_sizes:
+            return cond
+        sizes = torch.tensor([[height, width, 0, 0, height, width]], device=cond.states.device)
+        return replace(cond, time_ids=sizes.expand(len(cond), -1))
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -163,6 +167,18 @@ class ModelBundle:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) to pixels (B, 3, H, W) float32 in [-1, 1]."""
-        unscaled = latents / self.autoencoder.config.scaling_factor
-        pixels: Tensor = self.autoencoder.decode(unscaled.to(self.device, self.autoencoder.dtype), return_dict=False)[0]
-        return pixels.float().clamp(-1.0, 1.0)
+        unscaled = (latents / self.autoencoder.config.scaling_factor).to(self.device)
+        pixels = self._decode(unscaled)
+        if self.autoencoder.dtype == torch.float16 and not pixels.isfinite().all():
+            warnings.warn(
+                f"the autoencoder of {self.name} overflows in float16 (a black picture): it goes on in float32",
+                FewstepWarning,
+                stacklevel=2,
+            )
+            self.autoencoder.float()
+            pixels = self._decode(unscaled)
+        return pixels.clamp(-1.0, 1.0)
+
+    def _decode(self, unscaled: Tensor) -> Tensor:
+        decoded: Tensor = self.autoencoder.decode(unscaled.to(self.autoencoder.dtype), return_dict=False)[0]
+        return decoded.float()

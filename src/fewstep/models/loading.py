@@ -14,7 +14,15 @@ from fewstep.errors import InvalidModel
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import ModelCard
-from fewstep.models.locating import NETWORKS, find_weights, locate, locate_parts, read_json, reference_of
+from fewstep.models.locating import (
+    NETWORKS,
+    TOKENIZERS,
+    find_weights,
+    locate,
+    locate_parts,
+    read_json,
+    reference_of,
+)
 from fewstep.models.placement import choose_device, choose_dtype
 from fewstep.models.scheduler_config import SchedulerSettings
 
@@ -26,6 +34,7 @@ CLASSES = {
         "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
     },
     "text_encoder": {"CLIPTextModel": "transformers.models.clip.modeling_clip"},
+    "text_encoder_2": {"CLIPTextModelWithProjection": "transformers.models.clip.modeling_clip"},
     "tokenizer": {"CLIPTokenizer": "transformers.models.clip.tokenization_clip"},
 }
 
@@ -57,18 +66,22 @@ def load(
     settings = SchedulerSettings.from_config(read_json(parts["scheduler"] / "scheduler_config.json"))
     card = _default_card(name, folder, settings, parts["unet"]) if card is None else _agreeing(card, settings, folder)
     with _quiet():
-        networks = {part: _read_network(part, parts[part], device, dtype) for part in NETWORKS}
-        tokenizer = _read_tokenizer(parts["tokenizer"])
+        networks = {part: _read_network(part, parts[part], device, dtype) for part in NETWORKS if part in parts}
+        tokenizers = {part: _read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts}
+    _check_readers(networks["unet"], parts, folder)
     model = ModelBundle(
         card=card,
         settings=settings,
         unet=networks["unet"],
         autoencoder=networks["vae"],
         text_encoder=networks["text_encoder"],
-        tokenizer=tokenizer,
+        tokenizer=tokenizers["tokenizer"],
+        text_encoder_2=networks.get("text_encoder_2"),
+        tokenizer_2=tokenizers.get("tokenizer_2"),
+        drops_to_zeros=read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt", False),
         folder=folder,
         reference=reference_of(name),
-        weight_files=tuple(file for part in NETWORKS for file in find_weights(parts[part])),
+        weight_files=tuple(file for part in networks for file in find_weights(parts[part])),
     )
     with _explained(folder):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
@@ -90,11 +103,16 @@ def _read_network(part: str, folder: Path, device: torch.device, dtype: torch.dt
     network_class = _class(part, _class_name(config), folder)
     with _explained(folder):
         network = network_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-    if config.get("addition_embed_type") == "text_time":
-        raise InvalidModel(f"{folder} is of the SDXL kind (two text encoders, sizes and crops), not supported yet")
     if dtype is torch.float16 and config.get("force_upcast"):
         network = network.float()
     return network.to(device).eval()
+
+
+def _check_readers(unet: Any, parts: Mapping[str, Path], folder: Path) -> None:
+    """A network of the SDXL kind needs both text encoders (the refiner, which has one, is no text-to-image model)."""
+    missing = [part for part in ("text_encoder_2", "tokenizer_2") if part not in parts]
+    if unet.config.addition_embed_type == "text_time" and missing:
+        raise InvalidModel(f"{folder} is of the SDXL kind and has no {missing[0]}/ folder; is it a refiner?")
 
 
 def _read_tokenizer(folder: Path) -> Any:

@@ -15,16 +15,18 @@ from fewstep.models.card import ModelCard
 STARTER = Path(__file__).parent / "starter"
 BUILT_IN = {"starter": STARTER, "starter-teacher": STARTER / "teacher"}
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-NETWORKS = ("unet", "vae", "text_encoder")
+OPTIONAL = ("text_encoder_2", "tokenizer_2")  # SDXL's
+NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
+TOKENIZERS = ("tokenizer", "tokenizer_2")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = [
     "model_index.json",
     CARD_FILE,
-    *(f"{part}/*.json" for part in PARTS),
+    *(f"{part}/*.json" for part in (*PARTS, *OPTIONAL)),
     *(f"{part}/*.safetensors" for part in NETWORKS),
-    "tokenizer/*.txt",
+    *(f"{part}/*.txt" for part in TOKENIZERS),
 ]
 _HUB_VARIANTS = ["*.fp16*", "*non_ema*", "*ema_only*"]
 
@@ -56,8 +58,10 @@ def locate_parts(folder: Path, card: ModelCard | None) -> dict[str, Path]:
     """The folder of every part, from the model's own folder or from the one that it shares parts with."""
     homes = [folder] if card is None or card.shared is None else [folder, folder / card.shared]
     parts = {}
-    for part in PARTS:
+    for part in (*PARTS, *OPTIONAL):
         found = [home / part for home in homes if (home / part).is_dir()]
+        if not found and part in OPTIONAL:
+            continue
         if not found:
             raise InvalidModel(f"{folder} has no {part}/ folder, which a latent diffusion model needs")
         parts[part] = found[0]

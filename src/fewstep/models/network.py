@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from fewstep.core.guidance import w_embedding
@@ -31,6 +32,11 @@ class UNetNetwork:
         """Whether w is an input of the network (a guidance-distilled model)."""
         return self.unet.config.time_cond_proj_dim is not None
 
+    @property
+    def reads_sizes(self) -> bool:
+        """Whether sizes and crops are inputs of the network (SDXL), beside pooled text states."""
+        return self.unet.config.addition_embed_type == "text_time"
+
     def __call__(self, x_t: Tensor, t: Tensor, cond: Conditioning, w: Tensor | None = None) -> Tensor:
         dtype = self.unet.dtype
         timestep_cond = None
@@ -42,6 +48,14 @@ class UNetNetwork:
                 t,
                 encoder_hidden_states=cond.states.to(dtype),
                 timestep_cond=timestep_cond,
+                added_cond_kwargs=self._added(cond, dtype),
                 return_dict=False,
             )[0]
         return output
+
+    def _added(self, cond: Conditioning, dtype: torch.dtype) -> dict[str, Tensor] | None:
+        if not self.reads_sizes:
+            return None
+        if cond.pooled is None or cond.time_ids is None:
+            raise ValueError("this network reads pooled text states and sizes: see `ModelBundle.framed`")
+        return {"text_embeds": cond.pooled.to(dtype), "time_ids": cond.time_ids.to(dtype)}

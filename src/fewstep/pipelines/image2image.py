@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
@@ -65,6 +65,7 @@ def image2image(
     height: int | None = None,
     width: int | None = None,
     sampler: str | None = None,
+    timesteps: Sequence[int] | None = None,
     loras: Mapping[str, float] | None = None,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
@@ -91,6 +92,7 @@ def image2image(
         height=height,
         width=width,
         sampler=sampler,
+        timesteps=None if timesteps is None else tuple(timesteps),
         loras=loras,
     )
     images = generate(model, complete(request, model, batch_size), on_step)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import torch
 from torch import Tensor
 
-from fewstep.core.schedule import consistency_timesteps, ode_timesteps
+from fewstep.core.schedule import consistency_timesteps, ode_timesteps, training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import MAX_GUIDANCE, Request
@@ -23,6 +24,7 @@ T = TypeVar("T")
 DEFAULT_STRENGTH = 0.5
 LATENTS_AT_ONCE = 16_384  # 16 pictures of 8 x 8 latents up to BATCH_LIMIT, 4 of 64 x 64
 BATCH_LIMIT = 16
+MOST_STEPS = 8  # of a consistency model
 MAX_BAKED_GUIDANCE = 2.0  # for a model whose guidance is baked in without w: more on top burns the colours
 
 
@@ -30,7 +32,7 @@ MAX_BAKED_GUIDANCE = 2.0  # for a model whose guidance is baked in without w: mo
 class Plan:
     """A `Request` without open questions.
 
-    strength        1 without a picture to start from
+    strength        1 without a picture to start from; None where the timesteps were given
     mask            of a picture in part: white is painted anew, black stays
     timesteps       (N,) int64, descending: where the network is asked
     final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does
@@ -49,7 +51,7 @@ class Plan:
     sampler: str
     image: Image | None
     mask: Image | None
-    strength: float
+    strength: float | None
     timesteps: Tensor
     final_timestep: int
     batch_size: int
@@ -77,11 +79,11 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
             f"the sampler {sampler!r} is not for {model.name}, which is of kind {model.kind!r}; "
             f"use {' or '.join(samplers)}"
         )
-    steps = _first(request.steps, model.card.steps)
+    steps = len(request.timesteps) if request.timesteps else _first(request.steps, model.card.steps)
     height = _checked_side("height", _first(request.height, height), model)
     width = _checked_side("width", _first(request.width, width), model)
     whole = request.image is None or request.mask is not None
-    strength = _first(request.strength, 1.0 if whole else DEFAULT_STRENGTH)
+    strength = None if request.timesteps else _first(request.strength, 1.0 if whole else DEFAULT_STRENGTH)
     guidance_scale = _checked_guidance(request, model)
     return Plan(
         prompts=request.prompts,
@@ -95,11 +97,13 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
         image=request.image,
         mask=request.mask,
         strength=strength,
-        timesteps=_times(model, sampler, steps, strength),
+        timesteps=_given_times(model, request.timesteps)
+        if strength is None
+        else _times(model, sampler, steps, strength),
         final_timestep=model.settings.final_timestep if sampler == "ddim" else -1,
         batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
         lora_weights=_lora_weights(request, model),
-        advice=_advice(request, model, guidance_scale),
+        advice=tuple(_advice(request, model, guidance_scale)),
     )
 
 
@@ -138,6 +142,14 @@ def _times(model: ModelBundle, sampler: str, steps: int, strength: float) -> Ten
         raise InvalidRequest(str(error)) from error
 
 
+def _given_times(model: ModelBundle, timesteps: tuple[int, ...] | None) -> Tensor:
+    assert timesteps
+    total = model.schedule.num_train_timesteps
+    if timesteps[0] >= total:
+        raise InvalidRequest(f"the timestep {timesteps[0]} is beyond {model.name}, which knows 0 to {total - 1}")
+    return torch.tensor(timesteps)
+
+
 def _checked_side(name: str, size: int, model: ModelBundle) -> int:
     unit = model.pixels_per_latent
     if size % unit:
@@ -168,8 +180,18 @@ def _lora_weights(request: Request, model: ModelBundle) -> tuple[float, ...]:
     return ()
 
 
-def _advice(request: Request, model: ModelBundle, guidance_scale: float) -> tuple[str, ...]:
-    if not request.negative_prompt or not (model.embeds_guidance or guidance_scale == 1.0):
-        return ()
-    reason = "its guidance is part of the network" if model.embeds_guidance else "a guidance scale of 1 is none"
-    return (f"the negative prompt has no effect on {model.name}: {reason}",)
+def _advice(request: Request, model: ModelBundle, guidance_scale: float) -> Iterator[str]:
+    if request.negative_prompt and (model.embeds_guidance or guidance_scale == 1.0):
+        reason = "its guidance is part of the network" if model.embeds_guidance else "a guidance scale of 1 is none"
+        yield f"the negative prompt has no effect on {model.name}: {reason}"
+    if model.kind != "lcm":
+        return
+    total, known = model.schedule.num_train_timesteps, model.settings.original_inference_steps
+    grid = set(training_grid(total, known).tolist())
+    if off := [t for t in request.timesteps or () if t not in grid]:
+        yield (
+            f"{model.name} was distilled on the times {min(grid)}, {min(grid) + total // known}, … {max(grid)} and "
+            f"guesses at {off[0]}"
+        )
+    if (request.steps or 0) > MOST_STEPS:
+        yield f"{model.name} is made for 1 to {MOST_STEPS} steps; {request.steps} are slower and seldom better"

@@ -56,6 +56,7 @@ class Record:
     num_images: int = 1
     loras: tuple[UsedLora, ...] = ()
     strength: float | None = None
+    timesteps: tuple[int, ...] | None = None
     source: str | None = None
     mask: str | None = None
     version: str = fewstep.__version__
@@ -69,6 +70,7 @@ class Record:
         try:
             values = json.loads(text)
             values["loras"] = tuple(UsedLora(**lora) for lora in values.get("loras") or ())
+            values["timesteps"] = tuple(values.get("timesteps") or ()) or None
             record = cls(**values)
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise InvalidRequest(f"the picture's parameters cannot be read: {error}") from error
@@ -89,6 +91,8 @@ class Record:
         }
         if self.loras:
             facts["Lora hashes"] = f'"{", ".join(f"{lora.name}: {lora.hash}" for lora in self.loras)}"'
+        if self.timesteps is not None:
+            facts["Timesteps"] = " ".join(map(str, self.timesteps))
         if self.strength is not None:
             facts["Denoising strength"] = f"{self.strength:g}"
         facts["Version"] = f"fewstep {self.version}"
@@ -118,6 +122,7 @@ def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
         negative_prompt=plan.negative_prompt,
         loras=_used(model, plan),
         strength=None if plan.image is None else plan.strength,
+        timesteps=None if plan.strength is not None else tuple(plan.timesteps.tolist()),
         source=None if plan.image is None else image_hash(plan.image),
         mask=None if plan.mask is None else image_hash(plan.mask),
     ).chunks()

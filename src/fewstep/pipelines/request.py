@@ -7,6 +7,7 @@ import operator
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ SAMPLERS = ("lcm", "dpm++", "ddim", "heun")
 MAX_PROMPT = 10_000
 MAX_PICTURES = 1_000
 MAX_STEPS = 1_000
+MAX_TIME = 999_999
 MAX_SIDE = 4_096
 MAX_GUIDANCE = 100.0
 MAX_SEED = 2**63 - 1
@@ -33,6 +35,8 @@ class Request:
     guidance_scale   Imagen's scale: 1 is no guidance; inside, w = guidance_scale - 1
     image, strength  the picture to start from, and how much of it is painted anew, in (0, 1]
     mask             where that happens: white is painted anew, black stays; of the picture's shape
+    timesteps        the very times to ask the network at, falling, in place of steps and strength; for models that want
+                     their own (Turbo, Lightning, Hyper)
     loras            how much of the model's adapters, by name; those not named: as by default
 
     Raises `InvalidRequest` with what was given and what is allowed.
@@ -49,6 +53,7 @@ class Request:
     image: Image | None = None
     mask: Image | None = None
     strength: float | None = None
+    timesteps: tuple[int, ...] | None = None
     loras: Mapping[str, float] | None = None
 
     @classmethod
@@ -90,12 +95,22 @@ class Request:
             self._check_strength(self.strength)
         if self.mask is not None:
             self._check_mask(self.mask)
+        if self.timesteps is not None:
+            self._check_timesteps(self.timesteps)
 
     def _check_strength(self, strength: float) -> None:
         if _number("the strength", strength, 0.0, 1.0) == 0.0:
             raise InvalidRequest("the strength is 0, which leaves the picture as it is; it must be above 0, up to 1")
         if self.image is None:
             raise InvalidRequest("a strength was given without a picture; it says how much of one is painted anew")
+
+    def _check_timesteps(self, timesteps: tuple[int, ...]) -> None:
+        for t in timesteps:
+            _whole("a timestep", t, 0, MAX_TIME)
+        if not timesteps or any(t <= s for t, s in pairwise(timesteps)):
+            raise InvalidRequest(f"the timesteps are {_shown(list(timesteps))}; they must fall: 999, 749, 499, 249")
+        if self.steps is not None or self.strength is not None:
+            raise InvalidRequest("timesteps say all that steps and strength say; give them alone")
 
     def _check_mask(self, mask: Image) -> None:
         if self.image is None:

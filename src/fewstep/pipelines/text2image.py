@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 import torch
@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     height: int | None
     width: int | None
     sampler: str | None
+    timesteps: Sequence[int] | None
     loras: Mapping[str, float] | None
     batch_size: int | None
     on_step: OnStep | None
@@ -69,6 +70,7 @@ def text2image(
     height: int | None = None,
     width: int | None = None,
     sampler: str | None = None,
+    timesteps: Sequence[int] | None = None,
     loras: Mapping[str, float] | None = None,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
@@ -80,6 +82,7 @@ def text2image(
     num_images      pictures for each prompt; a number, or several prompts, gives a list
     guidance_scale  how closely to follow the words, 1 = no guidance; default: the card's
     sampler         "lcm", or for a diffusion model "dpm++" (its default), "ddim", "heun"
+    timesteps       in place of steps: the very times to ask the network at, falling, in training's numbers (999 … 0)
     loras           how much of the model's adapters, by name; those not named: as they were loaded
     batch_size      how many pictures go through the network at once; default: by their size
     on_step         is called with every `Step` as it happens
@@ -97,6 +100,7 @@ def text2image(
         height=height,
         width=width,
         sampler=sampler,
+        timesteps=None if timesteps is None else tuple(timesteps),
         loras=loras,
     )
     images = generate(model, complete(request, model, batch_size), on_step)
@@ -140,7 +144,7 @@ def paint(model: ModelBundle, plan: Plan) -> Iterator[Step]:
 
     A picture to start from is mixed with the noise up to the first of the timesteps (SDEdit, 2108.01073).
     """
-    cond = model.encode_text(plan.prompts, plan.lora_weights)
+    cond = model.framed(model.encode_text(plan.prompts, plan.lora_weights), plan.height, plan.width)
     denoise, w = guided(model, plan)
     noise = PictureNoise(plan.seeds)
 
@@ -170,5 +174,5 @@ def guided(model: ModelBundle, plan: Plan) -> tuple[Denoise, Tensor | None]:
         return model.denoise, torch.full((len(plan.seeds),), w, device=model.device)
     if w == 0.0:
         return model.denoise, None
-    uncond = model.encode_text([plan.negative_prompt], plan.lora_weights).expand(len(plan.seeds))
-    return ClassifierFreeGuidance(model.denoise, uncond, w), None
+    uncond = model.framed(model.encode_negative(plan.negative_prompt, plan.lora_weights), plan.height, plan.width)
+    return ClassifierFreeGuidance(model.denoise, uncond.expand(len(plan.seeds)), w), None

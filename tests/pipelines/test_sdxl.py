@@ -1,0 +1,167 @@
+"""SDXL: the same pictures as diffusers' pipelines, for words, pictures, consistency models and adapters."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    LCMScheduler,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
+)
+from PIL import Image
+
+import adapters
+import fewstep
+from fewstep.core.noise import PictureNoise
+from fewstep.errors import InvalidModel
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.lora import with_loras
+from fewstep.server.batching import SharedModel
+from miniature import write_miniature_sdxl
+
+PROMPT, SEED = "a blue cat", 3
+SIZE = {"height": 96, "width": 160}
+GREY_LEVELS = 1
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_miniature_sdxl(tmp_path_factory.mktemp("sdxl") / "sdxl")
+
+
+@pytest.fixture
+def model(folder: Path) -> ModelBundle:
+    return fewstep.load(folder, device="cpu")
+
+
+def pipeline_of(kind: type, folder: Path) -> Any:
+    pipeline = kind.from_pretrained(folder, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def noise_for(model: ModelBundle) -> torch.Tensor:
+    return PictureNoise((SEED,)).draw(model.latent_shape(**SIZE))
+
+
+def apart(ours: Image.Image, theirs: Image.Image) -> int:
+    assert np.asarray(ours).std() > 1, "a picture of one colour proves nothing"
+    return int(np.abs(np.asarray(ours, dtype=int) - np.asarray(theirs, dtype=int)).max())
+
+
+@pytest.mark.parametrize("negative_prompt", ["", "red"])
+@pytest.mark.parametrize("guidance_scale", [1.0, 6.0])
+def test_words(folder: Path, model: ModelBundle, guidance_scale: float, negative_prompt: str) -> None:
+    theirs = pipeline_of(StableDiffusionXLPipeline, folder)(
+        PROMPT,
+        negative_prompt=negative_prompt or None,
+        latents=noise_for(model),
+        num_inference_steps=4,
+        guidance_scale=guidance_scale,
+        **SIZE,
+    ).images[0]
+    negative = {"negative_prompt": negative_prompt} if guidance_scale > 1 else {}
+    ours = fewstep.text2image(
+        model, PROMPT, seed=SEED, steps=4, sampler="ddim", guidance_scale=guidance_scale, **negative, **SIZE
+    )
+    assert apart(ours, theirs) <= GREY_LEVELS
+
+
+def test_no_words_are_zeros_only_where_the_model_says_so(model: ModelBundle) -> None:
+    assert model.drops_to_zeros
+    assert model.encode_negative("").states.abs().max() == 0
+    assert model.encode_negative("red").states.abs().max() > 0
+
+
+def test_a_picture_to_start_from(folder: Path, model: ModelBundle) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 160, 3), dtype=np.uint8))
+    pipeline = pipeline_of(StableDiffusionXLImg2ImgPipeline, folder)
+    pipeline.vae.config["scaling_factor"] = model.autoencoder.config.scaling_factor
+    with_mode = pipeline.vae.encode
+
+    def encode(pixels: torch.Tensor) -> Any:  # the mode, as ours: a draw from the encoder's narrow Gaussian differs
+        encoded = with_mode(pixels)
+        encoded.latent_dist.sample = lambda generator=None: encoded.latent_dist.mode()
+        return encoded
+
+    pipeline.vae.encode = encode
+    theirs = pipeline(
+        PROMPT,
+        image=picture,
+        strength=0.5,
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        generator=torch.Generator().manual_seed(SEED),
+    ).images[0]
+    options = {"steps": 4, "sampler": "ddim", "guidance_scale": 5.0, "strength": 0.5}
+    ours = fewstep.image2image(model, PROMPT, picture, seed=SEED, **options, **SIZE)  # type: ignore[call-overload]
+    assert apart(ours, theirs) <= GREY_LEVELS
+
+
+def test_a_consistency_model(tmp_path: Path) -> None:
+    folder = write_miniature_sdxl(tmp_path / "lcm-sdxl", time_cond_proj_dim=256)
+    model = fewstep.load(folder, device="cpu")
+    assert (model.kind, model.embeds_guidance) == ("lcm", True)
+    theirs = pipeline_of(StableDiffusionXLPipeline, folder)(
+        PROMPT,
+        generator=torch.Generator().manual_seed(SEED),
+        num_inference_steps=4,
+        guidance_scale=8.0,
+        **SIZE,
+    ).images[0]
+    ours = fewstep.text2image(model, PROMPT, seed=SEED, steps=4, guidance_scale=8.0, **SIZE)
+    assert apart(ours, theirs) <= GREY_LEVELS
+
+
+@pytest.mark.parametrize("spelling", ["kohya", "diffusers"])
+def test_adapters_for_the_network_and_both_text_encoders(
+    folder: Path, model: ModelBundle, tmp_path: Path, spelling: str
+) -> None:
+    unet = adapters.random_layers(model.unet, 1)
+    first = adapters.with_prefix(adapters.random_layers(model.text_encoder, 2))
+    second = adapters.random_layers(model.text_encoder_2, 3)
+    path = tmp_path / "style.safetensors"
+    if spelling == "kohya":
+        adapters.write_kohya(path, {"lora_unet": unet, "lora_te1": first, "lora_te2": second}, alpha=2.0)
+    else:
+        parts = {"unet": unet, "text_encoder": first, "text_encoder_2": second}
+        adapters.write_diffusers(path, parts, alpha=2.0)
+    pipeline = pipeline_of(StableDiffusionXLPipeline, folder)
+    pipeline.load_lora_weights(path, adapter_name="style")
+    pipeline.set_adapters(["style"], [0.6])
+    options = {"guidance_scale": 4.0, **SIZE}
+    theirs = pipeline(PROMPT, latents=noise_for(model), num_inference_steps=3, **options).images[0]
+    plain = fewstep.text2image(model, PROMPT, seed=SEED, steps=3, sampler="ddim", **options)
+    styled = with_loras(model, [(path, 0.6)])
+    ours = fewstep.text2image(styled, PROMPT, seed=SEED, steps=3, sampler="ddim", **options)
+    assert apart(ours, theirs) <= GREY_LEVELS
+    assert apart(ours, plain) > 10
+
+
+def test_an_lcm_lora(folder: Path, model: ModelBundle, tmp_path: Path) -> None:
+    layers = {"lora_unet": adapters.random_layers(model.unet, 1)}
+    path = adapters.write_kohya(tmp_path / "lcm-lora-sdxl.safetensors", layers, alpha=2.0)
+    pipeline = pipeline_of(StableDiffusionXLPipeline, folder)
+    pipeline.load_lora_weights(path)
+    pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
+    generator = torch.Generator().manual_seed(SEED)
+    theirs = pipeline(PROMPT, generator=generator, num_inference_steps=4, guidance_scale=1.0, **SIZE).images[0]
+    ours = fewstep.text2image(with_loras(model, [path]), PROMPT, seed=SEED, **SIZE)
+    assert apart(ours, theirs) <= GREY_LEVELS
+
+
+def test_it_is_served_as_it_is(model: ModelBundle) -> None:
+    assert SharedModel.of(model).text_encoder_2 is model.text_encoder_2
+
+
+def test_a_folder_without_the_second_encoder_says_so(tmp_path: Path) -> None:
+    broken = write_miniature_sdxl(tmp_path / "sdxl")
+    shutil.rmtree(broken / "text_encoder_2")
+    with pytest.raises(InvalidModel, match="of the SDXL kind and has no text_encoder_2/ folder; is it a refiner"):
+        fewstep.load(broken)
