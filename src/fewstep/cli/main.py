@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 
 import fewstep
+from fewstep.cli.convert import convert
 from fewstep.cli.generate import generate
+from fewstep.cli.inspect import inspect
+from fewstep.cli.merge import merge
 from fewstep.cli.serve import serve
 from fewstep.errors import FewstepError
 
@@ -27,6 +30,9 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(serve)
+app.command()(inspect)
+app.command()(convert)
+app.command()(merge)
 
 
 def _print_version(asked: bool) -> None:

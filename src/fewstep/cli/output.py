@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from fewstep.errors import CannotWrite
 from fewstep.pipelines.provenance import PARAMETERS, RECORD
+from fewstep.writing import replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,8 +27,7 @@ def output_paths(output: Path, count: int) -> list[Path]:
     for path in paths:
         if path.is_dir():
             raise CannotWrite(f"cannot write {path}: it is a folder; give a file name that ends in .png")
-    with _temporary(output):
-        pass
+    _check_writable(output)
     return paths
 
 
@@ -41,19 +39,14 @@ def write_png(image: Image, path: Path) -> None:
     for chunk in (RECORD, PARAMETERS):
         if chunk in image.info:
             text.add_text(chunk, image.info[chunk])
-    with _temporary(path) as temporary:
+    with replacing(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=text)
-        temporary.replace(path)
 
 
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """A new, empty file beside `path`; whatever happens, it is gone afterwards."""
-    temporary = path.parent / f".fewstep-{secrets.token_hex(6)}.part"
+def _check_writable(path: Path) -> None:
+    """Raises `CannotWrite` where no file can be made beside `path`."""
     try:
-        temporary.touch(exist_ok=False)
-        yield temporary
+        with TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise CannotWrite(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

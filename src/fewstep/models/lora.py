@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
+ADAPTER = "lora_"  # and a number: PEFT's names for adapters, which must not hold a dot
 MAX_WEIGHT = 10.0
 LCM_STEPS, LCM_GUIDANCE = 4, 1.0  # of LCM-LoRA (2311.05556): guidance is part of what it learnt
 _PUBLISHED = {
@@ -167,7 +168,7 @@ def _download(repository: str, file: str | None) -> Path:
 def _with_one(model: ModelBundle, file: LoraFile, weight: float) -> ModelBundle:
     stack = model.loras or LoraStack()
     _check_family(file, model)
-    adapter = f"lora_{len(stack.names)}"
+    adapter = f"{ADAPTER}{len(stack.names)}"
     unmatched = []
     matched = 0
     for part, layers in file.layers.items():
@@ -175,7 +176,7 @@ def _with_one(model: ModelBundle, file: LoraFile, weight: float) -> ModelBundle:
         if network is None:
             unmatched += [f"{part}: {name}" for name in layers]
             continue
-        placed, missing = place(layers, network, part, model)
+        placed, missing = place(layers, network, part, model.unet.config)
         unmatched += [f"{part}: {name}" for name in missing]
         matched += len(placed)
         if placed:
@@ -224,13 +225,13 @@ def layers_of(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def place(
-    layers: Mapping[str, LoraLayer], network: nn.Module, part: str, model: ModelBundle
+    layers: Mapping[str, LoraLayer], network: nn.Module, part: str, unet_config: Mapping[str, Any]
 ) -> tuple[dict[str, LoraLayer], list[str]]:
     """The file's layers under the names of the network's own, shaped for them, and the names that do not fit."""
     there = layers_of(network)
     prefix = "" if part == "unet" or any(name.startswith("text_model.") for name in there) else "text_model."
     names = {prefix + name: name for name in there}  # files write `text_model.` though transformers dropped it
-    spelled = kohya_names(part, names, model.unet.config)
+    spelled = kohya_names(part, names, unet_config)
     placed, missing = {}, []
     for written, layer in layers.items():
         name = names.get(spelled.get(written, written)) or names.get(prefix + written)
@@ -273,18 +274,48 @@ def _inject(network: nn.Module, layers: Mapping[str, LoraLayer], adapter: str, s
         like = module.get_base_layer().weight
         for matrix, home in ((layer.down, module.lora_A), (layer.up, module.lora_B)):
             home[adapter].weight = nn.Parameter(matrix.to(like.device, like.dtype), requires_grad=False)
-        scale, index = layer.alpha / layer.rank, len(stack.names)
-        module.register_forward_pre_hook(partial(_weigh, stack.shares, index, adapter, scale))
+        module.lora_alpha[adapter] = layer.alpha
+        module.register_forward_pre_hook(partial(_weigh, stack.shares, len(stack.names), adapter))
     for module in modules.values():
         if hasattr(module, "lora_A"):
             module.set_adapter(sorted(module.lora_A))
     network.requires_grad_(False)
 
 
-def _weigh(shares: Shares, index: int, adapter: str, scale: float, module: Any, inputs: Sequence[Any]) -> None:
+def _weigh(shares: Shares, index: int, adapter: str, module: Any, inputs: Sequence[Any]) -> None:
     """Before a layer runs: its adapter's scale for every row of the input."""
     share = shares.now[index]
     if isinstance(share, Tensor):
         x = inputs[0]
         share = share.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-    module.scaling[adapter] = scale * share
+    module.scaling[adapter] = module.lora_alpha[adapter] / module.r[adapter] * share
+
+
+@torch.no_grad()
+def merged(model: ModelBundle, weights: Mapping[str, float] | None = None) -> ModelBundle:
+    """The model with its adapters added into its weights for good, in these amounts: as fast as one without.
+
+    The networks are changed in place. Raises `InvalidRequest` for a weight of an adapter that is not there.
+    """
+    if model.loras is None:
+        return model
+    shares = model.loras.weigh(weights)
+    for part in PARTS:
+        network: nn.Module | None = getattr(model, part, None)
+        if network is None:
+            continue
+        for name, module in layers_of(network).items():
+            if hasattr(module, "lora_A"):
+                network.set_submodule(name, _merged_layer(module, shares))
+    return dataclasses.replace(model, loras=None, folder=None, reference=None, weight_files=())
+
+
+def _merged_layer(module: Any, shares: Sequence[float]) -> nn.Module:
+    layer: nn.Linear | nn.Conv2d = module.get_base_layer()
+    total = layer.weight.float()
+    for adapter in module.lora_A:
+        down, up = module.lora_A[adapter].weight.float(), module.lora_B[adapter].weight.float()
+        scale = module.lora_alpha[adapter] / module.r[adapter] * shares[int(adapter.removeprefix(ADAPTER))]
+        total = total + scale * torch.einsum("or,r...->o...", up.flatten(1), down)
+    layer.weight.copy_(total)
+    return layer

@@ -73,10 +73,11 @@ def read_key(key: str) -> LoraKey | None:
     return LoraKey(spelling, part, layer, matrix)  # type: ignore[arg-type]
 
 
-def write_key(spelling: Spelling, part: str, layer: str, matrix: Matrix) -> str:
-    """The key of a network's layer in a file of that spelling."""
+def write_key(spelling: Spelling, part: str, layer: str, matrix: Matrix, *, two_encoders: bool = False) -> str:
+    """The key of a network's layer in a file of that spelling; kohya numbers the text encoders of SDXL."""
     if spelling == "kohya":
-        prefix = {"unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"}[part]
+        first = "lora_te1_" if two_encoders else "lora_te_"
+        prefix = {"unet": "lora_unet_", "text_encoder": first, "text_encoder_2": "lora_te2_"}[part]
         return prefix + layer.replace(".", "_") + (".alpha" if matrix == "alpha" else f".lora_{matrix}.weight")
     home = f"{part}." if spelling == "diffusers" else "base_model.model."
     return home + layer + {"down": ".lora_A.weight", "up": ".lora_B.weight", "alpha": ".alpha"}[matrix]

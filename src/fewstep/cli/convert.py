@@ -1,0 +1,41 @@
+"""`fewstep convert`: a LoRA file in the spelling that another program reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewstep.errors import InvalidRequest
+from fewstep.models.lora_names import SPELLINGS
+
+
+def convert(
+    file: Annotated[Path, typer.Argument(help="A LoRA file, or a folder as PEFT writes it.")],
+    to: Annotated[str, typer.Option(help="kohya (ComfyUI, AUTOMATIC1111), diffusers, or peft (a folder).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new file; for peft a folder.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="What it was made for; needed only for bases that are not SD 1.x, 2.x or SDXL."),
+    ] = None,
+) -> None:
+    """Write a LoRA under the names that another program reads; the numbers stay as they are.
+
+    **Example**
+
+    fewstep convert my-lora.safetensors --to kohya -o for-comfyui.safetensors
+    """
+    spelling = next((each for each in SPELLINGS if each == to), None)
+    if spelling is None:
+        raise InvalidRequest(f"unknown spelling {to!r}; choose one of {', '.join(SPELLINGS)}")
+    if (spelling == "peft") == (output.suffix == ".safetensors"):
+        raise InvalidRequest(f"{output}: a peft LoRA is a folder, the others are .safetensors files")
+    from fewstep.models.loading import load
+    from fewstep.models.lora_convert import convert as rewrite
+    from fewstep.models.lora_file import LoraFile
+
+    left_out = rewrite(LoraFile.read(file), spelling, output, None if model is None else load(model, device="cpu"))
+    if left_out:
+        typer.echo(f"left out, for no network has them: {', '.join(left_out)}", err=True)
+    typer.echo(output)

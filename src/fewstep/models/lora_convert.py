@@ -1,0 +1,113 @@
+"""A LoRA file in another spelling, for the programs that read only that one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewstep.errors import InvalidModel
+from fewstep.models.architectures import BY_CONTEXT_WIDTH
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.lora import PARTS, place
+from fewstep.models.lora_file import LoraFile, LoraLayer
+from fewstep.models.lora_names import Spelling, write_key
+from fewstep.writing import new_folder, replacing
+
+Layers = Mapping[str, Mapping[str, LoraLayer]]
+
+
+def convert(file: LoraFile, spelling: Spelling, target: Path, model: ModelBundle | None = None) -> list[str]:
+    """Write `file` as `target` in another spelling; returns the layers that no network has and that were left out.
+
+    model  what it was made for, where its shapes do not tell (SD 1.x, 2.x and SDXL are known)
+
+    `target` is a file, for "peft" a folder. Raises `InvalidModel` for a base that is not known.
+    """
+    networks = _networks(file, model)
+    named: dict[str, dict[str, LoraLayer]] = {}
+    left_out = []
+    for part, layers in file.layers.items():
+        if part not in networks:
+            left_out += [f"{part}: {name}" for name in layers]
+            continue
+        placed, missing = place(layers, networks[part], part, networks["unet"].config)
+        named[part] = placed
+        left_out += [f"{part}: {name}" for name in missing]
+    if spelling == "peft" and set(named) != {"unet"}:
+        raise InvalidModel(f"{file.path} also changes a text encoder; a PEFT folder holds one network: use diffusers")
+    write_lora(named, spelling, target, record=file.record)
+    return left_out
+
+
+def write_lora(named: Layers, spelling: Spelling, target: Path, record: Mapping[str, Any] | None = None) -> None:
+    """Write layers, under the names of the networks, as a file (a folder for "peft") in one of the spellings."""
+    tensors: dict[str, Tensor] = {}
+    metadata = {"format": "pt"} | ({"fewstep": json.dumps(dict(record))} if record else {})
+    for part, layers in named.items():
+        for name, layer in _published(part, layers, spelling).items():
+            matrices = {"down": layer.down, "up": layer.up}
+            if spelling == "kohya":
+                matrices["alpha"] = torch.tensor(layer.alpha)
+            for matrix, tensor in matrices.items():
+                key = write_key(spelling, part, name, matrix, two_encoders="text_encoder_2" in named)  # type: ignore[arg-type]
+                tensors[key] = tensor.contiguous()
+    if spelling == "kohya":
+        ranks = {str(layer.rank) for layers in named.values() for layer in layers.values()}
+        alphas = {f"{layer.alpha:g}" for layers in named.values() for layer in layers.values()}
+        metadata |= {
+            "ss_network_module": "networks.lora",
+            "ss_network_dim": max(ranks),
+            "ss_network_alpha": max(alphas),
+        }
+    if spelling == "diffusers":
+        configs = {part: _peft_config(layers) for part, layers in named.items()}
+        flat = {f"{part}.{name}": value for part, config in configs.items() for name, value in config.items()}
+        metadata["lora_adapter_metadata"] = json.dumps(flat)
+    _save(tensors, metadata, target, None if spelling != "peft" else _peft_config(named["unet"]))
+
+
+def _networks(file: LoraFile, model: ModelBundle | None) -> dict[str, Any]:
+    if model is not None:
+        return {part: network for part in PARTS if (network := getattr(model, part, None)) is not None}
+    architecture = BY_CONTEXT_WIDTH.get(file.context_width or 0)
+    if architecture is None:
+        raise InvalidModel(f"{file.path}: its base is {file.family}, whose layers are not known: name it with --model")
+    return {part: architecture.network(part) for part in architecture.parts if part != "vae"}
+
+
+def _published(part: str, layers: Mapping[str, LoraLayer], spelling: Spelling) -> dict[str, LoraLayer]:
+    """Files write `text_model.` before a text encoder's layers, whatever transformers calls them."""
+    prefix = "" if part == "unet" or spelling == "peft" else "text_model."
+    whole = ("text_model.", "text_projection")
+    return {name if name.startswith(whole) else prefix + name: layer for name, layer in layers.items()}
+
+
+def _peft_config(layers: Mapping[str, LoraLayer]) -> dict[str, Any]:
+    first = next(iter(layers.values()))
+    return {
+        "peft_type": "LORA",
+        "r": first.rank,
+        "lora_alpha": first.alpha,
+        "target_modules": sorted(layers),
+        "rank_pattern": {name: layer.rank for name, layer in layers.items() if layer.rank != first.rank},
+        "alpha_pattern": {name: layer.alpha for name, layer in layers.items() if layer.alpha != first.alpha},
+    }
+
+
+def _save(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], target: Path, peft_config: Mapping[str, Any] | None
+) -> None:
+    from safetensors.torch import save_file
+
+    if peft_config is None:
+        with replacing(target) as path:
+            save_file(dict(tensors), path, dict(metadata))
+        return
+    with new_folder(target) as path:
+        save_file(dict(tensors), path / "adapter_model.safetensors", dict(metadata))
+        (path / "adapter_config.json").write_text(json.dumps(peft_config, indent=2) + "\n")

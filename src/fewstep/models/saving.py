@@ -1,0 +1,74 @@
+"""`save`: a bundle as a folder that `load` and diffusers read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fewstep.errors import InvalidModel
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.card import FILE as CARD_FILE
+from fewstep.models.card import ModelCard
+from fewstep.models.locating import locate_parts, read_json
+from fewstep.writing import new_folder
+
+PARTS = {
+    "unet": "unet",
+    "vae": "autoencoder",
+    "text_encoder": "text_encoder",
+    "text_encoder_2": "text_encoder_2",
+    "tokenizer": "tokenizer",
+    "tokenizer_2": "tokenizer_2",
+}
+_PIPELINES = {  # (consistency model that embeds w, SDXL)
+    (False, False): "StableDiffusionPipeline",
+    (True, False): "LatentConsistencyModelPipeline",
+    (False, True): "StableDiffusionXLPipeline",
+    (True, True): "StableDiffusionXLPipeline",
+}
+
+
+def save(model: ModelBundle, target: Path, base: Path) -> None:
+    """Write all parts, the card and a README into the new folder `target`.
+
+    base  the folder that the model began as: its scheduler's config is kept, as LCM's for a consistency model
+
+    Raises `CannotWrite`, and `InvalidModel` for a model with adapters that are not merged.
+    """
+    if model.loras is not None:
+        raise InvalidModel(f"{model.name} has adapters on top; merge them first")
+    parts = {name: part for name, field in PARTS.items() if (part := getattr(model, field)) is not None}
+    card = ModelCard.read(base) if (base / CARD_FILE).is_file() else None
+    scheduler = dict(read_json(locate_parts(base, card)["scheduler"] / "scheduler_config.json"))
+    if model.kind == "lcm":
+        scheduler |= {
+            "_class_name": "LCMScheduler",
+            "original_inference_steps": model.card.original_inference_steps,
+            "timestep_scaling": model.card.timestep_scaling,
+        }
+    with new_folder(target) as folder:
+        for name, part in parts.items():
+            part.save_pretrained(folder / name)
+        (folder / "scheduler").mkdir()
+        _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+        _write_json(folder / "model_index.json", _index(model, parts, scheduler["_class_name"]))
+        model.card.write(folder)
+        (folder / "README.md").write_text(model.card.to_markdown(), encoding="utf-8")
+
+
+def _index(model: ModelBundle, parts: dict[str, Any], scheduler: str) -> dict[str, Any]:
+    is_sdxl = model.text_encoder_2 is not None
+    classes = {name: [type(part).__module__.split(".")[0], type(part).__name__] for name, part in parts.items()}
+    nothing = dict.fromkeys(("feature_extractor", "image_encoder", *(() if is_sdxl else ("safety_checker",))))
+    return {
+        "_class_name": _PIPELINES[model.embeds_guidance, is_sdxl],
+        **({"force_zeros_for_empty_prompt": model.drops_to_zeros} if is_sdxl else {"requires_safety_checker": False}),
+        **classes,
+        **{name: [None, None] for name in nothing},
+        "scheduler": ["diffusers", scheduler],
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,79 @@
+"""`fewstep inspect`, `convert` and `merge` as a person meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import adapters
+import fewstep
+from fewstep.cli.main import main
+from fewstep.models.lora_file import LoraFile
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def run_command(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(each) for each in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_command
+
+
+@pytest.fixture
+def style(run: Run, miniature: Path) -> Path:
+    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").unet, 1)}
+    return adapters.write_kohya(Path("lcm-ink.safetensors"), layers, alpha=2.0)
+
+
+def test_inspect_says_what_a_file_is(run: Run, style: Path, miniature: Path) -> None:
+    code, out, _ = run("inspect", style, "--model", miniature)
+    assert code == 0
+    for words in ("LCM-LoRA", "as kohya writes them", "rank", "layers of unet", "fits miniature", "wholly"):
+        assert words in out
+    code, out, _ = run("inspect", miniature, miniature / "teacher")
+    assert code == 0
+    for words in ("latent consistency model", "inside the network", "by a second call", "v_prediction", "128 x 128"):
+        assert words in out
+
+
+def test_convert_and_merge(run: Run, style: Path, miniature: Path) -> None:
+    assert run("convert", style, "--to", "diffusers", "-o", "d.safetensors", "--model", miniature)[:2] == (
+        0,
+        "d.safetensors\n",
+    )
+    assert LoraFile.read(Path("d.safetensors")).spelling == "diffusers"
+    assert run("merge", miniature / "teacher", "--lora", f"{style}:0.5", "-o", "inked", "--dtype", "float32")[:2] == (
+        0,
+        "inked\n",
+    )
+    merged = fewstep.load("inked", device="cpu")
+    on_top = fewstep.load(miniature / "teacher", device="cpu", loras=[(style, 0.5)])
+    pictures = [np.asarray(fewstep.text2image(each, "a cat", seed=2), dtype=int) for each in (merged, on_top)]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("inspect", "nowhere.safetensors"), "there is no nowhere.safetensors"),
+        (("convert", "lcm-ink.safetensors", "--to", "latin", "-o", "x.safetensors"), "choose one of kohya"),
+        (("convert", "lcm-ink.safetensors", "--to", "peft", "-o", "x.safetensors"), "a peft LoRA is a folder"),
+        (("convert", "lcm-ink.safetensors", "--to", "kohya", "-o", "x.safetensors"), "name it with --model"),
+        (("merge", "nowhere", "--lora", "lcm-ink.safetensors", "-o", "x"), "no model 'nowhere'"),
+    ],
+)
+@pytest.mark.usefixtures("style")
+def test_mistakes_are_one_line(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert words in err
+    assert sorted(path.name for path in Path().iterdir()) == ["lcm-ink.safetensors"]

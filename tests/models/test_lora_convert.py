@@ -1,0 +1,150 @@
+"""LoRA files in other spellings: the numbers stay, diffusers reads them, and real architectures' names are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers.loaders import StableDiffusionLoraLoaderMixin, StableDiffusionXLLoraLoaderMixin
+from safetensors.torch import load_file
+
+import adapters
+import fewstep
+from fewstep.errors import CannotWrite, InvalidModel
+from fewstep.models.architectures import SD1, SD2, SDXL, Architecture
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.lora import layers_of, merged, with_loras
+from fewstep.models.lora_convert import convert, write_lora
+from fewstep.models.lora_file import LoraFile, LoraLayer
+from fewstep.models.lora_names import SPELLINGS, Spelling, kohya_names, stability_names
+from fewstep.models.saving import save
+
+KNOWN_SIZES = {"SD 1.x": 859_520_964, "SD 2.x": 865_910_724, "SDXL": 2_567_463_684}  # of the published U-Nets
+
+
+@pytest.fixture
+def model(miniature: Path) -> ModelBundle:
+    return fewstep.load(miniature / "teacher", device="cpu")
+
+
+@pytest.mark.parametrize("architecture", [SD1, SD2, SDXL], ids=lambda each: each.name)
+def test_the_architectures_have_the_published_sizes(architecture: Architecture) -> None:
+    unet = architecture.network("unet")
+    assert sum(x.numel() for x in unet.parameters()) == KNOWN_SIZES[architecture.name]
+    assert all(x.is_meta for x in unet.parameters())
+
+
+def files_of_real_size(tmp_path: Path, architecture: Architecture, stability: bool) -> Path:
+    """An adapter of rank 1 for every layer that the published LCM-LoRAs take, under the names that they have."""
+    unet = architecture.network("unet")
+    layers = {
+        name: (
+            torch.zeros(1, *module.weight.shape[1:]),
+            torch.zeros(len(module.weight), 1, *[1] * (module.weight.ndim - 2)),
+        )
+        for name, module in layers_of(unet).items()
+        if adapters.TARGETS.search(name)
+    }
+    if stability:
+        spelled = {layer: name for name, layer in stability_names(layers, unet.config).items()}
+        layers = {spelled[name]: layer for name, layer in layers.items()}
+    return adapters.write_kohya(tmp_path / "lcm-lora.safetensors", {"lora_unet": layers}, alpha=1.0)
+
+
+@pytest.mark.parametrize(("architecture", "stability"), [(SD1, False), (SD2, False), (SDXL, False), (SDXL, True)])
+def test_files_for_real_architectures_are_wholly_understood(
+    tmp_path: Path, architecture: Architecture, stability: bool
+) -> None:
+    file = LoraFile.read(files_of_real_size(tmp_path, architecture, stability))
+    assert (file.family, file.kind, file.ranks) == (architecture.name, "lcm", (1,))
+    assert convert(file, "diffusers", tmp_path / "converted.safetensors") == []
+    converted = LoraFile.read(tmp_path / "converted.safetensors")
+    assert converted.spelling == "diffusers"
+    assert len(converted.layers["unet"]) == len(file.layers["unet"])
+    unet = architecture.network("unet")
+    mixin = StableDiffusionXLLoraLoaderMixin if architecture is SDXL else StableDiffusionLoraLoaderMixin
+    theirs, _ = mixin.lora_state_dict(load_file(file.path), unet_config=unet.config)
+    assert len(theirs) == 2 * len(converted.layers["unet"])
+    table = kohya_names("unet", layers_of(unet), unet.config)
+    assert {table[name] for name in file.layers["unet"]} == set(converted.layers["unet"])
+
+
+@pytest.mark.parametrize("first", SPELLINGS)
+@pytest.mark.parametrize("second", SPELLINGS)
+def test_there_and_back_the_numbers_stay(model: ModelBundle, tmp_path: Path, first: Spelling, second: Spelling) -> None:
+    layers = {
+        name: LoraLayer(down, up, alpha=float(1 + index % 3))
+        for index, (name, (down, up)) in enumerate(adapters.random_layers(model.unet, 1).items())
+    }
+    paths = [tmp_path / ("a" if each == "peft" else "a.safetensors") for each in (first, second)]
+    paths[1] = paths[1].with_stem("b")
+    write_lora({"unet": layers}, first, paths[0], record={"kind": "lcm"})
+    assert convert(LoraFile.read(paths[0]), second, paths[1], model) == []
+    there = LoraFile.read(paths[1])
+    assert (there.spelling, there.kind) == (second, "lcm")
+    found = with_loras(model, [paths[1]])
+    modules = layers_of(found.unet)
+    for name, layer in layers.items():
+        module = modules[name]
+        assert torch.equal(module.lora_A["lora_0"].weight, layer.down)  # type: ignore[index,union-attr]
+        assert torch.equal(module.lora_B["lora_0"].weight, layer.up)  # type: ignore[index,union-attr]
+        assert module.lora_alpha["lora_0"] == layer.alpha  # type: ignore[index]
+
+
+def test_diffusers_reads_what_was_written(model: ModelBundle, tmp_path: Path) -> None:
+    layers = {name: LoraLayer(down, up, 2.0) for name, (down, up) in adapters.random_layers(model.unet, 1).items()}
+    for spelling in ("kohya", "diffusers"):
+        path = tmp_path / f"{spelling}.safetensors"
+        write_lora({"unet": layers}, spelling, path)  # type: ignore[arg-type]
+        fresh = fewstep.load(model.folder, device="cpu").unet  # type: ignore[arg-type]
+        state, alphas, metadata = StableDiffusionLoraLoaderMixin.lora_state_dict(
+            path, unet_config=fresh.config, return_lora_metadata=True
+        )
+        StableDiffusionLoraLoaderMixin.load_lora_into_unet(
+            state, alphas, fresh, adapter_name="theirs", metadata=metadata
+        )
+        modules = layers_of(fresh)
+        for name, layer in layers.items():
+            module = modules[name]
+            assert torch.equal(module.lora_A["theirs"].weight, layer.down)  # type: ignore[index,union-attr]
+            assert module.scaling["theirs"] == pytest.approx(2.0 / 3)  # type: ignore[index]
+
+
+def test_a_merged_model_paints_as_with_the_adapters_on_top(model: ModelBundle, miniature: Path, tmp_path: Path) -> None:
+    text = adapters.with_prefix(adapters.random_layers(model.text_encoder, 9))
+    parts = {"lora_unet": adapters.random_layers(model.unet, 1), "lora_te": text}
+    path = adapters.write_kohya(tmp_path / "lcm_ink.safetensors", parts, alpha=2.0)
+    on_top = with_loras(model, [(path, 0.7)])
+    expected = np.asarray(fewstep.text2image(on_top, "a cat", seed=1), dtype=int)
+    result = merged(on_top)
+    assert result.loras is None
+    assert not [name for name, _ in result.unet.named_modules() if "lora" in name]
+    save(result, tmp_path / "merged", base=miniature / "teacher")
+    again = fewstep.load(tmp_path / "merged", device="cpu")
+    assert (again.kind, again.card.steps) == ("lcm", 4)
+    assert (
+        json.loads((tmp_path / "merged/scheduler/scheduler_config.json").read_text())["_class_name"] == "LCMScheduler"
+    )
+    painted = np.asarray(fewstep.text2image(again, "a cat", seed=1), dtype=int)
+    assert np.abs(painted - expected).max() <= 1
+    with pytest.raises(CannotWrite, match="it is there already"):
+        save(result, tmp_path / "merged", base=miniature / "teacher")
+    with pytest.raises(InvalidModel, match="merge them first"):
+        save(with_loras(result, [path]), tmp_path / "other", base=miniature / "teacher")
+    assert not list(tmp_path.glob(".fewstep*"))
+
+
+def test_an_unknown_base_needs_the_model(model: ModelBundle, tmp_path: Path) -> None:
+    path = adapters.write_kohya(tmp_path / "x.safetensors", {"lora_unet": adapters.random_layers(model.unet, 1)}, 1.0)
+    with pytest.raises(InvalidModel, match="name it with --model"):
+        convert(LoraFile.read(path), "diffusers", tmp_path / "y.safetensors")
+    both = {
+        "unet": adapters.random_layers(model.unet, 1),
+        "text_encoder": adapters.random_layers(model.text_encoder, 1),
+    }
+    adapters.write_diffusers(path, both, 1.0)
+    with pytest.raises(InvalidModel, match="also changes a text encoder"):
+        convert(LoraFile.read(path), "peft", tmp_path / "y", model)
