@@ -14,7 +14,12 @@ PACKAGE = Path(__file__).parent.parent / "src" / "fewstep"
 
 # A room may import from the rooms below it and from itself; rooms on one floor do not know each other.
 FLOORS = [{"core"}, {"models"}, {"runtime"}, {"pipelines", "data"}, {"server", "train", "evaluate"}, {"cli"}]
-LOBBY = {"", "errors", "__main__"}  # the package itself, its errors, and `python -m fewstep`
+LOBBY = {
+    "",
+    "errors",
+    "writing",
+    "__main__",
+}  # the package itself, its errors, its way to write files, and `python -m fewstep`
 
 DOORS = {
     "diffusers": {"models"},

@@ -15,7 +15,7 @@ import fewstep
 from fewstep.errors import FewstepError, InvalidModel, InvalidRequest, ModelNotFound
 from fewstep.models import locating
 from fewstep.models.bundle import ModelBundle
-from miniature import write_miniature
+from miniature import write_miniature, write_miniature_sdxl
 
 
 @pytest.fixture
@@ -110,6 +110,24 @@ def test_loading_leaves_the_libraries_as_talkative_as_they_were(miniature: Path)
         assert logging.is_progress_bar_enabled()
     finally:
         logging.set_verbosity_warning()
+
+
+def test_another_autoencoder(miniature: Path, tmp_path: Path) -> None:
+    other = write_miniature(tmp_path / "other", autoencoder="kl")
+    for source in (other, other / "vae"):
+        model = fewstep.load(miniature, device="cpu", vae=source)
+        assert isinstance(model.autoencoder, AutoencoderKL)
+        assert model.hash != fewstep.load(miniature, device="cpu").hash
+        assert fewstep.text2image(model, "a cat", seed=0).size == (128, 128)
+    wrong = write_miniature_sdxl(tmp_path / "sdxl")
+    for source, words in {
+        wrong: "has latents of 4 channels and this model paints 16",
+        tmp_path: "is no autoencoder",
+        "taesd": "no tiny autoencoder for",
+        "no-such": "no autoencoder 'no-such'",
+    }.items():
+        with pytest.raises(FewstepError, match=words):
+            fewstep.load(miniature, device="cpu", vae=source)
 
 
 @pytest.mark.parametrize("name", ["", "no-such-model", "a/b/c", "./nowhere/x", "owner/name/extra", "has space/x"])

@@ -115,6 +115,14 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    vae: Annotated[
+        str | None,
+        typer.Option(
+            help="Another autoencoder: a folder, a hub id, or taesd, the tiny one. [default: the model's]",
+            rich_help_panel=WHERE,
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]", rich_help_panel=WHERE)
     ] = None,
@@ -162,7 +170,7 @@ def generate(
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
-        images = _paint(job, device, dtype)
+        images = _paint(job, device, dtype, vae)
     if seed is None and again is None:
         typer.echo(f"seed {seeds[0]}", err=True)
     for picture, path in zip([_sheet(images)] if grid else images, paths, strict=True):
@@ -212,9 +220,9 @@ def _plan_job(
     return _Job(request, model or recorded_model(record, again), loras, record, again)
 
 
-def _paint(job: _Job, device: str | None, dtype: str | None) -> list[Image]:
+def _paint(job: _Job, device: str | None, dtype: str | None, vae: str | None) -> list[Image]:
     with StepBar() as bar:
-        model = _load(job.model, device, dtype, job.loras)
+        model = _load(job.model, device, dtype, job.loras, vae)
         from fewstep.pipelines.plan import complete
         from fewstep.pipelines.text2image import generate
 
@@ -225,12 +233,12 @@ def _paint(job: _Job, device: str | None, dtype: str | None) -> list[Image]:
         return generate(model, plan, bar.advance)
 
 
-def _load(name: str, device: str | None, dtype: str | None, loras: list[LoraSource]) -> ModelBundle:
+def _load(name: str, device: str | None, dtype: str | None, loras: list[LoraSource], vae: str | None) -> ModelBundle:
     gc.disable()  # the imports make a million objects that all stay: to look at them again and again takes a second
     try:
         from fewstep.models.loading import load
 
-        return load(name, device, dtype, loras)
+        return load(name, device, dtype, loras, vae)
     finally:
         gc.freeze()
         gc.enable()

@@ -11,6 +11,7 @@ import typer
 
 import fewstep
 from fewstep.cli.convert import convert
+from fewstep.cli.doctor import doctor
 from fewstep.cli.generate import generate
 from fewstep.cli.inspect import inspect
 from fewstep.cli.merge import merge
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(serve)
+app.command()(doctor)
 app.command()(inspect)
 app.command()(convert)
 app.command()(merge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -26,21 +27,12 @@ def merge(
     """
     if not lora:
         raise InvalidRequest("nothing to merge: give at least one --lora")
-    import dataclasses
-
-    import torch
-
     from fewstep.models.loading import load
     from fewstep.models.locating import locate
     from fewstep.models.lora import merged
-    from fewstep.models.placement import choose_dtype
     from fewstep.models.saving import save
 
-    precision = choose_dtype(dtype, torch.device("cpu"))
     result = merged(load(model, device="cpu", dtype="float32", loras=lora))
-    for part in (result.unet, result.autoencoder, result.text_encoder, result.text_encoder_2):
-        if part is not None:
-            part.to(precision)
-    result = dataclasses.replace(result, card=dataclasses.replace(result.card, name=output.name, shared=None))
-    save(result, output, base=locate(model))
+    card = dataclasses.replace(result.card, name=output.name, shared=None)
+    save(dataclasses.replace(result, card=card), output, base=locate(model), dtype=dtype)
     typer.echo(output)

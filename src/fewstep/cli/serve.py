@@ -74,6 +74,14 @@ def serve(
         int | None,
         typer.Option(help="Steps where nobody asks for a number. [default: the model's]", rich_help_panel=HOW),
     ] = None,
+    vae: Annotated[
+        str | None,
+        typer.Option(
+            help="Another autoencoder for the first model: a folder, a hub id, or taesd, the tiny one.",
+            rich_help_panel=HOW,
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]", rich_help_panel=HOW)
     ] = None,
@@ -109,7 +117,7 @@ def serve(
     if steps is not None and steps < 1:
         raise InvalidRequest(f"the number of steps is {steps}; it must be at least 1")
     first, *rest = model or ("starter", "starter-teacher")
-    bundle = fewstep.load(first, device=device, dtype=dtype, loras=lora or ())
+    bundle = fewstep.load(first, device=device, dtype=dtype, loras=lora or (), vae=vae)
     if steps is not None:
         bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, steps=steps))
     others = [fewstep.load(name, device=device, dtype=dtype) for name in rest]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,21 @@ def read_json(path: Path) -> Mapping[str, Any]:
     return value
 
 
+def locate_autoencoder(name: str | Path) -> Path:
+    """The folder of an autoencoder: itself, the vae/ of a model, or a hub repository; raises like `locate`."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        home = path if (path / "config.json").is_file() else path / "vae"
+        if not (home / "config.json").is_file():
+            raise InvalidModel(f"{path} is no autoencoder: it has neither config.json nor vae/config.json")
+        return home
+    if path.is_file():
+        raise InvalidModel(_about_file(path) if path.suffix in PICKLES else f"{path}: give an autoencoder's folder")
+    if _HUB_ID.fullmatch(str(name)):
+        return _download(str(name), ["config.json", "*.safetensors"])
+    raise ModelNotFound(f"no autoencoder {str(name)!r}: give taesd, an existing folder, or a hub id (owner/name)")
+
+
 def _built_in(name: str) -> Path:
     folder = BUILT_IN[name]
     if not (folder / "model_index.json").is_file():
@@ -110,13 +125,13 @@ def _about_file(path: Path) -> str:
     return f"{path} is a single file; fewstep reads model folders as diffusers writes them (with model_index.json)"
 
 
-def _download(hub_id: str) -> Path:
-    """Fetch the parts of a hub repository that fewstep reads (or take them from the cache)."""
+def _download(hub_id: str, files: Sequence[str] = tuple(_HUB_FILES)) -> Path:
+    """Fetch the files of a hub repository that fewstep reads (or take them from the cache)."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_VARIANTS))
+        return Path(snapshot_download(hub_id, allow_patterns=list(files), ignore_patterns=_HUB_VARIANTS))
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ModelNotFound(
             f"no model {hub_id!r}: there is no such folder here and no such model on the hub"

@@ -10,7 +10,8 @@ from fewstep.errors import InvalidModel
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import ModelCard
-from fewstep.models.locating import locate_parts, read_json
+from fewstep.models.locating import NETWORKS, locate_parts, read_json
+from fewstep.models.placement import choose_dtype
 from fewstep.writing import new_folder
 
 PARTS = {
@@ -29,13 +30,15 @@ _PIPELINES = {  # (consistency model that embeds w, SDXL)
 }
 
 
-def save(model: ModelBundle, target: Path, base: Path) -> None:
+def save(model: ModelBundle, target: Path, base: Path, dtype: str | None = None) -> None:
     """Write all parts, the card and a README into the new folder `target`.
 
-    base  the folder that the model began as: its scheduler's config is kept, as LCM's for a consistency model
+    base   the folder that the model began as: its scheduler's config is kept, as LCM's for a consistency model
+    dtype  the precision to save in, which the networks are left in; default: the one that they have
 
-    Raises `CannotWrite`, and `InvalidModel` for a model with adapters that are not merged.
+    Raises `CannotWrite`, `InvalidRequest` for an unknown dtype, and `InvalidModel` where adapters are not merged.
     """
+    precision = None if dtype is None else choose_dtype(dtype, model.device)
     if model.loras is not None:
         raise InvalidModel(f"{model.name} has adapters on top; merge them first")
     parts = {name: part for name, field in PARTS.items() if (part := getattr(model, field)) is not None}
@@ -49,6 +52,8 @@ def save(model: ModelBundle, target: Path, base: Path) -> None:
         }
     with new_folder(target) as folder:
         for name, part in parts.items():
+            if precision is not None and name in NETWORKS:
+                part.to(precision)
             part.save_pretrained(folder / name)
         (folder / "scheduler").mkdir()
         _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)

@@ -1,0 +1,1 @@
+"""How the machine at hand runs a network."""

@@ -1,0 +1,96 @@
+"""What this machine can do: its devices, its memory, its measured speed, and what to expect of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fewstep.models.architectures import Architecture
+from fewstep.models.bundle import ModelBundle
+
+MATRIX = 2048  # of the product that measures a device's speed
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of one device, in one precision."""
+
+    device: str
+    dtype: str
+    flops: float  # floating-point operations a second, in a product of large matrices
+
+    def seconds(self, operations: float) -> float:
+        """At least so long for so many operations: no network is faster than a bare matrix product."""
+        return operations / self.flops
+
+
+@torch.inference_mode()
+def matrix_speed(device: torch.device, dtype: torch.dtype, size: int = MATRIX) -> Speed:
+    """The best of a few products of two `size` x `size` matrices."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return Speed(str(device), str(dtype).removeprefix("torch."), 2 * size**3 / _best(lambda: a @ b, device))
+
+
+@torch.inference_mode()
+def step_seconds(model: ModelBundle) -> tuple[float, float]:
+    """(seconds for one call of the U-Net, seconds to decode) for one picture of the model's own size."""
+    height, width = model.default_size
+    cond = model.framed(model.encode_text(["a cat"]), height, width)
+    x = torch.randn(1, *model.latent_shape(height, width), device=model.device)
+    t = torch.tensor([model.schedule.num_train_timesteps - 1], device=model.device)
+    w = torch.ones(1, device=model.device) if model.embeds_guidance else None
+    step = _best(lambda: model.denoise(x, t, cond, w), model.device)
+    return step, _best(lambda: model.decode(x), model.device)
+
+
+def operations(architecture: Architecture, side: int) -> tuple[float, float]:
+    """(operations of one call of the U-Net, of one decoding) for `side` x `side` pixels, counted layer by layer."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    unet, vae = architecture.network("unet").eval(), architecture.network("vae").eval()
+    latents = side // 8
+    with torch.device("meta"):
+        x = torch.empty(1, 4, latents, latents)
+        states = torch.empty(1, 77, architecture.unet["cross_attention_dim"])
+        added = {"text_embeds": torch.empty(1, 1280), "time_ids": torch.empty(1, 6)}
+        t = torch.empty(1, dtype=torch.int64)
+    with FlopCounterMode(display=False) as calls:
+        unet(x, t, encoder_hidden_states=states, added_cond_kwargs=added)
+    with FlopCounterMode(display=False) as decoding:
+        vae.decode(x)  # type: ignore[operator]
+    return float(calls.get_total_flops()), float(decoding.get_total_flops())
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    import psutil  # type: ignore[import-untyped]
+
+    return int(psutil.virtual_memory().available)
+
+
+def _best(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of a few calls, after one that warms up."""
+    call()
+    seconds = []
+    for _ in range(REPEATS):
+        _wait(device)
+        started = time.perf_counter()
+        call()
+        _wait(device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

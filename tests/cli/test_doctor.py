@@ -1,0 +1,30 @@
+"""`fewstep doctor` as a person meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fewstep.cli import doctor
+from fewstep.cli.main import main
+
+
+def test_it_says_what_is_here_and_what_to_expect(miniature: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--model", str(miniature), "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    for words in ("torch", "the server: complete", "free memory", "GFLOP/s", "miniature at 128x128", "SD 1.x", "SDXL"):
+        assert words in out
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("peft", "greenlet") else "1.0")
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "missing: peft" in out
+    assert "without greenlet; pip install 'fewstep[serve]'" in out
+
+
+def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--model", "nowhere"]) == 1
+    assert "no model 'nowhere'" in capsys.readouterr().out
