@@ -12,6 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from fewstep.models.card import ModelCard
 
 HIDDEN = 32
+HIDDEN_2 = 48  # of SDXL's second text encoder
 TOKENS = 24
 SDXL_POOLED = 16
 WORDS = ("a", "blue", "cat", "dog", "face", "fox", "noto", "red", "robot", "sad", "style")
@@ -40,14 +41,38 @@ def write_miniature(folder: Path, prediction_type: str = "v_prediction", autoenc
     return folder
 
 
+def write_miniature_sd1(folder: Path, time_cond_proj_dim: int | None = None) -> Path:
+    """Stable Diffusion 1.x's parts and layers, a few channels wide."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(32, 64, 64),
+            layers_per_block=2,
+            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            attention_head_dim=4,
+            cross_attention_dim=HIDDEN,
+            time_cond_proj_dim=time_cond_proj_dim,
+        ).save_pretrained(folder / "unet")
+        _autoencoder("kl", latents=4).save_pretrained(folder / "vae")
+        _text_encoder().save_pretrained(folder / "text_encoder")
+    write_tokenizer(folder / "tokenizer")
+    kind = DDIMScheduler if time_cond_proj_dim is None else LCMScheduler
+    kind(**SCHEDULE, steps_offset=1, set_alpha_to_one=False).save_pretrained(folder / "scheduler")
+    _write_index(folder, "StableDiffusionPipeline", kind.__name__)
+    return folder
+
+
 def write_miniature_sdxl(folder: Path, time_cond_proj_dim: int | None = None) -> Path:
     """SDXL's parts, a few channels wide: two text encoders, sizes and crops, epsilon prediction."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        sdxl_unet(time_cond_proj_dim, width=2 * HIDDEN).save_pretrained(folder / "unet")
+        sdxl_unet(time_cond_proj_dim, width=HIDDEN + HIDDEN_2).save_pretrained(folder / "unet")
         _autoencoder("kl", latents=4).save_pretrained(folder / "vae")
         _text_encoder().save_pretrained(folder / "text_encoder")
-        CLIPTextModelWithProjection(_text_config(projection_dim=SDXL_POOLED)).save_pretrained(folder / "text_encoder_2")
+        second = _text_config(hidden_size=HIDDEN_2, projection_dim=SDXL_POOLED)
+        CLIPTextModelWithProjection(second).save_pretrained(folder / "text_encoder_2")
     write_tokenizer(folder / "tokenizer")
     write_tokenizer(folder / "tokenizer_2")
     kind = DDIMScheduler if time_cond_proj_dim is None else LCMScheduler
@@ -133,18 +158,10 @@ def _text_encoder() -> CLIPTextModel:
 
 
 def _text_config(**more: int) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=600,
-        hidden_size=HIDDEN,
-        intermediate_size=2 * HIDDEN,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=TOKENS,
-        bos_token_id=512,
-        eos_token_id=513,
-        pad_token_id=513,
-        **more,
-    )
+    sizes = {"hidden_size": HIDDEN, "intermediate_size": 2 * HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4}
+    tokens = {"vocab_size": 600, "max_position_embeddings": TOKENS}
+    ends = {"bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 513}
+    return CLIPTextConfig(**{**sizes, **tokens, **ends, **more})
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -102,7 +102,8 @@ def generate(
     model: Annotated[
         str | None,
         typer.Option(
-            help="starter, starter-teacher, a folder as diffusers writes it, or a hub id. [default: starter]",
+            help="starter, starter-teacher, a folder as diffusers writes it, a .safetensors checkpoint, or a hub id. "
+            "[default: starter]",
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -111,6 +112,14 @@ def generate(
         typer.Option(
             help="An adapter on top, and how much of it: style.safetensors:0.8, a hub id, or lcm-lora; repeat for "
             "several.",
+            rich_help_panel=WHERE,
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a single-file model of unusual shape: a model folder with its configs and tokenizers.",
             rich_help_panel=WHERE,
             show_default=False,
         ),
@@ -170,7 +179,7 @@ def generate(
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
-        images = _paint(job, device, dtype, vae)
+        images = _paint(job, {"device": device, "dtype": dtype, "vae": vae, "config": config})
     if seed is None and again is None:
         typer.echo(f"seed {seeds[0]}", err=True)
     for picture, path in zip([_sheet(images)] if grid else images, paths, strict=True):
@@ -220,9 +229,9 @@ def _plan_job(
     return _Job(request, model or recorded_model(record, again), loras, record, again)
 
 
-def _paint(job: _Job, device: str | None, dtype: str | None, vae: str | None) -> list[Image]:
+def _paint(job: _Job, loading: dict[str, Any]) -> list[Image]:
     with StepBar() as bar:
-        model = _load(job.model, device, dtype, job.loras, vae)
+        model = _load(job.model, loras=job.loras, **loading)
         from fewstep.pipelines.plan import complete
         from fewstep.pipelines.text2image import generate
 
@@ -233,12 +242,12 @@ def _paint(job: _Job, device: str | None, dtype: str | None, vae: str | None) ->
         return generate(model, plan, bar.advance)
 
 
-def _load(name: str, device: str | None, dtype: str | None, loras: list[LoraSource], vae: str | None) -> ModelBundle:
+def _load(name: str, **options: Any) -> ModelBundle:
     gc.disable()  # the imports make a million objects that all stay: to look at them again and again takes a second
     try:
         from fewstep.models.loading import load
 
-        return load(name, device, dtype, loras, vae)
+        return load(name, **options)
     finally:
         gc.freeze()
         gc.enable()

@@ -25,8 +25,8 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="starter, starter-teacher, a folder as diffusers writes it, or a hub id; repeat to offer several, "
-            "the default first. [default: starter, and its teacher to compare with]",
+            help="starter, starter-teacher, a folder as diffusers writes it, a .safetensors checkpoint, or a hub id; "
+            "repeat to offer several, the default first. [default: starter, and its teacher to compare with]",
             show_default=False,
         ),
     ] = None,

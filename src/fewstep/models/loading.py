@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fewstep.errors import InvalidModel, ModelNotFound
+from fewstep.errors import FewstepError, InvalidModel, ModelNotFound
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import ModelCard
@@ -52,49 +53,118 @@ def load(
     dtype: str | torch.dtype | None = None,
     loras: Iterable[LoraSource] = (),
     vae: str | Path | None = None,
+    config: str | Path | None = None,
 ) -> ModelBundle:
     """Load a model that can generate.
 
-    name    "starter" (built in, offline), "starter-teacher", a folder as diffusers writes it, or a hub id
+    name    "starter" (built in, offline), "starter-teacher", a folder as diffusers writes it, a hub id, or one
+            `.safetensors` file with a whole checkpoint
     device  default: the best one on this machine
     dtype   default: float16 on CUDA, float32 elsewhere
     loras   adapters to put on top, each a file, a hub id or "lcm-lora" (the published one for this base), with a
             weight: "style.safetensors:0.8" or ("style.safetensors", 0.8)
+    config  for one file of unusual shape: a model folder whose configs and tokenizers it goes with
     vae     another autoencoder: a folder, a hub id, or "taesd", the tiny one (much faster, a little rougher)
 
     Raises `ModelNotFound`, `InvalidModel`, and `InvalidRequest` for an unknown device or dtype.
     """
     device = choose_device(device)
     dtype = choose_dtype(dtype, device)
-    folder = locate(name)
-    card = ModelCard.read(folder) if (folder / CARD_FILE).is_file() else None
-    parts = locate_parts(folder, card)
-    if vae is not None:
-        parts["vae"] = locate_autoencoder(_tiny_one(parts["unet"], name) if vae == TINY else vae)
-    settings = SchedulerSettings.from_config(read_json(parts["scheduler"] / "scheduler_config.json"))
-    card = _default_card(name, folder, settings, parts["unet"]) if card is None else _agreeing(card, settings, folder)
+    read = _read_file if _is_single_file(name) else _read_folder
     with _quiet():
-        networks = {part: _read_network(part, parts[part], device, dtype) for part in NETWORKS if part in parts}
-        tokenizers = {part: _read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts}
-    _check_readers(networks["unet"], parts, folder)
-    _check_autoencoder(networks["unet"], networks["vae"], parts["vae"])
+        source = read(name, dtype, vae, config)
+        networks = {part: _placed(network, device, dtype) for part, network in source.networks.items()}
+    _check_readers(networks, source.origin)
+    _check_autoencoder(networks["unet"], networks["vae"])
     model = ModelBundle(
-        card=card,
-        settings=settings,
+        card=source.card,
+        settings=source.settings,
         unet=networks["unet"],
         autoencoder=networks["vae"],
         text_encoder=networks["text_encoder"],
-        tokenizer=tokenizers["tokenizer"],
+        tokenizer=source.tokenizers["tokenizer"],
         text_encoder_2=networks.get("text_encoder_2"),
-        tokenizer_2=tokenizers.get("tokenizer_2"),
-        drops_to_zeros=read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt", False),
-        folder=folder,
+        tokenizer_2=source.tokenizers.get("tokenizer_2"),
+        drops_to_zeros=source.drops_to_zeros,
+        folder=source.origin if source.origin.is_dir() else None,
         reference=reference_of(name),
-        weight_files=tuple(file for part in networks for file in find_weights(parts[part])),
+        weight_files=source.weight_files,
     )
-    with _explained(folder):
+    with _explained(source.origin):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
     return _with_loras(model, loras)
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """What was read, from a folder or from one file, before it is a bundle."""
+
+    origin: Path
+    card: ModelCard
+    settings: SchedulerSettings
+    networks: Mapping[str, Any]
+    tokenizers: Mapping[str, Any]
+    weight_files: tuple[Path, ...]
+    drops_to_zeros: bool
+
+
+def _read_folder(name: str | Path, dtype: torch.dtype, vae: str | Path | None, config: str | Path | None) -> _Source:
+    if config is not None:
+        raise InvalidModel(f"a folder of configs was given, and {name} is no single file that would need one")
+    folder = locate(name)
+    card = ModelCard.read(folder) if (folder / CARD_FILE).is_file() else None
+    parts = locate_parts(folder, card)
+    unet = read_json(parts["unet"] / "config.json")
+    if vae is not None:
+        parts["vae"] = locate_autoencoder(_autoencoder_name(vae, unet, name))
+    settings = SchedulerSettings.from_config(read_json(parts["scheduler"] / "scheduler_config.json"))
+    present = [part for part in NETWORKS if part in parts]
+    return _Source(
+        origin=folder,
+        card=_default_card(name, folder, settings, unet) if card is None else _agreeing(card, settings, folder),
+        settings=settings,
+        networks={part: _read_network(part, parts[part], dtype) for part in present},
+        tokenizers={part: _read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts},
+        weight_files=tuple(file for part in present for file in find_weights(parts[part])),
+        drops_to_zeros=read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt", False),
+    )
+
+
+def _is_single_file(name: str | Path) -> bool:
+    path = Path(name).expanduser()
+    return path.is_file() and path.suffix == ".safetensors"
+
+
+def _read_file(name: str | Path, dtype: torch.dtype, vae: str | Path | None, config: str | Path | None) -> _Source:
+    from fewstep.models.single_file import unpack
+
+    path = Path(name).expanduser()
+    with _explained(path):
+        unpacked = unpack(path, None if config is None else locate(config), dtype, with_vae=vae is None)
+    networks = dict(unpacked.networks)
+    files: tuple[Path, ...] = (path,)
+    unet = networks["unet"].config
+    if vae is not None:
+        folder = locate_autoencoder(_autoencoder_name(vae, unet, name))
+        networks["vae"] = _read_network("vae", folder, dtype)
+        files = (path, *find_weights(folder))
+    settings = SchedulerSettings.from_config(unpacked.scheduler)
+    return _Source(
+        origin=path,
+        card=_default_card(name, path.with_suffix(""), settings, unet),
+        settings=settings,
+        networks=networks,
+        tokenizers=unpacked.tokenizers,
+        weight_files=files,
+        drops_to_zeros="text_encoder_2" in networks,
+    )
+
+
+def _placed(network: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """On its device, ready to run; an autoencoder that overflows in float16 (it says so) in float32."""
+    if dtype is torch.float16 and getattr(network.config, "force_upcast", False):
+        network = network.float()
+    return network.to(device).eval()
 
 
 def _with_loras(model: ModelBundle, loras: Iterable[LoraSource]) -> ModelBundle:
@@ -106,38 +176,34 @@ def _with_loras(model: ModelBundle, loras: Iterable[LoraSource]) -> ModelBundle:
     return with_loras(model, wanted)
 
 
-def _read_network(part: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+def _read_network(part: str, folder: Path, dtype: torch.dtype) -> Any:
     find_weights(folder)
     config = read_json(folder / "config.json")
     network_class = _class(part, _class_name(config), folder)
     with _explained(folder):
-        network = network_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-    if dtype is torch.float16 and config.get("force_upcast"):
-        network = network.float()
-    return network.to(device).eval()
+        return network_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
 
 
-def _tiny_one(unet: Path, name: str | Path) -> str:
-    """The hub id of the tiny autoencoder for the latents of this U-Net's family."""
-    width = read_json(unet / "config.json").get("cross_attention_dim")
+def _autoencoder_name(vae: str | Path, unet: Mapping[str, Any], model: str | Path) -> str | Path:
+    """The name itself, or for "taesd" the hub id of the tiny autoencoder for this U-Net's family."""
+    if vae != TINY:
+        return vae
+    width = unet.get("cross_attention_dim")
     if width not in TINY_FOR:
-        raise ModelNotFound(f"there is no tiny autoencoder for {name}: there are some for SD 1.x, 2.x and SDXL")
+        raise ModelNotFound(f"there is no tiny autoencoder for {model}: there are some for SD 1.x, 2.x and SDXL")
     return TINY_FOR[width]
 
 
-def _check_autoencoder(unet: Any, autoencoder: Any, folder: Path) -> None:
+def _check_autoencoder(unet: Any, autoencoder: Any) -> None:
     expected, given = unet.config.in_channels, autoencoder.config.latent_channels
     if expected != given:
-        raise InvalidModel(
-            f"the autoencoder in {folder} has latents of {given} channels and this model paints {expected}"
-        )
+        raise InvalidModel(f"the autoencoder has latents of {given} channels and this model paints {expected}")
 
 
-def _check_readers(unet: Any, parts: Mapping[str, Path], folder: Path) -> None:
+def _check_readers(networks: Mapping[str, Any], origin: Path) -> None:
     """A network of the SDXL kind needs both text encoders (the refiner, which has one, is no text-to-image model)."""
-    missing = [part for part in ("text_encoder_2", "tokenizer_2") if part not in parts]
-    if unet.config.addition_embed_type == "text_time" and missing:
-        raise InvalidModel(f"{folder} is of the SDXL kind and has no {missing[0]}/ folder; is it a refiner?")
+    if networks["unet"].config.addition_embed_type == "text_time" and "text_encoder_2" not in networks:
+        raise InvalidModel(f"{origin} is of the SDXL kind and has no text_encoder_2/ folder; is it a refiner?")
 
 
 def _read_tokenizer(folder: Path) -> Any:
@@ -157,13 +223,13 @@ def _class(part: str, name: str, folder: Path) -> Any:
     return getattr(import_module(CLASSES[part][name]), name)
 
 
-def _default_card(name: str | Path, folder: Path, settings: SchedulerSettings, unet: Path) -> ModelCard:
+def _default_card(name: str | Path, folder: Path, settings: SchedulerSettings, unet: Mapping[str, Any]) -> ModelCard:
     """The card of a folder that has none, from its configs; steps and guidance are diffusers' defaults."""
     facts = _shared_facts(settings)
     name = reference_of(name) or folder.resolve().name
     if not settings.consistency:
         return ModelCard(name=name, kind="diffusion", steps=25, guidance_scale=7.5, **facts)
-    reads_w = read_json(unet / "config.json").get("time_cond_proj_dim") is not None
+    reads_w = unet.get("time_cond_proj_dim") is not None
     return ModelCard(name=name, kind="lcm", steps=4, guidance_scale=8.5 if reads_w else 1.0, **facts)
 
 
@@ -188,6 +254,8 @@ def _explained(folder: Path) -> Iterator[None]:
     """Whatever the libraries raise over a damaged part (tokenizers raise bare `Exception`s) in one line of ours."""
     try:
         yield
+    except FewstepError:
+        raise
     except Exception as error:
         first_line = next(iter(str(error).strip().splitlines()), "")
         raise InvalidModel(f"{folder} cannot be loaded: {type(error).__name__}: {first_line}") from error

@@ -43,15 +43,15 @@ def locate(name: str | Path) -> Path:
     if path.is_file():
         raise InvalidModel(_about_file(path))
     if _HUB_ID.fullmatch(str(name)):
-        return _download(str(name))
+        return download(str(name))
     raise ModelNotFound(
         f"no model {str(name)!r}: give {', '.join(BUILT_IN)}, an existing folder, or a hub id (owner/name)"
     )
 
 
 def reference_of(name: str | Path) -> str | None:
-    """The name itself where it means the same on another machine (built in, or on the hub); None for a folder."""
-    return None if str(name) not in BUILT_IN and Path(name).expanduser().is_dir() else str(name)
+    """The name itself where it means the same on another machine (built in, on the hub); None for files and folders."""
+    return None if str(name) not in BUILT_IN and Path(name).expanduser().exists() else str(name)
 
 
 def locate_parts(folder: Path, card: ModelCard | None) -> dict[str, Path]:
@@ -105,7 +105,7 @@ def locate_autoencoder(name: str | Path) -> Path:
     if path.is_file():
         raise InvalidModel(_about_file(path) if path.suffix in PICKLES else f"{path}: give an autoencoder's folder")
     if _HUB_ID.fullmatch(str(name)):
-        return _download(str(name), ["config.json", "*.safetensors"])
+        return download(str(name), ["config.json", "*.safetensors"])
     raise ModelNotFound(f"no autoencoder {str(name)!r}: give taesd, an existing folder, or a hub id (owner/name)")
 
 
@@ -122,10 +122,10 @@ def _built_in(name: str) -> Path:
 def _about_file(path: Path) -> str:
     if path.suffix in PICKLES:
         return f"{path} is a pickle, which can run any code when it is read: fewstep reads safetensors only"
-    return f"{path} is a single file; fewstep reads model folders as diffusers writes them (with model_index.json)"
+    return f"{path} is no model: give a folder as diffusers writes it, or one .safetensors file with a whole checkpoint"
 
 
-def _download(hub_id: str, files: Sequence[str] = tuple(_HUB_FILES)) -> Path:
+def download(hub_id: str, files: Sequence[str] = tuple(_HUB_FILES)) -> Path:
     """Fetch the files of a hub repository that fewstep reads (or take them from the cache)."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError

@@ -1,0 +1,122 @@
+"""One file with a whole checkpoint: the same model as the folder that it was written from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import adapters
+import fewstep
+from fewstep.errors import InvalidModel, ModelNotFound
+from fewstep.models import single_file
+from fewstep.models.architectures import SD1, SD2, SDXL, Architecture
+from fewstep.models.bundle import ModelBundle
+from miniature import write_miniature_sd1, write_miniature_sdxl
+from original import write_original
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_miniature_sd1(tmp_path_factory.mktemp("sd1") / "sd1")
+
+
+def picture(model: ModelBundle) -> np.ndarray:
+    return np.asarray(fewstep.text2image(model, "a blue cat", seed=1, steps=2, guidance_scale=4.0), dtype=int)
+
+
+@pytest.mark.parametrize("write", [write_miniature_sd1, write_miniature_sdxl])
+@pytest.mark.parametrize("w_width", [None, 256])
+def test_it_is_the_model_of_the_folder(write: Write, w_width: int | None, tmp_path: Path) -> None:
+    folder = write(tmp_path / "folder", time_cond_proj_dim=w_width)
+    path = write_original(folder, tmp_path / "model.safetensors")
+    ours, theirs = fewstep.load(path, device="cpu", config=folder), fewstep.load(folder, device="cpu")
+    for part in ("unet", "autoencoder", "text_encoder", "text_encoder_2"):
+        if getattr(theirs, part) is not None:
+            expected = getattr(theirs, part).state_dict()
+            found = getattr(ours, part).state_dict()
+            assert found.keys() == expected.keys()
+            assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert (ours.name, ours.kind, ours.embeds_guidance) == ("model", theirs.kind, w_width is not None)
+    assert (ours.reference, ours.folder) == (None, None)
+    assert np.array_equal(picture(ours), picture(theirs))
+
+
+def test_half_precision_files_and_adapters(sd1: Path, tmp_path: Path) -> None:
+    path = write_original(sd1, tmp_path / "half.safetensors", dtype=torch.float16)
+    model = fewstep.load(path, device="cpu", config=sd1)
+    assert model.dtype == torch.float32
+    layers = {"lora_unet": adapters.random_layers(model.unet, 1)}
+    lora = adapters.write_kohya(tmp_path / "ink.safetensors", layers, alpha=2.0)
+    plain = picture(model)
+    inked = picture(fewstep.load(path, device="cpu", config=sd1, loras=[lora]))
+    assert np.abs(inked - plain).max() > 10
+
+
+def test_a_file_without_an_autoencoder_takes_another(sd1: Path, tmp_path: Path) -> None:
+    path = write_original(sd1, tmp_path / "pruned.safetensors", vae=False)
+    with pytest.raises(InvalidModel, match="has no autoencoder in it: give one with --vae"):
+        fewstep.load(path, device="cpu", config=sd1)
+    model = fewstep.load(path, device="cpu", config=sd1, vae=sd1)
+    assert np.array_equal(picture(model), picture(fewstep.load(sd1, device="cpu")))
+
+
+@pytest.mark.parametrize("architecture", [SD1, SD2, SDXL], ids=lambda each: each.name)
+def test_the_family_is_read_from_the_shapes(architecture: Architecture, tmp_path: Path) -> None:
+    width = architecture.unet["cross_attention_dim"]
+    tensors = {
+        "model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1, 4, 1, 1),
+        "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": torch.zeros(1, width),
+        "cond_stage_model.x": torch.zeros(1),
+    }
+    save_file(tensors, tmp_path / "x.safetensors")
+    header = single_file.Header.read(tmp_path / "x.safetensors")
+    assert header.architecture is architecture
+    assert (header.w_width, header.has_vae) == (None, False)
+
+
+def test_the_published_configs_are_written(tmp_path: Path) -> None:
+    """With them diffusers builds networks of the published shapes."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig
+
+    header = single_file.Header(tmp_path, SDXL, in_channels=4, w_width=256, has_vae=True)
+    single_file._write_configs(header, SDXL, tmp_path)
+    config = UNet2DConditionModel.load_config(tmp_path / "unet")
+    assert (config["cross_attention_dim"], config["time_cond_proj_dim"]) == (2048, 256)
+    assert AutoencoderKL.load_config(tmp_path / "vae")["scaling_factor"] == 0.13025
+    assert CLIPTextConfig.from_pretrained(tmp_path / "text_encoder_2").hidden_size == 1280
+
+
+def test_files_that_are_something_else(sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_file(write_original(sd1, tmp_path / "whole.safetensors"))
+    path = tmp_path / "x.safetensors"
+
+    def refused(tensors: dict[str, torch.Tensor], words: str, **options: object) -> None:
+        save_file(tensors, path)
+        with pytest.raises((InvalidModel, ModelNotFound), match=words):
+            fewstep.load(path, device="cpu", **options)  # type: ignore[arg-type]
+
+    refused({"lora_unet_x.lora_down.weight": torch.zeros(1)}, "it looks like a LoRA: give it with --lora")
+    refused({"x": torch.zeros(1)}, "is no whole checkpoint of Stable Diffusion")
+    refused({k: x for k, x in whole.items() if "cond_stage" not in k}, "has no text encoder in it")
+    entrance = "model.diffusion_model.input_blocks.0.0.weight"
+    refused(whole | {entrance: torch.zeros(32, 9, 3, 3)}, "is an inpainting model")
+    refused(whole, "of no family that fewstep knows")
+    refused({k: x for k, x in whole.items() if "middle" not in k}, "cannot be loaded", config=sd1)
+    path.write_bytes(b"nothing")
+    with pytest.raises(InvalidModel, match="cannot be read as safetensors"):
+        fewstep.load(path)
+    with pytest.raises(InvalidModel, match="no single file that would need one"):
+        fewstep.load(sd1, config=sd1)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    header = single_file.Header(path, SD1, in_channels=4, w_width=None, has_vae=True)
+    with pytest.raises(ModelNotFound, match="needs CLIP's vocabulary"):
+        single_file._vocabularies(header)
