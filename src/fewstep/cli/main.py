@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import fewstep
+from fewstep.cli.batch import batch
 from fewstep.cli.convert import convert
 from fewstep.cli.doctor import doctor
 from fewstep.cli.generate import generate
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(generate)
+app.command()(batch)
 app.command()(serve)
 app.command()(doctor)
 app.command()(inspect)

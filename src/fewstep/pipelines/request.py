@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,16 @@ class Request:
             seeds=tuple(range(first, first + each)) * len(prompts),
             **rest,
         )
+
+    @classmethod
+    def joined(cls, requests: Sequence[Request]) -> Request:
+        """The pictures of all of them; they must differ in words and seeds alone (`but_for`)."""
+        prompts, seeds = (tuple(chain(*(getattr(each, part) for each in requests))) for part in ("prompts", "seeds"))
+        return dataclasses.replace(requests[0], prompts=prompts, seeds=seeds)
+
+    def but_for(self, other: Request) -> bool:
+        """Whether it is the same as `other` but for words and seeds."""
+        return dataclasses.replace(self, prompts=other.prompts, seeds=other.seeds) == other
 
     def __post_init__(self) -> None:
         _whole("the number of pictures", len(self.seeds), 1, MAX_PICTURES)

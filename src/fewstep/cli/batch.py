@@ -1,0 +1,112 @@
+"""`fewstep batch`: many pictures from a file of prompts; what is there already is not painted again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fewstep.cli.output import write_png
+from fewstep.cli.progress import StepBar, one_line_warnings
+from fewstep.errors import CannotWrite, InvalidRequest
+from fewstep.pipelines.prompt_file import Wanted, batches, read_prompts
+from fewstep.pipelines.provenance import Record, describe, record_of
+
+if TYPE_CHECKING:
+    from fewstep.models.bundle import ModelBundle
+    from fewstep.pipelines.plan import Plan
+
+
+def batch(
+    prompts: Annotated[Path, typer.Argument(help="A .txt (a prompt a line), .csv or .jsonl file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the pictures; made where missing.")],
+    model: Annotated[str, typer.Option(help="As in `fewstep generate`.")] = "starter",
+    lora: Annotated[list[str] | None, typer.Option(help="As in `fewstep generate`; repeat for several.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Where a row says nothing. [default: the model's]")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Where a row says nothing. [default: the model's]")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures through the network at once.", min=1)] = 8,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16, bfloat16. [default: by the device]")] = None,
+) -> None:
+    """Paint many pictures from a file, and print their paths. The same command again goes on where it stopped.
+
+    Rows may have: prompt, negative_prompt, seed, steps, guidance_scale, sampler, width, height, image, strength, mask,
+    name. A picture that is there, made by the same parameters and model, is kept; one made otherwise is never
+    overwritten.
+
+    **Examples**
+
+    fewstep batch prompts.txt -o pictures
+
+    fewstep batch prompts.csv -o pictures --steps 8 --model ./my-sd15 --lora lcm-lora
+    """
+    common = {"steps": steps, "guidance_scale": guidance_scale}
+    wanted = read_prompts(prompts, {name: value for name, value in common.items() if value is not None})
+    _make_folder(output)
+    from fewstep.models.loading import load
+
+    with one_line_warnings(), StepBar() as bar:
+        bundle = load(model, device=device, dtype=dtype, loras=lora or ())
+        left = _left(wanted, output, bundle)
+        plans = [(ones, _plan(ones, bundle)) for ones in batches(left, batch_size)]
+        bar.expect(sum(len(plan.timesteps) for _, plan in plans))
+        for ones, plan in plans:
+            _paint(ones, plan, bundle, output, bar)
+    for one in wanted:
+        typer.echo(_path(output, one))
+    typer.echo(f"{len(left)} painted, {len(wanted) - len(left)} were there", err=True)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def _path(folder: Path, one: Wanted) -> Path:
+    return folder / f"{one.name}.png"
+
+
+def _plan(ones: list[Wanted], model: ModelBundle) -> Plan:
+    """All of them at once; raises `InvalidRequest` naming the picture that the model cannot paint."""
+    from fewstep.pipelines.plan import complete
+    from fewstep.pipelines.request import Request
+
+    together = Request.joined([one.request for one in ones])
+    try:
+        return complete(together, model, batch_size=len(ones))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{ones[0].name}: {error}") from error
+
+
+def _left(wanted: list[Wanted], folder: Path, model: ModelBundle) -> list[Wanted]:
+    """Those that are not there yet; raises `CannotWrite` where another picture has the name."""
+    left = []
+    for one in wanted:
+        path = _path(folder, one)
+        if not path.exists():
+            left.append(one)
+        elif _recorded(path) != Record.from_json(describe(model, _plan([one], model), 0)["fewstep"]):
+            raise CannotWrite(f"{path} is there and was made otherwise; choose another folder, or remove it")
+    return left
+
+
+def _recorded(path: Path) -> Record | None:
+    from fewstep.pipelines.image_file import read_image
+
+    try:
+        return record_of(read_image(path))
+    except InvalidRequest:
+        return None
+
+
+def _paint(ones: list[Wanted], plan: Plan, model: ModelBundle, folder: Path, bar: StepBar) -> None:
+    from fewstep.pipelines.text2image import generate
+
+    images: list[Any] = generate(model, plan, bar.advance)
+    for one, image in zip(ones, images, strict=True):
+        write_png(image, _path(folder, one))

@@ -1,0 +1,128 @@
+"""Many pictures from a file: a line, a row or an object for each, checked before the first is painted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.pipelines.image_file import read_image
+from fewstep.pipelines.request import Request
+
+_WHOLE = ("seed", "steps", "width", "height")
+_NUMBERS = ("guidance_scale", "strength")
+_TEXTS = ("prompt", "negative_prompt", "sampler", "name", "image", "mask")
+FIELDS = (*_TEXTS, *_WHOLE, *_NUMBERS)
+_NAME = re.compile(r"[^\\/:*?\"<>|\0]{1,200}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One picture: its file's name, without folder and ending, and the request that paints it."""
+
+    name: str
+    request: Request
+
+    def goes_with(self, other: Wanted) -> bool:
+        """Whether both can be painted in one batch: they differ in words and seed alone."""
+        return self.request.image is None and self.request.but_for(other.request)
+
+
+def read_prompts(path: Path, defaults: Mapping[str, Any]) -> list[Wanted]:
+    """The pictures that a file asks for, with `defaults` where a row says nothing.
+
+    .txt    a prompt a line
+    .csv    a head with the names of the fields, then rows
+    .jsonl  an object a line
+
+    Fields: prompt, negative_prompt, seed (default: the number of the row, from 0), steps, guidance_scale, sampler,
+    width, height, image, strength, mask (paths, from the file's folder), name (of the picture; default: its number).
+    Raises `InvalidRequest` for the first row that cannot be painted, with its number.
+    """
+    rows = list(_rows(path))
+    if not rows:
+        raise InvalidRequest(f"{path} asks for no pictures")
+    digits = len(str(len(rows)))
+    wanted: list[Wanted] = []
+    names: set[str] = set()
+    for number, row in enumerate(rows):
+        try:
+            one = _wanted({**defaults, **row}, number, digits, path.parent)
+        except FewstepError as error:
+            raise InvalidRequest(f"{path}, picture {number + 1}: {error}") from error
+        if one.name.lower() in names:
+            raise InvalidRequest(f"{path}, picture {number + 1}: another one is named {one.name!r}, too")
+        names.add(one.name.lower())
+        wanted.append(one)
+    return wanted
+
+
+def batches(wanted: list[Wanted], size: int) -> Iterator[list[Wanted]]:
+    """Neighbours that can be painted together, at most `size` at a time."""
+    batch: list[Wanted] = []
+    for one in wanted:
+        if batch and (len(batch) == size or not one.goes_with(batch[0])):
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} cannot be read as text: {getattr(error, 'strerror', error)}") from error
+    match path.suffix.lower():
+        case ".txt":
+            yield from ({"prompt": line.strip()} for line in text.splitlines() if line.strip())
+        case ".csv":
+            for row in csv.DictReader(text.splitlines(), restkey="(more fields than the head has)"):
+                yield {name: value for name, value in row.items() if value not in ("", None)}
+        case ".jsonl":
+            for number, line in enumerate(text.splitlines()):
+                if line.strip():
+                    yield _object(line, f"{path}, line {number + 1}")
+        case _:
+            raise InvalidRequest(f"{path}: give a .txt, .csv or .jsonl file")
+
+
+def _object(line: str, where: str) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{where} is not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise InvalidRequest(f"{where} is not a JSON object")
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _wanted(row: Mapping[str, Any], number: int, digits: int, folder: Path) -> Wanted:
+    if unknown := sorted(map(str, set(row) - set(FIELDS))):
+        raise InvalidRequest(f"unknown field {unknown[0][:60]!r}; there are {', '.join(FIELDS)}")
+    if "prompt" not in row:
+        raise InvalidRequest("it has no prompt")
+    values = {name: _number(name, row[name]) for name in (*_WHOLE, *_NUMBERS) if name in row}
+    name = str(row.get("name", f"{number + 1:0{digits}}")).removesuffix(".png")
+    if not _NAME.fullmatch(name) or name.startswith("."):
+        raise InvalidRequest(f"the name {name[:60]!r} is none for a file")
+    pictures: dict[str, Any] = {part: read_image(folder / row[part]) for part in ("image", "mask") if part in row}
+    texts = {part: row[part] for part in ("negative_prompt", "sampler") if part in row}
+    seed = values.pop("seed", number)
+    return Wanted(name, Request.of(row["prompt"], seed, **texts, **values, **pictures))
+
+
+def _number(name: str, value: Any) -> Any:
+    """CSV has only text; what is no number is left for `Request` to refuse."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(value) if name in _WHOLE else float(value)
+    except ValueError:
+        return value
