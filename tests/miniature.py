@@ -46,7 +46,7 @@ def write_miniature_sd1(folder: Path, time_cond_proj_dim: int | None = None) -> 
     with torch.random.fork_rng():
         torch.manual_seed(2)
         UNet2DConditionModel(
-            sample_size=8,
+            sample_size=16,
             block_out_channels=(32, 64, 64),
             layers_per_block=2,
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
@@ -84,7 +84,7 @@ def write_miniature_sdxl(folder: Path, time_cond_proj_dim: int | None = None) ->
 def sdxl_unet(time_cond_proj_dim: int | None = None, width: int = 16) -> UNet2DConditionModel:
     """SDXL's blocks and layers; `width` of the text states."""
     return UNet2DConditionModel(
-        sample_size=8,
+        sample_size=16,
         block_out_channels=(32, 64, 64),
         layers_per_block=2,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -131,10 +131,11 @@ def _autoencoder(kind: str, latents: int = 16) -> AutoencoderTiny | AutoencoderK
                 scaling_factor=0.7,
             )
         )
+    levels = 5 if latents == 16 else 4  # 16 pixels a latent, as the starter has it, or 8, as Stable Diffusion
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 5,
-        up_block_types=("UpDecoderBlock2D",) * 5,
+        block_out_channels=(*(8,) * (levels - 1), 16),
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
         layers_per_block=1,
         norm_num_groups=4,
         latent_channels=latents,
@@ -200,11 +201,12 @@ def _write_index(folder: Path, pipeline: str, scheduler: str, sdxl: bool = False
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderTiny"],
     }
+    if (folder / "vae" / "config.json").is_file():
+        index["vae"] = ["diffusers", json.loads((folder / "vae" / "config.json").read_text())["_class_name"]]
     if sdxl:
         index |= {
             "force_zeros_for_empty_prompt": True,
             "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
             "tokenizer_2": ["transformers", "CLIPTokenizer"],
-            "vae": ["diffusers", "AutoencoderKL"],
         }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))

@@ -122,7 +122,7 @@ def test_another_autoencoder(miniature: Path, tmp_path: Path) -> None:
     wrong = write_miniature_sdxl(tmp_path / "sdxl")
     for source, words in {
         wrong: "has latents of 4 channels and this model paints 16",
-        tmp_path: "is no autoencoder",
+        tmp_path: "holds no autoencoder",
         "taesd": "no tiny autoencoder for",
         "no-such": "no autoencoder 'no-such'",
     }.items():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from fewstep.models.bundle import ModelBundle
+    from fewstep.pipelines.request import Control
 
 RECORDED = (
     "prompt",
@@ -63,6 +64,20 @@ def check_sources(record: Record, path: Path, source: Image | None, mask: Image 
     """The picture that it was painted over, and the mask, must be given again; warns when others are."""
     _check_source(path, record.source, source, "was painted over another picture", "--image")
     _check_source(path, record.mask, mask, "was painted inside another mask", "--mask")
+
+
+def check_controls(record: Record, path: Path, controls: Mapping[str, Control]) -> None:
+    """The pictures that ControlNets read must be given again, too."""
+    for used in record.controls:
+        given = controls.get(used.name)
+        what = f"was steered by another picture for the ControlNet {used.name}"
+        _check_source(
+            path,
+            used.image,
+            None if given is None else given.image,
+            what,
+            f"--control …/{used.name}=FILE:{used.scale:g}",
+        )
 
 
 def _check_source(path: Path, recorded: str | None, given: Image | None, what: str, option: str) -> None:

@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fewstep.cli.again import check_sources, check_weights, recorded_loras, recorded_model, recorded_options
+from fewstep.cli.again import (
+    check_controls,
+    check_sources,
+    check_weights,
+    recorded_loras,
+    recorded_model,
+    recorded_options,
+)
 from fewstep.cli.output import output_paths, write_png
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import InvalidRequest
 from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.image_file import read_image
 from fewstep.pipelines.provenance import Record, read_record, record_of
-from fewstep.pipelines.request import Request
+from fewstep.pipelines.request import Control, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -124,6 +131,15 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A ControlNet (folder or hub id) and the picture that it reads: NET=edges.png, or NET=edges.png:0.8; "
+            "repeat for several.",
+            rich_help_panel=WHAT,
+            show_default=False,
+        ),
+    ] = None,
     vae: Annotated[
         str | None,
         typer.Option(
@@ -160,7 +176,7 @@ def generate(
 
     A picture carries its parameters (prompt, seed, steps, model), so that --from can make it again.
     """
-    wanted = {
+    wanted: dict[str, Any] = {
         "prompt": prompt,
         "seed": seed,
         "num_images": num_images,
@@ -175,16 +191,34 @@ def generate(
     }
     with one_line_warnings():
         options = {name: value for name, value in wanted.items() if value is not None}
+        nets, options["controls"] = _read_controls(control or [])
         job = _plan_job(options, image, mask, model, lora, again)
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
-        images = _paint(job, {"device": device, "dtype": dtype, "vae": vae, "config": config})
+        images = _paint(job, {"device": device, "dtype": dtype, "vae": vae, "config": config, "controlnets": nets})
     if seed is None and again is None:
         typer.echo(f"seed {seeds[0]}", err=True)
     for picture, path in zip([_sheet(images)] if grid else images, paths, strict=True):
         write_png(picture, path)
         typer.echo(path)
+
+
+def _read_controls(given: list[str]) -> tuple[list[str], dict[str, Control]]:
+    """The ControlNets to load, and by their names the pictures that they read."""
+    nets, controls = [], {}
+    for text in given:
+        net, equals, file = text.rpartition("=")
+        path, colon, scale = file.rpartition(":")
+        if not equals or not net:
+            raise InvalidRequest(f"--control {text[:60]!r}: give NET=PICTURE, with :SCALE behind it where it is not 1")
+        try:
+            picture, strength = (path, float(scale)) if colon else (file, 1.0)
+        except ValueError:
+            picture, strength = file, 1.0
+        nets.append(net)
+        controls[net.rstrip("/").split("/")[-1]] = Control(read_image(picture), strength)
+    return nets, controls
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -224,6 +258,7 @@ def _plan_job(
         return _Job(Request.of(image=source, mask=where, **options), model or "starter", list(lora or ()))
     record = read_record(again)
     check_sources(record, again, source, where)
+    check_controls(record, again, options["controls"])
     request = Request.of(image=source, mask=where, **recorded_options(record, options))
     loras: list[LoraSource] = list(lora) if lora is not None else recorded_loras(record, again)
     return _Job(request, model or recorded_model(record, again), loras, record, again)

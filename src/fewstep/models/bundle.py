@@ -25,6 +25,7 @@ from fewstep.models.scheduler_config import SchedulerSettings
 from fewstep.models.text_encoding import TextReader, encode_once, encode_twice
 
 if TYPE_CHECKING:
+    from fewstep.models.control import ControlNets
     from fewstep.models.lora import LoraStack
 
 
@@ -38,6 +39,7 @@ class ModelBundle:
     text_encoder_2, tokenizer_2                 SDXL's second ones
     drops_to_zeros                              SDXL: no words are zeros, not the states of an empty prompt
     loras                                       the adapters inside the networks, if any (`lora.with_loras`)
+    controlnets                                 the ControlNets beside the U-Net, if any (`control.with_controlnets`)
     """
 
     card: ModelCard
@@ -53,6 +55,7 @@ class ModelBundle:
     tokenizer_2: Any = None
     drops_to_zeros: bool = False
     loras: LoraStack | None = None
+    controlnets: ControlNets | None = None
 
     @property
     def name(self) -> str:
@@ -113,7 +116,7 @@ class ModelBundle:
     @cached_property
     def denoise(self) -> Denoiser:
         """The UNet as `denoise(x_t, t, cond, w) -> x_0`."""
-        return Denoiser(UNetNetwork(self.unet, self.loras), self.schedule, self.prediction_type)
+        return Denoiser(UNetNetwork(self.unet, self.loras, self.controlnets), self.schedule, self.prediction_type)
 
     @cached_property
     def scalings(self) -> Scalings:

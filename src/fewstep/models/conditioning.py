@@ -18,12 +18,15 @@ class Conditioning:
     states    (B, L, D) the text encoder's token states
     pooled    (B, P) its pooled states, for networks that want them
     time_ids  (B, 6) sizes and crops, for networks of the SDXL kind
+    controls  (B, nets, 3, H, W) in [0, 1]: the pictures that ControlNets read, with control_scales (B, nets)
     loras     (B, adapters) how much of each adapter a row takes; on the CPU, wherever the rest lies
     """
 
     states: Tensor
     pooled: Tensor | None = None
     time_ids: Tensor | None = None
+    controls: Tensor | None = None
+    control_scales: Tensor | None = None
     loras: Tensor | None = None
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from fewstep.models.locating import (
     TOKENIZERS,
     find_weights,
     locate,
-    locate_autoencoder,
+    locate_network,
     locate_parts,
     read_json,
     reference_of,
@@ -37,6 +37,7 @@ CLASSES = {
     },
     "text_encoder": {"CLIPTextModel": "transformers.models.clip.modeling_clip"},
     "text_encoder_2": {"CLIPTextModelWithProjection": "transformers.models.clip.modeling_clip"},
+    "controlnet": {"ControlNetModel": "diffusers.models.controlnets.controlnet"},
     "tokenizer": {"CLIPTokenizer": "transformers.models.clip.tokenization_clip"},
 }
 
@@ -54,6 +55,7 @@ def load(
     loras: Iterable[LoraSource] = (),
     vae: str | Path | None = None,
     config: str | Path | None = None,
+    controlnets: Iterable[str | Path] = (),
 ) -> ModelBundle:
     """Load a model that can generate.
 
@@ -64,6 +66,7 @@ def load(
     loras   adapters to put on top, each a file, a hub id or "lcm-lora" (the published one for this base), with a
             weight: "style.safetensors:0.8" or ("style.safetensors", 0.8)
     config  for one file of unusual shape: a model folder whose configs and tokenizers it goes with
+    controlnets  folders or hub ids of ControlNets; requests call them by the last part of that
     vae     another autoencoder: a folder, a hub id, or "taesd", the tiny one (much faster, a little rougher)
 
     Raises `ModelNotFound`, `InvalidModel`, and `InvalidRequest` for an unknown device or dtype.
@@ -92,7 +95,18 @@ def load(
     )
     with _explained(source.origin):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
-    return _with_loras(model, loras)
+    return _with_controlnets(_with_loras(model, loras), controlnets)
+
+
+def _with_controlnets(model: ModelBundle, sources: Iterable[str | Path]) -> ModelBundle:
+    named = [(str(source), locate_network(source, "ControlNet", "controlnet")) for source in sources]
+    if not named:
+        return model
+    from fewstep.models.control import name_of, with_controlnets
+
+    with _quiet():
+        networks = [(name_of(name), _read_network("controlnet", folder, model.dtype)) for name, folder in named]
+    return with_controlnets(model, networks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +130,7 @@ def _read_folder(name: str | Path, dtype: torch.dtype, vae: str | Path | None, c
     parts = locate_parts(folder, card)
     unet = read_json(parts["unet"] / "config.json")
     if vae is not None:
-        parts["vae"] = locate_autoencoder(_autoencoder_name(vae, unet, name))
+        parts["vae"] = locate_network(_autoencoder_name(vae, unet, name), "autoencoder", "vae")
     settings = SchedulerSettings.from_config(read_json(parts["scheduler"] / "scheduler_config.json"))
     present = [part for part in NETWORKS if part in parts]
     return _Source(
@@ -145,7 +159,7 @@ def _read_file(name: str | Path, dtype: torch.dtype, vae: str | Path | None, con
     files: tuple[Path, ...] = (path,)
     unet = networks["unet"].config
     if vae is not None:
-        folder = locate_autoencoder(_autoencoder_name(vae, unet, name))
+        folder = locate_network(_autoencoder_name(vae, unet, name), "autoencoder", "vae")
         networks["vae"] = _read_network("vae", folder, dtype)
         files = (path, *find_weights(folder))
     settings = SchedulerSettings.from_config(unpacked.scheduler)

@@ -94,19 +94,22 @@ def read_json(path: Path) -> Mapping[str, Any]:
     return value
 
 
-def locate_autoencoder(name: str | Path) -> Path:
-    """The folder of an autoencoder: itself, the vae/ of a model, or a hub repository; raises like `locate`."""
+def locate_network(name: str | Path, what: str, within: str) -> Path:
+    """The folder of one network: itself, the folder `within` a model, or a hub repository; raises like `locate`.
+
+    what  the network is, in the messages: "autoencoder"
+    """
     path = Path(name).expanduser()
     if path.is_dir():
-        home = path if (path / "config.json").is_file() else path / "vae"
+        home = path if (path / "config.json").is_file() else path / within
         if not (home / "config.json").is_file():
-            raise InvalidModel(f"{path} is no autoencoder: it has neither config.json nor vae/config.json")
+            raise InvalidModel(f"{path} holds no {what}: it has neither config.json nor {within}/config.json")
         return home
     if path.is_file():
-        raise InvalidModel(_about_file(path) if path.suffix in PICKLES else f"{path}: give an autoencoder's folder")
+        raise InvalidModel(_about_file(path) if path.suffix in PICKLES else f"{path}: give the folder of an {what}")
     if _HUB_ID.fullmatch(str(name)):
         return download(str(name), ["config.json", "*.safetensors"])
-    raise ModelNotFound(f"no autoencoder {str(name)!r}: give taesd, an existing folder, or a hub id (owner/name)")
+    raise ModelNotFound(f"no {what} {str(name)!r}: give an existing folder, or a hub id (owner/name)")
 
 
 def _built_in(name: str) -> Path:

@@ -13,6 +13,7 @@ from fewstep.core.guidance import w_embedding
 from fewstep.models.conditioning import Conditioning
 
 if TYPE_CHECKING:
+    from fewstep.models.control import ControlNets
     from fewstep.models.lora import LoraStack
 
 
@@ -22,10 +23,12 @@ class UNetNetwork:
 
     unet   a `UNet2DConditionModel`; with `time_cond_proj_dim` set, w is embedded and enters beside the time
     loras  the adapters in it, of which every row takes what its conditioning says
+    controlnets  what steers it by the pictures that its conditioning holds
     """
 
     unet: Any
     loras: LoraStack | None = None
+    controlnets: ControlNets | None = None
 
     @property
     def embeds_w(self) -> bool:
@@ -42,14 +45,17 @@ class UNetNetwork:
         timestep_cond = None
         if self.embeds_w and w is not None:
             timestep_cond = w_embedding(w, self.unet.config.time_cond_proj_dim).to(x_t.device, dtype)
+        x, states, added = x_t.to(dtype), cond.states.to(dtype), self._added(cond, dtype)
+        steered = {} if self.controlnets is None else self.controlnets.steer(x, t, states, cond, added)
         with self.loras.applied(self.unet, cond.loras) if self.loras else nullcontext():
             output: Tensor = self.unet(
-                x_t.to(dtype),
+                x,
                 t,
-                encoder_hidden_states=cond.states.to(dtype),
+                encoder_hidden_states=states,
                 timestep_cond=timestep_cond,
-                added_cond_kwargs=self._added(cond, dtype),
+                added_cond_kwargs=added,
                 return_dict=False,
+                **steered,
             )[0]
         return output
 

@@ -10,10 +10,12 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.image_file import as_image
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
-from fewstep.pipelines.text2image import OnStep, Options, generate
+from fewstep.pipelines.text2image import OnStep, Options, as_controls, generate
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from fewstep.pipelines.text2image import Picture
 
 
 class StrengthOptions(Options, total=False):
@@ -67,6 +69,7 @@ def image2image(
     sampler: str | None = None,
     timesteps: Sequence[int] | None = None,
     loras: Mapping[str, float] | None = None,
+    controls: Mapping[str, Picture | tuple[Picture, float]] | None = None,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
 ) -> Image | list[Image]:
@@ -94,6 +97,7 @@ def image2image(
         sampler=sampler,
         timesteps=None if timesteps is None else tuple(timesteps),
         loras=loras,
+        controls=as_controls(controls),
     )
     images = generate(model, complete(request, model, batch_size), on_step)
     return images[0] if isinstance(prompt, str) and num_images is None else images

@@ -14,7 +14,7 @@ from torch import Tensor
 from fewstep.core.schedule import consistency_timesteps, ode_timesteps, training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.request import MAX_GUIDANCE, Request
+from fewstep.pipelines.request import MAX_GUIDANCE, Control, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,6 +38,7 @@ class Plan:
     final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does
     batch_size      how many pictures go through the network at once
     lora_weights    of each of the model's adapters, in their order
+    controls        for each of the model's ControlNets, in their order; None: not followed
     advice          what was asked for and has no effect, a sentence each
     """
 
@@ -56,6 +57,7 @@ class Plan:
     final_timestep: int
     batch_size: int
     lora_weights: tuple[float, ...] = ()
+    controls: tuple[Control | None, ...] = ()
     advice: tuple[str, ...] = ()
 
     @property
@@ -103,6 +105,7 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
         final_timestep=model.settings.final_timestep if sampler == "ddim" else -1,
         batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
         lora_weights=_lora_weights(request, model),
+        controls=_controls(request, model),
         advice=tuple(_advice(request, model, guidance_scale)),
     )
 
@@ -178,6 +181,14 @@ def _lora_weights(request: Request, model: ModelBundle) -> tuple[float, ...]:
     if request.loras:
         raise InvalidRequest(f"{model.name} has no LoRA loaded, and {next(iter(request.loras))!r} was asked for")
     return ()
+
+
+def _controls(request: Request, model: ModelBundle) -> tuple[Control | None, ...]:
+    wanted, here = request.controls or {}, () if model.controlnets is None else model.controlnets.names
+    if unknown := sorted(set(wanted) - set(here)):
+        loaded = f"loaded are {', '.join(here)}" if here else f"{model.name} has none loaded"
+        raise InvalidRequest(f"no ControlNet {unknown[0]!r} here; {loaded}")
+    return tuple(wanted.get(name) for name in here) if wanted else ()
 
 
 def _advice(request: Request, model: ModelBundle, guidance_scale: float) -> Iterator[str]:

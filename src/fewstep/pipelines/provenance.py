@@ -34,11 +34,21 @@ class UsedLora:
 
 
 @dataclass(frozen=True)
+class UsedControl:
+    """A ControlNet's name, the SHA-256 of the picture that it read, and how far that was followed."""
+
+    name: str
+    image: str
+    scale: float
+
+
+@dataclass(frozen=True)
 class Record:
     """The parameters of one picture (of `num_images` from `seed` on, for a contact sheet).
 
     model      what `load` takes, where that means the same on another machine; None for a folder
     loras      the adapters on top of the model
+    controls   what ControlNets steered it by
     source     SHA-256 of the picture it was painted over, with `strength`; `mask`, that of the mask
     """
 
@@ -55,6 +65,7 @@ class Record:
     negative_prompt: str = ""
     num_images: int = 1
     loras: tuple[UsedLora, ...] = ()
+    controls: tuple[UsedControl, ...] = ()
     strength: float | None = None
     timesteps: tuple[int, ...] | None = None
     source: str | None = None
@@ -70,6 +81,7 @@ class Record:
         try:
             values = json.loads(text)
             values["loras"] = tuple(UsedLora(**lora) for lora in values.get("loras") or ())
+            values["controls"] = tuple(UsedControl(**control) for control in values.get("controls") or ())
             values["timesteps"] = tuple(values.get("timesteps") or ()) or None
             record = cls(**values)
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -121,6 +133,7 @@ def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
         model_hash=model.hash,
         negative_prompt=plan.negative_prompt,
         loras=_used(model, plan),
+        controls=_steering(model, plan),
         strength=None if plan.image is None else plan.strength,
         timesteps=None if plan.strength is not None else tuple(plan.timesteps.tolist()),
         source=None if plan.image is None else image_hash(plan.image),
@@ -133,6 +146,13 @@ def _used(model: ModelBundle, plan: Plan) -> tuple[UsedLora, ...]:
         return ()
     rows = zip(model.loras.names, model.loras.files, plan.lora_weights, strict=True)
     return tuple(UsedLora(name, file.hash, weight, file.reference) for name, file, weight in rows)
+
+
+def _steering(model: ModelBundle, plan: Plan) -> tuple[UsedControl, ...]:
+    if model.controlnets is None:
+        return ()
+    rows = zip(model.controlnets.names, plan.controls, strict=False)
+    return tuple(UsedControl(name, image_hash(control.image), control.scale) for name, control in rows if control)
 
 
 def record_of(image: Image) -> Record | None:

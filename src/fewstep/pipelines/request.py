@@ -29,6 +29,17 @@ MASK_TOLERANCE = 0.02  # of a difference in aspect, from rounded sizes
 
 
 @dataclass(frozen=True)
+class Control:
+    """A picture that a ControlNet reads (edges, depth, a pose), and how far it is followed, from 0 to 2."""
+
+    image: Image
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _number("the scale of a control", self.scale, 0.0, 2.0)
+
+
+@dataclass(frozen=True)
 class Request:
     """Pictures that are asked for: one prompt and one seed each, everything else in common.
 
@@ -38,6 +49,7 @@ class Request:
     mask             where that happens: white is painted anew, black stays; of the picture's shape
     timesteps        the very times to ask the network at, falling, in place of steps and strength; for models that want
                      their own (Turbo, Lightning, Hyper)
+    controls         pictures (and how far to follow each) for the model's ControlNets, by name
     loras            how much of the model's adapters, by name; those not named: as by default
 
     Raises `InvalidRequest` with what was given and what is allowed.
@@ -56,6 +68,7 @@ class Request:
     strength: float | None = None
     timesteps: tuple[int, ...] | None = None
     loras: Mapping[str, float] | None = None
+    controls: Mapping[str, Control] | None = None
 
     @classmethod
     def of(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 import torch
@@ -19,13 +21,17 @@ from fewstep.core.sampling import Step, sample_consistency, sample_ode
 from fewstep.core.solvers import SOLVERS
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.conditioning import Conditioning
+from fewstep.pipelines.image_file import as_image
 from fewstep.pipelines.pixels import composite, mask_weights, to_images, to_pixels
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.provenance import describe
-from fewstep.pipelines.request import Request
+from fewstep.pipelines.request import Control, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    Picture = Image | str | Path
 
 OnStep = Callable[[Step], None]
 
@@ -42,6 +48,7 @@ class Options(TypedDict, total=False):
     sampler: str | None
     timesteps: Sequence[int] | None
     loras: Mapping[str, float] | None
+    controls: Mapping[str, Picture | tuple[Picture, float]] | None
     batch_size: int | None
     on_step: OnStep | None
 
@@ -72,6 +79,7 @@ def text2image(
     sampler: str | None = None,
     timesteps: Sequence[int] | None = None,
     loras: Mapping[str, float] | None = None,
+    controls: Mapping[str, Picture | tuple[Picture, float]] | None = None,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
 ) -> Image | list[Image]:
@@ -84,6 +92,7 @@ def text2image(
     sampler         "lcm", or for a diffusion model "dpm++" (its default), "ddim", "heun"
     timesteps       in place of steps: the very times to ask the network at, falling, in training's numbers (999 … 0)
     loras           how much of the model's adapters, by name; those not named: as they were loaded
+    controls        pictures for the model's ControlNets, by name, alone or with a scale from 0 to 2
     batch_size      how many pictures go through the network at once; default: by their size
     on_step         is called with every `Step` as it happens
 
@@ -102,9 +111,18 @@ def text2image(
         sampler=sampler,
         timesteps=None if timesteps is None else tuple(timesteps),
         loras=loras,
+        controls=as_controls(controls),
     )
     images = generate(model, complete(request, model, batch_size), on_step)
     return images[0] if isinstance(prompt, str) and num_images is None else images
+
+
+def as_controls(given: Mapping[str, Picture | tuple[Picture, float]] | None) -> dict[str, Control] | None:
+    """Pictures or paths, alone or with a scale, as `Control`s; raises `InvalidRequest`."""
+    if given is None:
+        return None
+    pairs = {name: value if isinstance(value, tuple) else (value, 1.0) for name, value in given.items()}
+    return {name: Control(as_image(image), scale) for name, (image, scale) in pairs.items()}
 
 
 def generate(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> list[Image]:
@@ -144,7 +162,7 @@ def paint(model: ModelBundle, plan: Plan) -> Iterator[Step]:
 
     A picture to start from is mixed with the noise up to the first of the timesteps (SDEdit, 2108.01073).
     """
-    cond = model.framed(model.encode_text(plan.prompts, plan.lora_weights), plan.height, plan.width)
+    cond = completed(model, plan, model.encode_text(plan.prompts, plan.lora_weights))
     denoise, w = guided(model, plan)
     noise = PictureNoise(plan.seeds)
 
@@ -174,5 +192,25 @@ def guided(model: ModelBundle, plan: Plan) -> tuple[Denoise, Tensor | None]:
         return model.denoise, torch.full((len(plan.seeds),), w, device=model.device)
     if w == 0.0:
         return model.denoise, None
-    uncond = model.framed(model.encode_negative(plan.negative_prompt, plan.lora_weights), plan.height, plan.width)
+    uncond = completed(model, plan, model.encode_negative(plan.negative_prompt, plan.lora_weights))
     return ClassifierFreeGuidance(model.denoise, uncond.expand(len(plan.seeds)), w), None
+
+
+def completed(model: ModelBundle, plan: Plan, cond: Conditioning) -> Conditioning:
+    """Encoded words with all else that the networks read: sizes, and the pictures for ControlNets."""
+    cond = model.framed(cond, plan.height, plan.width)
+    if not any(plan.controls):
+        return cond
+    pictures = torch.stack(
+        [
+            torch.zeros(3, plan.height, plan.width)
+            if control is None
+            else to_pixels(control.image, plan.height, plan.width)[0] / 2 + 0.5
+            for control in plan.controls
+        ]
+    )
+    scales = torch.tensor([0.0 if control is None else control.scale for control in plan.controls])
+    rows = len(cond)
+    return replace(
+        cond, controls=pictures.expand(rows, *pictures.shape), control_scales=scales.expand(rows, len(scales))
+    )
