@@ -66,6 +66,12 @@ def check_weight(name: str, weight: object) -> float:
     return float(weight)  # type: ignore[arg-type]
 
 
+class Shares:
+    """The weights of the call under way, for each adapter one number, or one (B,): the layers read them as they run."""
+
+    now: Sequence[float | Tensor] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class LoraStack:
     """The adapters in a bundle's networks, in their order.
@@ -77,7 +83,7 @@ class LoraStack:
     names: tuple[str, ...] = ()
     files: tuple[LoraFile, ...] = ()
     weights: tuple[float, ...] = ()
-    shares: Shares = field(default_factory=lambda: Shares())
+    shares: Shares = field(default_factory=Shares)
 
     @property
     def reads_text(self) -> bool:
@@ -105,12 +111,6 @@ class LoraStack:
         device = next(network.parameters()).device
         self.shares.now = rows[0].tolist() if alike else list(rows.to(device).unbind(1))
         yield
-
-
-class Shares:
-    """The weights of the call under way, for each adapter one number, or one (B,): the layers read them as they run."""
-
-    now: Sequence[float | Tensor] = ()
 
 
 def with_loras(model: ModelBundle, specs: Iterable[str | Path | tuple[str | Path, float]]) -> ModelBundle:
