@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from PIL import Image
 
 import fewstep
 from fewstep.core.sampling import Step
-from fewstep.errors import InvalidRequest
+from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines import text2image as text2image_module
-from fewstep.pipelines.plan import complete
+from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.text2image import paint
+from miniature import write_miniature
 
 
 def difference(a: Image.Image, b: Image.Image) -> int:
@@ -186,5 +188,39 @@ def test_too_little_memory_is_told_in_words(student: ModelBundle, monkeypatch: p
         raise torch.OutOfMemoryError("CUDA out of memory\nmany lines")
 
     monkeypatch.setattr(text2image_module, "paint", no_memory)
-    with pytest.raises(InvalidRequest, match="2 pictures of 128 x 128 at once do not fit into the memory of cpu"):
+    monkeypatch.setattr(student.autoencoder, "use_tiling", True)
+    with (
+        pytest.warns(FewstepWarning, match="2 pictures of 128 x 128 do not fit into memory at once: 1 at a time"),
+        pytest.raises(InvalidRequest, match="a picture of 128 x 128 does not fit into the memory of cpu"),
+    ):
         fewstep.text2image(student, "cat", num_images=2)
+
+
+def test_what_does_not_fit_at_once_is_painted_in_parts(student: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = fewstep.text2image(student, "cat", seed=1, num_images=5)
+    painted = text2image_module.paint
+
+    def little_memory(model: ModelBundle, plan: Plan) -> Iterator[Step]:
+        if len(plan.seeds) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return painted(model, plan)
+
+    monkeypatch.setattr(text2image_module, "paint", little_memory)
+    with pytest.warns(FewstepWarning, match="do not fit into memory at once"):
+        images = fewstep.text2image(student, "cat", seed=1, num_images=5)
+    for ours, theirs in zip(images, expected, strict=True):
+        assert difference(ours, theirs) <= 1
+
+
+def test_a_decoding_that_does_not_fit_goes_on_in_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fewstep.load(write_miniature(tmp_path, autoencoder="kl"), device="cpu")
+    decode = type(model).decode
+
+    def little_memory(self: ModelBundle, latents: torch.Tensor) -> torch.Tensor:
+        if not self.autoencoder.use_tiling:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(self, latents)
+
+    monkeypatch.setattr(type(model), "decode", little_memory)
+    with pytest.warns(FewstepWarning, match="does not fit into memory at once: decoded in tiles"):
+        assert fewstep.text2image(model, "cat", seed=1).size == (128, 128)

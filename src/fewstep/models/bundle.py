@@ -182,6 +182,13 @@ class ModelBundle:
             pixels = self._decode(unscaled)
         return pixels.clamp(-1.0, 1.0)
 
+    def decode_in_tiles(self) -> bool:
+        """From now on decode large pictures tile by tile, which takes less memory; False where that changes nothing."""
+        can = hasattr(self.autoencoder, "enable_tiling") and not getattr(self.autoencoder, "use_tiling", True)
+        if can:
+            self.autoencoder.enable_tiling()
+        return can
+
     def _decode(self, unscaled: Tensor) -> Tensor:
         decoded: Tensor = self.autoencoder.decode(unscaled.to(self.autoencoder.dtype), return_dict=False)[0]
         return decoded.float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -129,23 +130,38 @@ def generate(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> l
     """Carry out a plan, batch by batch; warns of what has no effect."""
     for advice in plan.advice:
         warnings.warn(advice, FewstepWarning, stacklevel=3)
-    images = [image for batch in plan.batches() for image in _paint_batch(model, batch, on_step)]
+    images = [image for batch in plan.batches() for image in _paint_within_memory(model, batch, on_step)]
     for index, image in enumerate(images):
         image.info.update(describe(model, plan, index))
     return images
 
 
-def _paint_batch(model: ModelBundle, batch: Plan, on_step: OnStep | None) -> list[Image]:
+def _paint_within_memory(model: ModelBundle, batch: Plan, on_step: OnStep | None) -> list[Image]:
+    """A batch that does not fit is painted in halves; one picture that does not fit is decoded in tiles."""
     try:
-        for step in paint(model, batch):
-            if on_step is not None:
-                on_step(step)
-        return to_images(decoded(model, batch, step.x_t))
+        return _paint_batch(model, batch, on_step)
     except torch.OutOfMemoryError as error:
-        raise InvalidRequest(
-            f"{len(batch.seeds)} pictures of {batch.width} x {batch.height} at once do not fit into the memory of "
-            f"{model.device}; ask for smaller ones or a smaller batch"
-        ) from error
+        size, count = f"{batch.width} x {batch.height}", len(batch.seeds)
+        if count == 1 and not model.decode_in_tiles():
+            raise InvalidRequest(
+                f"a picture of {size} does not fit into the memory of {model.device}; ask for a smaller one"
+            ) from error
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if count == 1:
+        warnings.warn(f"a picture of {size} does not fit into memory at once: decoded in tiles", FewstepWarning, 4)
+        return _paint_within_memory(model, batch, on_step)
+    half = math.ceil(count / 2)
+    warnings.warn(f"{count} pictures of {size} do not fit into memory at once: {half} at a time", FewstepWarning, 4)
+    halves = replace(batch, batch_size=half).batches()
+    return [image for part in halves for image in _paint_within_memory(model, part, on_step)]
+
+
+def _paint_batch(model: ModelBundle, batch: Plan, on_step: OnStep | None) -> list[Image]:
+    for step in paint(model, batch):
+        if on_step is not None:
+            on_step(step)
+    return to_images(decoded(model, batch, step.x_t))
 
 
 def decoded(model: ModelBundle, plan: Plan, latents: Tensor) -> Tensor:
