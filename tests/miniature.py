@@ -139,6 +139,7 @@ def _autoencoder(kind: str, latents: int = 16) -> AutoencoderTiny | AutoencoderK
         layers_per_block=1,
         norm_num_groups=4,
         latent_channels=latents,
+        sample_size=128,
         scaling_factor=0.7,
     )
 
