@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from fewstep.models.loading import load as load
     from fewstep.pipelines.image2image import image2image as image2image
     from fewstep.pipelines.text2image import text2image as text2image
+    from fewstep.pipelines.travel import travel as travel
 
 __version__ = "0.1.0"
-__all__ = ["FewstepError", "__version__", "image2image", "load", "text2image"]
+__all__ = ["FewstepError", "__version__", "image2image", "load", "text2image", "travel"]
 
 _HOMES = {
     "FewstepError": "fewstep.errors",
     "load": "fewstep.models.loading",
     "text2image": "fewstep.pipelines.text2image",
     "image2image": "fewstep.pipelines.image2image",
+    "travel": "fewstep.pipelines.travel",
 }
 
 

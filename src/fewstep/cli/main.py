@@ -17,6 +17,7 @@ from fewstep.cli.generate import generate
 from fewstep.cli.inspect import inspect
 from fewstep.cli.merge import merge
 from fewstep.cli.serve import serve
+from fewstep.cli.travel import travel
 from fewstep.errors import FewstepError
 
 INTERRUPTED = 130
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(batch)
+app.command()(travel)
 app.command()(serve)
 app.command()(doctor)
 app.command()(inspect)

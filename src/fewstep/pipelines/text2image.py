@@ -16,7 +16,7 @@ from torch.nn.functional import adaptive_max_pool2d
 from fewstep.core.consistency import ConsistencyFunction
 from fewstep.core.guidance import ClassifierFreeGuidance, w_from_guidance_scale
 from fewstep.core.inpainting import Inpainting
-from fewstep.core.noise import PictureNoise
+from fewstep.core.noise import Noise, PictureNoise
 from fewstep.core.prediction import Denoise
 from fewstep.core.sampling import Step, sample_consistency, sample_ode
 from fewstep.core.solvers import SOLVERS
@@ -173,17 +173,21 @@ def decoded(model: ModelBundle, plan: Plan, latents: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def paint(model: ModelBundle, plan: Plan) -> Iterator[Step]:
+def paint(
+    model: ModelBundle, plan: Plan, words: Conditioning | None = None, noise: Noise | None = None
+) -> Iterator[Step]:
     """Encode the words, draw the noise, walk from it to a picture's latents; yields every step.
+
+    words, noise  in place of what the plan's prompts and seeds mean
 
     A picture to start from is mixed with the noise up to the first of the timesteps (SDEdit, 2108.01073).
     """
-    cond = completed(model, plan, model.encode_text(plan.prompts, plan.lora_weights))
+    cond = completed(model, plan, words or model.encode_text(plan.prompts, plan.lora_weights))
     denoise, w = guided(model, plan)
-    noise = PictureNoise(plan.seeds)
+    source = noise or PictureNoise(plan.seeds)
 
     def draw(_: int = 0) -> Tensor:
-        return noise.draw(model.latent_shape(plan.height, plan.width)).to(model.device)
+        return source.draw(model.latent_shape(plan.height, plan.width)).to(model.device)
 
     x_T = draw()
     if plan.image is not None:

@@ -1,0 +1,58 @@
+"""`fewstep travel`: an animation on the way from one prompt, or one seed, to the next."""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fewstep.cli.progress import StepBar, one_line_warnings
+from fewstep.errors import CannotWrite
+from fewstep.writing import replacing
+
+FORMATS = {".webp": {"quality": 90, "method": 4}, ".gif": {"optimize": True, "disposal": 2}, ".png": {}}
+
+
+def travel(
+    prompts: Annotated[list[str], typer.Argument(help="The stops on the way; one alone travels between seeds.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The animation: .webp, .gif or .png.")],
+    frames: Annotated[int, typer.Option(help="Pictures in all.")] = 24,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Of each stop, in turn; repeat for several. [default: 0]")
+    ] = None,
+    fps: Annotated[float, typer.Option(help="Frames a second.", min=0.1, max=60)] = 12,
+    back: Annotated[bool, typer.Option("--back", help="Back again, so that it loops without a jump.")] = False,
+    steps: Annotated[int | None, typer.Option(help="Of each picture. [default: the model's]")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="[default: the model's]")] = None,
+    model: Annotated[str, typer.Option(help="As in `fewstep generate`.")] = "starter",
+    lora: Annotated[list[str] | None, typer.Option(help="As in `fewstep generate`; repeat for several.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]")] = None,
+) -> None:
+    """Paint an animation that travels through prompts and seeds.
+
+    **Examples**
+
+    fewstep travel "a cat face" "a dog face" -o pets.webp
+
+    fewstep travel "a red heart" --seed 1 --seed 2 --seed 3 --back -o hearts.gif
+    """
+    if output.suffix.lower() not in FORMATS:
+        raise CannotWrite(f"cannot write {output}: an animation's name ends in {', '.join(FORMATS)}")
+    seeds = seed or [0]
+    count = max(len(prompts), len(seeds))
+    stops = list(zip(islice(cycle(prompts), count), islice(cycle(seeds), count), strict=True))
+    with one_line_warnings(), StepBar() as bar, replacing(output) as partial:
+        from fewstep.models.loading import load
+        from fewstep.pipelines.travel import there_and_back
+        from fewstep.pipelines.travel import travel as paint
+
+        bundle = load(model, device=device, loras=lora or ())
+        bar.expect(0)
+        images = paint(bundle, stops, frames, steps=steps, guidance_scale=guidance_scale, on_step=bar.advance)
+        first, *rest = there_and_back(images) if back else images
+        options: dict[str, Any] = FORMATS[output.suffix.lower()]
+        kind = output.suffix[1:].upper()
+        first.save(partial, kind, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, **options)
+    typer.echo(output)
