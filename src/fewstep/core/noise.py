@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fewstep.core.schedule import finest
+
 PARALLEL = 0.9995  # cosine above which the arc is a straight line to float32
 
 
@@ -54,12 +56,12 @@ class NoiseBetween:
 
 
 def slerp(a: Tensor, b: Tensor, fractions: Tensor) -> Tensor:
-    """Spherical interpolation of rows (B, ...), by their directions as a whole: a at 0, b at 1, float64 inside.
+    """Spherical interpolation of rows (B, ...), by their directions as a whole: a at 0, b at 1.
 
-    sin((1 - u) theta) / sin(theta) a + sin(u theta) / sin(theta) b, with theta the angle between a and b (Shoemake 1985);
-    a straight line where they are all but parallel.
+    sin((1 - u) theta) / sin(theta) a + sin(u theta) / sin(theta) b, theta being the angle between a and b (Shoemake
+    1985); a straight line where they are all but parallel.
     """
-    x, y = a.double().flatten(1), b.double().flatten(1)
+    x, y = (rows.to(finest(rows.device)).flatten(1) for rows in (a, b))
     u = fractions.to(x).view(-1, 1)
     cosine = torch.nn.functional.cosine_similarity(x, y, dim=1)[:, None].clamp(-1.0, 1.0)
     theta = cosine.acos()
