@@ -60,7 +60,9 @@ def cpu() -> Size:
             pictures=300_000, batch_size=512, lr=0.02, adam_lr=0.02, cooldown=0.7, warmup=2_000, ema_halflife=10_000
         ),
         teacher=FitConfig(pictures=430_000, batch_size=96, lr=0.004, cooldown=0.34, warmup=4_000, ema_halflife=30_000),
-        student=FitConfig(pictures=60_000, batch_size=64, lr=0.001, adam_lr=2e-4, warmup=2_000, ema_halflife=5_000),
+        student=FitConfig(
+            pictures=42_000, batch_size=64, lr=0.001, adam_lr=2e-4, cooldown=0.5, warmup=2_000, ema_halflife=3_000
+        ),
     )
 
 
