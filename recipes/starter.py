@@ -59,9 +59,17 @@ def cpu() -> Size:
         rare_words=FitConfig(
             pictures=300_000, batch_size=512, lr=0.02, adam_lr=0.02, cooldown=0.7, warmup=2_000, ema_halflife=10_000
         ),
-        teacher=FitConfig(pictures=430_000, batch_size=96, lr=0.004, cooldown=0.34, warmup=4_000, ema_halflife=30_000),
+        teacher=FitConfig(pictures=430_000, batch_size=96, lr=0.004, cooldown=0.34, warmup=4_000, ema_halflife=3_000),
         student=FitConfig(
-            pictures=42_000, batch_size=64, lr=0.001, adam_lr=2e-4, cooldown=0.5, warmup=2_000, ema_halflife=3_000
+            pictures=24_000,
+            batch_size=64,
+            lr=0.00025,
+            adam_lr=5e-5,
+            cooldown=1.0,
+            warmup=1_500,
+            clip=0.4,
+            ema_halflife=2_000,
+            checkpoint_minutes=2.5,
         ),
     )
 
