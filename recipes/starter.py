@@ -135,13 +135,11 @@ class Starter:
 
     def rare_words(self) -> None:
         encoder, tokenizer = words.load(self.folder)
-        texts, common = words.corpus(self.folder), words.common_words(self.folder)
-        rare = words.rare_words(tokenizer, words.captions_and_phrases(self.folder), common)
-        targets = words.embed(texts, self.folder / "words", words.MiniLM())
-        row_of = {text: row for row, text in enumerate(texts)}
-        objective = words.SentenceSense(encoder, tokenizer, rare, targets[[row_of[word] for word in rare]])
-        words.free_rows_alone(encoder, tokenizer, rare)
         folder = self.folder / "rare_words"
+        free = words.free_pieces(tokenizer, words.captions_and_phrases(self.folder))
+        rare = words.rare_words(tokenizer, free, words.common_words(self.folder))
+        objective = words.SentenceSense(encoder, tokenizer, rare, words.embed(rare, folder, words.MiniLM()))
+        words.free_rows_alone(encoder, free)
         state = run(encoder, objective, len(rare), self._lasting(self.size.rare_words), folder)
         with state.averaged():
             encoder.save_pretrained(self.folder / "text_encoder")

@@ -7,6 +7,7 @@ pooled state is the sentence embedding itself (384 numbers, times sqrt(384)); th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections import Counter
@@ -160,9 +161,10 @@ class MiniLM:
 
 def embed(texts: Sequence[str], folder: Path, teacher: MiniLM) -> Tensor:
     """The teacher's embeddings of all texts, cached as fp16 in `folder`; texts of like length go together."""
-    file = folder / "minilm.safetensors"
-    if file.is_file() and (kept := load_file(file)["embeddings"]).shape[0] == len(texts):
-        return kept
+    name = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]  # other texts, or another order, another file
+    file = folder / f"minilm-{name}.safetensors"
+    if file.is_file():
+        return load_file(file)["embeddings"]
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     result = torch.empty(len(texts), WIDTH, dtype=torch.float16)
     for start in track(range(0, len(order), 256), description="MiniLM reads"):
@@ -187,24 +189,28 @@ def start_from(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, teacher: MiniLM
         table[[pieces[word] for word in chunk]] = teacher(chunk)
 
 
-def rare_words(tokenizer: CLIPTokenizer, texts: Iterable[str], common: Iterable[str]) -> list[str]:
-    """The common words that are one piece, one that none of `texts` holds."""
-    used = {id_ for ids in tokenizer(list(texts))["input_ids"] for id_ in ids}
+def free_pieces(tokenizer: CLIPTokenizer, texts: Iterable[str]) -> set[int]:
+    """The pieces that none of `texts` holds."""
+    return set(range(len(tokenizer))) - {id_ for ids in tokenizer(list(texts))["input_ids"] for id_ in ids}
+
+
+def rare_words(tokenizer: CLIPTokenizer, free: set[int], common: Iterable[str]) -> list[str]:
+    """The common words that hold a free piece."""
     ids = tokenizer(words := sorted(common))["input_ids"]
-    return [word for word, row in zip(words, ids, strict=True) if len(row) == 3 and row[1] not in used]
+    return [word for word, row in zip(words, ids, strict=True) if free & set(row)]
 
 
-def free_rows_alone(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, words: Sequence[str]) -> None:
-    """Let nothing learn but the rows of these words: no other text's states can change any more.
+def free_rows_alone(encoder: CLIPTextModel, free: set[int]) -> None:
+    """Let nothing learn but the rows of these pieces: the states of texts without them cannot change any more.
 
     Rare words are seen a few times each, too seldom to follow what the common ones teach the layers; afterwards each
     can still find the place from which the finished layers read its meaning.
     """
     encoder.requires_grad_(False)
     table = encoder.get_input_embeddings().weight.requires_grad_(True)
-    free = torch.zeros(len(table), 1)
-    free[[row[1] for row in tokenizer(list(words))["input_ids"]]] = 1
-    table.register_hook(lambda gradient: gradient * free)
+    rows = torch.zeros(len(table), 1)
+    rows[sorted(free)] = 1
+    table.register_hook(lambda gradient: gradient * rows)
 
 
 class SentenceSense:

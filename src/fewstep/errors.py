@@ -19,6 +19,10 @@ class InvalidRequest(FewstepError):
     """A prompt, number or picture that cannot be used."""
 
 
+class NotInstalled(FewstepError):
+    """An optional part of fewstep is missing; the message says how to install it."""
+
+
 class CannotWrite(FewstepError):
     """The place for the result does not exist or refuses to be written."""
 

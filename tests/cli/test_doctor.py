@@ -18,10 +18,11 @@ def test_it_says_what_is_here_and_what_to_expect(miniature: Path, capsys: pytest
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("peft", "greenlet") else "1.0")
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("peft", "greenlet", "safetensors") else "1.0")
     assert main(["doctor"]) == 1
     out = capsys.readouterr().out
-    assert "missing: peft" in out
+    assert "missing: safetensors" in out
+    assert "without peft; pip install 'fewstep[lora]'" in out
     assert "without greenlet; pip install 'fewstep[serve]'" in out
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import adapters
 import fewstep
 from fewstep.core.noise import PictureNoise
-from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound
+from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound, NotInstalled
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import LoraSpec, layers_of, with_loras
 from fewstep.models.lora_file import LoraFile
@@ -264,6 +264,12 @@ def test_files_that_do_not_fit_are_refused_in_words(base: ModelBundle, tmp_path:
     pickle.write_bytes(b"x")
     with pytest.raises(InvalidModel, match="is a pickle"):
         with_loras(base, [pickle])
+
+
+def test_without_peft_it_says_how_to_get_it(base: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fewstep.models.lora.find_spec", lambda name: None)
+    with pytest.raises(NotInstalled, match=r"pip install 'fewstep\[lora\]'"):
+        with_loras(base, ["style.safetensors"])
 
 
 def test_an_adapter_that_is_nowhere(base: ModelBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from fewstep.models.bundle import ModelBundle
 
-NEEDED = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "huggingface_hub", "pillow")
+NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface_hub", "pillow")
 SERVING = ("fastapi", "uvicorn", "websockets", "greenlet", "msgpack", "simplejpeg", "prometheus-client", "cryptography")
+LORA_MISSING = "without peft; pip install 'fewstep[lora]'"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox", "microsoft-edge", "open")
 
 
@@ -47,6 +48,7 @@ def _check_packages(console: Console) -> list[str]:
     absent = [name for name in SERVING if not found[name]]
     state = f"without {', '.join(absent)}; pip install 'fewstep[serve]'" if absent else "complete"
     console.print(f"  the server: {state}", markup=False)
+    console.print(f"  adapters: {'complete' if _version('peft') else LORA_MISSING}", markup=False)
     browser = next(filter(shutil.which, BROWSERS), None)
     console.print(f"  a browser for the live page: {browser or 'none on the PATH'}")
     return [name for name in NEEDED if not found[name]]

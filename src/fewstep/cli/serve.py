@@ -10,15 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fewstep.errors import CannotWrite, FewstepError, InvalidRequest
+from fewstep.errors import CannotWrite, InvalidRequest, NotInstalled
 
 WHO = "Who may come in"
 HOW = "How it paints"
 STATE = Path.home() / ".cache" / "fewstep"
-
-
-class NotInstalled(FewstepError):
-    """An optional part of fewstep is missing; the message says how to install it."""
 
 
 def serve(

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound
+from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound, NotInstalled
 from fewstep.models.lora_file import FAMILIES, LoraFile, LoraLayer
 from fewstep.models.lora_names import kohya_names
 
@@ -117,9 +118,11 @@ def with_loras(model: ModelBundle, specs: Iterable[str | Path | tuple[str | Path
     """The model with adapters on top, more on top of those it has; the networks are changed in place.
 
     An LCM-LoRA also turns the card into that of a few-step model, so that its schedule cannot be forgotten.
-    Raises `ModelNotFound`, `InvalidModel` for an adapter of another base, `InvalidRequest` for its weight; warns of
-    layers that the model does not have.
+    Raises `NotInstalled` without PEFT, `ModelNotFound`, `InvalidModel` for an adapter of another base,
+    `InvalidRequest` for its weight; warns of layers that the model does not have.
     """
+    if find_spec("peft") is None:
+        raise NotInstalled("adapters need PEFT, which is missing; install it with: pip install 'fewstep[lora]'")
     for spec in map(LoraSpec.of, specs):
         model = _with_one(model, find_lora(spec.source, model), spec.weight)
     return model
