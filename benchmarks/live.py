@@ -14,6 +14,7 @@ import asyncio
 import io
 import json
 import multiprocessing
+import os
 import platform
 import socket
 import statistics
@@ -29,6 +30,7 @@ import torch
 import typer
 import websockets
 
+from fewstep.cli.main import SPINS
 from fewstep.models.locating import STARTER
 from fewstep.server.protocol import JSON, Picture, PictureKind
 
@@ -185,6 +187,7 @@ def main(
     threads: Annotated[int, typer.Option(help="Of torch.")] = torch.get_num_threads(),
 ) -> None:
     """Write the table: 1, 2, 4, 8, 16 sessions, the usual design beside, and a neighbour who floods."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # as `fewstep serve` sets it; for both
     rows = [
         "| sessions | ours, pictures/s | p50 ms | p95 ms | usual, pictures/s | p50 ms | p95 ms | ratio |",
         "| --- |" + " --- |" * 7,

@@ -21,6 +21,9 @@ from fewstep.cli.travel import travel
 from fewstep.errors import FewstepError
 
 INTERRUPTED = 130
+# How long torch's threads on Linux look for work before they sleep: long enough that one step's many small products do
+# not wait for them to wake, short enough to leave a core to the event loop and the picture coders.
+SPINS = "10000"
 
 app = typer.Typer(
     name="fewstep",
@@ -58,7 +61,7 @@ def common(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code: 0, 2 for a mistake in the input, 130 for Ctrl-C."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads spin otherwise: slow on a busy machine
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         code = app(args=arguments, prog_name="fewstep", standalone_mode=False)
     except (FewstepError, typer.TyperException) as error:
