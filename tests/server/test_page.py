@@ -20,6 +20,11 @@ from serving import Server, serving
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--use-fake-ui-for-media-stream")
 CAMERA = "--use-fake-device-for-media-stream"
+APART = """(() => {
+    const [a, b] = ["output", "compare-output"].map((id) => document.getElementById(id)).map(
+        (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data);
+    return a.length === b.length ? a.reduce((most, x, i) => Math.max(most, Math.abs(x - b[i])), 0) : 255;
+})()"""
 SHOWN = "document.getElementById('output').toDataURL()"
 
 
@@ -175,10 +180,9 @@ def test_the_comparison_paints_the_same_in_other_steps(open_page: Callable[..., 
     page.click("summary")
     page.select_option("#compare", label="1 step")
     page.wait_for_function("() => document.getElementById('compare-caption').textContent.startsWith('1 step')")
-    compared = page.evaluate("document.getElementById('compare-output').toDataURL()")
-    before = page.evaluate(SHOWN)
+    assert page.evaluate(APART) > 20
     page.locator("#control-steps").fill("1")
-    assert changed(page, before) == compared
+    page.wait_for_function(f"() => {APART} <= 8")  # a batch of two rounds otherwise, and JPEG makes more of it
 
 
 def test_another_model_and_the_weights_of_adapters(

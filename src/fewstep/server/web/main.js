@@ -310,8 +310,8 @@ function compare() {
   if (!$("compare").value) return;
   other = new Live(token);
   other.addEventListener("hello", () => { other.set({ ...state(), ...compared() }); if (source !== "words") sendFrame(true); });
-  other.addEventListener("picture", ({ detail }) => {
-    draw($("compare-output"), detail.blob);
+  other.addEventListener("picture", async ({ detail }) => {
+    await draw($("compare-output"), detail.blob);
     $("compare-caption").textContent = `${detail.steps} ${detail.steps === 1 ? "step" : "steps"} · ${Math.round(detail.worked)} ms`;
   });
 }
