@@ -43,7 +43,7 @@ def test_only_the_rows_of_rare_words_learn(student: ModelBundle) -> None:
 
 
 def test_embeddings_are_kept_for_these_texts_in_this_order_alone(tmp_path: Path) -> None:
-    """A file of as many embeddings, but of other texts, once taught 20,000 words the meanings of their neighbours."""
+    """A file of as many embeddings, but of other texts, once taught words the meanings of others."""
     asked: list[str] = []
 
     def teacher(texts: list[str]) -> torch.Tensor:

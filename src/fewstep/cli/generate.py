@@ -21,6 +21,7 @@ from fewstep.cli.again import (
 from fewstep.cli.output import output_paths, write_png
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import InvalidRequest
+from fewstep.models.locating import name_of
 from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.image_file import read_image
 from fewstep.pipelines.provenance import Record, read_record, record_of
@@ -217,7 +218,7 @@ def _read_controls(given: list[str]) -> tuple[list[str], dict[str, Control]]:
         except ValueError:
             picture, strength = file, 1.0
         nets.append(net)
-        controls[net.rstrip("/").split("/")[-1]] = Control(read_image(picture), strength)
+        controls[name_of(net)] = Control(read_image(picture), strength)
     return nets, controls
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -73,9 +72,3 @@ def with_controlnets(model: ModelBundle, networks: Iterable[tuple[str, Any]]) ->
         names.append(name if name not in names else f"{name}-{len(names) + 1}")
         nets.append(network.to(model.device).eval())
     return dataclasses.replace(model, controlnets=ControlNets(tuple(names), tuple(nets))) if names else model
-
-
-def name_of(source: str | Path) -> str:
-    """What requests call a ControlNet by: the last part of its path or hub id."""
-    parts: Sequence[str] = str(source).rstrip("/").split("/")
-    return parts[-1]

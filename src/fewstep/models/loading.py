@@ -22,6 +22,7 @@ from fewstep.models.locating import (
     locate,
     locate_network,
     locate_parts,
+    name_of,
     read_json,
     reference_of,
 )
@@ -102,7 +103,7 @@ def _with_controlnets(model: ModelBundle, sources: Iterable[str | Path]) -> Mode
     named = [(str(source), locate_network(source, "ControlNet", "controlnet")) for source in sources]
     if not named:
         return model
-    from fewstep.models.control import name_of, with_controlnets
+    from fewstep.models.control import with_controlnets
 
     with _quiet():
         networks = [(name_of(name), _read_network("controlnet", folder, model.dtype)) for name, folder in named]

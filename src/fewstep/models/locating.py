@@ -54,6 +54,11 @@ def reference_of(name: str | Path) -> str | None:
     return None if str(name) not in BUILT_IN and Path(name).expanduser().exists() else str(name)
 
 
+def name_of(source: str | Path) -> str:
+    """The last part of a path or hub id: what requests call a network by."""
+    return str(source).rstrip("/").split("/")[-1]
+
+
 def locate_parts(folder: Path, card: ModelCard | None) -> dict[str, Path]:
     """The folder of every part, from the model's own folder or from the one that it shares parts with."""
     homes = [folder] if card is None or card.shared is None else [folder, folder / card.shared]
