@@ -65,9 +65,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-serve: $(VENV)/.installed
-	$(PIP) --editable '.[serve]'
+	$(PIP) --editable '.[serve,openvino]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) --editable '.[dev,serve,lora]'
+	$(PIP) --editable '.[dev,serve,lora,openvino]'
 	@touch $@

@@ -31,6 +31,7 @@ import typer
 import websockets
 
 from fewstep.cli.main import SPINS
+from fewstep.cli.runtime import Runtime, run_by
 from fewstep.models.locating import STARTER
 from fewstep.server.protocol import JSON, Picture, PictureKind
 
@@ -63,7 +64,7 @@ def serve_ours(model: str, port: int, threads: int) -> None:
     from fewstep.server.engine import Engine
 
     torch.set_num_threads(threads)
-    app = create_app(Engine(fewstep.load(model, device="cpu")))
+    app = create_app(Engine(run_by(Runtime.AUTO, fewstep.load(model, device="cpu"))))
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", ws_per_message_deflate=False)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fewstep.cli.runtime import Runtime, run_by, told
 from fewstep.errors import CannotWrite, InvalidRequest, NotInstalled
 
 WHO = "Who may come in"
@@ -84,6 +85,14 @@ def serve(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16, bfloat16. [default: by the device]", rich_help_panel=HOW)
     ] = None,
+    runtime: Annotated[
+        Runtime,
+        typer.Option(
+            help="What runs the networks on a CPU: openvino (pip install 'fewstep[openvino]'), pytorch, or auto, "
+            "OpenVINO where it is installed and can.",
+            rich_help_panel=HOW,
+        ),
+    ] = Runtime.AUTO,
     checker: Annotated[
         str | None,
         typer.Option(
@@ -117,6 +126,7 @@ def serve(
     if steps is not None:
         bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, steps=steps))
     others = [fewstep.load(name, device=device, dtype=dtype) for name in rest]
+    bundle, *others = (run_by(runtime, each) for each in (bundle, *others))
     engine = Engine(
         bundle, *others, max_batch=max_batch, max_clients=max_sessions, max_pixels=max_pixels, checker=check
     )
@@ -137,7 +147,7 @@ def serve(
     scheme = "https" if https else "http"
     shown = f"{scheme}://{host}:{listening.getsockname()[1]}/"
     typer.echo(shown + (f"?token={token}" if token else ""))
-    typer.echo(f"painting with {bundle.name} on {bundle.device}; Ctrl-C ends it", err=True)
+    typer.echo(f"painting with {bundle.name} on {bundle.device}{told(bundle)}; Ctrl-C ends it", err=True)
     uvicorn.Server(config).run(sockets=[listening])
     return None
 

@@ -1,0 +1,37 @@
+"""The option `--runtime`: what runs the networks."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fewstep.models.bundle import ModelBundle
+
+
+class Runtime(StrEnum):
+    AUTO = "auto"
+    PYTORCH = "pytorch"
+    OPENVINO = "openvino"
+
+
+def run_by(runtime: Runtime, model: ModelBundle) -> ModelBundle:
+    """`model`, run as asked; "auto" takes OpenVINO where it is installed and can. Raises `CannotAccelerate`."""
+    if runtime == Runtime.PYTORCH or (runtime == Runtime.AUTO and find_spec("openvino") is None):
+        return model
+    from fewstep.runtime.openvino import CannotAccelerate, accelerated
+
+    try:
+        return accelerated(model)
+    except CannotAccelerate:
+        if runtime == Runtime.OPENVINO:
+            raise
+        return model
+
+
+def told(model: ModelBundle) -> str:
+    """ " with OpenVINO", where that is so."""
+    from fewstep.runtime.openvino import OpenVinoUNet
+
+    return " with OpenVINO" if isinstance(model.unet, OpenVinoUNet) else ""
