@@ -21,6 +21,7 @@ from fewstep.errors import FewstepWarning
 from fewstep.models.card import Kind, ModelCard
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.network import UNetNetwork
+from fewstep.models.placement import device_of, dtype_of
 from fewstep.models.scheduler_config import SchedulerSettings
 from fewstep.models.text_encoding import TextReader, encode_once, encode_twice
 
@@ -75,11 +76,11 @@ class ModelBundle:
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        return device_of(self.unet)
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.unet.dtype
+        return dtype_of(self.unet)
 
     @cached_property
     def hash(self) -> str:
@@ -163,7 +164,7 @@ class ModelBundle:
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) in [-1, 1] to scaled latents (B, C, h, w) float32; a KL encoder gives its mode."""
-        encoded = self.autoencoder.encode(pixels.to(self.device, self.autoencoder.dtype))
+        encoded = self.autoencoder.encode(pixels.to(self.device, dtype_of(self.autoencoder)))
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         return latents.float() * self.autoencoder.config.scaling_factor
 
@@ -172,7 +173,7 @@ class ModelBundle:
         """Scaled latents (B, C, h, w) to pixels (B, 3, H, W) float32 in [-1, 1]."""
         unscaled = (latents / self.autoencoder.config.scaling_factor).to(self.device)
         pixels = self._decode(unscaled)
-        if self.autoencoder.dtype == torch.float16 and not pixels.isfinite().all():
+        if dtype_of(self.autoencoder) == torch.float16 and not pixels.isfinite().all():
             warnings.warn(
                 f"the autoencoder of {self.name} overflows in float16 (a black picture): it goes on in float32",
                 FewstepWarning,
@@ -190,5 +191,5 @@ class ModelBundle:
         return can
 
     def _decode(self, unscaled: Tensor) -> Tensor:
-        decoded: Tensor = self.autoencoder.decode(unscaled.to(self.autoencoder.dtype), return_dict=False)[0]
+        decoded: Tensor = self.autoencoder.decode(unscaled.to(dtype_of(self.autoencoder)), return_dict=False)[0]
         return decoded.float()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewstep.core.guidance import w_embedding
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.placement import dtype_of
 
 if TYPE_CHECKING:
     from fewstep.models.control import ControlNets
@@ -41,7 +42,7 @@ class UNetNetwork:
         return self.unet.config.addition_embed_type == "text_time"
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Conditioning, w: Tensor | None = None) -> Tensor:
-        dtype = self.unet.dtype
+        dtype = dtype_of(self.unet)
         timestep_cond = None
         if self.embeds_w and w is not None:
             timestep_cond = w_embedding(w, self.unet.config.time_cond_proj_dim).to(x_t.device, dtype)
