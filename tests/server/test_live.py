@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, cast
 
 import msgpack
 import numpy as np
@@ -18,9 +19,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 import fewstep
+from fewstep.errors import FewstepWarning
 from fewstep.models.bundle import ModelBundle
 from fewstep.server import protocol
+from fewstep.server.engine import Engine
+from fewstep.server.parking import Parking
 from fewstep.server.protocol import Picture, PictureKind
+from fewstep.server.scheduler import Lane
+from fewstep.server.session import Session
 from serving import Server, serving
 
 FRAME = b"FSL1\0\0\0\0"
@@ -66,6 +72,22 @@ def image_of(picture: Picture) -> Image.Image:
 
 def close(a: Image.Image, b: Image.Image) -> bool:
     return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max()) <= 1
+
+
+def iter_until(client: Client, id_: int) -> list[Any]:
+    """Everything that comes before the picture `id_`."""
+    seen: list[Any] = []
+    client.until(lambda it: seen.append(it) or (isinstance(it, Picture) and it.id == id_))  # type: ignore[func-returns-value]
+    return seen[:-1]
+
+
+def quiet(client: Client, seconds: float) -> list[Any]:
+    """Everything that comes within so many seconds."""
+    seen, end = [], time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        with suppress(TimeoutError):
+            seen.append(client.next(timeout=left))
+    return seen
 
 
 def test_a_change_is_a_picture(server: Server, student: ModelBundle) -> None:
@@ -173,14 +195,22 @@ def test_a_camera_that_shows_the_same_is_not_painted_again(server: Server) -> No
         assert client.message("stats")["skipped"] == 1
 
 
-def test_a_budget_takes_steps_away_and_says_so(server: Server) -> None:
+def test_a_budget_takes_steps_then_size_away_and_says_so_once(server: Server) -> None:
     with talking(server) as client:
         client.set(1, prompt="x", steps=8)
-        client.picture(1)
+        assert image_of(client.picture(1)).size == (128, 128)
         client.set(2, budget_ms=1)
         advice = client.message("advice")
-        assert "1 of 8 steps" in advice["messages"][0]
-        assert client.picture(2).num_steps == 1
+        assert advice["messages"] == ["1 of 8 steps, 64 x 64 instead of 128 x 128, to stay within 1 ms"]
+        small = client.picture(2)
+        assert (small.num_steps, image_of(small).size) == (1, (64, 64))
+        client.set(3, prompt="y")
+        client.picture(3)
+        client.set(4, budget_ms=60_000)
+        assert not any(isinstance(it, dict) and it["type"] == "advice" for it in iter_until(client, 4))
+        client.set(5, budget_ms=None)
+        whole = client.picture(5)
+        assert (whole.num_steps, image_of(whole).size) == (8, (128, 128))
 
 
 def test_a_lost_connection_comes_back_to_where_it_was(server: Server) -> None:
@@ -194,8 +224,86 @@ def test_a_lost_connection_comes_back_to_where_it_was(server: Server) -> None:
         assert client.picture(1).data == before.data
         client.set(2, seed=4)
         assert client.picture(2).seed == 4
-        with talking(server, f"?resume={token}") as thief:  # still in use: nobody else can have it
-            assert not thief.hello["resumed"]
+    with talking(server, "?resume=somebody-else") as stranger:
+        assert not stranger.hello["resumed"]
+        assert stranger.hello["parameters"]["prompt"] == ""
+
+
+def test_a_connection_that_is_dead_unnoticed_gives_way(student: ModelBundle) -> None:
+    """A phone has left its network: the server still holds the old connection, in the only place that there is."""
+    with serving(student, max_clients=1) as server, talking(server) as old:
+        old.set(1, prompt="a cat", seed=3)
+        before, token = old.picture(1), old.hello["session"]
+        with talking(server, f"?resume={token}") as new:
+            assert new.hello["resumed"]
+            assert new.picture(1).data == before.data
+            new.set(2, seed=4)
+            assert new.picture(2).seed == 4
+        with pytest.raises(ConnectionClosed) as closed:
+            old.until(lambda it: False)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4001
+
+
+def test_what_was_asked_for_before_the_break_is_painted_after_it(server: Server, student: ModelBundle) -> None:
+    with talking(server) as client:
+        token = client.hello["session"]
+        client.set(7, prompt="a cat", seed=3, steps=50)
+        time.sleep(0.05)
+    with talking(server, f"?resume={token}") as client:
+        with pytest.warns(FewstepWarning):  # so many steps are for teachers
+            alone = fewstep.text2image(student, "a cat", seed=3, steps=50)
+        assert close(image_of(client.picture(7)), alone)
+        client.set(8, prompt="a dog", steps=50)
+        time.sleep(0.05)
+        client.socket.send('{"type": "cancel"}')
+        client.socket.send('{"type": "ping", "id": 5}')
+        client.message("pong")
+    with talking(server, f"?resume={token}") as client:
+        assert [it for it in quiet(client, 0.5) if isinstance(it, Picture) and it.id == 8] == []
+
+
+def test_who_comes_back_to_a_full_house_is_told_and_not_forgotten(student: ModelBundle) -> None:
+    with serving(student, max_clients=1) as server:
+        with talking(server) as client:
+            client.set(1, prompt="a cat")
+            client.picture(1)
+            token = client.hello["session"]
+        with talking(server), connect(f"{server.live}?resume={token}") as late:
+            assert json.loads(late.recv())["reason"] == "busy"
+        with talking(server, f"?resume={token}") as client:
+            assert client.hello["parameters"]["prompt"] == "a cat"
+
+
+def test_an_address_has_its_share_and_gets_it_back(student: ModelBundle) -> None:
+    """Loopback has no limit of its own: a proxy may stand there, and says on whose behalf."""
+    far = {"additional_headers": {"x-forwarded-for": "203.0.113.5"}}
+    with serving(student) as server, ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(talking(server))
+        for _ in range(2):
+            with ExitStack() as visit:
+                for _ in range(16):
+                    visit.enter_context(talking(server, **far))
+                with connect(server.live, **far) as late:
+                    assert "16 sessions from one address" in json.loads(late.recv())["message"]
+            time.sleep(0.2)
+
+
+def test_parked_sessions_go_when_their_time_is_over_or_there_are_too_many() -> None:
+    async def scene() -> None:
+        engine = cast(Engine, None)
+        sessions = [Session(engine, cast(Lane, None)) for _ in range(5)]
+        parking = Parking(seconds=0.3, most=3)
+        for session in sessions:
+            parking.put(session)
+        assert parking.claim(sessions[0].token) is None
+        assert parking.claim(sessions[4].token) is sessions[4]
+        assert len(parking) == 2
+        await asyncio.sleep(0.6)
+        assert len(parking) == 0
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,9 @@ def serve(
         ),
     ] = False,
     max_sessions: Annotated[int, typer.Option(help="Clients at once.", min=1, rich_help_panel=WHO)] = 256,
+    max_per_address: Annotated[
+        int, typer.Option(help="Live sessions of one other machine at once.", min=1, rich_help_panel=WHO)
+    ] = 16,
     max_batch: Annotated[int, typer.Option(help="Pictures in the making at once.", min=1, rich_help_panel=HOW)] = 16,
     max_pixels: Annotated[
         int | None,
@@ -132,7 +135,7 @@ def serve(
     )
     certificate, key = self_signed(STATE, host) if https else (None, None)
     config = uvicorn.Config(
-        create_app(engine, access, metrics=metrics),
+        create_app(engine, access, metrics=metrics, per_address=max_per_address),
         host=host,
         port=port,
         log_level="warning",

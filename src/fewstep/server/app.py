@@ -19,7 +19,7 @@ from fewstep.server import protocol
 from fewstep.server.compat import fal, openai, sdapi
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Reason
-from fewstep.server.live import LiveDoor
+from fewstep.server.live import PER_ADDRESS, LiveDoor
 from fewstep.server.scheduler import Busy
 from fewstep.server.security import Access, Guard
 
@@ -28,9 +28,11 @@ NO_STORE = {"cache-control": "no-store"}
 STATUSES = {Reason.SHUTDOWN: 503, Reason.DEADLINE: 504, Reason.CANCELLED: 499, Reason.WITHHELD: 422}
 
 
-def create_app(engine: Engine, access: Access | None = None, *, metrics: bool = True) -> FastAPI:
-    """The ASGI app; it starts and stops the engine."""
-    live = LiveDoor(engine)
+def create_app(
+    engine: Engine, access: Access | None = None, *, metrics: bool = True, per_address: int = PER_ADDRESS
+) -> FastAPI:
+    """The ASGI app; it starts and stops the engine. `per_address`: see `LiveDoor`."""
+    live = LiveDoor(engine, per_address=per_address)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -6,9 +6,9 @@ import asyncio
 import json
 import logging
 import time
-from collections import deque
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,73 +19,29 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from fewstep.errors import FewstepError
 from fewstep.server import protocol
 from fewstep.server.engine import Engine
+from fewstep.server.outbox import Outbox
+from fewstep.server.parking import Parking
 from fewstep.server.protocol import (
     Cancel,
     Frame,
     Hello,
     Picture,
-    PictureKind,
     Ping,
     Pong,
     Set,
     Stats,
-    ToClient,
     Trouble,
 )
 from fewstep.server.scheduler import Busy, Lane
-from fewstep.server.session import Session, in_words
+from fewstep.server.security import is_loopback
+from fewstep.server.session import Session
+from fewstep.server.wording import in_words
 
-RESUME_SECONDS = 60.0
-MAX_MESSAGES_WAITING = 256  # of text, for a reader that has stopped reading
+PER_ADDRESS = 16
 MESSAGES_PER_SECOND, BURST = 200.0, 400.0
-SHUTDOWN, MISTAKE, FULL = 1001, 1011, 1013
+SHUTDOWN, MISTAKE, FULL, REPLACED = 1001, 1011, 1013, 4001
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Parked:
-    """A session whose connection is gone, until `until`."""
-
-    session: Session
-    closing: ExitStack
-    until: float
-
-
-class Outbox:
-    """What is on its way to one client: messages in order, and of pictures only the newest.
-
-    A client that reads slowly gets fewer pictures, never older ones, and nobody else waits for it.
-    """
-
-    def __init__(self) -> None:
-        self.messages: deque[ToClient] = deque()
-        self.picture: Picture | None = None
-        self.dropped = 0
-        self._filled = asyncio.Event()
-
-    def say(self, message: ToClient) -> None:
-        if len(self.messages) < MAX_MESSAGES_WAITING:
-            self.messages.append(message)
-        self._filled.set()
-
-    def show(self, picture: Picture) -> None:
-        if self.picture is not None:
-            self.dropped += 1
-            if picture.kind is PictureKind.PREVIEW and self.picture.kind is not PictureKind.PREVIEW:
-                return  # a finished picture is not given up for a preview
-        self.picture = picture
-        self._filled.set()
-
-    async def take(self) -> ToClient | Picture:
-        while True:
-            if self.messages:
-                return self.messages.popleft()
-            if self.picture is not None:
-                picture, self.picture = self.picture, None
-                return picture
-            self._filled.clear()
-            await self._filled.wait()
 
 
 @dataclass
@@ -107,56 +63,84 @@ class Allowance:
         return True
 
 
-class LiveDoor:
-    """All live sessions of a server."""
+@dataclass(eq=False)
+class Connection:
+    """A session's connection. `replaced` is set when its person has come back on another one, `over` when its session
+    and its place are free, `failed` when that was our fault.
+    """
 
-    def __init__(self, engine: Engine, *, per_address: int = 16) -> None:
+    socket: WebSocket
+    failed: bool = False
+    replaced: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class LiveDoor:
+    """All live sessions of a server.
+
+    per_address  sessions from one address at once. This machine's own has no limit: behind it may be a proxy, and
+                 everybody
+    """
+
+    def __init__(self, engine: Engine, *, per_address: int = PER_ADDRESS) -> None:
         self.engine, self.per_address = engine, per_address
-        self._parked: dict[str, Parked] = {}
-        self._addresses: dict[str, int] = {}
-        self._open: set[WebSocket] = set()
+        self.parking = Parking()
+        self._addresses: Counter[str] = Counter()
+        self._connections: dict[str, Connection] = {}  # by the session's token
 
     async def __call__(self, socket: WebSocket) -> None:
         """Serve one connection from its handshake to its end."""
         offered = socket.scope.get("subprotocols", [])
         form = protocol.MSGPACK if protocol.MSGPACK in offered else protocol.JSON
         await socket.accept(subprotocol=form if form in offered else None)
-        address = socket.client.host if socket.client else "unknown"
-        if self._addresses.get(address, 0) >= self.per_address:
-            await self._turn_away(socket, f"{self.per_address} sessions from one address are enough", 10.0)
-            return
-        self._addresses[address] = self._addresses.get(address, 0) + 1
-        self._open.add(socket)
+        session = await self._returning(socket.query_params.get("resume"))
+        connection = Connection(socket)
         try:
-            await self._serve(socket, form == protocol.MSGPACK)
-        finally:
-            self._open.discard(socket)
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
-
-    async def _serve(self, socket: WebSocket, packed: bool) -> None:
-        try:
-            session, closing, resumed = self._session(socket.query_params.get("resume"))
+            with self._place(socket.client.host if socket.client else "unknown") as lane:
+                await self._serve(connection, session, lane, form == protocol.MSGPACK)
         except Busy as error:
+            if session is not None:
+                self.parking.put(session)
             await self._turn_away(socket, str(error), error.retry_after)
-            return
+        finally:
+            connection.over.set()
+        with suppress(WebSocketDisconnect, RuntimeError):  # gone already
+            if connection.failed:
+                await socket.close(MISTAKE, "the server made a mistake")
+            elif connection.replaced.is_set():
+                await socket.close(REPLACED, "the session goes on over another connection")
+
+    @contextmanager
+    def _place(self, address: str) -> Iterator[Lane]:
+        """A place in the line; raises `Busy`."""
+        if self._addresses[address] >= self.per_address and not is_loopback(address):
+            raise Busy(f"{self.per_address} sessions from one address are enough", retry_after=10.0)
+        self._addresses[address] += 1
+        try:
+            with self.engine.lane() as lane:
+                yield lane
+        finally:
+            self._addresses[address] -= 1
+            self._addresses += Counter()  # drops those at zero
+
+    async def _returning(self, token: str | None) -> Session | None:
+        """The session with this token, if there is one.
+
+        A connection can be gone without the server's knowing (a phone that left its network): whoever shows the token
+        has the session, and the older connection is closed.
+        """
+        if token is not None and (other := self._connections.get(token)) is not None:
+            other.replaced.set()
+            await other.over.wait()
+        return self.parking.claim(token)
+
+    async def _serve(self, connection: Connection, known: Session | None, lane: Lane, packed: bool) -> None:
+        session, socket = known or Session(self.engine, lane), connection.socket
         outbox = Outbox()
-        session.say, session.show = outbox.say, outbox.show
-        first, models = self.engine.model.name, self.engine.models
-        controls = {name: protocol.controls(model, models) for name, model in models.items()}
-        outbox.say(
-            Hello(
-                session=session.token,
-                resumed=resumed,
-                model=first,
-                parameters=session.parameters,
-                controls=controls[first],
-                models=controls,
-            )
-        )
-        if resumed and session.last is not None:
-            outbox.show(session.last)
+        session.say, session.show, session.lane = outbox.say, outbox.show, lane
+        outbox.say(self._hello(session, resumed=known is not None))
+        session.go_on()
+        self._connections[session.token] = connection
         tasks = [
             asyncio.create_task(work)
             for work in (
@@ -164,61 +148,47 @@ class LiveDoor:
                 _send(socket, outbox, packed),
                 _report(session, outbox),
                 session.run(),
+                connection.replaced.wait(),
             )
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for failure in filter(None, (task.exception() for task in done)):
-                log.error("a live session failed", exc_info=failure)
-                await socket.close(MISTAKE, "the server made a mistake")
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._park(session, closing)
+            del self._connections[session.token]
+            session.pause()
+            self.parking.put(session)
+        for failure in filter(None, (task.exception() for task in done)):
+            connection.failed = True
+            log.error("a live session failed", exc_info=failure)
 
-    def _session(self, token: str | None) -> tuple[Session, ExitStack, bool]:
-        """The parked session with this token, or a new one. Raises `Busy`."""
-        self._forget()
-        if token is not None and (parked := self._parked.pop(token, None)) is not None:
-            return parked.session, parked.closing, True
-        closing = ExitStack()
-        try:
-            lane: Lane = closing.enter_context(self.engine.lane())
-        except Busy:
-            if not self._parked:
-                raise
-            self._forget(all_of_them=True)  # those who are here come before those who may come back
-            lane = closing.enter_context(self.engine.lane())
-        return Session(self.engine, lane), closing, False
-
-    def _park(self, session: Session, closing: ExitStack) -> None:
-        session.cancel()
-        session.say, session.show = _ignore, _ignore
-        self._parked[session.token] = Parked(session, closing, time.monotonic() + RESUME_SECONDS)
-        asyncio.get_running_loop().call_later(RESUME_SECONDS + 1, self._forget)
-
-    def _forget(self, all_of_them: bool = False) -> None:
-        now = time.monotonic()
-        for token in [token for token, parked in self._parked.items() if all_of_them or parked.until <= now]:
-            self._parked.pop(token).closing.close()
+    def _hello(self, session: Session, resumed: bool) -> Hello:
+        first, models = self.engine.model.name, self.engine.models
+        controls = {name: protocol.controls(model, models) for name, model in models.items()}
+        return Hello(
+            session=session.token,
+            resumed=resumed,
+            model=first,
+            parameters=session.parameters,
+            controls=controls[first],
+            models=controls,
+        )
 
     async def _turn_away(self, socket: WebSocket, message: str, retry_after: float) -> None:
         trouble = Trouble(id=None, reason="busy", message=message, retry_after=retry_after)
-        await socket.send_text(trouble.model_dump_json())
-        await socket.close(FULL, message[:120])
+        with suppress(WebSocketDisconnect, RuntimeError):  # gone before it was told
+            await socket.send_text(trouble.model_dump_json())
+            await socket.close(FULL, message[:120])
 
     async def close(self) -> None:
         """Say goodbye to everybody."""
-        self._forget(all_of_them=True)
+        self.parking.clear()
+        sockets = [connection.socket for connection in self._connections.values()]
         await asyncio.gather(
-            *(socket.close(SHUTDOWN, "the server is shutting down") for socket in list(self._open)),
-            return_exceptions=True,
+            *(socket.close(SHUTDOWN, "the server is shutting down") for socket in sockets), return_exceptions=True
         )
-
-
-def _ignore(_: object) -> None:
-    return None
 
 
 async def _send(socket: WebSocket, outbox: Outbox, packed: bool) -> None:

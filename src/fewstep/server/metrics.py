@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 
+import psutil  # type: ignore[import-untyped]
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from fewstep.server.job import Event, Failed, Painted
@@ -26,6 +27,15 @@ class Metrics:
         self.latency = Histogram(
             "fewstep_latency_seconds", "From the request to its picture.", buckets=LATENCIES, registry=registry
         )
+        self.live = Histogram(
+            "fewstep_live_latency_seconds",
+            "From the receipt of a live change to its coded picture.",
+            buckets=LATENCIES,
+            registry=registry,
+        )
+        self.superseded = Counter(
+            "fewstep_superseded_total", "Live requests whose place a newer one took.", registry=registry
+        )
         self.rows = Histogram(
             "fewstep_batch_rows", "Pictures that shared one call.", ["call"], buckets=ROWS, registry=registry
         )
@@ -34,6 +44,8 @@ class Metrics:
         waiting.set_function(lambda: scheduler.num_waiting)
         sessions = Gauge("fewstep_sessions", "Clients with a place.", registry=registry)
         sessions.set_function(lambda: scheduler.num_lanes)
+        resident = Gauge("fewstep_memory_bytes", "The process's resident size.", registry=registry)
+        resident.set_function(lambda: psutil.Process().memory_info().rss)
         memory = Gauge("fewstep_peak_memory_bytes", "The process's largest resident size.", registry=registry)
         memory.set_function(_peak_memory)
 

@@ -13,16 +13,18 @@ from PIL import Image, ImageChops, ImageStat
 from pydantic import ValidationError
 
 from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import Request
+from fewstep.server.budget import Budget, Effort
 from fewstep.server.coding import Coding, decode, encode
 from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
 from fewstep.server.job import Failed, Painted, Pixels, Reason, Stepped
 from fewstep.server.protocol import Advice, Parameters, Picture, PictureKind, Queued, Stats, ToClient, Trouble
 from fewstep.server.scheduler import Busy, Lane
+from fewstep.server.wording import in_words
 
 REFINE_AFTER = 0.3  # seconds of rest before a picture is painted again in more steps
 THUMBNAIL = (32, 32)
-FORGET = 0.2  # of the average time of a step, at each new measurement
 
 
 @dataclass
@@ -64,10 +66,11 @@ class Session:
     def __post_init__(self) -> None:
         self._changed = asyncio.Event()
         self._newest = 0  # id of the newest wish
+        self._owed = False  # whether that one still waits for its picture, or for the news that there is none
         self._received = time.monotonic()
         self._version = 0
         self._thumbnail: Image.Image | None = None
-        self._step_seconds: float | None = None
+        self._budget, self._said = Budget(), ""
         self._listeners: set[asyncio.Task[None]] = set()
 
     def set(self, id_: int, changes: dict[str, Any]) -> None:
@@ -103,16 +106,36 @@ class Session:
 
     def cancel(self) -> None:
         """Nothing that was asked for so far is wanted any more."""
+        self._owed = False
+        self._stop()
+
+    def pause(self) -> None:
+        """Nobody is there: stop, and say nothing."""
+        self.say = self.show = _ignore
+        self._stop()
+
+    def go_on(self) -> None:
+        """Somebody is there again: show the last picture, and paint what was not finished."""
+        if self.last is not None:
+            self.show(self.last)
+        if self._owed:
+            self._want(self._newest)
+
+    def _stop(self) -> None:
         self._version += 1
         self._changed.clear()
         self.engine.scheduler.cancel(self.lane)
 
     def _want(self, id_: int) -> None:
         if self._changed.is_set():
-            self.counts.superseded += 1
-        self._newest, self._received = id_, time.monotonic()
+            self._superseded()
+        self._newest, self._received, self._owed = id_, time.monotonic(), True
         self._version += 1
         self._changed.set()
+
+    def _superseded(self) -> None:
+        self.counts.superseded += 1
+        self.engine.metrics.superseded.inc()
 
     def stats(self, dropped: int) -> Stats:
         """How it goes; `dropped` pictures were painted but gave way to newer ones on the wire."""
@@ -140,11 +163,11 @@ class Session:
 
     async def _start(self, id_: int, received: float, kind: PictureKind) -> None:
         """Hand the present state to the engine; what comes of it is listened to in a task."""
-        steps = self.parameters.refine_steps if kind is PictureKind.REFINED else self._affordable_steps(id_)
         try:
-            order = await self.engine.order(self._request(steps), self.engine.named(self.parameters.model))
+            model = self.engine.named(self.parameters.model)
+            order = await self.engine.order(self._request(self._effort(id_, model, kind)), model)
         except FewstepError as error:
-            self.say(Trouble(id=id_, reason="invalid", message=str(error)))
+            self._refuse(id_, "invalid", error)
             return
         if order.advice:
             self.say(Advice(id=id_, messages=list(order.advice)))
@@ -156,10 +179,10 @@ class Session:
                 latest_wins=True,
             )
         except Busy as error:
-            self.say(Trouble(id=id_, reason="busy", message=str(error), retry_after=error.retry_after))
+            self._refuse(id_, "busy", error, error.retry_after)
             return
         except PaintingFailed as error:
-            self.say(Trouble(id=id_, reason=error.reason, message=str(error)))
+            self._refuse(id_, error.reason, error)
             return
         if (position := ticket.position) > 1:
             self.say(Queued(id=id_, position=position))
@@ -167,16 +190,24 @@ class Session:
         self._listeners.add(listener)
         listener.add_done_callback(self._listeners.discard)
 
-    def _request(self, steps: int | None) -> Request:
+    def _refuse(self, id_: int, reason: str, error: FewstepError, retry_after: float | None = None) -> None:
+        self._settle(id_)
+        self.say(Trouble(id=id_, reason=reason, message=str(error), retry_after=retry_after))
+
+    def _settle(self, id_: int) -> None:
+        if id_ == self._newest:
+            self._owed = False
+
+    def _request(self, effort: Effort) -> Request:
         wanted = self.parameters
         return Request.of(
             wanted.prompt,
             wanted.seed,
             negative_prompt=wanted.negative_prompt,
-            steps=steps,
+            steps=effort.steps,
             guidance_scale=wanted.guidance_scale,
-            width=wanted.width,
-            height=wanted.height,
+            width=effort.width,
+            height=effort.height,
             sampler=wanted.sampler,
             loras=wanted.loras or None,
             image=self.image,
@@ -184,16 +215,19 @@ class Session:
             strength=None if self.image is None else wanted.strength,
         )
 
-    def _affordable_steps(self, id_: int) -> int | None:
-        """The steps asked for, or as many as the budget pays for."""
-        budget = self.parameters.budget_ms
-        if budget is None or self._step_seconds is None:
-            return self.parameters.steps
-        wanted = self.parameters.steps or self.engine.named(self.parameters.model).card.steps
-        steps = max(1, min(wanted, int(budget / 1000 / self._step_seconds)))
-        if steps < wanted:
-            self.say(Advice(id=id_, messages=[f"{steps} of {wanted} steps, to stay within {budget:g} ms"]))
-        return steps
+    def _effort(self, id_: int, model: ModelBundle, kind: PictureKind) -> Effort:
+        """What was asked for, or as much of it as the budget pays for; says so when that has changed."""
+        wanted, (height, width) = self.parameters, model.default_size
+        steps = wanted.refine_steps if kind is PictureKind.REFINED else wanted.steps
+        full = Effort(steps or model.card.steps, wanted.height or height, wanted.width or width)
+        if wanted.budget_ms is None or kind is PictureKind.REFINED:
+            return full
+        effort = self._budget.afford(full, wanted.budget_ms / 1000, model.pixels_per_latent)
+        saying = "" if effort == full else f"{_lessened(effort, full)}, to stay within {wanted.budget_ms:g} ms"
+        if saying and saying != self._said:
+            self.say(Advice(id=id_, messages=[saying]))
+        self._said = saying
+        return effort
 
     async def _listen(self, wish: Wish, ticket: Ticket) -> None:
         """Pass on what becomes of a wish; when the hand rests after it, refine it."""
@@ -203,9 +237,11 @@ class Session:
                 match event:
                     case Painted():
                         self.counts.painted += 1
-                        self._measure(event.worked / len(plan.timesteps))
+                        self._budget.measure(event.worked, Effort(len(plan.timesteps), plan.height, plan.width))
                         self.last = await self._picture(wish, event.pixels, wish.kind, plan.steps, event)
+                        self._settle(wish.id)
                         self.show(self.last)
+                        self.engine.metrics.live.observe(self.last.total_ms / 1000)
                     case Stepped(index=index, preview=pixels) if pixels is not None:
                         self.show(await self._picture(wish, pixels, PictureKind.PREVIEW, index + 1))
                     case Failed():
@@ -237,13 +273,14 @@ class Session:
 
     def _tell_failure(self, id_: int, failed: Failed) -> None:
         if failed.reason is Reason.SUPERSEDED:
-            self.counts.superseded += 1
+            self._superseded()
         elif failed.reason is not Reason.CANCELLED:
+            self._settle(id_)
             self.say(Trouble(id=id_, reason=failed.reason, message=failed.message))
 
-    def _measure(self, seconds: float) -> None:
-        before = seconds if self._step_seconds is None else self._step_seconds
-        self._step_seconds = (1 - FORGET) * before + FORGET * seconds
+
+def _ignore(_: object) -> None:
+    return None
 
 
 def _read(data: bytes) -> tuple[Image.Image, Image.Image]:
@@ -251,16 +288,14 @@ def _read(data: bytes) -> tuple[Image.Image, Image.Image]:
     return image, image.convert("L").resize(THUMBNAIL, Image.Resampling.BOX)
 
 
+def _lessened(effort: Effort, full: Effort) -> str:
+    """`1 of 4 steps, 96 x 96 instead of 128 x 128`."""
+    parts = [f"{effort.steps} of {full.steps} steps"] if effort.steps < full.steps else []
+    if (effort.height, effort.width) != (full.height, full.width):
+        parts.append(f"{effort.width} x {effort.height} instead of {full.width} x {full.height}")
+    return ", ".join(parts)
+
+
 def _difference(a: Image.Image, b: Image.Image) -> float:
     """Mean absolute difference of two thumbnails, 0 .. 1."""
     return float(ImageStat.Stat(ImageChops.difference(a, b)).mean[0]) / 255
-
-
-def in_words(error: ValidationError) -> str:
-    """What pydantic found, in one line: `steps: Input should be less than or equal to 50 (given: 99)`."""
-    parts = []
-    for each in error.errors(include_url=False, include_context=False)[:5]:
-        given = repr(each["input"])
-        place = ".".join(str(name) for name in each["loc"]) or "the message"
-        parts.append(f"{place}: {each['msg']} (given: {given if len(given) <= 60 else given[:57] + '...'})")
-    return "; ".join(parts)

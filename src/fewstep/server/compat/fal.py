@@ -29,7 +29,7 @@ from fewstep.server.coding import MEDIA_TYPES, Coding, decode, encode
 from fewstep.server.engine import Engine
 from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
 from fewstep.server.scheduler import Busy, Lane
-from fewstep.server.session import in_words
+from fewstep.server.wording import in_words
 
 IDLE_SECONDS = 60.0
 MAX_BUFFERING = 60

@@ -31,7 +31,7 @@ from fewstep.server.coding import MEDIA_TYPES, Coding, Format, decode, encode
 from fewstep.server.engine import Engine, Order, PaintingFailed
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
 from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
-from fewstep.server.session import in_words
+from fewstep.server.wording import in_words
 
 KEPT_PICTURES = 256  # that a `url` may still be fetched for
 IGNORED = ("quality", "style", "background", "moderation", "user", "input_fidelity")
