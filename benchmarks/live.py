@@ -3,9 +3,11 @@
     python -m benchmarks.live                 (writes benchmarks/results/live.md)
 
 The clients are a process of their own, over loopback. Every client is a person who changes the seed as soon as the last
-picture came. The rival is what most servers do: one lock around diffusers' own `LatentConsistencyModelPipeline`, prompt
-encoded each time, JPEG by Pillow, behind the same WebSocket library. Both run in turn, in the same minute, on the same
-machine.
+picture came; in the row of the slider, one who changes it sixty times a second whatever comes: the newest counts,
+and the latency of a picture is that of the change which it shows.
+
+The rival is what most servers do: one lock around diffusers' own `LatentConsistencyModelPipeline`, prompt encoded each
+time, JPEG by Pillow, behind the same WebSocket library. Both run in turn, in the same minute, on the same machine.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import math
 import multiprocessing
 import os
 import platform
 import socket
-import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +41,7 @@ from fewstep.server.protocol import JSON, Picture, PictureKind
 RESULTS = Path(__file__).parent / "results" / "live.md"
 PROMPTS = ("a cat face", "a sleepy fox", "strawberry cake", "a blue heart", "a smiling sun", "sad robot")
 WARM_UP = 2.0
+SLIDES = 60  # changes a second: what a screen shows, and a hand sends
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,19 @@ class Measured:
     p50: float
     p95: float
     worst_p95: float
+
+    @classmethod
+    def of(cls, latencies: Sequence[Sequence[float]], seconds: float) -> Measured:
+        """Of each client's latencies; a client may have had no picture at all, and then is infinitely badly off."""
+        every = [latency for client in latencies for latency in client]
+        worst = max(percentile(client, 95) for client in latencies)
+        return cls(len(every) / seconds, percentile(every, 50), percentile(every, 95), worst)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The nearest rank; infinity where there is nothing."""
+    ordered = sorted(values)
+    return ordered[math.ceil(percent / 100 * len(ordered)) - 1] if ordered else math.inf
 
 
 def free_port() -> int:
@@ -123,24 +140,25 @@ def running(target: Any, model: str, threads: int) -> Iterator[int]:
         server.join(10)
 
 
-def clients(connection: Connection, port: int, count: int, steps: int, seconds: float, flood: bool) -> None:
-    """Runs in a process of its own; sends back every client's latencies in ms."""
+class Manner(StrEnum):
+    """How the first client behaves; the others always wait for their pictures."""
+
+    PATIENT = "patient"  # the next change when the last picture came
+    SLIDER = "slider"  # SLIDES changes a second, and looks at what comes
+    FLOOD = "flood"  # a hundred a second, and nobody knows what comes
+
+
+def clients(connection: Connection, port: int, count: int, steps: int, seconds: float, manner: Manner) -> None:
+    """Runs in a process of its own; sends back every client's latencies in ms, or the exception that ended it."""
 
     async def one(number: int, ends: float) -> list[float]:
-        """A person: the next change when the last picture came. The flooder sends without waiting for pictures."""
         latencies = []
         begins = ends - seconds
         async with websockets.connect(
             f"ws://127.0.0.1:{port}/v1/live", subprotocols=[JSON], compression=None, max_size=None
         ) as live:
-            if flood and number == 0:
-                pump = asyncio.create_task(drain(live))
-                id_ = 0
-                while time.monotonic() < ends:
-                    await live.send(wish(id_ := id_ + 1, number, steps))
-                    await asyncio.sleep(0.01)
-                pump.cancel()
-                return []
+            if number == 0 and manner is not Manner.PATIENT:
+                return await hasty(live, number, ends)
             id_ = 0
             while time.monotonic() < ends:
                 started = time.monotonic()
@@ -153,9 +171,21 @@ def clients(connection: Connection, port: int, count: int, steps: int, seconds: 
                     latencies.append(1000 * (time.monotonic() - started))
         return latencies
 
-    async def drain(live: Any) -> None:
-        async for _ in live:
-            pass
+    async def hasty(live: Any, number: int, ends: float) -> list[float]:
+        latencies, sent = [], [0.0]
+
+        async def look() -> None:
+            async for message in live:
+                if isinstance(message, bytes) and (started := sent[Picture.from_binary(message).id]) > ends - seconds:
+                    latencies.append(1000 * (time.monotonic() - started))
+
+        looking = asyncio.create_task(look())
+        while time.monotonic() < ends:
+            sent.append(time.monotonic())
+            await live.send(wish(len(sent) - 1, number, steps))
+            await asyncio.sleep(1 / SLIDES if manner is Manner.SLIDER else 0.01)
+        looking.cancel()
+        return latencies
 
     def wish(id_: int, number: int, steps: int) -> str:
         parameters = {"prompt": PROMPTS[number % len(PROMPTS)], "seed": id_, "steps": steps}
@@ -165,20 +195,27 @@ def clients(connection: Connection, port: int, count: int, steps: int, seconds: 
         ends = time.monotonic() + WARM_UP + seconds
         return await asyncio.gather(*(one(number, ends) for number in range(count)))
 
-    connection.send(asyncio.run(everybody()))
+    try:
+        connection.send(asyncio.run(everybody()))
+    except Exception as error:
+        connection.send(error)
 
 
-def measure(port: int, count: int, steps: int, seconds: float, *, flood: bool = False) -> Measured:
+def measure(
+    port: int, count: int, steps: int, seconds: float, *, manner: Manner = Manner.PATIENT, besides: bool = False
+) -> Measured:
+    """`besides`: of the clients beside the first alone."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
-        target=clients, args=(there, port, count, steps, seconds, flood)
+        target=clients, args=(there, port, count, steps, seconds, manner)
     )
     process.start()
-    told: list[list[float]] = here.recv()
+    there.close()  # so that a client that dies without a word is noticed
+    told: list[list[float]] | Exception = here.recv()
     process.join()
-    every = [latency for client in told for latency in client]
-    p95s = [statistics.quantiles(client, n=20)[-1] for client in told if len(client) > 1]
-    return Measured(len(every) / seconds, statistics.median(every), statistics.quantiles(every, n=20)[-1], max(p95s))
+    if isinstance(told, Exception):
+        raise told
+    return Measured.of(told[1:] if besides else told, seconds)
 
 
 def main(
@@ -198,11 +235,12 @@ def main(
             a, b = measure(ours, count, steps, seconds), measure(usual, count, steps, seconds)
             rows.append(
                 f"| {count} | {a.per_second:.1f} | {a.p50:.0f} | {a.p95:.0f} | {b.per_second:.1f} | {b.p50:.0f} | "
-                f"{b.p95:.0f} | {a.per_second / b.per_second:.2f} |"
+                f"{b.p95:.0f} | {a.per_second / b.per_second if b.per_second else math.inf:.2f} |"
             )
             typer.echo(rows[-1])
+        slider = measure(ours, 1, steps, seconds, manner=Manner.SLIDER)
         fair = measure(ours, 4, steps, seconds)
-        flooded = measure(ours, 4, steps, seconds, flood=True)
+        flooded = measure(ours, 4, steps, seconds, manner=Manner.FLOOD, besides=True)
     text = "\n".join(
         [
             "# Live sessions",
@@ -211,6 +249,9 @@ def main(
             f"on {platform.processor() or platform.machine()}, {threads} threads, torch {torch.__version__}.",
             "",
             *rows,
+            "",
+            f"One session whose slider is drawn ({SLIDES} changes a second, the newest counts): "
+            f"{slider.per_second:.1f} pictures/s, p50 {slider.p50:.0f} ms, p95 {slider.p95:.0f} ms.",
             "",
             f"Four sessions: the worst p95 is {fair.worst_p95:.0f} ms. When one of the four floods (100 changes a "
             f"second), the worst p95 of the others is {flooded.worst_p95:.0f} ms, "

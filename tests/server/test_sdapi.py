@@ -52,6 +52,7 @@ def test_img2img_is_our_picture(api: webuiapi.WebUIApi, student: ModelBundle) ->
             student, "a dog", source, width=64, height=64, seed=1, steps=4, strength=0.5, guidance_scale=8
         ),
     )
+    assert answer.info["warnings"] == []
 
 
 def test_a_mask_says_where(api: webuiapi.WebUIApi, student: ModelBundle) -> None:
@@ -100,6 +101,18 @@ def test_what_is_not_supported_is_named(api: webuiapi.WebUIApi) -> None:
     for word in ("Euler a", "LoRA", "enable_hr", "tiling", "cfg_scale 50 was moved to 15", "negative prompt"):
         assert word in warnings
     assert answer.info["prompt"] == "a cat"
+
+
+def test_every_field_that_asks_for_something_is_kept_or_named(server: Server) -> None:
+    def warned(**fields: object) -> str:
+        answer = httpx.post(f"{server.url}/sdapi/v1/txt2img", json={"prompt": "x", "width": 64, "height": 64, **fields})
+        return " ".join(json.loads(answer.json()["info"])["warnings"])
+
+    asked = {"subseed": 3, "scheduler": "Karras", "s_churn": 0.5, "mask_blur": 9, "hypertile": True, "eta": 0.3}
+    told = warned(**asked)
+    assert all(f"{name} is not supported" in told for name in asked)
+    assert warned(eta=1.0, subseed=-1, hr_scale=2, hr_upscaler="Latent", refiner_switch_at=0.8, styles=[]) == ""
+    assert "hr_scale" in warned(enable_hr=True, hr_scale=2)
 
 
 def test_absent_fields_are_the_model_s_own(server: Server, student: ModelBundle) -> None:

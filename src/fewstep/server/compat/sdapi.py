@@ -11,7 +11,6 @@ import asyncio
 import base64
 import binascii
 import json
-import re
 import time
 from typing import Annotated, Any
 
@@ -19,68 +18,17 @@ from fastapi import APIRouter, Body, Response
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 from PIL import ImageChops
-from pydantic import BaseModel, ConfigDict, Field
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.plan import guidance_range, samplers_of
 from fewstep.pipelines.provenance import PARAMETERS, record_of
-from fewstep.pipelines.request import MAX_SEED, Request
+from fewstep.pipelines.request import Request
 from fewstep.server.coding import Coding, decode, encode
+from fewstep.server.compat.sdapi_fields import Img2Img, PngInfo, Txt2Img, describe, translate
+from fewstep.server.compat.sdapi_lists import add_what_is_empty, loras, samplers, schedulers, sd_models, title
 from fewstep.server.engine import Engine, Order, PaintingFailed
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
-from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
 from fewstep.server.scheduler import Lane
-
-# A1111's name -> ours
-SAMPLERS = {"LCM": "lcm", "DDIM": "ddim", "DPM++ 2M": "dpm++", "Heun": "heun"}
-ALIASES = {"LCM": ["lcm", "k_lcm"], "DDIM": ["ddim"], "DPM++ 2M": ["k_dpmpp_2m", "dpm++"], "Heun": ["k_heun", "heun"]}
-HARMLESS = {  # fields that mean nothing here, with the value at which they ask for nothing
-    "styles": [],
-    "subseed_strength": 0,
-    "restore_faces": False,
-    "tiling": False,
-    "enable_hr": False,
-    "refiner_checkpoint": None,
-    "script_name": None,
-    "script_args": [],
-    "alwayson_scripts": {},
-    "save_images": False,
-    "clip_skip": None,
-}
-LORA = re.compile(r"<(?:lora|lyco|hypernet):([^<>:]*):?([^<>:]*)[^<>]*>")
-
-
-class Txt2Img(BaseModel):
-    """A1111's fields that mean something here; the others are accepted and, where they ask for something, warned of."""
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
-
-    prompt: str = Field("", max_length=MAX_PROMPT)
-    negative_prompt: str = Field("", max_length=MAX_PROMPT)
-    seed: int = Field(-1, ge=-1, le=MAX_SEED)
-    sampler_name: str | None = None
-    sampler_index: str | None = None
-    batch_size: int = Field(1, ge=1, le=16)
-    n_iter: int = Field(1, ge=1, le=16)
-    steps: int | None = Field(None, ge=1, le=150)
-    cfg_scale: float | None = Field(None, ge=0, le=100)
-    width: int | None = Field(None, ge=8, le=MAX_SIDE)
-    height: int | None = Field(None, ge=8, le=MAX_SIDE)
-    denoising_strength: float | None = Field(None, ge=0, le=1)
-    send_images: bool = True
-    override_settings: dict[str, Any] = {}
-
-
-class Img2Img(Txt2Img):
-    init_images: list[str] = Field(min_length=1, max_length=1)
-    include_init_images: bool = False
-    mask: str | None = None
-    inpainting_mask_invert: bool | int = False
-
-
-class PngInfo(BaseModel):
-    image: str
 
 
 class Progress:
@@ -111,32 +59,8 @@ def router(engine: Engine) -> APIRouter:
     routes.add_api_route("/loras", door.loras)
     routes.add_api_route("/samplers", door.samplers)
     routes.add_api_route("/schedulers", door.schedulers)
-    for name, nothing in {
-        "sd-vae": [],
-        "upscalers": [],
-        "latent-upscale-modes": [],
-        "prompt-styles": [],
-        "hypernetworks": [],
-        "face-restorers": [],
-        "realesrgan-models": [],
-        "embeddings": {"loaded": {}, "skipped": {}},
-        "scripts": {"txt2img": [], "img2img": []},
-        "cmd-flags": {},
-        "memory": {"ram": {}, "cuda": {}},
-    }.items():
-        routes.add_api_route(f"/{name}", _constant(nothing), summary="Empty: this server has none")
-    for name in ("refresh-checkpoints", "refresh-loras", "refresh-vae", "reload-checkpoint", "unload-checkpoint"):
-        routes.add_api_route(
-            f"/{name}", _constant(None), methods=["POST"], summary="Does nothing: all models stay loaded"
-        )
+    add_what_is_empty(routes)
     return routes
-
-
-def _constant(value: Any) -> Any:
-    async def answer() -> Any:
-        return value
-
-    return answer
 
 
 class Door:
@@ -231,12 +155,12 @@ class Door:
 
     def _chosen(self, name: Any) -> ModelBundle:
         """The model of that name or title; raises `UnknownModel`."""
-        titles = {_title(model): model for model in self.engine.models.values()}
+        titles = {title(model): model for model in self.engine.models.values()}
         return self.model if name is None else titles.get(name) or self.engine.named(str(name))
 
     async def options(self) -> dict[str, Any]:
         model = self.model
-        return {"sd_model_checkpoint": _title(model), "sd_checkpoint_hash": model.hash, "samples_format": "png"}
+        return {"sd_model_checkpoint": title(model), "sd_checkpoint_hash": model.hash, "samples_format": "png"}
 
     async def set_options(self, options: Annotated[dict[str, Any], Body()]) -> None:
         """Chooses among the server's models, for all of this API's clients, as AUTOMATIC1111 does; nothing else."""
@@ -254,141 +178,17 @@ class Door:
         return {"info": text, "items": items, "parameters": json.loads(record.to_json()) if record else {}}
 
     async def sd_models(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "title": _title(model),
-                "model_name": model.name,
-                "filename": model.name,
-                "config": None,
-                "hash": model.hash[:10],
-                "sha256": None,
-            }
-            for model in self.engine.models.values()
-        ]
+        return sd_models(self.engine.models.values())
 
     async def loras(self) -> list[dict[str, Any]]:
         """The adapters of the present model; `<lora:name:weight>` in a prompt weighs them."""
-        stack = self.model.loras
-        return (
-            [
-                {"name": name, "alias": name, "path": name, "metadata": dict(file.metadata)}
-                for name, file in zip(stack.names, stack.files, strict=True)
-            ]
-            if stack
-            else []
-        )
+        return loras(self.model)
 
     async def samplers(self) -> list[dict[str, Any]]:
-        usable = samplers_of(self.model)
-        return [{"name": n, "aliases": ALIASES[n], "options": {}} for n, ours in SAMPLERS.items() if ours in usable]
+        return samplers(self.model)
 
     async def schedulers(self) -> list[dict[str, Any]]:
-        common = {"aliases": None, "default_rho": -1.0, "need_inner_model": False}
-        return [{"name": "automatic", "label": "Automatic", **common}]
-
-
-def translate(wanted: Txt2Img, model: ModelBundle) -> tuple[dict[str, Any], list[str]]:
-    """Our request's fields, and what of the client's could not be kept."""
-    warnings: list[str] = []
-    sampler = _sampler(wanted, model, warnings)
-    prompt, loras = _weighed(wanted.prompt, model, warnings)
-    for name, nothing in HARMLESS.items():
-        given = (wanted.model_extra or {}).get(name, nothing)
-        if given and given != nothing:
-            warnings.append(f"{name} is not supported and was ignored")
-    warnings += [
-        f"override_settings.{name[:40]} is not supported and was ignored"
-        for name in wanted.override_settings
-        if name != "sd_model_checkpoint"
-    ]
-    guidance = wanted.cfg_scale
-    if guidance is not None:
-        low, high = guidance_range(model)
-        guidance = min(max(guidance, low), high)
-        if guidance != wanted.cfg_scale:
-            warnings.append(
-                f"cfg_scale {wanted.cfg_scale:g} was moved to {guidance:g}: {model.name} knows {low:g} to {high:g}"
-            )
-    steps = wanted.steps
-    if steps is not None and steps > MAX_STEPS:
-        warnings.append(f"{steps} steps were cut to {MAX_STEPS}")
-        steps = MAX_STEPS
-    return {
-        "prompt": prompt,
-        "negative_prompt": wanted.negative_prompt,
-        "steps": steps,
-        "guidance_scale": guidance,
-        "width": wanted.width,
-        "height": wanted.height,
-        "sampler": sampler,
-        "loras": loras,
-    }, warnings
-
-
-def _weighed(prompt: str, model: ModelBundle, warnings: list[str]) -> tuple[str, dict[str, float] | None]:
-    """The prompt without its `<lora:name:weight>` tags, and what they say."""
-    here = model.loras.names if model.loras else ()
-    weights: dict[str, float] = {}
-    for name, weight in LORA.findall(prompt):
-        try:
-            number = float(weight or 1.0)
-        except ValueError:
-            warnings.append(f"the weight {weight[:20]!r} of the LoRA {name[:60]!r} is no number; its tag was ignored")
-            continue
-        if name in here:
-            weights[name] = number
-        else:
-            warnings.append(f"there is no LoRA {name[:60]!r} here; its tag was ignored")
-    return LORA.sub("", prompt).strip(), weights or None
-
-
-def _sampler(wanted: Txt2Img, model: ModelBundle, warnings: list[str]) -> str | None:
-    name = wanted.sampler_name or wanted.sampler_index
-    if name is None:
-        return None
-    known = {alias.lower(): ours for title, ours in SAMPLERS.items() for alias in (title, *ALIASES[title])}
-    ours, default = known.get(name.lower()), samplers_of(model)[0]
-    if ours not in samplers_of(model):
-        warnings.append(f"the sampler {name[:40]!r} is not for {model.name}; {default!r} was used")
-        return default
-    return ours
-
-
-def describe(order: Order, wanted: Txt2Img, model: ModelBundle, warnings: list[str]) -> dict[str, Any]:
-    """A1111's `info`."""
-    plan, seeds = order.plans[0], [plan.seeds[0] for plan in order.plans]
-    texts = [chunks[PARAMETERS] for chunks in order.chunks]
-    return {
-        "prompt": plan.prompts[0],
-        "all_prompts": [each.prompts[0] for each in order.plans],
-        "negative_prompt": plan.negative_prompt,
-        "all_negative_prompts": [each.negative_prompt for each in order.plans],
-        "seed": seeds[0],
-        "all_seeds": seeds,
-        "subseed": seeds[0],
-        "all_subseeds": seeds,
-        "subseed_strength": 0,
-        "width": plan.width,
-        "height": plan.height,
-        "sampler_name": next(name for name, ours in SAMPLERS.items() if ours == plan.sampler),
-        "cfg_scale": plan.guidance_scale,
-        "steps": plan.steps,
-        "batch_size": wanted.batch_size,
-        "denoising_strength": plan.strength if plan.image is not None else 0,
-        "sd_model_name": model.name,
-        "sd_model_hash": model.hash,
-        "infotexts": texts,
-        "styles": [],
-        "job_timestamp": time.strftime("%Y%m%d%H%M%S"),
-        "clip_skip": 1,
-        "index_of_first_image": 0,
-        "extra_generation_params": {},
-        "warnings": warnings,
-    }
-
-
-def _title(model: ModelBundle) -> str:
-    return f"{model.name} [{model.hash[:10]}]"
+        return schedulers()
 
 
 def _header_safe(text: str) -> str:

@@ -1,0 +1,187 @@
+"""A1111's words and ours: its fields to our request, and what came of it to its `info`."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.plan import guidance_range, samplers_of
+from fewstep.pipelines.provenance import PARAMETERS
+from fewstep.pipelines.request import MAX_SEED
+from fewstep.server.engine import Order
+from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
+
+# A1111's name -> ours
+SAMPLERS = {"LCM": "lcm", "DDIM": "ddim", "DPM++ 2M": "dpm++", "Heun": "heun"}
+ALIASES = {"LCM": ["lcm", "k_lcm"], "DDIM": ["ddim"], "DPM++ 2M": ["k_dpmpp_2m", "dpm++"], "Heun": ["k_heun", "heun"]}
+# Fields that mean nothing here, with the values (besides none, zero and the empty ones) at which they ask for nothing:
+# clients send all of them, as A1111 has them by default.
+ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
+    "subseed": (-1,),
+    "seed_resize_from_h": (-1,),
+    "seed_resize_from_w": (-1,),
+    "do_not_save_samples": (True,),  # nothing is saved
+    "do_not_save_grid": (True,),
+    "eta": (1,),
+    "s_noise": (1,),
+    "scheduler": ("automatic", "Automatic"),
+    "override_settings_restore_afterwards": (True,),
+    "resize_mode": (1,),  # the picture is scaled and cropped
+    "mask_blur": (4, 4.0),
+    "mask_blur_x": (4,),
+    "mask_blur_y": (4,),
+    "mask_round": (True,),
+    "inpainting_fill": (1,),  # what is under the mask is where it starts
+    "inpaint_full_res": (True, 1),
+    "inpaint_full_res_padding": (32,),
+    "initial_noise_multiplier": (1,),
+    "image_cfg_scale": (1.5,),
+}
+ONLY_WITH = {"hr_": "enable_hr", "refiner_": "refiner_checkpoint"}  # fields that mean nothing without another
+
+LORA = re.compile(r"<(?:lora|lyco|hypernet):([^<>:]*):?([^<>:]*)[^<>]*>")
+
+
+class Txt2Img(BaseModel):
+    """A1111's fields that mean something here; the others are accepted and, where they ask for something, warned of."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    prompt: str = Field("", max_length=MAX_PROMPT)
+    negative_prompt: str = Field("", max_length=MAX_PROMPT)
+    seed: int = Field(-1, ge=-1, le=MAX_SEED)
+    sampler_name: str | None = None
+    sampler_index: str | None = None
+    batch_size: int = Field(1, ge=1, le=16)
+    n_iter: int = Field(1, ge=1, le=16)
+    steps: int | None = Field(None, ge=1, le=150)
+    cfg_scale: float | None = Field(None, ge=0, le=100)
+    width: int | None = Field(None, ge=8, le=MAX_SIDE)
+    height: int | None = Field(None, ge=8, le=MAX_SIDE)
+    denoising_strength: float | None = Field(None, ge=0, le=1)
+    send_images: bool = True
+    override_settings: dict[str, Any] = {}
+
+
+class Img2Img(Txt2Img):
+    init_images: list[str] = Field(min_length=1, max_length=1)
+    include_init_images: bool = False
+    mask: str | None = None
+    inpainting_mask_invert: bool | int = False
+
+
+class PngInfo(BaseModel):
+    image: str
+
+
+def translate(wanted: Txt2Img, model: ModelBundle) -> tuple[dict[str, Any], list[str]]:
+    """Our request's fields, and what of the client's could not be kept."""
+    warnings: list[str] = []
+    sampler = _sampler(wanted, model, warnings)
+    prompt, loras = _weighed(wanted.prompt, model, warnings)
+    warnings += [f"{name} is not supported and was ignored" for name in _unsupported(wanted.model_extra or {})]
+    warnings += [
+        f"override_settings.{name[:40]} is not supported and was ignored"
+        for name in wanted.override_settings
+        if name != "sd_model_checkpoint"
+    ]
+    guidance = wanted.cfg_scale
+    if guidance is not None:
+        low, high = guidance_range(model)
+        guidance = min(max(guidance, low), high)
+        if guidance != wanted.cfg_scale:
+            warnings.append(
+                f"cfg_scale {wanted.cfg_scale:g} was moved to {guidance:g}: {model.name} knows {low:g} to {high:g}"
+            )
+    steps = wanted.steps
+    if steps is not None and steps > MAX_STEPS:
+        warnings.append(f"{steps} steps were cut to {MAX_STEPS}")
+        steps = MAX_STEPS
+    return {
+        "prompt": prompt,
+        "negative_prompt": wanted.negative_prompt,
+        "steps": steps,
+        "guidance_scale": guidance,
+        "width": wanted.width,
+        "height": wanted.height,
+        "sampler": sampler,
+        "loras": loras,
+    }, warnings
+
+
+def _unsupported(given: dict[str, Any]) -> list[str]:
+    """The fields that ask for something which this server does not do."""
+
+    def asks(name: str, value: Any) -> bool:
+        condition = next((other for start, other in ONLY_WITH.items() if name.startswith(start)), None)
+        if condition not in (None, name) and not given.get(condition):
+            return False
+        return bool(value) and value not in ASKS_NOTHING.get(name, ())
+
+    return [name[:40] for name, value in given.items() if asks(name, value)][:20]
+
+
+def _weighed(prompt: str, model: ModelBundle, warnings: list[str]) -> tuple[str, dict[str, float] | None]:
+    """The prompt without its `<lora:name:weight>` tags, and what they say."""
+    here = model.loras.names if model.loras else ()
+    weights: dict[str, float] = {}
+    for name, weight in LORA.findall(prompt):
+        try:
+            number = float(weight or 1.0)
+        except ValueError:
+            warnings.append(f"the weight {weight[:20]!r} of the LoRA {name[:60]!r} is no number; its tag was ignored")
+            continue
+        if name in here:
+            weights[name] = number
+        else:
+            warnings.append(f"there is no LoRA {name[:60]!r} here; its tag was ignored")
+    return LORA.sub("", prompt).strip(), weights or None
+
+
+def _sampler(wanted: Txt2Img, model: ModelBundle, warnings: list[str]) -> str | None:
+    name = wanted.sampler_name or wanted.sampler_index
+    if name is None:
+        return None
+    known = {alias.lower(): ours for title, ours in SAMPLERS.items() for alias in (title, *ALIASES[title])}
+    ours, default = known.get(name.lower()), samplers_of(model)[0]
+    if ours not in samplers_of(model):
+        warnings.append(f"the sampler {name[:40]!r} is not for {model.name}; {default!r} was used")
+        return default
+    return ours
+
+
+def describe(order: Order, wanted: Txt2Img, model: ModelBundle, warnings: list[str]) -> dict[str, Any]:
+    """A1111's `info`."""
+    plan, seeds = order.plans[0], [plan.seeds[0] for plan in order.plans]
+    texts = [chunks[PARAMETERS] for chunks in order.chunks]
+    return {
+        "prompt": plan.prompts[0],
+        "all_prompts": [each.prompts[0] for each in order.plans],
+        "negative_prompt": plan.negative_prompt,
+        "all_negative_prompts": [each.negative_prompt for each in order.plans],
+        "seed": seeds[0],
+        "all_seeds": seeds,
+        "subseed": seeds[0],
+        "all_subseeds": seeds,
+        "subseed_strength": 0,
+        "width": plan.width,
+        "height": plan.height,
+        "sampler_name": next(name for name, ours in SAMPLERS.items() if ours == plan.sampler),
+        "cfg_scale": plan.guidance_scale,
+        "steps": plan.steps,
+        "batch_size": wanted.batch_size,
+        "denoising_strength": plan.strength if plan.image is not None else 0,
+        "sd_model_name": model.name,
+        "sd_model_hash": model.hash,
+        "infotexts": texts,
+        "styles": [],
+        "job_timestamp": time.strftime("%Y%m%d%H%M%S"),
+        "clip_skip": 1,
+        "index_of_first_image": 0,
+        "extra_generation_params": {},
+        "warnings": warnings,
+    }

@@ -1,0 +1,82 @@
+"""The lists that A1111's clients ask for: models, adapters, samplers, and what this server has none of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import APIRouter
+
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.plan import samplers_of
+from fewstep.server.compat.sdapi_fields import ALIASES, SAMPLERS
+
+EMPTY: dict[str, Any] = {
+    "sd-vae": [],
+    "upscalers": [],
+    "latent-upscale-modes": [],
+    "prompt-styles": [],
+    "hypernetworks": [],
+    "face-restorers": [],
+    "realesrgan-models": [],
+    "extensions": [],
+    "embeddings": {"loaded": {}, "skipped": {}},
+    "scripts": {"txt2img": [], "img2img": []},
+    "script-info": [],
+    "cmd-flags": {},
+    "memory": {"ram": {}, "cuda": {}},
+}
+NOTHING_TO_DO = ("refresh-checkpoints", "refresh-loras", "refresh-vae", "reload-checkpoint", "unload-checkpoint")
+
+
+def title(model: ModelBundle) -> str:
+    return f"{model.name} [{model.hash[:10]}]"
+
+
+def sd_models(models: Iterable[ModelBundle]) -> list[dict[str, Any]]:
+    return [
+        {
+            "title": title(model),
+            "model_name": model.name,
+            "filename": model.name,
+            "config": None,
+            "hash": model.hash[:10],
+            "sha256": None,
+        }
+        for model in models
+    ]
+
+
+def loras(model: ModelBundle) -> list[dict[str, Any]]:
+    """The adapters of a model; `<lora:name:weight>` in a prompt weighs them."""
+    if model.loras is None:
+        return []
+    return [
+        {"name": name, "alias": name, "path": name, "metadata": dict(file.metadata)}
+        for name, file in zip(model.loras.names, model.loras.files, strict=True)
+    ]
+
+
+def samplers(model: ModelBundle) -> list[dict[str, Any]]:
+    usable = samplers_of(model)
+    return [{"name": n, "aliases": ALIASES[n], "options": {}} for n, ours in SAMPLERS.items() if ours in usable]
+
+
+def schedulers() -> list[dict[str, Any]]:
+    common = {"aliases": None, "default_rho": -1.0, "need_inner_model": False}
+    return [{"name": "automatic", "label": "Automatic", **common}]
+
+
+def add_what_is_empty(routes: APIRouter) -> None:
+    for name, nothing in EMPTY.items():
+        routes.add_api_route(f"/{name}", _constant(nothing), summary="Empty: this server has none")
+    for name in NOTHING_TO_DO:
+        summary = "Does nothing: all models stay loaded"
+        routes.add_api_route(f"/{name}", _constant(None), methods=["POST"], summary=summary)
+
+
+def _constant(value: Any) -> Any:
+    async def answer() -> Any:
+        return value
+
+    return answer
