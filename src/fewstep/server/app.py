@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -46,6 +46,8 @@ def create_app(
         version=fewstep.__version__,
         summary="Pictures in one to four steps, for many people at once.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's viewers come from elsewhere; ours is web/docs.html
+        redoc_url=None,
     )
     app.add_api_websocket_route("/v1/live", live)
     for door in (openai, sdapi, fal):
@@ -53,14 +55,18 @@ def create_app(
     _add_health(app, engine, metrics)
     _add_errors(app)
     app.add_api_route("/v1/live/schema", protocol.schema, tags=["live"], summary="The messages of the live protocol")
-    app.add_api_route("/", _page, include_in_schema=False)
+    app.add_api_route("/", _page("index.html"), include_in_schema=False)
+    app.add_api_route("/docs", _page("docs.html"), include_in_schema=False)
     app.mount("/web", StaticFiles(directory=str(WEB)), name="web")
     app.add_middleware(Guard, access=access or Access())
     return app
 
 
-async def _page() -> Response:
-    return FileResponse(str(WEB / "index.html"), headers=NO_STORE)
+def _page(name: str) -> Callable[[], Awaitable[Response]]:
+    async def page() -> Response:
+        return FileResponse(str(WEB / name), headers=NO_STORE)
+
+    return page
 
 
 def _add_health(app: FastAPI, engine: Engine, metrics: bool) -> None:

@@ -32,11 +32,6 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(self), display-capture=(self), microphone=()",
 }
-DOCS_POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https://fastapi.tiangolo.com; "
-    "connect-src 'self'; frame-ancestors 'none'"
-)
 
 
 def is_loopback(host: str) -> bool:
@@ -90,7 +85,7 @@ class Guard:
         elif scope["type"] == "websocket":
             await self.app(scope, receive, send)
         else:
-            await self.app(scope, _bounded(receive), _with_headers(send, scope["path"]))
+            await self.app(scope, _bounded(receive), _with_headers(send))
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
@@ -149,13 +144,11 @@ def _bounded(receive: Receive) -> Receive:
     return bounded
 
 
-def _with_headers(send: Send, path: str) -> Send:
-    headers = {**HEADERS, "content-security-policy": DOCS_POLICY} if path in ("/docs", "/redoc") else HEADERS
-
+def _with_headers(send: Send) -> Send:
     async def extended(message: Message) -> None:
         if message["type"] == "http.response.start":
             given = list(message.get("headers", []))
-            message["headers"] = [*given, *((name.encode(), value.encode()) for name, value in headers.items())]
+            message["headers"] = [*given, *((name.encode(), value.encode()) for name, value in HEADERS.items())]
         await send(message)
 
     return extended

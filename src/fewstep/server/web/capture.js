@@ -1,27 +1,44 @@
-// Camera and screen as a stream of frames, at most one on its way at a time.
+// Camera and screen as a stream of frames; and any picture as the bytes of a JPEG.
 
-export class Capture {
+const FRAME = 33; // ms, where the browser does not tell of new frames itself
+
+export class Capture extends EventTarget {
+  // Tells "frame" when there is a new one, "ended" when the camera was pulled out or the sharing stopped.
   constructor(video) {
+    super();
     this.video = video;
     this.stream = null;
   }
 
+  static canShareScreen() { return !navigator.mediaDevices || "getDisplayMedia" in navigator.mediaDevices; }
+
   // Why it cannot be, in words that help; null when it can.
-  static obstacle() {
+  static obstacle(kind) {
     if (navigator.mediaDevices) return null;
-    return "The browser lends camera and screen only to pages from this machine or over HTTPS. "
+    return `The browser lends the ${kind} only to pages from this machine or over HTTPS. `
       + "Start the server with --https, or open it as http://localhost.";
   }
 
   async start(kind) {
     this.stop();
     const wanted = { video: { width: { ideal: 640 }, height: { ideal: 640 } }, audio: false };
-    this.stream = kind === "screen"
+    const stream = kind === "screen"
       ? await navigator.mediaDevices.getDisplayMedia({ video: true, audio: false })
       : await navigator.mediaDevices.getUserMedia(wanted);
-    this.video.srcObject = this.stream;
-    this.stream.getVideoTracks()[0].addEventListener("ended", () => this.stop());
+    this.stream = stream;
+    this.video.srcObject = stream;
+    stream.getVideoTracks()[0].addEventListener("ended", () => {
+      if (this.stream === stream) this.dispatchEvent(new Event("ended"));
+    });
     await this.video.play();
+    this.#watch(stream);
+  }
+
+  #watch(stream) {
+    if (this.stream !== stream) return;
+    this.dispatchEvent(new Event("frame"));
+    if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback(() => this.#watch(stream));
+    else setTimeout(() => this.#watch(stream), FRAME);
   }
 
   stop() {
@@ -33,9 +50,9 @@ export class Capture {
   get running() { return this.stream !== null && this.video.readyState >= 2; }
 }
 
-// A canvas or a video as the bytes of a JPEG of the model's size.
 const scratch = document.createElement("canvas");
 
+// A canvas or a video as the bytes of a JPEG of the model's size.
 export async function jpeg(source, width, height) {
   Object.assign(scratch, { width, height });
   const context = scratch.getContext("2d");

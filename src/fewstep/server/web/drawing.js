@@ -1,6 +1,7 @@
 // The canvas: brush, eraser and mask, undo and redo, pictures dropped and pasted on it.
 
 const DEPTH = 40;
+const SIDE = 512; // pixels of the longer one
 const MARK = "#7c5cff"; // how the mask shows; the canvas over the drawing makes it translucent
 
 export class Drawing extends EventTarget {
@@ -23,6 +24,22 @@ export class Drawing extends EventTarget {
   }
 
   get empty() { return this.past.length === 0; }
+
+  // To the shape of the picture, as large as before along the longer side; what was drawn is stretched with it.
+  fit(width, height) {
+    const scale = SIDE / Math.max(width, height);
+    const [across, down] = [Math.round(width * scale), Math.round(height * scale)];
+    if (this.canvas.width === across && this.canvas.height === down) return;
+    for (const context of [this.context, this.marks]) {
+      const before = new OffscreenCanvas(context.canvas.width, context.canvas.height);
+      before.getContext("2d").drawImage(context.canvas, 0, 0);
+      Object.assign(context.canvas, { width: across, height: down });
+      context.drawImage(before, 0, 0, across, down);
+    }
+    this.past = [];
+    this.future = [];
+    this.#changed(this.masked);
+  }
 
   #fill() {
     this.context.fillStyle = "#fff";
@@ -118,6 +135,16 @@ export class Drawing extends EventTarget {
     context.fillStyle = "#000";
     context.fillRect(0, 0, picture.width, picture.height);
     return picture;
+  }
+
+  // A PNG with a hole where it is marked, as OpenAI's API wants it.
+  async hole(width, height) {
+    const picture = new OffscreenCanvas(width, height);
+    const context = picture.getContext("2d");
+    context.fillRect(0, 0, width, height);
+    context.globalCompositeOperation = "destination-out";
+    context.drawImage(this.mask, 0, 0, width, height);
+    return picture.convertToBlob({ type: "image/png" });
   }
 
   // Any picture, scaled to cover.

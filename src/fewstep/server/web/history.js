@@ -4,9 +4,11 @@ const LIMIT = 40;
 const KEY = "fewstep.history";
 
 export class History extends EventTarget {
-  constructor(list) {
+  constructor(list, clearButton) {
     super();
     this.list = list;
+    this.clearButton = clearButton;
+    clearButton.addEventListener("click", () => this.clear());
     this.entries = [];
     try {
       this.entries = JSON.parse(localStorage.getItem(KEY) ?? "[]").slice(0, LIMIT);
@@ -23,6 +25,15 @@ export class History extends EventTarget {
     thumbnail.getContext("2d").drawImage(canvas, 0, 0, 144, 144);
     this.entries.unshift({ state, image: thumbnail.toDataURL("image/jpeg", 0.85) });
     this.entries.length = Math.min(this.entries.length, LIMIT);
+    this.#store();
+  }
+
+  clear() {
+    this.entries = [];
+    this.#store();
+  }
+
+  #store() {
     try {
       localStorage.setItem(KEY, JSON.stringify(this.entries));
     } catch { /* full: it lives as long as the page */ }
@@ -37,6 +48,7 @@ export class History extends EventTarget {
       none.textContent = "Pictures that rest for a moment collect here.";
       this.list.append(none);
     }
+    this.clearButton.hidden = !this.entries.length;
     for (const { state, image } of this.entries) {
       const item = document.createElement("li");
       const button = document.createElement("button");

@@ -6,6 +6,8 @@ const MAGIC = 0x314c5346; // "FSL1", little-endian
 const HEADER = 40;
 const RETRY = [250, 500, 1000, 2000, 5000];
 const FORGOTTEN = 200; // sendings whose answers never came
+const BEAT = 4000; // ms between two looks whether the server is still there
+const PATIENCE = 2.5; // beats of silence
 
 export class Live extends EventTarget {
   constructor(token) {
@@ -18,6 +20,8 @@ export class Live extends EventTarget {
     this.attempts = 0;
     this.closed = false;
     this.#connect();
+    this.heart = setInterval(() => this.#beat(), BEAT);
+    addEventListener("online", () => { if (!this.open) this.#again(0); });
   }
 
   get open() { return this.socket?.readyState === WebSocket.OPEN; }
@@ -29,9 +33,13 @@ export class Live extends EventTarget {
     const protocols = ["fewstep.v1.json"];
     if (this.token) protocols.push(`fewstep.token.${this.token}`);
     this.#tell("state", { state: this.attempts ? "lost" : "connecting" });
+    this.heard = performance.now();
     this.socket = new WebSocket(url, protocols);
     this.socket.binaryType = "arraybuffer";
-    this.socket.onmessage = ({ data }) => typeof data === "string" ? this.#message(JSON.parse(data)) : this.#picture(data);
+    this.socket.onmessage = ({ data }) => {
+      this.heard = performance.now();
+      if (typeof data === "string") this.#message(JSON.parse(data)); else this.#picture(data);
+    };
     this.socket.onclose = ({ code, reason }) => this.#lost(code, reason);
   }
 
@@ -40,10 +48,34 @@ export class Live extends EventTarget {
     if (this.closed) return;
     const wait = RETRY[Math.min(this.attempts++, RETRY.length - 1)];
     this.#tell("state", { state: code === 1013 ? "full" : "lost", reason });
-    setTimeout(() => this.#connect(), code === 1013 ? Math.max(wait, 5000) : wait);
+    this.#again(code === 1013 ? Math.max(wait, 5000) : wait);
   }
 
-  close() { this.closed = true; this.socket.close(); }
+  #again(wait) {
+    clearTimeout(this.retry);
+    this.retry = setTimeout(() => { if (!this.closed) this.#connect(); }, wait);
+  }
+
+  // A phone that left its network has a connection that looks alive and is not.
+  #beat() {
+    if (!this.open) return;
+    if (performance.now() - this.heard > PATIENCE * BEAT) {
+      this.#drop();
+      this.#lost(1006, "");
+    } else this.socket.send('{"type": "ping"}');
+  }
+
+  #drop() {
+    this.socket.onmessage = this.socket.onclose = null;
+    this.socket.close();
+  }
+
+  close() {
+    this.closed = true;
+    clearInterval(this.heart);
+    clearTimeout(this.retry);
+    this.#drop();
+  }
 
   #message(message) {
     if (message.type === "hello") {
@@ -86,22 +118,27 @@ export class Live extends EventTarget {
     this.socket.send(JSON.stringify(message));
   }
 
-  frame(bytes, { mask = false } = {}) {
+  // `since`: when what it shows happened.
+  frame(bytes, { mask = false, since } = {}) {
     if (!this.open) return;
     const message = new Uint8Array(12 + bytes.byteLength);
     const view = new DataView(message.buffer);
     view.setUint32(0, MAGIC, true);
     view.setUint8(4, Number(mask));
-    view.setUint32(8, this.#stamp(), true);
+    view.setUint32(8, this.#stamp(since), true);
     message.set(new Uint8Array(bytes), 12);
     this.socket.send(message);
   }
 
   get busy() { return this.sent.size > 0; }
+  get clogged() { return this.socket.bufferedAmount > 0; } // what was sent before is not even on its way
 
-  #stamp() {
+  // No answer will come to what was sent so far.
+  forget() { this.sent.clear(); }
+
+  #stamp(since = performance.now()) {
     const id = this.nextId++;
-    this.sent.set(id, performance.now());
+    this.sent.set(id, since);
     if (this.sent.size > FORGOTTEN) this.sent.delete(this.sent.keys().next().value);
     return id;
   }

@@ -2,7 +2,8 @@
 
 const quoted = (text) => `'${String(text).replaceAll("'", `'\\''`)}'`;
 
-export function snippets(state, overPicture) {
+// `over` a picture, `masked` or not; `token`: whether the server wants to see one.
+export function snippets(state, { over, masked, token }) {
   const origin = location.origin;
   const body = {
     prompt: state.prompt, seed: state.seed, steps: state.steps, guidance_scale: state.guidance_scale,
@@ -19,9 +20,10 @@ export function snippets(state, overPicture) {
   if (state.negative_prompt) options.push(`--negative-prompt ${quoted(state.negative_prompt)}`);
   if (state.model) options.push(`--model ${quoted(state.model)}`);
   for (const [name, weight] of loras) options.push(`--lora ${quoted(`${name}.safetensors:${weight}`)}`);
-  if (overPicture) options.push(`--image input.png --strength ${state.strength}`);
-  const call = overPicture
-    ? `fewstep.image2image(model, ${JSON.stringify(state.prompt)}, "input.png", strength=${state.strength},`
+  if (over) options.push(`--image input.png --strength ${state.strength}${masked ? " --mask mask.png" : ""}`);
+  const secret = token ? ' -H "Authorization: Bearer $FEWSTEP_TOKEN"' : "";
+  const call = over
+    ? `fewstep.image2image(model, ${JSON.stringify(state.prompt)}, "input.png",${masked ? ' mask="mask.png",' : ""} strength=${state.strength},`
     : `fewstep.text2image(model, ${JSON.stringify(state.prompt)},`;
   const fields = Object.entries({ ...body, strength: state.strength })
     .map(([name, value]) => `-F ${quoted(`${name}=${name === "loras" ? JSON.stringify(value) : value}`)}`);
@@ -33,8 +35,8 @@ export function snippets(state, overPicture) {
       `image = ${call} seed=${state.seed}, steps=${state.steps}, guidance_scale=${state.guidance_scale})`,
       'image.save("picture.png")',
     ].join("\n")],
-    ["curl", overPicture
-      ? `curl ${origin}/v1/images/edits -F image=@input.png ${fields.join(" ")}`
-      : `curl ${origin}/v1/images/generations -H 'content-type: application/json' -d ${quoted(JSON.stringify(body))}`],
+    ["curl", over
+      ? `curl ${origin}/v1/images/edits${secret} -F image=@input.png ${masked ? "-F mask=@hole.png " : ""}${fields.join(" ")}`
+      : `curl ${origin}/v1/images/generations${secret} -H 'content-type: application/json' -d ${quoted(JSON.stringify(body))}`],
   ];
 }
