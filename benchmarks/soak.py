@@ -1,10 +1,13 @@
 """A long, hard day: 32 clients that come, change their minds, break off and come back; then the server's memory.
 
     make soak                                 (30 minutes; writes benchmarks/results/soak.md)
-    python -m benchmarks.soak --minutes 2
+    python -m benchmarks.soak --minutes 3
 
-Every wish that a client stays for must end: in its picture, in an error with a reason, or superseded by the client's
-own next one. The resident memory after the first fifth is compared with that at the end.
+What was promised: the last wish of every visit ends, in its picture or in an error with a reason; a picture shows the
+seed that was asked for under its id; who breaks off and comes back finds the session, and the picture that was owed;
+who does not read for seconds still gets the newest picture; nonsense is answered and hurts nobody; at the end no session
+and no request is left. The resident memory of the last fifth of the time is compared with that of the second fifth: by
+then the caches are full. Exit code 1 where a promise was broken or the memory grew by 5 % or more.
 """
 
 from __future__ import annotations
@@ -13,10 +16,15 @@ import asyncio
 import io
 import json
 import random
+import statistics
 import time
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import psutil
 import typer
 import websockets
@@ -26,13 +34,128 @@ from benchmarks.live import PROMPTS, running, serve_ours
 from fewstep.server.protocol import JSON, Picture, PictureKind
 
 RESULTS = Path(__file__).parent / "results" / "soak.md"
-PATIENCE = 30.0
+PATIENCE = 30.0  # seconds for the last wish of a visit
+DEAF = 3.0  # seconds without reading
+MOST_GROWTH = 5.0  # percent
+
+NONSENSE = ("{", '{"type": "dance"}', '{"type": "set", "parameters": {"steps": 99}}', b"", b"FSL1\7" + bytes(40))
 
 
+class Manner(StrEnum):
+    """How a visit ends."""
+
+    STAYS = "stays"  # waits for the picture of its last wish
+    DEAF = "deaf"  # does so, but reads nothing for a while
+    LEAVES = "leaves"  # breaks off and does not come back
+    RETURNS = "returns"  # breaks off, comes back to its session and waits there
+    RUDE = "rude"  # sends nonsense before it stays
+    CALLS = "calls"  # asks over HTTP instead
+
+
+@dataclass
 class Tally:
-    def __init__(self) -> None:
-        self.wishes = self.pictures = self.errors = self.connections = 0
-        self.lost: list[str] = []
+    """What happened, and every promise that was not kept."""
+
+    visits: Counter[Manner] = field(default_factory=Counter)
+    wishes: int = 0
+    pictures: int = 0
+    errors: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+def connect(port: int, resume: str = "", **options: Any) -> Any:
+    query = f"?resume={resume}" if resume else ""
+    return websockets.connect(
+        f"ws://127.0.0.1:{port}/v1/live{query}", subprotocols=[JSON], compression=None, max_size=None, **options
+    )
+
+
+class Visit:
+    """One client's visit: its wishes by id, and what it has seen of them."""
+
+    def __init__(self, port: int, choose: random.Random, tally: Tally) -> None:
+        self.port, self.choose, self.tally = port, choose, tally
+        self.seeds: dict[int, int] = {}  # asked for, by id; a frame keeps the one before
+        self.seed = 0
+        self.token = ""
+
+    async def run(self, manner: Manner) -> None:
+        self.tally.visits[manner] += 1
+        if manner is Manner.CALLS:
+            await self.call()
+            return
+        async with connect(self.port, max_queue=1 if manner is Manner.DEAF else 16) as live:
+            self.token = json.loads(await live.recv())["session"]
+            await self.ask(live, nonsense=manner is Manner.RUDE)
+            if manner in (Manner.LEAVES, Manner.RETURNS):
+                live.transport.abort()
+            else:
+                await asyncio.sleep(DEAF if manner is Manner.DEAF else 0)
+                await self.wait(live)
+        if manner is Manner.RETURNS:
+            await asyncio.sleep(self.choose.uniform(0, 2))
+            async with connect(self.port, self.token) as live:
+                if not json.loads(await live.recv())["resumed"]:
+                    self.tally.broken.append("a session was forgotten within two seconds")
+                else:
+                    await self.wait(live)
+
+    async def ask(self, live: Any, *, nonsense: bool) -> None:
+        for id_ in range(1, self.choose.randrange(2, 12)):
+            if nonsense:
+                await live.send(self.choose.choice(NONSENSE))
+            if self.choose.random() < 0.15:
+                await live.send(b"FSL1\0\0\0\0" + id_.to_bytes(4, "little") + frame(self.choose))
+            else:
+                await live.send(json.dumps({"type": "set", "id": id_, "parameters": self.parameters()}))
+            self.seeds[id_] = self.seed
+            self.tally.wishes += 1
+            await asyncio.sleep(self.choose.expovariate(10))
+
+    def parameters(self) -> dict[str, Any]:
+        choose = self.choose
+        self.seed = choose.randrange(2**32)
+        return {
+            "prompt": f"{choose.choice(PROMPTS)} {choose.randrange(1000)}",
+            "seed": self.seed,
+            "steps": choose.choice([1, 2, 4]),
+            "previews": choose.random() < 0.2,
+            "refine_steps": choose.choice([None, None, None, 8]),
+            "budget_ms": choose.choice([None, None, None, 200]),
+        }
+
+    async def wait(self, live: Any) -> None:
+        """For what becomes of the last wish."""
+        last = max(self.seeds)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                async for message in live:
+                    if isinstance(message, str):
+                        told = json.loads(message)
+                        self.tally.errors += told["type"] == "error"
+                        if told["type"] == "error" and told["id"] == last:
+                            return
+                        continue
+                    picture = Picture.from_binary(message)
+                    if picture.seed != self.seeds.get(picture.id):
+                        self.tally.broken.append(f"wish {picture.id} got a picture of another seed")
+                    self.tally.pictures += picture.kind is PictureKind.PICTURE
+                    if picture.id == last and picture.kind is not PictureKind.PREVIEW:
+                        return
+        except TimeoutError:
+            self.tally.broken.append(f"no picture within {PATIENCE:g} s")
+
+    async def call(self) -> None:
+        self.tally.wishes += 1
+        wish = {"prompt": self.choose.choice(PROMPTS), "seed": self.choose.randrange(2**32), "steps": 2, "n": 2}
+        async with httpx.AsyncClient(timeout=PATIENCE) as http:
+            answer = await http.post(f"http://127.0.0.1:{self.port}/v1/images/generations", json=wish)
+        if answer.status_code == 200:
+            self.tally.pictures += len(answer.json()["data"])
+        elif answer.status_code == 429:
+            self.tally.errors += 1
+        else:
+            self.tally.broken.append(f"HTTP {answer.status_code}: {answer.text[:80]}")
 
 
 def frame(choose: random.Random) -> bytes:
@@ -41,56 +164,16 @@ def frame(choose: random.Random) -> bytes:
     return file.getvalue()
 
 
-async def one(port: int, number: int, ends: float, tally: Tally) -> None:
-    """A client: short visits, each with some wishes; the last wish of each is waited for, unless it breaks off."""
+async def client(port: int, number: int, ends: float, tally: Tally) -> None:
+    """Short visits, one after another."""
     choose = random.Random(number)
+    manners = [Manner.STAYS] * 4 + [Manner.RETURNS] * 2 + [Manner.DEAF, Manner.LEAVES, Manner.RUDE, Manner.CALLS]
     while time.monotonic() < ends:
         try:
-            async with websockets.connect(
-                f"ws://127.0.0.1:{port}/v1/live", subprotocols=[JSON], compression=None, max_size=None
-            ) as live:
-                tally.connections += 1
-                await visit(live, choose, tally)
-        except (websockets.ConnectionClosed, OSError) as error:
-            tally.lost.append(f"{type(error).__name__}: {error}")
+            await Visit(port, choose, tally).run(choose.choice(manners))
+        except (websockets.WebSocketException, httpx.HTTPError, OSError, TimeoutError) as error:
+            tally.broken.append(f"{type(error).__name__}: {error}")
         await asyncio.sleep(choose.uniform(0, 0.5))
-
-
-async def visit(live: Any, choose: random.Random, tally: Tally) -> None:
-    last = 0
-    for _ in range(choose.randrange(1, 12)):
-        last += 1
-        if choose.random() < 0.15:
-            await live.send(b"FSL1\0\0\0\0" + last.to_bytes(4, "little") + frame(choose))
-        else:
-            parameters = {
-                "prompt": f"{choose.choice(PROMPTS)} {choose.randrange(1000)}",
-                "seed": choose.randrange(2**32),
-                "steps": choose.choice([1, 2, 4]),
-                "previews": choose.random() < 0.2,
-            }
-            await live.send(json.dumps({"type": "set", "id": last, "parameters": parameters}))
-        tally.wishes += 1
-        await asyncio.sleep(choose.expovariate(10))
-    if choose.random() < 0.2:
-        return  # breaks off
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                message = await live.recv()
-                if isinstance(message, str):
-                    told = json.loads(message)
-                    if told["type"] == "error":
-                        tally.errors += 1
-                        if told["id"] == last:
-                            return
-                    continue
-                picture = Picture.from_binary(message)
-                tally.pictures += picture.kind is PictureKind.PICTURE
-                if picture.id == last and picture.kind is PictureKind.PICTURE:
-                    return
-    except TimeoutError:
-        tally.lost.append(f"no picture within {PATIENCE:g} s")
 
 
 def resident(port: int) -> float:
@@ -101,15 +184,31 @@ def resident(port: int) -> float:
     raise RuntimeError(f"nobody listens on {port}")
 
 
+async def left_over(port: int) -> list[str]:
+    """What the server still holds though everybody has gone."""
+    await asyncio.sleep(2)
+    async with httpx.AsyncClient() as http:
+        ready = await http.get(f"http://127.0.0.1:{port}/readyz")
+        metrics = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+    left = [] if ready.status_code == 200 else ["the server is not ready any more"]
+    for line in metrics.splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("fewstep_sessions", "fewstep_waiting") and float(value):
+            left.append(f"{name} is {value} after everybody has gone")
+    return left
+
+
 async def day(port: int, clients: int, seconds: float) -> tuple[Tally, list[float]]:
+    """What happened, and the resident memory over the time, in MiB."""
     tally, memory, ends = Tally(), [], time.monotonic() + seconds
 
     async def watch() -> None:
         while time.monotonic() < ends:
-            await asyncio.sleep(seconds / 50)
+            await asyncio.sleep(seconds / 100)
             memory.append(resident(port))
 
-    await asyncio.gather(watch(), *(one(port, number, ends, tally) for number in range(clients)))
+    await asyncio.gather(watch(), *(client(port, number, ends, tally) for number in range(clients)))
+    tally.broken += await left_over(port)
     return tally, memory
 
 
@@ -122,24 +221,27 @@ def main(
     """Run it and write what happened."""
     with running(serve_ours, model, threads) as port:
         tally, memory = asyncio.run(day(port, clients, 60 * minutes))
-    settled = memory[len(memory) // 5]
-    growth = 100 * (memory[-1] / settled - 1)
+    fifth = len(memory) // 5
+    before, after = statistics.median(memory[fifth : 2 * fifth]), statistics.median(memory[-fifth:])
+    growth = 100 * (after / before - 1)
+    visits = ", ".join(f"{count} {manner}" for manner, count in sorted(tally.visits.items()))
     lines = [
         "# Soak",
         "",
         f"`python -m benchmarks.soak --model {model} --minutes {minutes:g} --clients {clients} --threads {threads}`",
         "",
-        f"{tally.connections} connections, {tally.wishes} wishes, {tally.pictures} pictures seen by their clients, "
-        f"{tally.errors} errors, {len(tally.lost)} wishes or connections lost.",
+        f"{sum(tally.visits.values())} visits ({visits}), {tally.wishes} wishes, {tally.pictures} pictures seen by their "
+        f"clients, {tally.errors} errors told, {len(tally.broken)} promises broken.",
         "",
-        f"Resident memory: {settled:.0f} MiB after a fifth of the time, {memory[-1]:.0f} MiB at the end "
+        f"Resident memory: {before:.0f} MiB in the second fifth of the time, {after:.0f} MiB in the last "
         f"({growth:+.1f} %).",
         "",
-        *(f"- {reason}" for reason in sorted(set(tally.lost))[:10]),
+        *(f"- {count} times: {reason}" for reason, count in Counter(tally.broken).most_common(10)),
     ]
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text("\n".join(lines).rstrip() + "\n")
     typer.echo(RESULTS.read_text())
+    raise typer.Exit(int(bool(tally.broken) or growth >= MOST_GROWTH))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def serving(
     access: Access | None = None,
     certificate: tuple[Path, Path] | None = None,
     others: Sequence[ModelBundle] = (),
+    port: int = 0,
     **options: Any,
 ) -> Iterator[Server]:
     engine = Engine(model, *others, **options)
@@ -49,8 +50,7 @@ def serving(
         create_app(engine, access), log_level="error", ws_max_size=2**20, ws="websockets-sansio", **files
     )
     server = uvicorn.Server(config)
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
+    listening = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
     thread.start()
     until = time.monotonic() + 30

@@ -7,7 +7,7 @@ import io
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ import msgpack
 import numpy as np
 import pytest
 from PIL import Image
+from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -30,6 +31,11 @@ from fewstep.server.session import Session
 from serving import Server, serving
 
 FRAME = b"FSL1\0\0\0\0"
+
+
+def picture_file(colour: str) -> bytes:
+    Image.new("RGB", (64, 64), colour).save(file := io.BytesIO(), "PNG")
+    return file.getvalue()
 
 
 class Client:
@@ -333,31 +339,111 @@ def test_a_mistake_is_said_and_the_session_goes_on(server: Server, message: str 
         client.picture(2)
 
 
-def test_thousands_of_rude_messages_hurt_nobody(server: Server) -> None:
-    """Bytes of all kinds, from several connections; then a polite client gets its picture."""
-    choose = random.Random(0)
-    good = [
-        b'{"type": "set", "id": 1, "parameters": {"prompt": "x", "steps": 1}}',
-        b'{"type": "cancel"}',
-        b'{"type": "ping", "id": 9}',
-        FRAME + b"\1\0\0\0" + bytes(range(200)),
-    ]
-
-    def rude() -> str | bytes:
-        data = bytearray(choose.choice(good))
+def rude_messages(choose: random.Random, good: Sequence[bytes], count: int) -> Iterator[str | bytes]:
+    """Damaged, truncated, nested, huge; some are right, and in the wrong order."""
+    huge = [b"[" * 100_000, b"\x93" * 100_000, b'{"type": "' + b"x" * 900_000 + b'"}', FRAME + bytes(900_000)]
+    for number in range(count):
+        data = bytearray(huge[number // 100 % len(huge)] if number % 100 == 99 else choose.choice(good))
         for _ in range(choose.randrange(6)):
             data[choose.randrange(len(data))] = choose.randrange(256)
-        cut = bytes(data[: choose.randrange(1, len(data) + 1)])
-        return cut if choose.random() < 0.5 else cut.decode("latin-1")
+        cut = bytes(data[: choose.randrange(1, len(data) + 1)]) if choose.random() < 0.7 else bytes(data)
+        yield cut if choose.random() < 0.5 else cut.decode("latin-1")
 
-    for _ in range(5):
-        with connect(server.live, close_timeout=0.5) as socket:
-            for _ in range(500):
-                socket.send(rude())
+
+RIGHT = (  # in no sensible order: a mask without a picture, a cancel of nothing, ids that fall
+    b'{"type": "set", "id": 9, "parameters": {"prompt": "x", "steps": 1, "budget_ms": 5, "refine_steps": 4}}',
+    b'{"type": "set", "id": 3, "mask": null, "image": null}',
+    b'{"type": "cancel"}',
+    b'{"type": "ping", "id": 4294967295}',
+    FRAME + b"\1\0\0\0" + bytes(range(200)),
+    b"FSL1\1\0\0\0\2\0\0\0" + picture_file("white"),
+    FRAME + b"\0\0\0\0" + picture_file("red"),
+)
+
+
+@pytest.mark.parametrize("door", ["json", "msgpack", "fal"])
+def test_thousands_of_rude_messages_hurt_nobody(server: Server, caplog: pytest.LogCaptureFixture, door: str) -> None:
+    """Bytes of all kinds, over several connections; then a polite client gets its picture, and nothing is left."""
+    choose = random.Random(door)
+    packed = [msgpack.packb(json.loads(each)) for each in RIGHT if each.startswith(b"{")]
+    packed.append(msgpack.packb({"type": "frame", "id": 2, "data": picture_file("blue")}))
+    asks = [msgpack.packb({"prompt": "x", "num_inference_steps": 1, "image_bytes": b"no"}), b'{"prompt": "y"}']
+    url, options, good = {
+        "json": (server.live, {}, RIGHT),
+        "msgpack": (server.live, {"subprotocols": [protocol.MSGPACK]}, packed),
+        "fal": (f"ws://{server.address}/fal-ai/lcm/realtime?max_buffering=4", {}, asks),
+    }[door]
+    for _ in range(3):
+        with connect(url, close_timeout=0.5, max_size=None, **options) as socket:
+            for message in rude_messages(choose, good, 500):
+                socket.send(message)
+            with suppress(TimeoutError):  # it still talks to us
+                while socket.recv(timeout=0.1):
+                    pass
     with talking(server) as client:
         client.set(1, prompt="still here")
         assert client.picture(1)
     assert server.engine.worker.alive
+    assert "failed" not in caplog.text
+    until = time.monotonic() + 10
+    while server.engine.scheduler.num_lanes and time.monotonic() < until:
+        time.sleep(0.05)
+    assert (server.engine.scheduler.num_lanes, server.engine.scheduler.num_waiting) == (0, 0)
+
+
+def test_a_message_beyond_the_limit_ends_that_connection_alone(server: Server) -> None:
+    with talking(server) as other:
+        with talking(server) as client:
+            client.socket.send(bytes(2 * 2**20))
+            with pytest.raises(ConnectionClosed) as closed:
+                client.until(lambda it: False)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+        other.set(1, prompt="x")
+        assert other.picture(1)
+
+
+def test_a_hundred_sessions_never_mix(server: Server, student: ModelBundle) -> None:
+    """Every picture of every session, among a hundred that change their minds, is the one made alone."""
+    choose = random.Random(5)
+    wishes = [
+        {
+            "prompt": f"{choose.choice(['a cat', 'a dog', 'the moon'])} {number}",
+            "seed": choose.randrange(10**6),
+            "steps": choose.choice([1, 2, 4]),
+            "guidance_scale": choose.choice([3.0, 5.0, 8.0]),
+            "width": choose.choice([32, 64]),
+            "height": 64,
+        }
+        for number in range(40)
+    ]
+    shown: list[tuple[int, Picture]] = []
+
+    async def session(number: int) -> None:
+        chosen = random.Random(number)
+        async with connect_async(server.live, subprotocols=[protocol.JSON], open_timeout=60) as socket:
+            for id_ in range(1, 4):
+                if chosen.random() < 0.3:  # a wish that is given up for the next one
+                    await socket.send(json.dumps({"type": "set", "id": 99, "parameters": chosen.choice(wishes)}))
+                if chosen.random() < 0.1:
+                    await socket.send('{"type": "cancel"}')
+                which = chosen.randrange(len(wishes))
+                await socket.send(
+                    json.dumps({"type": "set", "id": id_, "parameters": {**wishes[which], "format": "png"}})
+                )
+                while True:
+                    message = await socket.recv()
+                    if isinstance(message, bytes) and (picture := Picture.from_binary(message)).id == id_:
+                        break
+                shown.append((which, picture))
+
+    async def everybody() -> None:
+        await asyncio.wait_for(asyncio.gather(*(session(number) for number in range(100))), 120)
+
+    asyncio.run(everybody())
+    alone = [fewstep.text2image(student, **wish) for wish in wishes]  # type: ignore[arg-type]
+    assert len(shown) == 300
+    assert [which for which, picture in shown if not close(image_of(picture), alone[which])] == []
 
 
 def test_who_does_not_read_delays_nobody(server: Server) -> None:

@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 import adapters
 import fewstep
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import with_loras
+from fewstep.server.coding import Coding, encode
 from fewstep.server.security import Access
 from serving import Server, serving
 
@@ -222,6 +225,73 @@ def test_a_token_works_and_leaves_the_address(open_page: Callable[..., Page], st
         page = open_page("/?token=a-long-secret", address=guarded.url)
         typed(page, "a cat")
         assert "secret" not in page.url
+        page.close()
+
+
+def test_a_server_that_comes_back_is_told_everything(open_page: Callable[..., Page], student: ModelBundle) -> None:
+    with serving(student) as first:
+        page, port = open_page(address=first.url), int(first.address.rsplit(":", 1)[1])
+        before = typed(page, "a cat")
+        page.keyboard.press("Escape")
+        page.keyboard.press("2")
+        two = changed(page, before)
+    page.wait_for_selector("#state[data-state=lost]")
+    assert page.evaluate(SHOWN) == two  # nothing is blanked
+    with serving(student, port=port):
+        page.wait_for_selector("#state[data-state=live]", timeout=60_000)
+        page.wait_for_timeout(500)
+        assert page.evaluate(SHOWN) == two
+        assert page.input_value("#control-steps") == "2"
+        typed(page, "a dog")
+        page.context.close()
+
+
+def test_a_picture_of_ours_that_is_dropped_brings_its_parameters(
+    open_page: Callable[..., Page], student: ModelBundle, tmp_path: Path
+) -> None:
+    page = open_page()
+    before = typed(page, "a dog")
+    cat = fewstep.text2image(student, "a cat", seed=5, steps=2)
+    (tmp_path / "cat.png").write_bytes(encode(np.asarray(cat), Coding("png"), cat.info))
+    page.set_input_files("#open", tmp_path / "cat.png")
+    changed(page, before)
+    assert (page.input_value("#prompt"), page.input_value("#control-seed")) == ("a cat", "5")
+    assert page.input_value("#control-steps") == "2"
+    Image.new("RGB", (50, 50), "red").save(tmp_path / "red.png")  # any other one is drawn on
+    page.set_input_files("#open", tmp_path / "red.png")
+    page.wait_for_selector("[data-source=draw][aria-checked=true]")
+
+
+def test_a_flat_picture_is_drawn_on_a_flat_canvas(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    typed(page, "a cat")
+    page.click("[data-source=draw]")
+    page.fill("#control-height", "64")
+    page.locator("#control-height").blur()
+    page.wait_for_function("() => document.getElementById('output').height === 64")
+    assert page.evaluate("[drawing.width, drawing.height, mask.height]") == [512, 256, 256]
+    before = page.evaluate(SHOWN)
+    stroke(page)
+    changed(page, before)
+
+
+def test_the_api_is_described_and_can_be_tried_without_the_network(browser: Browser, student: ModelBundle) -> None:
+    with serving(student, Access.of("0.0.0.0", "a-long-secret")) as guarded:
+        page, asked = browser.new_page(), []
+        page.on("request", lambda request: asked.append(request.url))
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.goto(f"{guarded.url}/docs?token=a-long-secret")
+        page.locator(".path", has_text="/sdapi/v1/txt2img").click()
+        page.fill("details[open] textarea", '{"prompt": "a cat", "width": 64, "height": 64}')
+        page.click("details[open] button")
+        page.wait_for_selector("details[open] img")
+        assert "200 OK" in page.inner_text("details[open] .try pre")
+        assert page.locator(".path", has_text="/v1/live").count() == 2  # the socket, which OpenAPI does not know
+        assert all(url.startswith((guarded.url, "data:")) for url in asked)
+        assert complaints == []
+        found = Axe().run(page).response["violations"]
+        assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
         page.close()
 
 

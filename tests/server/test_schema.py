@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import Case
 
 from fewstep.models.bundle import ModelBundle
+from fewstep.server.app import create_app
+from fewstep.server.compat import fal, openai, sdapi
 from serving import Server, serving
 
 
@@ -22,10 +24,15 @@ def small(student: ModelBundle) -> Iterator[Server]:
 
 
 def test_every_door_is_in_the_schema(small: Server) -> None:
-    paths = httpx.get(f"{small.url}/openapi.json").json()["paths"]
-    assert {"/v1/images/generations", "/v1/images/edits", "/sdapi/v1/txt2img", "/v1/live/schema", "/healthz"} <= {
-        *paths
-    }
+    """What is not described is a page, or a second name of something that is."""
+    described = httpx.get(f"{small.url}/openapi.json").json()["paths"]
+    routers = [door.router(small.engine) for door in (openai, sdapi, fal)]
+    routes = [*create_app(small.engine).routes, *(route for router in routers for route in router.routes)]
+    doors = {getattr(route, "path_format", route.path) for route in routes if hasattr(route, "path")}
+    hidden = {path for path in doors if path not in described}
+    again = {path for path in hidden if f"/v1{path}" in described}
+    assert hidden - again == {"/", "/docs", "/openapi.json", "/v1/live", "/web", "/{owner}/{app}/{path}"}
+    assert {"/v1/images/edits", "/sdapi/v1/img2img", "/{owner}/{app}", "/v1/live/schema", "/metrics"} <= {*described}
 
 
 def test_a_picture_beyond_the_limit_is_refused(small: Server) -> None:
@@ -35,10 +42,10 @@ def test_a_picture_beyond_the_limit_is_refused(small: Server) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # the fuzzer's own
-def test_whatever_is_sent_the_answer_is_no_500(small: Server) -> None:
+def test_whatever_is_sent_the_answer_is_no_mistake_of_ours(small: Server) -> None:
     @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
     def fuzz(case: Case) -> None:
-        assert case.call(timeout=60).status_code != 500
+        assert case.call(timeout=60).status_code < 500
 
     schema = schemathesis.openapi.from_url(f"{small.url}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations()]

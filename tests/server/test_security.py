@@ -33,7 +33,7 @@ def test_a_public_address_needs_a_token() -> None:
     assert all(is_loopback(host) for host in ("localhost", "127.0.0.1", "127.8.8.8", "::1", "[::1]"))
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/models", "/sdapi/v1/options", "/metrics", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/v1/models", "/models", "/sdapi/v1/options", "/metrics", "/openapi.json"])
 def test_without_the_token_nothing_is_told(guarded: Server, path: str) -> None:
     assert httpx.get(guarded.url + path).status_code == 401
     assert httpx.get(guarded.url + path, headers={"authorization": "Bearer wrong-secret"}).status_code == 401
@@ -49,7 +49,7 @@ def test_every_way_to_show_the_token(guarded: Server) -> None:
 
 
 def test_the_page_and_the_health_are_open(guarded: Server) -> None:
-    for path in ("/", "/healthz", "/readyz"):
+    for path in ("/", "/docs", "/web/docs.js", "/healthz", "/readyz"):
         assert httpx.get(guarded.url + path).status_code == 200
 
 
@@ -91,9 +91,10 @@ def test_a_body_beyond_the_limit_is_refused(server: Server) -> None:
 
 
 def test_the_page_may_run_nothing_but_its_own(server: Server) -> None:
-    headers = httpx.get(server.url).headers
-    assert "script-src 'self';" in headers["content-security-policy"]
-    assert headers["x-content-type-options"] == "nosniff"
+    for path in ("", "/docs", "/openapi.json"):
+        headers = httpx.get(server.url + path).headers
+        assert "script-src 'self';" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
 
 
 def test_readiness_and_metrics(server: Server) -> None:

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fewstep.errors import InvalidRequest
 
 MAX_BODY = 32 * 2**20
-OPEN_PATHS = ("/", "/favicon.ico", "/healthz", "/readyz")
-OPEN_PREFIXES = ("/web/",)  # the page itself holds no secret
+OPEN_PATHS = ("/", "/docs", "/favicon.ico", "/healthz", "/readyz")
+OPEN_PREFIXES = ("/web/",)  # the pages themselves hold no secret
 TOKEN_PROTOCOL = "fewstep.token."
 HEADERS = {
     "content-security-policy": (

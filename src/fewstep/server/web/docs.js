@@ -14,7 +14,7 @@ function element(name, attributes = {}, ...children) {
 
 async function read(path) {
   const answer = await fetch(path, { headers: authorized(token) });
-  if (!answer.ok) throw new Error(answer.status === 401 ? "The server wants its token: open /docs?token=…" : `${path}: ${answer.status}`);
+  if (!answer.ok) throw new Error(answer.status === 401 ? "The server wants its token: open /docs?token=TOKEN." : `${path}: ${answer.status}`);
   return answer.json();
 }
 
@@ -54,13 +54,14 @@ function rowsOf(schema, whole) {
 function operation(path, method, told, whole) {
   const box = element("details", { class: "operation" }, element("summary", {},
     element("span", { class: "method" }, method.toUpperCase()), element("span", { class: "path" }, path),
-    element("span", { class: "note" }, told.summary ?? "")));
+    element("span", { class: "note" }, told.description?.split("\n")[0] ?? told.summary ?? "")));
   box.addEventListener("toggle", () => { if (box.open && box.children.length === 1) fill(box, path, method, told, whole); });
   return box;
 }
 
 function fill(box, path, method, told, whole) {
-  if (told.description) box.append(element("p", { class: "note" }, told.description));
+  const more = told.description?.split("\n").slice(1).join("\n").trim();
+  if (more) box.append(element("p", { class: "note" }, more));
   const parameters = told.parameters ?? [];
   if (parameters.length) {
     box.append(table(parameters.map((each) => [each.name, typeOf(each.schema, whole), each.required ? "required" : JSON.stringify(each.schema?.default) ?? "", `in the ${each.in}`])));
