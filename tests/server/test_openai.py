@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -48,6 +49,25 @@ def test_generations_are_our_pictures(client: openai.OpenAI, student: ModelBundl
     assert (record.prompt, record.seed, record.steps) == ("a cat", 6, 2)
     assert answer.size == "32x32"
     assert answer.output_format == "png"
+
+
+@pytest.mark.parametrize(
+    ("door", "body"),
+    [
+        ("v1/images/generations", {"prompt": "x", "n": 10, "steps": 50}),
+        ("sdapi/v1/txt2img", {"prompt": "x", "batch_size": 10, "steps": 50, "width": 128, "height": 128}),
+        ("fal-ai/lcm", {"prompt": "x", "num_images": 8, "num_inference_steps": 50}),
+    ],
+)
+def test_who_hangs_up_is_painted_for_no_longer(server: Server, door: str, body: dict[str, Any]) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/{door}", json=body, timeout=0.1)
+    until = time.monotonic() + 30
+    while server.engine.scheduler.num_lanes and time.monotonic() < until:
+        time.sleep(0.01)
+    cancelled = server.engine.metrics.registry.get_sample_value("fewstep_failed_total", {"reason": "cancelled"})
+    assert server.engine.scheduler.num_lanes == 0
+    assert cancelled
 
 
 @pytest.mark.parametrize("form", ["jpeg", "webp", "png"])

@@ -31,7 +31,7 @@ def test_every_door_is_in_the_schema(small: Server) -> None:
     doors = {getattr(route, "path_format", route.path) for route in routes if hasattr(route, "path")}
     hidden = {path for path in doors if path not in described}
     again = {path for path in hidden if f"/v1{path}" in described}
-    assert hidden - again == {"/", "/docs", "/openapi.json", "/v1/live", "/web", "/{owner}/{app}/{path}"}
+    assert hidden - again == {"/", "/docs", "/openapi.json", "/v1/live", "/web/{path}", "/{owner}/{app}/{path}"}
     assert {"/v1/images/edits", "/sdapi/v1/img2img", "/{owner}/{app}", "/v1/live/schema", "/metrics"} <= {*described}
 
 

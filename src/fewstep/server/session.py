@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image
 from pydantic import ValidationError
 
 from fewstep.errors import FewstepError, InvalidRequest
@@ -19,12 +19,12 @@ from fewstep.server.budget import Budget, Effort
 from fewstep.server.coding import Coding, decode, encode
 from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
 from fewstep.server.job import Failed, Painted, Pixels, Reason, Stepped
+from fewstep.server.likeness import difference, read
 from fewstep.server.protocol import Advice, Parameters, Picture, PictureKind, Queued, Stats, ToClient, Trouble
 from fewstep.server.scheduler import Busy, Lane
 from fewstep.server.wording import in_words
 
 REFINE_AFTER = 0.3  # seconds of rest before a picture is painted again in more steps
-THUMBNAIL = (32, 32)
 
 
 @dataclass
@@ -95,9 +95,9 @@ class Session:
 
     async def frame(self, id_: int, data: bytes) -> None:
         """A new picture to start from; one that hardly differs is skipped where `skip_similar` says so."""
-        image, thumbnail = await asyncio.to_thread(_read, data)
+        image, thumbnail = await asyncio.to_thread(read, data)
         before, self._thumbnail = self._thumbnail, thumbnail
-        if before is not None and _difference(before, thumbnail) < self.parameters.skip_similar:
+        if before is not None and difference(before, thumbnail) < self.parameters.skip_similar:
             self._thumbnail = before  # the last that was painted: slow changes add up
             self.counts.skipped += 1
             return
@@ -222,7 +222,7 @@ class Session:
         full = Effort(steps or model.card.steps, wanted.height or height, wanted.width or width)
         if wanted.budget_ms is None or kind is PictureKind.REFINED:
             return full
-        effort = self._budget.afford(full, wanted.budget_ms / 1000, model.pixels_per_latent)
+        effort = self._budget.afford(full, wanted.budget_ms / 1000, _unit(model))
         saying = "" if effort == full else f"{_lessened(effort, full)}, to stay within {wanted.budget_ms:g} ms"
         if saying and saying != self._said:
             self.say(Advice(id=id_, messages=[saying]))
@@ -283,9 +283,9 @@ def _ignore(_: object) -> None:
     return None
 
 
-def _read(data: bytes) -> tuple[Image.Image, Image.Image]:
-    image = decode(data, "the frame")
-    return image, image.convert("L").resize(THUMBNAIL, Image.Resampling.BOX)
+def _unit(model: ModelBundle) -> int:
+    """Pixels along a side that the network halves to the end without a rest: other sizes cost it detours."""
+    return int(model.pixels_per_latent * 2 ** (len(model.unet.config.block_out_channels) - 1))
 
 
 def _lessened(effort: Effort, full: Effort) -> str:
@@ -294,8 +294,3 @@ def _lessened(effort: Effort, full: Effort) -> str:
     if (effort.height, effort.width) != (full.height, full.width):
         parts.append(f"{effort.width} x {effort.height} instead of {full.width} x {full.height}")
     return ", ".join(parts)
-
-
-def _difference(a: Image.Image, b: Image.Image) -> float:
-    """Mean absolute difference of two thumbnails, 0 .. 1."""
-    return float(ImageStat.Stat(ImageChops.difference(a, b)).mean[0]) / 255

@@ -27,6 +27,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import MAX_SEED, Request
 from fewstep.server.coding import MEDIA_TYPES, Coding, decode, encode
 from fewstep.server.engine import Engine
+from fewstep.server.presence import while_present
 from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
 from fewstep.server.scheduler import Busy, Lane
 from fewstep.server.wording import in_words
@@ -98,7 +99,7 @@ class Door:
         """Pictures as data URLs."""
         client = http.client.host if http.client else "unknown"
         with self.engine.lane(client) as lane:
-            answer = await self._paint(lane, wanted)
+            answer = await while_present(http, self._paint(lane, wanted))
         for image in answer["images"]:
             data = base64.b64encode(image.pop("content")).decode()
             image["url"] = f"data:{image['content_type']};base64,{data}"

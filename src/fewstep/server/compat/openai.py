@@ -14,81 +14,25 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL import ImageChops
 from PIL.Image import Image
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.request import MAX_SEED, Request
-from fewstep.server.coding import MEDIA_TYPES, Coding, Format, decode, encode
+from fewstep.pipelines.request import Request
+from fewstep.server.coding import MEDIA_TYPES, decode, encode
+from fewstep.server.compat.openai_fields import IGNORED, Images, validated
 from fewstep.server.engine import Engine, Order, PaintingFailed
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
-from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
-from fewstep.server.wording import in_words
+from fewstep.server.presence import while_present
 
 KEPT_PICTURES = 256  # that a `url` may still be fetched for
-IGNORED = ("quality", "style", "background", "moderation", "user", "input_fidelity")
-
-
-def _from_json(value: Any) -> Any:
-    """In a form, what has parts is JSON text."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError) as error:
-        raise ValueError("it must be a JSON object of names and weights") from error
-
-
-class Images(BaseModel):
-    """The fields of all three calls."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    prompt: str = Field("", max_length=MAX_PROMPT)
-    model: str | None = None
-    n: int = Field(1, ge=1, le=10)
-    size: str = "auto"
-    response_format: Literal["url", "b64_json"] | None = None
-    output_format: Format = "png"
-    output_compression: int = Field(100, ge=0, le=100)
-    stream: bool = False
-    partial_images: int = Field(0, ge=0, le=3)
-    quality: str | None = None
-    style: str | None = None
-    background: str | None = None
-    moderation: str | None = None
-    user: str | None = None
-    input_fidelity: str | None = None
-    # ours
-    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
-    num_inference_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)
-    guidance_scale: float | None = None
-    negative_prompt: str = Field("", max_length=MAX_PROMPT)
-    strength: float | None = None
-    loras: Annotated[dict[str, float] | None, BeforeValidator(_from_json)] = Field(None, max_length=64)
-
-    @property
-    def coding(self) -> Coding:
-        return Coding(self.output_format, max(1, self.output_compression))
-
-    def size_in_pixels(self, model: ModelBundle) -> tuple[int, int]:
-        """(width, height); raises `InvalidRequest` for a size that no picture of this model has."""
-        if self.size == "auto":
-            height, width = model.default_size
-            return width, height
-        across, cross, down = self.size.partition("x")
-        if not (cross and across.isascii() and across.isdigit() and down.isascii() and down.isdigit()):
-            raise InvalidRequest(f"size is {self.size[:40]!r}; it must be WIDTHxHEIGHT, 512x512 for example, or auto")
-        if max(int(across[:9]), int(down[:9])) > MAX_SIDE:
-            raise InvalidRequest(f"size is {self.size[:40]}; at most {MAX_SIDE} pixels a side are painted")
-        return int(across), int(down)
 
 
 def router(engine: Engine) -> APIRouter:
@@ -159,7 +103,7 @@ class Door:
         image: bytes | None = None,
         mask: bytes | None = None,
     ) -> Response:
-        wanted = _validated(fields)
+        wanted = validated(fields)
         model = self._named(wanted.model)
         order = await self.engine.order(await self._request(wanted, model, image, mask), model)
         warnings = [f"{name} has no meaning for this server" for name in IGNORED if getattr(wanted, name) is not None]
@@ -170,7 +114,7 @@ class Door:
                 self._stream(client, wanted, order, event, warnings), media_type="text/event-stream"
             )
         with self.engine.lane(client) as lane:
-            pictures = await self.engine.pictures(lane, order)
+            pictures = await while_present(http, self.engine.pictures(lane, order))
         coded = [await self._coded(pixels, wanted, order, index) for index, pixels in enumerate(pictures)]
         data = [self._datum(file, wanted, http) for file in coded]
         return JSONResponse(self._envelope(wanted, order, warnings) | {"data": data})
@@ -306,10 +250,3 @@ async def _form(http: HttpRequest) -> tuple[dict[str, Any], bytes, bytes | None]
         return fields, await images[0].read(), await mask.read() if isinstance(mask, UploadFile) else None
     finally:
         await form.close()
-
-
-def _validated(fields: Mapping[str, Any]) -> Images:
-    try:
-        return Images.model_validate({name: value for name, value in fields.items() if value is not None})
-    except ValidationError as error:
-        raise InvalidRequest(in_words(error)) from error

@@ -28,6 +28,7 @@ from fewstep.server.compat.sdapi_fields import Img2Img, PngInfo, Txt2Img, descri
 from fewstep.server.compat.sdapi_lists import add_what_is_empty, loras, samplers, schedulers, sd_models, title
 from fewstep.server.engine import Engine, Order, PaintingFailed
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
+from fewstep.server.presence import while_present
 from fewstep.server.scheduler import Lane
 
 
@@ -88,7 +89,7 @@ class Door:
         order = await self.engine.order(Request.of(num_images=pictures, seed=seed, **translated, **over), model)
         client = http.client.host if http.client else "unknown"
         with self.engine.lane(client) as lane:
-            painted = await self._watched(client, lane, order)
+            painted = await while_present(http, self._watched(client, lane, order))
         coded = [
             await asyncio.to_thread(encode, pixels, Coding("png"), order.chunks[index])
             for index, pixels in painted.items()

@@ -1,0 +1,79 @@
+"""The fields of OpenAI's image calls, and ours beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fewstep.errors import InvalidRequest
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.request import MAX_SEED
+from fewstep.server.coding import Coding, Format
+from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
+from fewstep.server.wording import in_words
+
+IGNORED = ("quality", "style", "background", "moderation", "user", "input_fidelity")  # known, and of no meaning here
+
+
+def _from_json(value: Any) -> Any:
+    """In a form, what has parts is JSON text."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it must be a JSON object of names and weights") from error
+
+
+class Images(BaseModel):
+    """The fields of all three calls."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    prompt: str = Field("", max_length=MAX_PROMPT)
+    model: str | None = None
+    n: int = Field(1, ge=1, le=10)
+    size: str = "auto"
+    response_format: Literal["url", "b64_json"] | None = None
+    output_format: Format = "png"
+    output_compression: int = Field(100, ge=0, le=100)
+    stream: bool = False
+    partial_images: int = Field(0, ge=0, le=3)
+    quality: str | None = None
+    style: str | None = None
+    background: str | None = None
+    moderation: str | None = None
+    user: str | None = None
+    input_fidelity: str | None = None
+    # ours
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    num_inference_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    guidance_scale: float | None = None
+    negative_prompt: str = Field("", max_length=MAX_PROMPT)
+    strength: float | None = None
+    loras: Annotated[dict[str, float] | None, BeforeValidator(_from_json)] = Field(None, max_length=64)
+
+    @property
+    def coding(self) -> Coding:
+        return Coding(self.output_format, max(1, self.output_compression))
+
+    def size_in_pixels(self, model: ModelBundle) -> tuple[int, int]:
+        """(width, height); raises `InvalidRequest` for a size that no picture of this model has."""
+        if self.size == "auto":
+            height, width = model.default_size
+            return width, height
+        across, cross, down = self.size.partition("x")
+        if not (cross and across.isascii() and across.isdigit() and down.isascii() and down.isdigit()):
+            raise InvalidRequest(f"size is {self.size[:40]!r}; it must be WIDTHxHEIGHT, 512x512 for example, or auto")
+        if max(int(across[:9]), int(down[:9])) > MAX_SIDE:
+            raise InvalidRequest(f"size is {self.size[:40]}; at most {MAX_SIDE} pixels a side are painted")
+        return int(across), int(down)
+
+
+def validated(fields: Mapping[str, Any]) -> Images:
+    try:
+        return Images.model_validate({name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        raise InvalidRequest(in_words(error)) from error
