@@ -91,25 +91,28 @@ function trial(path, method, parameters, schema, whole) {
     try {
       answer.replaceChildren(...await call(path, method, inputs, body?.value));
     } catch (error) {
-      answer.replaceChildren(element("pre", {}, String(error)));
+      answer.replaceChildren(text(String(error)));
     }
     send.disabled = false;
   });
   return form;
 }
 
-async function call(path, method, inputs, body) {
+// Long text scrolls, by keyboard too.
+const text = (content) => element("pre", { tabindex: "0" }, content);
+
+async function call(path, method, inputs, sent) {
   const url = new URL(path.replace(/\{(\w+)(:\w+)?\}/g, (_, name) => encodeURIComponent(inputs.find(([each]) => each.name === name)[1].value)), location.href);
   for (const [each, input] of inputs) if (each.in === "query" && input.value) url.searchParams.set(each.name, input.value);
-  const headers = authorized(token, body === undefined ? {} : { "content-type": "application/json" });
+  const headers = authorized(token, sent === undefined ? {} : { "content-type": "application/json" });
   const started = performance.now();
-  const answer = await fetch(url, { method: method.toUpperCase(), headers, body });
+  const answer = await fetch(url, { method: method.toUpperCase(), headers, body: sent });
   const took = `${answer.status} ${answer.statusText} in ${Math.round(performance.now() - started)} ms`;
-  const text = await answer.text();
+  const body = await answer.text();
   const type = answer.headers.get("content-type") ?? "";
-  if (!type.includes("json")) return [element("pre", {}, `${took}\n\n${text.slice(0, 20_000)}`)];
-  const told = JSON.parse(text);
-  return [element("pre", {}, `${took}\n\n${shortened(told)}`), ...pictures(told)];
+  if (!type.includes("json")) return [text(`${took}\n\n${body.slice(0, 20_000)}`)];
+  const told = JSON.parse(body);
+  return [text(`${took}\n\n${shortened(told)}`), ...pictures(told)];
 }
 
 // Pictures are looked at, not read.
@@ -148,7 +151,7 @@ async function showLive() {
   const box = element("details", { class: "operation" }, element("summary", {},
     element("span", { class: "method" }, "WS"), element("span", { class: "path" }, "/v1/live"),
     element("span", { class: "note" }, "Parameters and frames in, pictures out, live")));
-  box.append(element("p", { class: "note" }, `Subprotocols: ${live.subprotocols.join(", ")}`), element("pre", { tabindex: "0" }, live.binary), table(rowsOf(live.parameters, live.parameters)));
+  box.append(element("p", { class: "note" }, `Subprotocols: ${live.subprotocols.join(", ")}`), text(live.binary), table(rowsOf(live.parameters, live.parameters)));
   document.getElementById("live").after(box);
 }
 
