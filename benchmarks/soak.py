@@ -152,7 +152,7 @@ class Visit:
             answer = await http.post(f"http://127.0.0.1:{self.port}/v1/images/generations", json=wish)
         if answer.status_code == 200:
             self.tally.pictures += len(answer.json()["data"])
-        elif answer.status_code == 429:
+        elif answer.status_code in (429, 504):  # full, or its deadline passed: said in words
             self.tally.errors += 1
         else:
             self.tally.broken.append(f"HTTP {answer.status_code}: {answer.text[:80]}")
