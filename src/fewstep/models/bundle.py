@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -23,11 +23,13 @@ from fewstep.models.conditioning import Conditioning
 from fewstep.models.network import UNetNetwork
 from fewstep.models.placement import device_of, dtype_of
 from fewstep.models.scheduler_config import SchedulerSettings
-from fewstep.models.text_encoding import TextReader, encode_once, encode_twice
+from fewstep.models.text_encoding import TextReader, Window, joined, weighed
 
 if TYPE_CHECKING:
     from fewstep.models.control import ControlNets
     from fewstep.models.lora import LoraStack
+
+MAX_WINDOWS = 8  # of a long prompt: 600 of CLIP's tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,27 +131,68 @@ class ModelBundle:
         """The consistency function f(x_t, t, cond, w) -> x_0."""
         return ConsistencyFunction(self.denoise, self.scalings)
 
-    @torch.no_grad()
-    def encode_text(self, prompts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
-        """Prompts to a `Conditioning` of as many rows; warns where a prompt is longer than the tokenizer reads.
+    @property
+    def readers(self) -> tuple[TextReader, ...]:
+        """One, or SDXL's two."""
+        first = TextReader(self.tokenizer, self.text_encoder)
+        second = () if self.text_encoder_2 is None else (TextReader(self.tokenizer_2, self.text_encoder_2),)
+        return (first, *second)
+
+    def encode_text(self, texts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
+        """Texts to the letter, as captions are read, to a `Conditioning` of as many rows; what is longer than the
+        tokenizer reads is cut off, with a warning.
 
         lora_weights  how much of each of the adapters, in their order; none: as by default
         """
-        shares = None if self.loras is None else self.loras.rows(lora_weights, len(prompts))
-        first = TextReader(self.tokenizer, self.text_encoder)
-        first.warn_of_long(prompts, self.name)
+        self.readers[0].warn_of_long(texts, self.name)
+        return self._encoded(len(texts), lambda: joined([reader.read(texts) for reader in self.readers]), lora_weights)
+
+    def encode_prompts(self, prompts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
+        """Prompts with their marks (`prompt_weights.parse`), to a `Conditioning` of as many rows.
+
+        A long prompt is read window by window, and the states lie one behind the other; all must be equally long
+        (`num_windows`). The pooled states are the first window's.
+        """
+        laid_out = [[reader.windows(prompt)[:MAX_WINDOWS] for prompt in prompts] for reader in self.readers]
+        if any(len(windows) != len(laid_out[0][0]) for each in laid_out for windows in each):
+            raise ValueError("prompts of several lengths cannot be encoded together: see `num_windows`")
+        return self._encoded(len(prompts), lambda: self._read_windows(laid_out), lora_weights)
+
+    def num_windows(self, prompt: str) -> int:
+        """How many times the text encoder must read for this prompt; at most `MAX_WINDOWS`."""
+        return min(len(self.readers[0].windows(prompt)), MAX_WINDOWS)
+
+    def unread(self, prompt: str) -> str:
+        """What of a prompt lies beyond the last window that is read."""
+        return self.readers[0].words(self.readers[0].windows(prompt)[MAX_WINDOWS:])
+
+    def _read_windows(self, laid_out: Sequence[Sequence[Sequence[Window]]]) -> tuple[Tensor, Tensor]:
+        """(states, pooled) of windows by reader and prompt; every prompt has as many."""
+        flat = [[window for prompt in prompts for window in prompt] for prompts in laid_out]
+        weights = self.readers[0].weights(flat[0])
+        empty = [Window()] if (weights != 1.0).any() else []
+        states, pooled = joined(
+            [reader.read_windows(windows + empty) for reader, windows in zip(self.readers, flat, strict=True)]
+        )
+        if empty:
+            states, pooled = weighed(states[:-1], states[-1], weights), pooled[:-1]
+        prompts = len(laid_out[0])
+        return states.reshape(prompts, -1, states.shape[-1]), pooled[:: len(flat[0]) // prompts]
+
+    @torch.no_grad()
+    def _encoded(
+        self, rows: int, read: Callable[[], tuple[Tensor, Tensor]], lora_weights: Sequence[float]
+    ) -> Conditioning:
+        shares = None if self.loras is None else self.loras.rows(lora_weights, rows)  # all alike, however many windows
         with self.loras.applied(self.text_encoder, shares) if self.loras else nullcontext():
-            if self.text_encoder_2 is None:
-                states, pooled = encode_once(first, prompts)
-            else:
-                states, pooled = encode_twice(first, TextReader(self.tokenizer_2, self.text_encoder_2), prompts)
+            states, pooled = read()
         return Conditioning(states=states, pooled=pooled, loras=shares)
 
     def encode_negative(self, prompt: str, lora_weights: Sequence[float] = ()) -> Conditioning:
         """What guidance leads away from, one row: the prompt, or for an empty one what the model was trained to drop
         its words to (SDXL: zeros).
         """
-        cond = self.encode_text([prompt], lora_weights)
+        cond = self.encode_prompts([prompt], lora_weights)
         if prompt or not self.drops_to_zeros or cond.pooled is None:
             return cond
         return replace(cond, states=torch.zeros_like(cond.states), pooled=torch.zeros_like(cond.pooled))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,17 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import FewstepWarning
+from fewstep.models.prompt_weights import parse
+
+COMMA_REACH = 20 / 75  # of a window: how far back a comma is looked for, to end the window there
+
+
+@dataclass(frozen=True)
+class Window:
+    """As many tokens as the encoder reads at once, without the marks of start and end, and how much each counts."""
+
+    tokens: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,40 +36,95 @@ class TextReader:
         device: torch.device = next(self.encoder.parameters()).device
         return device
 
-    def read(self, prompts: Sequence[str]) -> Any:
-        """transformers' output for `prompts`, padded or cut to the tokenizer's length, with all hidden states."""
+    @property
+    def room(self) -> int:
+        """How many tokens a window holds between the marks of start and end: 75 for CLIP."""
+        return int(self.tokenizer.model_max_length) - 2
+
+    def windows(self, prompt: str) -> list[Window]:
+        """A prompt with its marks (`prompt_weights`) as windows; one that fills up ends at a comma near its end."""
+        return [window for section in parse(prompt) for window in self._cut(self._weighed(section))]
+
+    def read(self, texts: Sequence[str]) -> Any:
+        """transformers' output for `texts` to the letter, padded or cut to one window, with all hidden states."""
         tokens = self.tokenizer(
-            list(prompts),
+            list(texts),
             padding="max_length",
             max_length=self.tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
         )
-        uses_mask = getattr(self.encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self.device) if uses_mask else None
-        return self.encoder(tokens.input_ids.to(self.device), attention_mask=mask, output_hidden_states=True)
+        return self._encode(tokens.input_ids, tokens.attention_mask)
 
-    def warn_of_long(self, prompts: Sequence[str], name: str) -> None:
-        """Warn where a prompt is longer than the tokenizer reads, and say what is not seen."""
-        limit = self.tokenizer.model_max_length
-        for prompt in dict.fromkeys(prompts):
-            ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
-            if len(ids) > limit:
-                unread = self.tokenizer.decode(ids[limit - 1 : -1])
+    def read_windows(self, windows: Sequence[Window]) -> Any:
+        """The same for windows."""
+        start, end, pad = (getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad"))
+        rows = [[start, *window.tokens, end] for window in windows]
+        spare = [self.room + 2 - len(row) for row in rows]
+        ids = [row + [pad] * left for row, left in zip(rows, spare, strict=True)]
+        mask = [[1] * len(row) + [0] * left for row, left in zip(rows, spare, strict=True)]
+        return self._encode(torch.tensor(ids), torch.tensor(mask))
+
+    def weights(self, windows: Sequence[Window]) -> Tensor:
+        """How much each place of each window counts, (windows, room + 2) float32; the marks and what is empty: 1."""
+        rows = torch.ones(len(windows), self.room + 2)
+        for row, window in zip(rows, windows, strict=True):
+            row[1 : 1 + len(window.weights)] = torch.tensor(window.weights)
+        return rows
+
+    def words(self, windows: Sequence[Window]) -> str:
+        """What stands in them."""
+        return str(self.tokenizer.decode([token for window in windows for token in window.tokens]))
+
+    def warn_of_long(self, texts: Sequence[str], name: str) -> None:
+        """Warn where a text is longer than one window, and say what is not seen."""
+        for text in dict.fromkeys(texts):
+            ids = self.tokenizer(text, truncation=False, verbose=False, add_special_tokens=False).input_ids
+            if len(ids) > self.room:
+                unread = self.tokenizer.decode(ids[self.room :])
                 warnings.warn(
-                    f"the prompt has {len(ids) - 2} tokens and {name} reads {limit - 2}; it does not see: {unread!r}",
+                    f"the text has {len(ids)} tokens and {name} reads {self.room}; it does not see: {unread!r}",
                     FewstepWarning,
                     stacklevel=4,
                 )
 
+    def _encode(self, ids: Tensor, mask: Tensor) -> Any:
+        uses_mask = getattr(self.encoder.config, "use_attention_mask", False)
+        mask_here = mask.to(self.device) if uses_mask else None
+        return self.encoder(ids.to(self.device), attention_mask=mask_here, output_hidden_states=True)
 
-def encode_once(reader: TextReader, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """(states, pooled) as Stable Diffusion 1.x and 2.x read them: the last layer's states, normalised."""
-    output = reader.read(prompts)
-    return output.last_hidden_state, output.pooler_output
+    def _weighed(self, section: Sequence[Any]) -> list[tuple[int, float]]:
+        ids = [
+            self.tokenizer(each.text, truncation=False, verbose=False, add_special_tokens=False).input_ids
+            for each in section
+        ]
+        return [(token, each.weight) for each, tokens in zip(section, ids, strict=True) for token in tokens]
+
+    def _cut(self, tokens: list[tuple[int, float]]) -> Iterator[Window]:
+        comma = self.tokenizer.convert_tokens_to_ids(",</w>")
+        while len(tokens) > self.room:
+            near = range(self.room - 1, self.room - 1 - round(COMMA_REACH * self.room), -1)
+            end = next((place + 1 for place in near if tokens[place][0] == comma), self.room)
+            yield Window(*zip(*tokens[:end], strict=True))
+            tokens = tokens[end:]
+        yield Window(*zip(*tokens, strict=True)) if tokens else Window()
 
 
-def encode_twice(first: TextReader, second: TextReader, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """(states, pooled) as SDXL reads them: both encoders' last states but one, side by side; the second's pooled."""
-    outputs = [reader.read(prompts) for reader in (first, second)]
-    return torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[1].text_embeds
+def joined(outputs: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """(states, pooled) from the encoders' outputs.
+
+    One encoder, Stable Diffusion 1.x and 2.x: the last layer's states, normalised. Two, SDXL: both encoders' last
+    states but one, side by side; the second's pooled.
+    """
+    if len(outputs) == 1:
+        return outputs[0].last_hidden_state, outputs[0].pooler_output
+    return torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1].text_embeds
+
+
+def weighed(states: Tensor, empty: Tensor, weights: Tensor) -> Tensor:
+    """Token states (N, L, D) moved from (weights below 1: towards) those of an empty prompt (L, D):
+
+    empty + weight (state - empty), as ComfyUI and compel do it: 0 is as if nothing were said, 1 as it was said.
+    """
+    share = weights.to(states)[..., None]
+    return torch.where(share == 1.0, states, empty + share * (states - empty))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -39,6 +39,7 @@ class Plan:
     batch_size      how many pictures go through the network at once
     lora_weights    of each of the model's adapters, in their order
     controls        for each of the model's ControlNets, in their order; None: not followed
+    windows         how often the text encoder reads for each prompt: 1, more for long ones
     advice          what was asked for and has no effect, a sentence each
     """
 
@@ -56,19 +57,24 @@ class Plan:
     timesteps: Tensor
     final_timestep: int
     batch_size: int
+    windows: tuple[int, ...]
     lora_weights: tuple[float, ...] = ()
     controls: tuple[Control | None, ...] = ()
     advice: tuple[str, ...] = ()
 
     @property
     def num_batches(self) -> int:
-        return math.ceil(len(self.seeds) / self.batch_size)
+        return sum(1 for _ in self.batches())
 
     def batches(self) -> Iterator[Plan]:
-        """The same pictures, at most `batch_size` at a time."""
-        for start in range(0, len(self.seeds), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            yield dataclasses.replace(self, prompts=self.prompts[rows], seeds=self.seeds[rows])
+        """The same pictures, at most `batch_size` at a time, and together only such as have equally long prompts."""
+        for _, alike in groupby(range(len(self.seeds)), key=self.windows.__getitem__):
+            places = list(alike)
+            for start in range(places[0], places[-1] + 1, self.batch_size):
+                rows = slice(start, min(start + self.batch_size, places[-1] + 1))
+                yield dataclasses.replace(
+                    self, prompts=self.prompts[rows], seeds=self.seeds[rows], windows=self.windows[rows]
+                )
 
 
 def complete(request: Request, model: ModelBundle, batch_size: int | None = None) -> Plan:
@@ -104,6 +110,7 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
         else _times(model, sampler, steps, strength),
         final_timestep=model.settings.final_timestep if sampler == "ddim" else -1,
         batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
+        windows=_windows(request, model),
         lora_weights=_lora_weights(request, model),
         controls=_controls(request, model),
         advice=tuple(_advice(request, model, guidance_scale)),
@@ -175,6 +182,11 @@ def _checked_guidance(request: Request, model: ModelBundle) -> float:
     return scale
 
 
+def _windows(request: Request, model: ModelBundle) -> tuple[int, ...]:
+    counts = {prompt: model.num_windows(prompt) for prompt in set(request.prompts)}
+    return tuple(counts[prompt] for prompt in request.prompts)
+
+
 def _lora_weights(request: Request, model: ModelBundle) -> tuple[float, ...]:
     if model.loras is not None:
         return model.loras.weigh(request.loras)
@@ -195,6 +207,9 @@ def _advice(request: Request, model: ModelBundle, guidance_scale: float) -> Iter
     if request.negative_prompt and (model.embeds_guidance or guidance_scale == 1.0):
         reason = "its guidance is part of the network" if model.embeds_guidance else "a guidance scale of 1 is none"
         yield f"the negative prompt has no effect on {model.name}: {reason}"
+    for prompt in dict.fromkeys((*request.prompts, request.negative_prompt)):
+        if unread := model.unread(prompt):
+            yield f"the prompt is too long even for several readings; {model.name} does not see: {unread[:200]!r}"
     if model.kind != "lcm":
         return
     total, known = model.schedule.num_train_timesteps, model.settings.original_inference_steps

@@ -13,6 +13,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from fewstep.errors import InvalidRequest
+from fewstep.models.prompt_weights import parse
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -153,6 +154,7 @@ def _check_text(text: object) -> None:
         raise InvalidRequest(f"a prompt must be text, not {type(text).__name__}")
     if len(text) > MAX_PROMPT:
         raise InvalidRequest(f"a prompt has {len(text)} characters; at most {MAX_PROMPT} are allowed")
+    parse(text)  # raises for a weight out of range
     if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
         raise InvalidRequest("a prompt holds characters that are no text (NUL, or bytes that are not UTF-8)")
 

@@ -182,7 +182,7 @@ def paint(
 
     A picture to start from is mixed with the noise up to the first of the timesteps (SDEdit, 2108.01073).
     """
-    cond = completed(model, plan, words or model.encode_text(plan.prompts, plan.lora_weights))
+    cond = completed(model, plan, words or model.encode_prompts(plan.prompts, plan.lora_weights))
     denoise, w = guided(model, plan)
     source = noise or PictureNoise(plan.seeds)
 

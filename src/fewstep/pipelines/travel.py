@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def travel(
         **options,
     )
     plan = complete(request, model)
-    words = [model.encode_text([prompt], plan.lora_weights) for prompt, _ in stops]
+    words = _equally_long([model.encode_prompts([prompt], plan.lora_weights) for prompt, _ in stops])
     images: list[Image] = []
     for batch in plan.batches():
         part = way[len(images) : len(images) + len(batch.seeds)]
@@ -76,6 +77,12 @@ def between(a: Conditioning, b: Conditioning, fraction: float) -> Conditioning:
     u = torch.tensor([fraction])
     pooled = None if a.pooled is None or b.pooled is None else slerp(a.pooled, b.pooled, u)
     return replace(a, states=slerp(a.states, b.states, u), pooled=pooled)
+
+
+def _equally_long(words: Sequence[Conditioning]) -> list[Conditioning]:
+    """The same, the shorter ones said over and over: attention to what is said twice is attention to it once."""
+    length = math.lcm(*(cond.states.shape[1] for cond in words))
+    return [replace(c, states=c.states.repeat(1, length // c.states.shape[1], 1)) for c in words]
 
 
 def there_and_back(images: Sequence[Image]) -> list[Image]:

@@ -69,15 +69,14 @@ class SharedModel(ModelBundle):
         key = (x_t.shape[1:], cond.states.shape[1:], w is None)
         return self._ask(Kind.DENOISE, key, len(x_t), x_t, times, cond, w)
 
-    def encode_text(self, prompts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
+    def encode_prompts(self, prompts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
         """As ever, but what was encoded lately is not encoded again."""
         weights = tuple(lora_weights) if self.loras is not None and self.loras.reads_text else ()
         known = {prompt: cond for prompt in prompts if (cond := self.prompts.get((prompt, weights))) is not None}
-        if missing := [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]:
-            encoded = self._ask(Kind.ENCODE_TEXT, weights, len(missing), missing, weights)
-            for row, prompt in enumerate(missing):
-                known[prompt] = encoded[row : row + 1]
-                self.prompts.put((prompt, weights), known[prompt])
+        for prompt in set(prompts) - set(known):
+            key = (weights, self.num_windows(prompt))  # long prompts are read with others as long
+            known[prompt] = self._ask(Kind.ENCODE_TEXT, key, 1, [prompt], weights)
+            self.prompts.put((prompt, weights), known[prompt])
         cond = Conditioning.cat([known[prompt] for prompt in prompts])
         if self.loras is None:
             return cond
@@ -143,7 +142,7 @@ def _denoise(model: ModelBundle, asks: Sequence[Ask]) -> list[Tensor]:
 
 def _encode_text(model: ModelBundle, asks: Sequence[Ask]) -> list[Conditioning]:
     prompts = [prompt for ask in asks for prompt in ask.arguments[0]]
-    cond = model.encode_text(prompts, asks[0].arguments[1])  # equal keys, so equal weights
+    cond = model.encode_prompts(prompts, asks[0].arguments[1])  # equal keys, so equal weights
     return [cond[rows] for rows in _slices(asks)]
 
 
