@@ -222,7 +222,7 @@ def test_the_teacher_takes_a_sampler_and_a_negative_prompt(run: Run) -> None:
 
 
 def test_what_has_no_effect_or_is_cut_short_warns_in_one_line(run: Run) -> None:
-    outcome = run("cat " * 30, "--negative-prompt", "dog", "-o", "x.png", "--steps", 1)
+    outcome = run("cat " * 200, "--negative-prompt", "dog", "-o", "x.png", "--steps", 1)
     warned = [line for line in outcome.err.splitlines() if line.startswith("warning:")]
     assert outcome.code == 0
     assert len(warned) == 2

@@ -76,7 +76,7 @@ def test_nothing_is_lost_but_marks(prompt: str) -> None:
 
 @pytest.mark.parametrize("prompt", ["(a:11)", "(" * 30 + "a" + ")" * 30, "(a:-10.5)", "((a:9):2)"])
 def test_a_weight_out_of_range_is_refused(prompt: str) -> None:
-    with pytest.raises(InvalidRequest, match="a part of the prompt has the weight .* from -10 to 10"):
+    with pytest.raises(InvalidRequest, match=r"a part of the prompt has the weight .* from -10 to 10"):
         Request.of(prompt)
 
 
@@ -164,7 +164,7 @@ def test_prompts_of_other_lengths_give_the_pictures_made_alone(model: ModelBundl
     prompts = ["a cat", "sad robot " * 15, "a (blue:1.3) fox", "red dog " * 14]
     options = {"steps": 2, "seed": 5, "negative_prompt": "red " * 30, "guidance_scale": 3.0}
     together = fewstep.text2image(model, prompts, **options)  # type: ignore[call-overload]
-    assert complete(Request.of(prompts, 5), model).num_batches == 4
+    assert len(list(complete(Request.of(prompts, 5), model).batches())) == 4
     for prompt, image in zip(prompts, together, strict=True):
         alone = fewstep.text2image(model, prompt, **options)  # type: ignore[call-overload]
         assert np.array_equal(np.asarray(image), np.asarray(alone))

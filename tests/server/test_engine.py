@@ -53,7 +53,7 @@ def requests(count: int) -> Iterator[dict[str, Any]]:
     choose = random.Random(0)
     for number in range(count):
         request: dict[str, Any] = {
-            "prompt": f"{choose.choice(['a cat', 'a dog', 'the moon', ''])} {choose.randrange(9)}",
+            "prompt": f"{choose.choice(['a cat', 'a (dog:1.4)', 'the moon ' * 9, ''])} {choose.randrange(9)}",
             "seed": choose.randrange(10**6),
             "steps": choose.choice([1, 2, 4, 8]),
             "guidance_scale": choose.choice([3.0, 4.5, 8.0]),

@@ -28,6 +28,11 @@ RECORDED = (
     "width",
     "strength",
     "timesteps",
+    "variation",
+    "variation_seed",
+    "upscale",
+    "refine_strength",
+    "tile",
 )
 
 

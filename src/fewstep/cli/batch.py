@@ -52,7 +52,7 @@ def batch(
         bundle = load(model, device=device, dtype=dtype, loras=lora or ())
         left = _left(wanted, output, bundle)
         plans = [(ones, _plan(ones, bundle)) for ones in batches(left, batch_size)]
-        bar.expect(sum(plan.num_batches * len(plan.timesteps) for _, plan in plans))
+        bar.expect(sum(plan.num_steps for _, plan in plans))
         for ones, plan in plans:
             _paint(ones, plan, bundle, output, bar)
     for one in wanted:

@@ -6,10 +6,11 @@ import dataclasses
 import gc
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fewstep.cli import options
 from fewstep.cli.again import (
     check_controls,
     check_sources,
@@ -34,130 +35,36 @@ if TYPE_CHECKING:
 
 LoraSource = str | tuple[str, float]
 
-WHAT = "What to paint"
-HOW = "How"
-WHERE = "Where"
-
 
 def generate(
-    prompt: Annotated[str | None, typer.Argument(help="What to paint, in words.", show_default=False)] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="The PNG file; several are numbered. Default: fewstep-SEED.png", show_default=False
-        ),
-    ] = None,
-    num_images: Annotated[
-        int | None,
-        typer.Option("--num-images", "-n", help="How many, with the seeds SEED, SEED+1, … [default: 1]"),
-    ] = None,
-    grid: Annotated[bool, typer.Option("--grid", help="All pictures on one sheet, in one file.")] = False,
-    image: Annotated[
-        Path | None, typer.Option(help="A picture to start from.", rich_help_panel=WHAT, show_default=False)
-    ] = None,
-    strength: Annotated[
-        float | None,
-        typer.Option(help="How much of it is painted anew, above 0 to 1. [default: 0.5]", rich_help_panel=WHAT),
-    ] = None,
-    mask: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where it is painted anew: white; black stays. [default: everywhere]",
-            rich_help_panel=WHAT,
-            show_default=False,
-        ),
-    ] = None,
-    again: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="Make this picture again, from the parameters inside it; other options override them.",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    negative_prompt: Annotated[
-        str | None,
-        typer.Option(help="What to avoid; only for models with real guidance.", rich_help_panel=WHAT),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            help="Network calls along the way. [default: the model's; 4 for the starter]", rich_help_panel=HOW
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="The same seed gives the same picture. [default: a random one]", rich_help_panel=HOW),
-    ] = None,
-    guidance_scale: Annotated[
-        float | None,
-        typer.Option(help="How closely to follow the words. [default: the model's]", rich_help_panel=HOW),
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(help="lcm; for diffusion models dpm++, ddim, heun. [default: the model's]", rich_help_panel=HOW),
-    ] = None,
-    timesteps: Annotated[
-        str | None,
-        typer.Option(
-            help="In place of --steps: the times themselves, 999,749,499,249; for models that want their own.",
-            rich_help_panel=HOW,
-            show_default=False,
-        ),
-    ] = None,
-    height: Annotated[int | None, typer.Option(help="In pixels. [default: the model's]", rich_help_panel=HOW)] = None,
-    width: Annotated[int | None, typer.Option(help="In pixels. [default: the model's]", rich_help_panel=HOW)] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="starter, starter-teacher, a folder as diffusers writes it, a .safetensors checkpoint, or a hub id. "
-            "[default: starter]",
-            rich_help_panel=WHERE,
-        ),
-    ] = None,
-    lora: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An adapter on top, and how much of it: style.safetensors:0.8, a hub id, or lcm-lora; repeat for "
-            "several.",
-            rich_help_panel=WHERE,
-            show_default=False,
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="For a single-file model of unusual shape: a model folder with its configs and tokenizers.",
-            rich_help_panel=WHERE,
-            show_default=False,
-        ),
-    ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A ControlNet (folder or hub id) and the picture that it reads: NET=edges.png, or NET=edges.png:0.8; "
-            "repeat for several.",
-            rich_help_panel=WHAT,
-            show_default=False,
-        ),
-    ] = None,
-    vae: Annotated[
-        str | None,
-        typer.Option(
-            help="Another autoencoder: a folder, a hub id, or taesd, the tiny one. [default: the model's]",
-            rich_help_panel=WHERE,
-            show_default=False,
-        ),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]", rich_help_panel=WHERE)
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="float32, float16, bfloat16. [default: float16 on CUDA, else float32]", rich_help_panel=WHERE
-        ),
-    ] = None,
+    prompt: options.Prompt = None,
+    output: options.Output = None,
+    num_images: options.NumImages = None,
+    grid: options.Grid = False,
+    image: options.Source = None,
+    strength: options.Strength = None,
+    mask: options.Mask = None,
+    again: options.Again = None,
+    negative_prompt: options.NegativePrompt = None,
+    steps: options.Steps = None,
+    seed: options.Seed = None,
+    variation: options.Variation = None,
+    variation_seed: options.VariationSeed = None,
+    guidance_scale: options.GuidanceScale = None,
+    sampler: options.Sampler = None,
+    timesteps: options.Timesteps = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    upscale: options.Upscale = None,
+    refine_strength: options.RefineStrength = None,
+    tile: options.Tile = False,
+    model: options.Model = None,
+    lora: options.Lora = None,
+    config: options.Config = None,
+    control: options.Control = None,
+    vae: options.Vae = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
 ) -> None:
     """Paint pictures from a sentence, and print the paths of the files.
 
@@ -172,6 +79,10 @@ def generate(
     fewstep generate "a hat" --image cat.png --mask head.png -o hat.png
 
     fewstep generate --from cat.png --steps 8 -o cat8.png
+
+    fewstep generate --from cat.png --variation 0.3 -n 4 --grid -o near.png
+
+    fewstep generate "a cat" --model ./my-sd15 --lora lcm-lora --upscale 2 -o large.png
 
     fewstep generate "a cat" --model ./my-sd15 --lora lcm-lora --lora ink.safetensors:0.8
 
@@ -189,11 +100,16 @@ def generate(
         "width": width,
         "strength": strength,
         "timesteps": None if timesteps is None else _whole_numbers(timesteps),
+        "variation": variation,
+        "variation_seed": variation_seed,
+        "upscale": upscale,
+        "refine_strength": refine_strength,
+        "tile": tile or None,
     }
     with one_line_warnings():
-        options = {name: value for name, value in wanted.items() if value is not None}
-        nets, options["controls"] = _read_controls(control or [])
-        job = _plan_job(options, image, mask, model, lora, again)
+        given = {name: value for name, value in wanted.items() if value is not None}
+        nets, given["controls"] = _read_controls(control or [])
+        job = _plan_job(given, image, mask, model, lora, again)
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
@@ -274,7 +190,7 @@ def _paint(job: _Job, loading: dict[str, Any]) -> list[Image]:
         if job.record is not None:
             check_weights(job.record, job.recorded_in, model)
         plan = complete(job.request, model)
-        bar.expect(plan.num_batches * len(plan.timesteps))
+        bar.expect(plan.num_steps)
         return generate(model, plan, bar.advance)
 
 

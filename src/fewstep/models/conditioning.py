@@ -49,6 +49,18 @@ class Conditioning:
     def nbytes(self) -> int:
         return sum(x.nbytes for x in self._fields().values() if x is not None)
 
+    def window(self, rows: slice, columns: slice, pixels_per_latent: int) -> Conditioning:
+        """What belongs to a part, in latents, of the picture: its part of the controls, and its own size."""
+        down, across = (
+            slice(each.start * pixels_per_latent, each.stop * pixels_per_latent) for each in (rows, columns)
+        )
+        controls = None if self.controls is None else self.controls[..., down, across]
+        time_ids = self.time_ids
+        if time_ids is not None:
+            height, width = down.stop - down.start, across.stop - across.start
+            time_ids = time_ids.new_tensor([height, width, 0, 0, height, width]).expand_as(time_ids)
+        return dataclasses.replace(self, controls=controls, time_ids=time_ids)
+
     def __getitem__(self, rows: Tensor | slice) -> Conditioning:
         return self._map(lambda x: x[rows])
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from fewstep.core.schedule import consistency_timesteps, ode_timesteps, training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.request import MAX_GUIDANCE, Control, Request
+from fewstep.pipelines.request import MAX_GUIDANCE, MAX_SIDE, ROWS, Control, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,6 +24,8 @@ T = TypeVar("T")
 DEFAULT_STRENGTH = 0.5
 LATENTS_AT_ONCE = 16_384  # 16 pictures of 8 x 8 latents up to BATCH_LIMIT, 4 of 64 x 64
 BATCH_LIMIT = 16
+REFINE_STRENGTH = 0.4
+LARGE = 2.0  # times the side that a model was trained on: from there on it paints things twice
 MOST_STEPS = 8  # of a consistency model
 MAX_BAKED_GUIDANCE = 2.0  # for a model whose guidance is baked in without w: more on top burns the colours
 
@@ -40,6 +42,10 @@ class Plan:
     lora_weights    of each of the model's adapters, in their order
     controls        for each of the model's ControlNets, in their order; None: not followed
     windows         how often the text encoder reads for each prompt: 1, more for long ones
+    variation       how far the noise is turned towards that of the variation seeds
+    window          (height, width) in latents of the windows that a large picture is painted in; None: in one piece
+    upscale         how many times larger the pictures are made at last
+    refinement      the plan of the second round, over the pictures of the first, each made larger
     advice          what was asked for and has no effect, a sentence each
     """
 
@@ -60,21 +66,30 @@ class Plan:
     windows: tuple[int, ...]
     lora_weights: tuple[float, ...] = ()
     controls: tuple[Control | None, ...] = ()
+    variation: float = 0.0
+    variation_seeds: tuple[int, ...] = ()
+    window: tuple[int, int] | None = None
+    upscale: float | None = None
+    refinement: Plan | None = None
     advice: tuple[str, ...] = ()
 
     @property
-    def num_batches(self) -> int:
-        return sum(1 for _ in self.batches())
+    def num_steps(self) -> int:
+        """How many steps there are to wait for, over all batches and rounds."""
+        first = sum(len(self.timesteps) for _ in self.batches())
+        return first + (0 if self.refinement is None else len(self.seeds) * len(self.refinement.timesteps))
+
+    def rows(self, start: int, end: int) -> Plan:
+        """The pictures from `start` to before `end`."""
+        parts: dict[str, Any] = {part: getattr(self, part)[start:end] for part in (*ROWS, "windows")}
+        return dataclasses.replace(self, **parts)
 
     def batches(self) -> Iterator[Plan]:
         """The same pictures, at most `batch_size` at a time, and together only such as have equally long prompts."""
         for _, alike in groupby(range(len(self.seeds)), key=self.windows.__getitem__):
             places = list(alike)
             for start in range(places[0], places[-1] + 1, self.batch_size):
-                rows = slice(start, min(start + self.batch_size, places[-1] + 1))
-                yield dataclasses.replace(
-                    self, prompts=self.prompts[rows], seeds=self.seeds[rows], windows=self.windows[rows]
-                )
+                yield self.rows(start, min(start + self.batch_size, places[-1] + 1))
 
 
 def complete(request: Request, model: ModelBundle, batch_size: int | None = None) -> Plan:
@@ -113,8 +128,35 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
         windows=_windows(request, model),
         lora_weights=_lora_weights(request, model),
         controls=_controls(request, model),
+        variation=request.variation,
+        variation_seeds=request.variation_seeds,
+        window=model.latent_shape(*model.default_size)[1:] if request.tile else None,
+        upscale=request.upscale,
+        refinement=_refinement(request, model, height, width, steps),
         advice=tuple(_advice(request, model, guidance_scale)),
     )
+
+
+def _refinement(request: Request, model: ModelBundle, height: int, width: int, steps: int) -> Plan | None:
+    """The second round: the same words and seeds, at the size that is wanted at last, over a part of the times."""
+    if request.upscale is None:
+        return None
+    unit = model.pixels_per_latent
+    across, down = (round(size * request.upscale / unit) * unit for size in (width, height))
+    if max(across, down) > MAX_SIDE:
+        raise InvalidRequest(f"{across} x {down} is too large; at most {MAX_SIDE} along a side are allowed")
+    strength = _first(request.refine_strength, REFINE_STRENGTH)
+    total = model.schedule.num_train_timesteps
+    times = tuple(t for t in request.timesteps or () if t < strength * total)
+    if request.timesteps and not times:
+        raise InvalidRequest(f"none of the timesteps lies below {strength * total:g}, where the refinement begins")
+    second = dataclasses.replace(
+        request, upscale=None, refine_strength=None, image=None, strength=None, height=down, width=across
+    )
+    plan = complete(dataclasses.replace(second, timesteps=times or None), model, batch_size=1)
+    if times:
+        return plan
+    return dataclasses.replace(plan, strength=strength, timesteps=_times(model, plan.sampler, steps, strength))
 
 
 def samplers_of(model: ModelBundle) -> tuple[str, ...]:
@@ -210,6 +252,14 @@ def _advice(request: Request, model: ModelBundle, guidance_scale: float) -> Iter
     for prompt in dict.fromkeys((*request.prompts, request.negative_prompt)):
         if unread := model.unread(prompt):
             yield f"the prompt is too long even for several readings; {model.name} does not see: {unread[:200]!r}"
+    if not request.tile and (request.strength or 1.0) > DEFAULT_STRENGTH:
+        trained = model.default_size
+        wanted = _first(request.height, trained[0]), _first(request.width, trained[1])
+        if any(side >= LARGE * known for side, known in zip(wanted, trained, strict=True)):
+            yield (
+                f"{model.name} was trained on {trained[1]} x {trained[0]} and tends to paint things twice at "
+                f"{wanted[1]} x {wanted[0]}: upscale a smaller picture, or tile"
+            )
     if model.kind != "lcm":
         return
     total, known = model.schedule.num_train_timesteps, model.settings.original_inference_steps

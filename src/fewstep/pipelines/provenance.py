@@ -49,6 +49,9 @@ class Record:
     model      what `load` takes, where that means the same on another machine; None for a folder
     loras      the adapters on top of the model
     controls   what ControlNets steered it by
+    variation  how far its noise is turned towards that of `variation_seed`
+    upscale    how many times larger than width x height it was made, and painted over by `refine_strength`
+    tile       whether it was painted in windows
     source     SHA-256 of the picture it was painted over, with `strength`; `mask`, that of the mask
     """
 
@@ -68,6 +71,11 @@ class Record:
     controls: tuple[UsedControl, ...] = ()
     strength: float | None = None
     timesteps: tuple[int, ...] | None = None
+    variation: float | None = None
+    variation_seed: int | None = None
+    upscale: float | None = None
+    refine_strength: float | None = None
+    tile: bool = False
     source: str | None = None
     mask: str | None = None
     version: str = fewstep.__version__
@@ -107,6 +115,12 @@ class Record:
             facts["Timesteps"] = " ".join(map(str, self.timesteps))
         if self.strength is not None:
             facts["Denoising strength"] = f"{self.strength:g}"
+        if self.variation is not None:
+            facts |= {"Variation seed": self.variation_seed, "Variation seed strength": f"{self.variation:g}"}
+        if self.upscale is not None:
+            facts |= {"Hires upscale": f"{self.upscale:g}", "Hires upscaler": "Lanczos"}
+            if self.refine_strength is not None:
+                facts.setdefault("Denoising strength", f"{self.refine_strength:g}")
         facts["Version"] = f"fewstep {self.version}"
         lines = [" ".join([self.prompt, *(f"<lora:{lora.name}:{lora.weight:g}>" for lora in self.loras)])]
         if self.negative_prompt:
@@ -136,6 +150,11 @@ def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
         controls=_steering(model, plan),
         strength=None if plan.image is None else plan.strength,
         timesteps=None if plan.strength is not None else tuple(plan.timesteps.tolist()),
+        variation=plan.variation or None,
+        variation_seed=plan.variation_seeds[index] if plan.variation else None,
+        upscale=plan.upscale,
+        refine_strength=None if plan.refinement is None else plan.refinement.strength,
+        tile=plan.window is not None,
         source=None if plan.image is None else image_hash(plan.image),
         mask=None if plan.mask is None else image_hash(plan.mask),
     ).chunks()

@@ -26,6 +26,8 @@ MAX_TIME = 999_999
 MAX_SIDE = 4_096
 MAX_GUIDANCE = 100.0
 MAX_SEED = 2**63 - 1
+MAX_UPSCALE = 4.0
+ROWS = ("prompts", "seeds", "variation_seeds")  # what a request has for each picture
 MASK_TOLERANCE = 0.02  # of a difference in aspect, from rounded sizes
 
 
@@ -52,6 +54,10 @@ class Request:
                      their own (Turbo, Lightning, Hyper)
     controls         pictures (and how far to follow each) for the model's ControlNets, by name
     loras            how much of the model's adapters, by name; those not named: as by default
+    variation        how far, from 0 to 1, the noise of each seed is turned towards that of its variation seed
+    upscale          how many times larger, above 1 to 4, each picture is made at last, and painted over as far as
+    refine_strength  this says, in (0, 1]
+    tile             large pictures are painted in windows of the model's own size
 
     Raises `InvalidRequest` with what was given and what is allowed.
     """
@@ -70,6 +76,11 @@ class Request:
     timesteps: tuple[int, ...] | None = None
     loras: Mapping[str, float] | None = None
     controls: Mapping[str, Control] | None = None
+    variation: float = 0.0
+    variation_seeds: tuple[int, ...] = ()
+    upscale: float | None = None
+    refine_strength: float | None = None
+    tile: bool = False
 
     @classmethod
     def of(
@@ -77,27 +88,44 @@ class Request:
         prompt: str | list[str] | tuple[str, ...],
         seed: int | None = None,
         num_images: int | None = None,
+        variation: float | None = None,
+        variation_seed: int | None = None,
         **rest: Any,
     ) -> Request:
-        """`num_images` pictures for every prompt, with the seeds seed, seed + 1, … (a random one for None)."""
+        """`num_images` pictures for every prompt, with the seeds seed, seed + 1, … (a random one for None).
+
+        With a variation all have the seed itself, and are turned towards variation_seed, variation_seed + 1, …
+        (None: those that follow the seed).
+        """
         each = 1 if num_images is None else _whole("the number of pictures", num_images, 1, MAX_PICTURES)
         first = secrets.randbelow(2**32) if seed is None else _whole("the seed", seed, 0, MAX_SEED - each)
         prompts = tuple(prompt) if isinstance(prompt, (list, tuple)) else (prompt,)
+        seeds: Sequence[int] = range(first, first + each)
+        towards: Sequence[int] = ()
+        if variation is None and variation_seed is not None:
+            raise InvalidRequest("a variation seed was given without a variation, which says how far to go towards it")
+        if variation is not None:
+            other = first + 1 if variation_seed is None else variation_seed
+            _whole("the variation seed", other, 0, MAX_SEED - each)
+            seeds, towards = [first] * each, range(other, other + each)
         return cls(
             prompts=tuple(p for p in prompts for _ in range(each)),
-            seeds=tuple(range(first, first + each)) * len(prompts),
+            seeds=tuple(seeds) * len(prompts),
+            variation=variation or 0.0,
+            variation_seeds=tuple(towards) * len(prompts),
             **rest,
         )
 
     @classmethod
     def joined(cls, requests: Sequence[Request]) -> Request:
         """The pictures of all of them; they must differ in words and seeds alone (`but_for`)."""
-        prompts, seeds = (tuple(chain(*(getattr(each, part) for each in requests))) for part in ("prompts", "seeds"))
-        return dataclasses.replace(requests[0], prompts=prompts, seeds=seeds)
+        rows: dict[str, Any] = {part: tuple(chain(*(getattr(each, part) for each in requests))) for part in ROWS}
+        return dataclasses.replace(requests[0], **rows)
 
     def but_for(self, other: Request) -> bool:
         """Whether it is the same as `other` but for words and seeds."""
-        return dataclasses.replace(self, prompts=other.prompts, seeds=other.seeds) == other
+        rows: dict[str, Any] = {part: getattr(other, part) for part in ROWS}
+        return dataclasses.replace(self, **rows) == other
 
     def __post_init__(self) -> None:
         _whole("the number of pictures", len(self.seeds), 1, MAX_PICTURES)
@@ -122,6 +150,27 @@ class Request:
             self._check_mask(self.mask)
         if self.timesteps is not None:
             self._check_timesteps(self.timesteps)
+        _number("the variation", self.variation, 0.0, 1.0)
+        if self.variation_seeds and len(self.variation_seeds) != len(self.seeds):
+            raise InvalidRequest(f"{len(self.seeds)} seeds and {len(self.variation_seeds)} variation seeds")
+        for seed in self.variation_seeds:
+            _whole("the variation seed", seed, 0, MAX_SEED)
+        if self.variation and not self.variation_seeds:
+            raise InvalidRequest("a variation needs a variation seed for each picture")
+        self._check_upscale()
+
+    def _check_upscale(self) -> None:
+        if self.refine_strength is not None:
+            if _number("the refine strength", self.refine_strength, 0.0, 1.0) == 0.0:
+                raise InvalidRequest("the refine strength is 0, which paints nothing; it must be above 0, up to 1")
+            if self.upscale is None:
+                raise InvalidRequest("a refine strength was given without an upscale; it says how much is painted over")
+        if self.upscale is None:
+            return
+        if _number("the upscale", self.upscale, 1.0, MAX_UPSCALE) == 1.0:
+            raise InvalidRequest(f"the upscale is 1, which changes nothing; it must be above 1, up to {MAX_UPSCALE:g}")
+        if self.mask is not None:
+            raise InvalidRequest("what a mask protects would be painted over after the upscale; do one after the other")
 
     def _check_strength(self, strength: float) -> None:
         if _number("the strength", strength, 0.0, 1.0) == 0.0:

@@ -6,8 +6,9 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -16,10 +17,11 @@ from torch.nn.functional import adaptive_max_pool2d
 from fewstep.core.consistency import ConsistencyFunction
 from fewstep.core.guidance import ClassifierFreeGuidance, w_from_guidance_scale
 from fewstep.core.inpainting import Inpainting
-from fewstep.core.noise import Noise, PictureNoise
+from fewstep.core.noise import Noise, NoiseBetween, PictureNoise
 from fewstep.core.prediction import Denoise
 from fewstep.core.sampling import Step, sample_consistency, sample_ode
 from fewstep.core.solvers import SOLVERS
+from fewstep.core.tiling import Tiled
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
@@ -50,6 +52,11 @@ class Options(TypedDict, total=False):
     timesteps: Sequence[int] | None
     loras: Mapping[str, float] | None
     controls: Mapping[str, Picture | tuple[Picture, float]] | None
+    variation: float | None
+    variation_seed: int | None
+    upscale: float | None
+    refine_strength: float | None
+    tile: bool
     batch_size: int | None
     on_step: OnStep | None
 
@@ -70,52 +77,48 @@ def text2image(
     model: ModelBundle,
     prompt: str | list[str] | tuple[str, ...],
     *,
-    steps: int | None = None,
-    seed: int | None = None,
     num_images: int | None = None,
-    guidance_scale: float | None = None,
-    negative_prompt: str = "",
-    height: int | None = None,
-    width: int | None = None,
-    sampler: str | None = None,
-    timesteps: Sequence[int] | None = None,
-    loras: Mapping[str, float] | None = None,
-    controls: Mapping[str, Picture | tuple[Picture, float]] | None = None,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
+    **options: Any,
 ) -> Image | list[Image]:
-    """Paint `prompt`.
+    """Paint `prompt`, in which (words) count more, [words] less, and (words:1.3) as much as that.
+
+    num_images      pictures for each prompt; a number, or several prompts, gives a list
+    batch_size      how many pictures go through the network at once; default: by their size
+    on_step         is called with every `Step` as it happens
+
+    and, of options:
 
     steps           network calls along the way; default: the card's (4 for the starter)
     seed            of the first picture, the next ones take seed + 1, …; default: a random one
-    num_images      pictures for each prompt; a number, or several prompts, gives a list
     guidance_scale  how closely to follow the words, 1 = no guidance; default: the card's
+    negative_prompt what to lead away from, for models with real guidance
+    height, width   in pixels; default: the model's
     sampler         "lcm", or for a diffusion model "dpm++" (its default), "ddim", "heun"
     timesteps       in place of steps: the very times to ask the network at, falling, in training's numbers (999 … 0)
     loras           how much of the model's adapters, by name; those not named: as they were loaded
     controls        pictures for the model's ControlNets, by name, alone or with a scale from 0 to 2
-    batch_size      how many pictures go through the network at once; default: by their size
-    on_step         is called with every `Step` as it happens
+    variation       from 0 to 1: pictures near to that of `seed`, their noise turned so far towards that of
+    variation_seed  and the seeds after it; default: seed + 1
+    upscale         above 1 to 4: the picture is made so many times larger, and then painted over by
+    refine_strength above 0 to 1; default: 0.4
+    tile            a picture larger than the model's own size is painted in windows of that size, blended at every step
 
     The same seed gives the same picture alone and among others. Each picture carries its parameters in `.info`.
     Raises `InvalidRequest`.
     """
-    request = Request.of(
-        prompt,
-        seed,
-        num_images,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        negative_prompt=negative_prompt,
-        height=height,
-        width=width,
-        sampler=sampler,
-        timesteps=None if timesteps is None else tuple(timesteps),
-        loras=loras,
-        controls=as_controls(controls),
-    )
+    request = requested(prompt, num_images, options)
     images = generate(model, complete(request, model, batch_size), on_step)
     return images[0] if isinstance(prompt, str) and num_images is None else images
+
+
+def requested(prompt: str | list[str] | tuple[str, ...], num_images: int | None, options: Mapping[str, Any]) -> Request:
+    """The request that a function's options make; raises `InvalidRequest`."""
+    values = dict(options)
+    if values.get("timesteps") is not None:
+        values["timesteps"] = tuple(values["timesteps"])
+    return Request.of(prompt, num_images=num_images, **values | {"controls": as_controls(values.get("controls"))})
 
 
 def as_controls(given: Mapping[str, Picture | tuple[Picture, float]] | None) -> dict[str, Control] | None:
@@ -131,9 +134,17 @@ def generate(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> l
     for advice in plan.advice:
         warnings.warn(advice, FewstepWarning, stacklevel=3)
     images = [image for batch in plan.batches() for image in _paint_within_memory(model, batch, on_step)]
+    if plan.refinement is not None:
+        images = [_refined(model, plan.refinement.rows(i, i + 1), image, on_step) for i, image in enumerate(images)]
     for index, image in enumerate(images):
         image.info.update(describe(model, plan, index))
     return images
+
+
+def _refined(model: ModelBundle, plan: Plan, image: Image, on_step: OnStep | None) -> Image:
+    """A picture made as large as the plan wants it, and painted over."""
+    (refined,) = _paint_within_memory(model, replace(plan, image=image), on_step)
+    return refined
 
 
 def _paint_within_memory(model: ModelBundle, batch: Plan, on_step: OnStep | None) -> list[Image]:
@@ -184,7 +195,7 @@ def paint(
     """
     cond = completed(model, plan, words or model.encode_prompts(plan.prompts, plan.lora_weights))
     denoise, w = guided(model, plan)
-    source = noise or PictureNoise(plan.seeds)
+    source = noise or noise_of(plan)
 
     def draw(_: int = 0) -> Tensor:
         return source.draw(model.latent_shape(plan.height, plan.width)).to(model.device)
@@ -205,15 +216,25 @@ def paint(
         yield from sample_ode(solver, denoise, x_T, plan.timesteps, cond, final_timestep=plan.final_timestep)
 
 
+def noise_of(plan: Plan) -> Noise:
+    """That of the seeds, or for variations on the arc from there to that of the other seeds."""
+    if plan.variation == 0.0:
+        return PictureNoise(plan.seeds)
+    return NoiseBetween(plan.seeds, plan.variation_seeds, [plan.variation] * len(plan.seeds))
+
+
 def guided(model: ModelBundle, plan: Plan) -> tuple[Denoise, Tensor | None]:
     """The denoiser that follows the guidance scale, and the w that is left for the network to embed."""
     w = w_from_guidance_scale(plan.guidance_scale)
+    denoise: Denoise = model.denoise
+    if plan.window is not None:
+        denoise = Tiled(denoise, plan.window, partial(Conditioning.window, pixels_per_latent=model.pixels_per_latent))
     if model.embeds_guidance:
-        return model.denoise, torch.full((len(plan.seeds),), w, device=model.device)
+        return denoise, torch.full((len(plan.seeds),), w, device=model.device)
     if w == 0.0:
-        return model.denoise, None
+        return denoise, None
     uncond = completed(model, plan, model.encode_negative(plan.negative_prompt, plan.lora_weights))
-    return ClassifierFreeGuidance(model.denoise, uncond.expand(len(plan.seeds)), w), None
+    return ClassifierFreeGuidance(denoise, uncond.expand(len(plan.seeds)), w), None
 
 
 def completed(model: ModelBundle, plan: Plan, cond: Conditioning) -> Conditioning:

@@ -1,0 +1,184 @@
+"""The options of `fewstep generate`: what they are called, and what --help says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WHAT = "What to paint"
+HOW = "How"
+WHERE = "Where"
+
+Prompt = Annotated[
+    str | None,
+    typer.Argument(
+        help="What to paint, in words; (these) or (these:1.3) count more, [these] less.", show_default=False
+    ),
+]
+
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="The PNG file; several are numbered. Default: fewstep-SEED.png", show_default=False
+    ),
+]
+
+NumImages = Annotated[
+    int | None,
+    typer.Option("--num-images", "-n", help="How many, with the seeds SEED, SEED+1, … [default: 1]"),
+]
+
+Grid = Annotated[bool, typer.Option("--grid", help="All pictures on one sheet, in one file.")]
+
+Source = Annotated[Path | None, typer.Option(help="A picture to start from.", rich_help_panel=WHAT, show_default=False)]
+
+Strength = Annotated[
+    float | None,
+    typer.Option(help="How much of it is painted anew, above 0 to 1. [default: 0.5]", rich_help_panel=WHAT),
+]
+
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where it is painted anew: white; black stays. [default: everywhere]",
+        rich_help_panel=WHAT,
+        show_default=False,
+    ),
+]
+
+Again = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="Make this picture again, from the parameters inside it; other options override them.",
+        rich_help_panel=WHAT,
+    ),
+]
+
+NegativePrompt = Annotated[
+    str | None,
+    typer.Option(help="What to avoid; only for models with real guidance.", rich_help_panel=WHAT),
+]
+
+Steps = Annotated[
+    int | None,
+    typer.Option(help="Network calls along the way. [default: the model's; 4 for the starter]", rich_help_panel=HOW),
+]
+
+Seed = Annotated[
+    int | None,
+    typer.Option(help="The same seed gives the same picture. [default: a random one]", rich_help_panel=HOW),
+]
+
+Variation = Annotated[
+    float | None,
+    typer.Option(
+        help="From 0 to 1: pictures near to that of SEED, as near as this is small; -n for several.",
+        rich_help_panel=WHAT,
+        show_default=False,
+    ),
+]
+
+VariationSeed = Annotated[
+    int | None,
+    typer.Option(help="Which of the near ones, and those after it. [default: SEED+1]", rich_help_panel=WHAT),
+]
+
+GuidanceScale = Annotated[
+    float | None,
+    typer.Option(help="How closely to follow the words. [default: the model's]", rich_help_panel=HOW),
+]
+
+Sampler = Annotated[
+    str | None,
+    typer.Option(help="lcm; for diffusion models dpm++, ddim, heun. [default: the model's]", rich_help_panel=HOW),
+]
+
+Timesteps = Annotated[
+    str | None,
+    typer.Option(
+        help="In place of --steps: the times themselves, 999,749,499,249; for models that want their own.",
+        rich_help_panel=HOW,
+        show_default=False,
+    ),
+]
+
+Height = Annotated[int | None, typer.Option(help="In pixels. [default: the model's]", rich_help_panel=HOW)]
+
+Width = Annotated[int | None, typer.Option(help="In pixels. [default: the model's]", rich_help_panel=HOW)]
+
+Upscale = Annotated[
+    float | None,
+    typer.Option(
+        help="Painted, made so many times larger (above 1 to 4), and painted over.",
+        rich_help_panel=HOW,
+        show_default=False,
+    ),
+]
+
+RefineStrength = Annotated[
+    float | None,
+    typer.Option(help="How much is then painted over, above 0 to 1. [default: 0.4]", rich_help_panel=HOW),
+]
+
+Tile = Annotated[
+    bool,
+    typer.Option(
+        "--tile", help="A large picture in windows of the model's own size, blended at each step.", rich_help_panel=HOW
+    ),
+]
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="starter, starter-teacher, a folder as diffusers writes it, a .safetensors checkpoint, or a hub id. "
+        "[default: starter]",
+        rich_help_panel=WHERE,
+    ),
+]
+
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="An adapter on top, and how much of it: style.safetensors:0.8, a hub id, or lcm-lora; repeat for several.",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="For a single-file model of unusual shape: a model folder with its configs and tokenizers.",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+
+Control = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A ControlNet (folder or hub id) and the picture that it reads: NET=edges.png, or NET=edges.png:0.8; "
+        "repeat for several.",
+        rich_help_panel=WHAT,
+        show_default=False,
+    ),
+]
+
+Vae = Annotated[
+    str | None,
+    typer.Option(
+        help="Another autoencoder: a folder, a hub id, or taesd, the tiny one. [default: the model's]",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]", rich_help_panel=WHERE)]
+
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float32, float16, bfloat16. [default: float16 on CUDA, else float32]", rich_help_panel=WHERE),
+]

@@ -1,0 +1,149 @@
+"""Pictures near to another, larger ones in two rounds, and large ones in windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fewstep
+from fewstep.cli.main import main
+from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.image_file import read_image
+from fewstep.pipelines.plan import complete
+from fewstep.pipelines.provenance import read_record, record_of
+from fewstep.pipelines.request import Request
+
+PROMPT = "a red cat"
+
+
+def values(image: Image.Image) -> Any:
+    return np.asarray(image, dtype=int)
+
+
+def apart(a: Image.Image, b: Image.Image) -> float:
+    return float(np.abs(values(a) - values(b)).mean())
+
+
+@pytest.mark.parametrize("kind", ["student", "teacher"])
+def test_variations_lie_between_two_seeds(request: pytest.FixtureRequest, kind: str) -> None:
+    model: ModelBundle = request.getfixturevalue(kind)
+    paint = lambda seed, **more: fewstep.text2image(model, PROMPT, seed=seed, steps=2, **more)  # noqa: E731
+    here, there = paint(7), paint(20)
+    assert np.array_equal(values(paint(7, variation=0.0)), values(here))
+    assert np.abs(values(paint(7, variation=1.0, variation_seed=20)) - values(there)).max() <= 1
+    near, far = paint(7, variation=0.1, variation_seed=20), paint(7, variation=0.6, variation_seed=20)
+    assert 0 < apart(near, here) < apart(far, here)
+    record = record_of(near)
+    assert record is not None
+    assert (record.seed, record.variation, record.variation_seed) == (7, 0.1, 20)
+    assert "Variation seed: 20, Variation seed strength: 0.1" in near.info["parameters"]
+
+
+def test_several_variations_are_those_made_alone(student: ModelBundle) -> None:
+    images = fewstep.text2image(student, [PROMPT, "dog"], seed=7, num_images=2, variation=0.3)
+    for image, prompt, other in zip(images, (PROMPT, PROMPT, "dog", "dog"), (8, 9, 8, 9), strict=True):
+        alone = fewstep.text2image(student, prompt, seed=7, variation=0.3, variation_seed=other)
+        assert np.abs(values(alone) - values(image)).max() <= 1
+
+
+def test_variations_of_a_picture_from_its_file(
+    miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ["--model", str(miniature), "--device", "cpu"]
+    assert main(["generate", PROMPT, "--seed", "4", "--steps", "2", "-o", "a.png", *common]) == 0
+    assert main(["generate", "--from", "a.png", "--variation", "0.2", "-n", "2", "-o", "near.png", *common]) == 0
+    first, second = (read_record(f"near-{n}.png") for n in (1, 2))
+    assert (first.seed, first.variation, first.variation_seed, first.steps) == (4, 0.2, 5, 2)
+    assert second.variation_seed == 6
+    assert main(["generate", "--from", "near-2.png", "-o", "again.png", *common]) == 0
+    again, near = read_image("again.png"), read_image("near-2.png")
+    assert np.abs(values(again) - values(near)).max() <= 1  # alone, not in two
+    arguments = [*common, "--upscale", "1.5", "--refine-strength", "0.3", "--tile"]
+    assert main(["generate", PROMPT, "--seed", "4", "-o", "large.png", *arguments]) == 0
+    assert read_image("large.png").size == (192, 192)
+    assert main(["generate", "--from", "large.png", "-o", "large2.png", *common]) == 0
+    assert Path("large.png").read_bytes() == Path("large2.png").read_bytes()
+    assert main(["generate", PROMPT, "--variation-seed", "3", *common]) == 2
+    assert "a variation seed was given without a variation" in capsys.readouterr().err
+
+
+def test_upscale_is_the_small_picture_painted_over(student: ModelBundle) -> None:
+    options: dict[str, Any] = {"seed": 3, "steps": 4}
+    large = fewstep.text2image(student, PROMPT, upscale=1.5, refine_strength=0.4, **options)
+    small = fewstep.text2image(student, PROMPT, **options)
+    by_hand = fewstep.image2image(student, PROMPT, small, strength=0.4, height=192, width=192, **options)
+    assert large.size == (192, 192)
+    assert np.array_equal(values(large), values(by_hand))
+    record = record_of(large)
+    assert record is not None
+    assert (record.width, record.upscale, record.refine_strength) == (128, 1.5, 0.4)
+
+
+def test_upscale_with_times_of_ones_own_takes_the_later_ones(student: ModelBundle) -> None:
+    plan = complete(Request.of(PROMPT, 1, upscale=2.0, timesteps=(979, 599, 259)), student)
+    assert plan.refinement is not None
+    assert plan.refinement.timesteps.tolist() == [259]
+    assert plan.num_steps == 3 + 1
+    with pytest.raises(InvalidRequest, match="none of the timesteps lies below 400"):
+        complete(Request.of(PROMPT, 1, upscale=2.0, timesteps=(979, 599)), student)
+
+
+def test_every_step_of_both_rounds_is_told(teacher: ModelBundle) -> None:
+    steps: list[Any] = []
+    options: dict[str, Any] = {"num_images": 2, "steps": 5, "upscale": 2.0, "on_step": steps.append}
+    images = fewstep.text2image(teacher, PROMPT, seed=1, **options)
+    assert [image.size for image in images] == [(256, 256)] * 2
+    assert len(steps) == complete(Request.of(PROMPT, 1, 2, steps=5, upscale=2.0), teacher).num_steps == 5 + 2 * 2
+
+
+def test_one_window_is_the_plain_picture(student: ModelBundle) -> None:
+    plain = fewstep.text2image(student, PROMPT, seed=2)
+    assert np.array_equal(values(fewstep.text2image(student, PROMPT, seed=2, tile=True)), values(plain))
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 304), (208, 144), (320, 320)])
+@pytest.mark.parametrize("kind", ["student", "teacher"])
+def test_windows_at_any_size(request: pytest.FixtureRequest, kind: str, height: int, width: int) -> None:
+    model: ModelBundle = request.getfixturevalue(kind)
+    sizes = set()
+    plain = model.denoise.network
+
+    def spy(x_t: Any, *rest: Any) -> Any:
+        sizes.add(tuple(x_t.shape[-2:]))
+        return plain(x_t, *rest)
+
+    object.__setattr__(model.denoise, "network", spy)
+    try:
+        image = fewstep.text2image(model, PROMPT, seed=2, steps=2, height=height, width=width, tile=True)
+    finally:
+        object.__setattr__(model.denoise, "network", plain)
+    assert image.size == (width, height)
+    assert sizes == {(min(8, height // 16), min(8, width // 16))}
+
+
+def test_advice_for_pictures_far_over_the_trained_size(student: ModelBundle) -> None:
+    with pytest.warns(FewstepWarning, match="trained on 128 x 128 and tends to paint things twice at 256 x 128"):
+        fewstep.text2image(student, PROMPT, width=256, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"variation": 1.5}, "the variation is 1.5; it must be a number from 0 to 1"),
+        ({"variation": 0.5, "variation_seed": -1}, "the variation seed is -1"),
+        ({"upscale": 1}, "the upscale is 1, which changes nothing"),
+        ({"upscale": 9}, "the upscale is 9; it must be a number from 1 to 4"),
+        ({"refine_strength": 0.5}, "a refine strength was given without an upscale"),
+        ({"upscale": 2, "refine_strength": 0}, "the refine strength is 0"),
+        ({"upscale": 4, "width": 2048}, "8192 x 512 is too large"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(student: ModelBundle, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        fewstep.text2image(student, PROMPT, seed=1, **options)
