@@ -227,7 +227,7 @@ def test_what_has_no_effect_or_is_cut_short_warns_in_one_line(run: Run) -> None:
     assert outcome.code == 0
     assert len(warned) == 2
     assert "the negative prompt has no effect" in warned[0]
-    assert "the prompt has 30 tokens" in warned[1]
+    assert "miniature does not see: 'cat cat" in warned[1]
 
 
 def test_an_empty_prompt_is_allowed(run: Run) -> None:

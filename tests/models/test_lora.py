@@ -118,7 +118,7 @@ def test_every_spelling_means_the_same_layers(spelling: str, base: ModelBundle, 
         model = with_loras(base, [path])
     modules = layers_of(model.unet)
     assert {name for name, module in modules.items() if hasattr(module, "lora_A")} == set(layers)
-    with model.loras.applied(model.unet, None):  # type: ignore[union-attr]
+    with model.loras.applied(None, model.device):  # type: ignore[union-attr]
         for name, (down, up) in layers.items():
             x = torch.randn(2, down.shape[1], *[4] * (down.ndim - 2))
             whole = weights[name] + alpha / 3 * torch.einsum("or,r...->o...", up.flatten(1), down)

@@ -8,7 +8,8 @@ from diffusers.models.attention_processor import Attention
 
 from fewstep.models.architectures import SD1
 from fewstep.models.bundle import ModelBundle
-from fewstep.runtime.machine import Speed, free_memory, matrix_speed, operations, step_seconds
+from fewstep.models.memory import free_memory
+from fewstep.runtime.machine import Speed, matrix_speed, operations, step_seconds
 
 CPU = torch.device("cpu")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fewstep.cli import options
 from fewstep.cli.output import write_png
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import CannotWrite, InvalidRequest
@@ -30,6 +31,7 @@ def batch(
     batch_size: Annotated[int, typer.Option(help="Pictures through the network at once.", min=1)] = 8,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16, bfloat16. [default: by the device]")] = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Paint many pictures from a file, and print their paths. The same command again goes on where it stopped.
 
@@ -48,7 +50,7 @@ def batch(
     _make_folder(output)
     from fewstep.models.loading import load
 
-    with one_line_warnings(), StepBar() as bar:
+    with one_line_warnings(quiet), StepBar(quiet) as bar:
         bundle = load(model, device=device, dtype=dtype, loras=lora or ())
         left = _left(wanted, output, bundle)
         plans = [(ones, _plan(ones, bundle)) for ones in batches(left, batch_size)]

@@ -64,8 +64,9 @@ def _version(name: str) -> str | None:
 def _check_machine(console: Console, name: str, wanted: str | None) -> int | None:
     from fewstep.models.architectures import SD1, SDXL
     from fewstep.models.loading import load
+    from fewstep.models.memory import free_memory
     from fewstep.models.placement import choose_device, choose_dtype
-    from fewstep.runtime.machine import free_memory, matrix_speed, operations
+    from fewstep.runtime.machine import matrix_speed, operations
 
     device = choose_device(wanted)
     dtype = choose_dtype(None, device)

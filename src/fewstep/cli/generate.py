@@ -63,8 +63,13 @@ def generate(
     config: options.Config = None,
     control: options.Control = None,
     vae: options.Vae = None,
+    fast_decode: options.FastDecode = False,
+    kind: options.Kind = None,
+    prediction_type: options.PredictionType = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    memory: options.Memory = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Paint pictures from a sentence, and print the paths of the files.
 
@@ -106,15 +111,27 @@ def generate(
         "refine_strength": refine_strength,
         "tile": tile or None,
     }
-    with one_line_warnings():
+    if fast_decode and vae not in (None, "taesd"):
+        raise InvalidRequest(f"--fast-decode means --vae taesd, and --vae {vae} was given; choose one of them")
+    with one_line_warnings(quiet):
         given = {name: value for name, value in wanted.items() if value is not None}
         nets, given["controls"] = _read_controls(control or [])
         job = _plan_job(given, image, mask, model, lora, again)
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
-        images = _paint(job, {"device": device, "dtype": dtype, "vae": vae, "config": config, "controlnets": nets})
-    if seed is None and again is None:
+        loading = {
+            "device": device,
+            "dtype": dtype,
+            "vae": "taesd" if fast_decode else vae,
+            "config": config,
+            "controlnets": nets,
+            "kind": kind,
+            "prediction_type": prediction_type,
+            "memory": memory,
+        }
+        images = _paint(job, loading, quiet)
+    if seed is None and again is None and not quiet:
         typer.echo(f"seed {seeds[0]}", err=True)
     for picture, path in zip([_sheet(images)] if grid else images, paths, strict=True):
         write_png(picture, path)
@@ -181,8 +198,8 @@ def _plan_job(
     return _Job(request, model or recorded_model(record, again), loras, record, again)
 
 
-def _paint(job: _Job, loading: dict[str, Any]) -> list[Image]:
-    with StepBar() as bar:
+def _paint(job: _Job, loading: dict[str, Any], quiet: bool) -> list[Image]:
+    with StepBar(quiet) as bar:
         model = _load(job.model, loras=job.loras, **loading)
         from fewstep.pipelines.plan import complete
         from fewstep.pipelines.text2image import generate

@@ -160,8 +160,8 @@ Config = Annotated[
 Control = Annotated[
     list[str] | None,
     typer.Option(
-        help="A ControlNet (folder or hub id) and the picture that it reads: NET=edges.png, or NET=edges.png:0.8; "
-        "repeat for several.",
+        help="What a picture steers through, and the picture: a ControlNet or T2I-Adapter (folder or hub id) or an "
+        "IP-Adapter (file): NET=edges.png, or NET=edges.png:0.8; repeat for several.",
         rich_help_panel=WHAT,
         show_default=False,
     ),
@@ -175,6 +175,35 @@ Vae = Annotated[
         show_default=False,
     ),
 ]
+
+FastDecode = Annotated[
+    bool,
+    typer.Option(
+        "--fast-decode", help="Decode with TAESD: much faster, a little rougher. As --vae taesd.", rich_help_panel=WHERE
+    ),
+]
+
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        help="lcm or diffusion, where the model's files say it wrongly. [default: detected]", rich_help_panel=WHERE
+    ),
+]
+
+PredictionType = Annotated[
+    str | None,
+    typer.Option(help="epsilon, v_prediction or sample, likewise. [default: detected]", rich_help_panel=WHERE),
+]
+
+Memory = Annotated[
+    str,
+    typer.Option(
+        help="Where the device's memory is short: full (all on it), parts (in turns), layers (slow), or auto.",
+        rich_help_panel=WHERE,
+    ),
+]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No advice and no bar; errors only.", rich_help_panel=WHERE)]
 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]", rich_help_panel=WHERE)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 class StepBar:
     """A bar on stderr: first for the loading, which has no measure, then over all steps of all batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._progress = Progress(*columns, console=Console(stderr=True, quiet=quiet))
         self._task = self._progress.add_task("loading", total=None)
 
     def __enter__(self) -> Self:
@@ -41,11 +42,24 @@ class StepBar:
 
 
 @contextmanager
-def one_line_warnings() -> Iterator[None]:
-    """Show our own warnings as one line; others only where Python was asked for them (-W, PYTHONWARNINGS)."""
+def one_line_warnings(quiet: bool = False) -> Iterator[None]:
+    """Show our own warnings as one line, each once; others only where Python was asked for them (-W, PYTHONWARNINGS).
+
+    quiet, or FEWSTEP_QUIET=1 in the environment: none of ours.
+    """
+    quiet = quiet or os.environ.get("FEWSTEP_QUIET", "") not in ("", "0")
+    said: set[str] = set()
+
+    def show(message: str) -> None:
+        if message not in said:
+            said.add(message)
+            print("warning:", message, file=sys.stderr)
+
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", FewstepWarning)
-        warnings.showwarning = lambda message, *_: print("warning:", message, file=sys.stderr)
+        if quiet:
+            warnings.simplefilter("ignore", FewstepWarning)
+        warnings.showwarning = lambda message, *_: show(str(message))
         yield

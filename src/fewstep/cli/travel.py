@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fewstep.cli import options
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import CannotWrite
 from fewstep.writing import replacing
@@ -29,6 +30,7 @@ def travel(
     model: Annotated[str, typer.Option(help="As in `fewstep generate`.")] = "starter",
     lora: Annotated[list[str] | None, typer.Option(help="As in `fewstep generate`; repeat for several.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]")] = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Paint an animation that travels through prompts and seeds.
 
@@ -43,7 +45,7 @@ def travel(
     seeds = seed or [0]
     count = max(len(prompts), len(seeds))
     stops = list(zip(islice(cycle(prompts), count), islice(cycle(seeds), count), strict=True))
-    with one_line_warnings(), StepBar() as bar, replacing(output) as partial:
+    with one_line_warnings(quiet), StepBar(quiet) as bar, replacing(output) as partial:
         from fewstep.models.loading import load
         from fewstep.pipelines.travel import there_and_back
         from fewstep.pipelines.travel import travel as paint

@@ -20,6 +20,7 @@ from fewstep.core.schedule import Schedule
 from fewstep.errors import FewstepWarning
 from fewstep.models.card import Kind, ModelCard
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.memory import TILE
 from fewstep.models.network import UNetNetwork
 from fewstep.models.placement import device_of, dtype_of
 from fewstep.models.scheduler_config import SchedulerSettings
@@ -27,6 +28,7 @@ from fewstep.models.text_encoding import TextReader, Window, joined, weighed
 
 if TYPE_CHECKING:
     from fewstep.models.control import ControlNets
+    from fewstep.models.image_prompt import ImagePrompts
     from fewstep.models.lora import LoraStack
 
 MAX_WINDOWS = 8  # of a long prompt: 600 of CLIP's tokens
@@ -42,7 +44,9 @@ class ModelBundle:
     text_encoder_2, tokenizer_2                 SDXL's second ones
     drops_to_zeros                              SDXL: no words are zeros, not the states of an empty prompt
     loras                                       the adapters inside the networks, if any (`lora.with_loras`)
-    controlnets                                 the ControlNets beside the U-Net, if any (`control.with_controlnets`)
+    controlnets                                 what steers the U-Net by pictures, if anything (`with_controlnets`)
+    image_prompts                               the IP-Adapters in the U-Net, if any (`with_image_prompts`)
+    runs_on                                     the device, where the networks do not all lie on it (`memory.placed`)
     """
 
     card: ModelCard
@@ -59,6 +63,8 @@ class ModelBundle:
     drops_to_zeros: bool = False
     loras: LoraStack | None = None
     controlnets: ControlNets | None = None
+    image_prompts: ImagePrompts | None = None
+    runs_on: torch.device | None = None
 
     @property
     def name(self) -> str:
@@ -78,7 +84,7 @@ class ModelBundle:
 
     @property
     def device(self) -> torch.device:
-        return device_of(self.unet)
+        return self.runs_on or device_of(self.unet)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -119,7 +125,8 @@ class ModelBundle:
     @cached_property
     def denoise(self) -> Denoiser:
         """The UNet as `denoise(x_t, t, cond, w) -> x_0`."""
-        return Denoiser(UNetNetwork(self.unet, self.loras, self.controlnets), self.schedule, self.prediction_type)
+        network = UNetNetwork(self.unet, self.loras, self.controlnets, self.image_prompts)
+        return Denoiser(network, self.schedule, self.prediction_type)
 
     @cached_property
     def scalings(self) -> Scalings:
@@ -132,10 +139,17 @@ class ModelBundle:
         return ConsistencyFunction(self.denoise, self.scalings)
 
     @property
+    def steered_by(self) -> tuple[str, ...]:
+        """What pictures may steer it through: the names of ControlNets and T2I-Adapters, then of IP-Adapters."""
+        return tuple(name for each in (self.controlnets, self.image_prompts) if each is not None for name in each.names)
+
+    @property
     def readers(self) -> tuple[TextReader, ...]:
         """One, or SDXL's two."""
-        first = TextReader(self.tokenizer, self.text_encoder)
-        second = () if self.text_encoder_2 is None else (TextReader(self.tokenizer_2, self.text_encoder_2),)
+        first = TextReader(self.tokenizer, self.text_encoder, self.device)
+        second = (
+            () if self.text_encoder_2 is None else (TextReader(self.tokenizer_2, self.text_encoder_2, self.device),)
+        )
         return (first, *second)
 
     def encode_text(self, texts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
@@ -184,7 +198,7 @@ class ModelBundle:
         self, rows: int, read: Callable[[], tuple[Tensor, Tensor]], lora_weights: Sequence[float]
     ) -> Conditioning:
         shares = None if self.loras is None else self.loras.rows(lora_weights, rows)  # all alike, however many windows
-        with self.loras.applied(self.text_encoder, shares) if self.loras else nullcontext():
+        with self.loras.applied(shares, self.device) if self.loras else nullcontext():
             states, pooled = read()
         return Conditioning(states=states, pooled=pooled, loras=shares)
 
@@ -231,6 +245,9 @@ class ModelBundle:
         can = hasattr(self.autoencoder, "enable_tiling") and not getattr(self.autoencoder, "use_tiling", True)
         if can:
             self.autoencoder.enable_tiling()
+            tile = min(TILE, self.autoencoder.tile_sample_min_size)
+            self.autoencoder.tile_sample_min_size = tile
+            self.autoencoder.tile_latent_min_size = tile // self.pixels_per_latent
         return can
 
     def _decode(self, unscaled: Tensor) -> Tensor:

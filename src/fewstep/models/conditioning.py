@@ -19,6 +19,7 @@ class Conditioning:
     pooled    (B, P) its pooled states, for networks that want them
     time_ids  (B, 6) sizes and crops, for networks of the SDXL kind
     controls  (B, nets, 3, H, W) in [0, 1]: the pictures that ControlNets read, with control_scales (B, nets)
+    image_tokens  (B, T, D): what IP-Adapters say of pictures, with image_scales (B, adapters)
     loras     (B, adapters) how much of each adapter a row takes; on the CPU, wherever the rest lies
     """
 
@@ -27,6 +28,8 @@ class Conditioning:
     time_ids: Tensor | None = None
     controls: Tensor | None = None
     control_scales: Tensor | None = None
+    image_tokens: Tensor | None = None
+    image_scales: Tensor | None = None
     loras: Tensor | None = None
 
     def __len__(self) -> int:

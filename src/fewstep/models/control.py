@@ -1,4 +1,6 @@
-"""ControlNets (2302.05543): copies of a U-Net's first half that read a picture, edges or depth, and steer the U-Net."""
+"""Networks that read a picture, edges or depth, and steer a U-Net: ControlNets (2302.05543), copies of its first half,
+and T2I-Adapters (2302.08453), small ones that look at the picture alone.
+"""
 
 from __future__ import annotations
 
@@ -33,24 +35,38 @@ class ControlNets:
         if cond.controls is None or cond.control_scales is None:
             return {}
         down: list[Tensor] = []
+        inside: list[Tensor] = []
         middle: Tensor | None = None
         for index, network in enumerate(self.networks):
             scale = cond.control_scales[:, index].to(x_t.device, x_t.dtype).view(-1, 1, 1, 1)
+            picture = cond.controls[:, index].to(x_t.device, x_t.dtype)
             if not scale.any():
+                continue
+            if is_adapter(network):
+                grey = picture.mean(dim=1, keepdim=True) if network.config.in_channels == 1 else picture
+                inside = _sum(inside, [part * scale for part in network(grey)])
                 continue
             parts, last = network(
                 x_t,
                 t,
                 encoder_hidden_states=states,
-                controlnet_cond=cond.controls[:, index].to(x_t.device, x_t.dtype),
+                controlnet_cond=picture,
                 added_cond_kwargs=added,
                 return_dict=False,
             )
             down = _sum(down, [part * scale for part in parts])
             middle = last * scale if middle is None else middle + last * scale
-        if middle is None:
-            return {}
-        return {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": middle}
+        steered: dict[str, Any] = {}
+        if inside:
+            steered["down_intrablock_additional_residuals"] = inside
+        if middle is not None:
+            steered |= {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": middle}
+        return steered
+
+
+def is_adapter(network: Any) -> bool:
+    """Whether it is a T2I-Adapter, which does not look at the noisy picture."""
+    return hasattr(network.config, "adapter_type")
 
 
 def _sum(before: list[Tensor], parts: list[Tensor]) -> list[Tensor]:
@@ -58,17 +74,29 @@ def _sum(before: list[Tensor], parts: list[Tensor]) -> list[Tensor]:
 
 
 def with_controlnets(model: ModelBundle, networks: Iterable[tuple[str, Any]]) -> ModelBundle:
-    """The model with (name, `ControlNetModel`) beside it; raises `InvalidModel` for one of another family."""
+    """The model with (name, `ControlNetModel` or `T2IAdapter`) beside it.
+
+    Raises `InvalidModel` for one of another family.
+    """
     names: list[str] = []
     nets: list[Any] = []
-    own = model.unet.config.cross_attention_dim
     for name, network in networks:
-        width = network.config.cross_attention_dim
-        if width != own:
-            raise InvalidModel(
-                f"the ControlNet {name} was made for {FAMILIES.get(width, 'another base')} and {model.name} is "
-                f"{FAMILIES.get(own, 'of another kind')}"
-            )
+        _check_family(name, network, model)
         names.append(name if name not in names else f"{name}-{len(names) + 1}")
         nets.append(network.to(model.device).eval())
     return dataclasses.replace(model, controlnets=ControlNets(tuple(names), tuple(nets))) if names else model
+
+
+def _check_family(name: str, network: Any, model: ModelBundle) -> None:
+    own = model.unet.config
+    if is_adapter(network):
+        blocks = tuple(own.block_out_channels)
+        xl = network.config.adapter_type.endswith("_xl")
+        if xl != (own.addition_embed_type == "text_time") or tuple(network.config.channels)[: len(blocks)] != blocks:
+            made_for = "SDXL" if xl else "SD 1.x or 2.x"
+            raise InvalidModel(f"the T2I-Adapter {name} was made for {made_for} and does not fit {model.name}")
+    elif (width := network.config.cross_attention_dim) != own.cross_attention_dim:
+        raise InvalidModel(
+            f"the ControlNet {name} was made for {FAMILIES.get(width, 'another base')} and {model.name} is "
+            f"{FAMILIES.get(own.cross_attention_dim, 'of another kind')}"
+        )

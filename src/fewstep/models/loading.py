@@ -14,9 +14,11 @@ import torch
 from fewstep.errors import FewstepError, InvalidModel, ModelNotFound
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
-from fewstep.models.card import ModelCard
+from fewstep.models.card import Kind, ModelCard
+from fewstep.models.kinds import defaults_of, overridden
 from fewstep.models.locating import (
     NETWORKS,
+    PICKLES,
     TOKENIZERS,
     find_weights,
     locate,
@@ -26,6 +28,7 @@ from fewstep.models.locating import (
     read_json,
     reference_of,
 )
+from fewstep.models.memory import check_policy, placed
 from fewstep.models.placement import choose_device, choose_dtype
 from fewstep.models.scheduler_config import SchedulerSettings
 
@@ -38,7 +41,10 @@ CLASSES = {
     },
     "text_encoder": {"CLIPTextModel": "transformers.models.clip.modeling_clip"},
     "text_encoder_2": {"CLIPTextModelWithProjection": "transformers.models.clip.modeling_clip"},
-    "controlnet": {"ControlNetModel": "diffusers.models.controlnets.controlnet"},
+    "controlnet": {
+        "ControlNetModel": "diffusers.models.controlnets.controlnet",
+        "T2IAdapter": "diffusers.models.adapter",
+    },
     "tokenizer": {"CLIPTokenizer": "transformers.models.clip.tokenization_clip"},
 }
 
@@ -57,6 +63,9 @@ def load(
     vae: str | Path | None = None,
     config: str | Path | None = None,
     controlnets: Iterable[str | Path] = (),
+    kind: Kind | None = None,
+    prediction_type: str | None = None,
+    memory: str = "auto",
 ) -> ModelBundle:
     """Load a model that can generate.
 
@@ -67,22 +76,28 @@ def load(
     loras   adapters to put on top, each a file, a hub id or "lcm-lora" (the published one for this base), with a
             weight: "style.safetensors:0.8" or ("style.safetensors", 0.8)
     config  for one file of unusual shape: a model folder whose configs and tokenizers it goes with
-    controlnets  folders or hub ids of ControlNets; requests call them by the last part of that
+    controlnets  folders or hub ids of ControlNets and T2I-Adapters, files of IP-Adapters (also on the hub:
+            owner/name/folder/file.safetensors); requests call them by the last part of that
+    kind    "lcm" or "diffusion", where the files say something else than what the model is
+    prediction_type  "epsilon", "v_prediction" or "sample", likewise
+    memory  what to do where the device's memory is short: "auto", "full", "parts" or "layers" (`memory.placed`)
     vae     another autoencoder: a folder, a hub id, or "taesd", the tiny one (much faster, a little rougher)
 
-    Raises `ModelNotFound`, `InvalidModel`, and `InvalidRequest` for an unknown device or dtype.
+    Raises `ModelNotFound`, `InvalidModel`, and `InvalidRequest` for an unknown device, dtype, kind or policy.
     """
     device = choose_device(device)
     dtype = choose_dtype(dtype, device)
+    check_policy(memory)
     read = _read_file if _is_single_file(name) else _read_folder
     with _quiet():
         source = read(name, dtype, vae, config)
-        networks = {part: _placed(network, device, dtype) for part, network in source.networks.items()}
+        networks = {part: _ready(network, dtype) for part, network in source.networks.items()}
+    card, settings = overridden(source.card, source.settings, kind, prediction_type, reads_w=_reads_w(networks["unet"]))
     _check_readers(networks, source.origin)
     _check_autoencoder(networks["unet"], networks["vae"])
     model = ModelBundle(
-        card=source.card,
-        settings=source.settings,
+        card=card,
+        settings=settings,
         unet=networks["unet"],
         autoencoder=networks["vae"],
         text_encoder=networks["text_encoder"],
@@ -96,18 +111,30 @@ def load(
     )
     with _explained(source.origin):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
-    return _with_controlnets(_with_loras(model, loras), controlnets)
+    return placed(_with_controlnets(_with_loras(model, loras), controlnets), device, memory)
+
+
+def _reads_w(unet: Any) -> bool:
+    return unet.config.time_cond_proj_dim is not None
 
 
 def _with_controlnets(model: ModelBundle, sources: Iterable[str | Path]) -> ModelBundle:
-    named = [(str(source), locate_network(source, "ControlNet", "controlnet")) for source in sources]
-    if not named:
-        return model
-    from fewstep.models.control import with_controlnets
+    """With ControlNets and T2I-Adapters, which are folders, and IP-Adapters, which are files."""
+    wanted = [str(source) for source in sources]
+    files = [source for source in wanted if Path(source).suffix in (".safetensors", *PICKLES)]
+    folders = [(source, locate_network(source, "ControlNet", "controlnet")) for source in wanted if source not in files]
+    if folders:
+        from fewstep.models.control import with_controlnets
 
-    with _quiet():
-        networks = [(name_of(name), _read_network("controlnet", folder, model.dtype)) for name, folder in named]
-    return with_controlnets(model, networks)
+        with _quiet():
+            networks = [(name_of(name), _read_network("controlnet", home, model.dtype)) for name, home in folders]
+        model = with_controlnets(model, networks)
+    if files:
+        from fewstep.models.image_prompt import with_image_prompts
+
+        with _quiet(), _explained(Path(files[0])):
+            model = with_image_prompts(model, files)
+    return model
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,11 +202,11 @@ def _read_file(name: str | Path, dtype: torch.dtype, vae: str | Path | None, con
     )
 
 
-def _placed(network: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """On its device, ready to run; an autoencoder that overflows in float16 (it says so) in float32."""
+def _ready(network: Any, dtype: torch.dtype) -> Any:
+    """Ready to run; an autoencoder that overflows in float16 (it says so) in float32."""
     if dtype is torch.float16 and getattr(network.config, "force_upcast", False):
         network = network.float()
-    return network.to(device).eval()
+    return network.eval()
 
 
 def _with_loras(model: ModelBundle, loras: Iterable[LoraSource]) -> ModelBundle:
@@ -242,10 +269,9 @@ def _default_card(name: str | Path, folder: Path, settings: SchedulerSettings, u
     """The card of a folder that has none, from its configs; steps and guidance are diffusers' defaults."""
     facts = _shared_facts(settings)
     name = reference_of(name) or folder.resolve().name
-    if not settings.consistency:
-        return ModelCard(name=name, kind="diffusion", steps=25, guidance_scale=7.5, **facts)
+    kind: Kind = "lcm" if settings.consistency else "diffusion"
     reads_w = unet.get("time_cond_proj_dim") is not None
-    return ModelCard(name=name, kind="lcm", steps=4, guidance_scale=8.5 if reads_w else 1.0, **facts)
+    return ModelCard(name=name, kind=kind, **defaults_of(kind, reads_w=reads_w), **facts)
 
 
 def _agreeing(card: ModelCard, settings: SchedulerSettings, folder: Path) -> ModelCard:

@@ -56,7 +56,7 @@ def reference_of(name: str | Path) -> str | None:
 
 def name_of(source: str | Path) -> str:
     """The last part of a path or hub id: what requests call a network by."""
-    return str(source).rstrip("/").split("/")[-1]
+    return str(source).rstrip("/").split("/")[-1].removesuffix(".safetensors")
 
 
 def locate_parts(folder: Path, card: ModelCard | None) -> dict[str, Path]:

@@ -105,11 +105,10 @@ class LoraStack:
         return torch.tensor([tuple(weights) or self.weights], dtype=torch.float32).expand(n, -1)
 
     @contextmanager
-    def applied(self, network: nn.Module, weights: Tensor | None) -> Iterator[None]:
-        """Run `network` with `weights` (B, adapters) for the rows of its batch; None: as by default."""
+    def applied(self, weights: Tensor | None, device: torch.device) -> Iterator[None]:
+        """Run a network on `device` with `weights` (B, adapters) for the rows of its batch; None: as by default."""
         rows = self.rows((), 1) if weights is None else weights
         alike = bool((rows == rows[:1]).all())
-        device = next(network.parameters()).device
         self.shares.now = rows[0].tolist() if alike else list(rows.to(device).unbind(1))
         yield
 

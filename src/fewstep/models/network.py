@@ -15,6 +15,7 @@ from fewstep.models.placement import dtype_of
 
 if TYPE_CHECKING:
     from fewstep.models.control import ControlNets
+    from fewstep.models.image_prompt import ImagePrompts
     from fewstep.models.lora import LoraStack
 
 
@@ -25,11 +26,13 @@ class UNetNetwork:
     unet   a `UNet2DConditionModel`; with `time_cond_proj_dim` set, w is embedded and enters beside the time
     loras  the adapters in it, of which every row takes what its conditioning says
     controlnets  what steers it by the pictures that its conditioning holds
+    image_prompts  the IP-Adapters in it
     """
 
     unet: Any
     loras: LoraStack | None = None
     controlnets: ControlNets | None = None
+    image_prompts: ImagePrompts | None = None
 
     @property
     def embeds_w(self) -> bool:
@@ -48,7 +51,9 @@ class UNetNetwork:
             timestep_cond = w_embedding(w, self.unet.config.time_cond_proj_dim).to(x_t.device, dtype)
         x, states, added = x_t.to(dtype), cond.states.to(dtype), self._added(cond, dtype)
         steered = {} if self.controlnets is None else self.controlnets.steer(x, t, states, cond, added)
-        with self.loras.applied(self.unet, cond.loras) if self.loras else nullcontext():
+        if self.image_prompts is not None:
+            added = {**(added or {}), **self.image_prompts.added(cond, x)}
+        with self.loras.applied(cond.loras, x.device) if self.loras else nullcontext():
             output: Tensor = self.unet(
                 x,
                 t,

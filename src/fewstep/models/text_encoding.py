@@ -30,11 +30,7 @@ class TextReader:
 
     tokenizer: Any
     encoder: Any
-
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = next(self.encoder.parameters()).device
-        return device
+    device: torch.device
 
     @property
     def room(self) -> int:

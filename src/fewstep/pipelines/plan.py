@@ -40,7 +40,7 @@ class Plan:
     final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does
     batch_size      how many pictures go through the network at once
     lora_weights    of each of the model's adapters, in their order
-    controls        for each of the model's ControlNets, in their order; None: not followed
+    controls        for each of `model.steered_by`, in that order; None: not followed
     windows         how often the text encoder reads for each prompt: 1, more for long ones
     variation       how far the noise is turned towards that of the variation seeds
     window          (height, width) in latents of the windows that a large picture is painted in; None: in one piece
@@ -238,7 +238,7 @@ def _lora_weights(request: Request, model: ModelBundle) -> tuple[float, ...]:
 
 
 def _controls(request: Request, model: ModelBundle) -> tuple[Control | None, ...]:
-    wanted, here = request.controls or {}, () if model.controlnets is None else model.controlnets.names
+    wanted, here = request.controls or {}, model.steered_by
     if unknown := sorted(set(wanted) - set(here)):
         loaded = f"loaded are {', '.join(here)}" if here else f"{model.name} has none loaded"
         raise InvalidRequest(f"no ControlNet {unknown[0]!r} here; {loaded}")

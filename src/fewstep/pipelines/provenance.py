@@ -168,9 +168,7 @@ def _used(model: ModelBundle, plan: Plan) -> tuple[UsedLora, ...]:
 
 
 def _steering(model: ModelBundle, plan: Plan) -> tuple[UsedControl, ...]:
-    if model.controlnets is None:
-        return ()
-    rows = zip(model.controlnets.names, plan.controls, strict=False)
+    rows = zip(model.steered_by, plan.controls, strict=False)
     return tuple(UsedControl(name, image_hash(control.image), control.scale) for name, control in rows if control)
 
 

@@ -30,6 +30,7 @@ from fewstep.pipelines.pixels import composite, mask_weights, to_images, to_pixe
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.provenance import describe
 from fewstep.pipelines.request import Control, Request
+from fewstep.pipelines.steering import completed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -233,25 +234,5 @@ def guided(model: ModelBundle, plan: Plan) -> tuple[Denoise, Tensor | None]:
         return denoise, torch.full((len(plan.seeds),), w, device=model.device)
     if w == 0.0:
         return denoise, None
-    uncond = completed(model, plan, model.encode_negative(plan.negative_prompt, plan.lora_weights))
+    uncond = completed(model, plan, model.encode_negative(plan.negative_prompt, plan.lora_weights), away=True)
     return ClassifierFreeGuidance(denoise, uncond.expand(len(plan.seeds)), w), None
-
-
-def completed(model: ModelBundle, plan: Plan, cond: Conditioning) -> Conditioning:
-    """Encoded words with all else that the networks read: sizes, and the pictures for ControlNets."""
-    cond = model.framed(cond, plan.height, plan.width)
-    if not any(plan.controls):
-        return cond
-    pictures = torch.stack(
-        [
-            torch.zeros(3, plan.height, plan.width)
-            if control is None
-            else to_pixels(control.image, plan.height, plan.width)[0] / 2 + 0.5
-            for control in plan.controls
-        ]
-    )
-    scales = torch.tensor([0.0 if control is None else control.scale for control in plan.controls])
-    rows = len(cond)
-    return replace(
-        cond, controls=pictures.expand(rows, *pictures.shape), control_scales=scales.expand(rows, len(scales))
-    )

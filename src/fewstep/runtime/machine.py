@@ -65,17 +65,6 @@ def operations(architecture: Architecture, side: int) -> tuple[float, float]:
     return float(calls.get_total_flops()), float(decoding.get_total_flops())
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device.type == "mps":
-        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    import psutil  # type: ignore[import-untyped]
-
-    return int(psutil.virtual_memory().available)
-
-
 def _best(call: Callable[[], object], device: torch.device) -> float:
     """Seconds of the fastest of a few calls, after one that warms up."""
     call()

@@ -1,0 +1,211 @@
+"""IP-Adapters (2308.06721): pictures as prompts, which the U-Net's cross-attention reads beside the words."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.errors import InvalidModel, ModelNotFound
+from fewstep.models.locating import PICKLES, download, name_of
+from fewstep.models.lora_file import FAMILIES
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from fewstep.models.bundle import ModelBundle
+    from fewstep.models.conditioning import Conditioning
+
+ENCODER = "image_encoder"
+ENCODERS = (ENCODER, f"../{ENCODER}", f"../models/{ENCODER}")  # where the published repositories have it
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePrompt:
+    """One adapter: the encoder of pictures, and the projection of what it says to tokens like those of words."""
+
+    name: str
+    encoder: Any
+    processor: Any
+    projection: Any
+    reads_places: bool  # the encoder's last states but one, place by place, and not its one vector for the whole
+
+    @torch.no_grad()
+    def tokens(self, picture: Image | None, *, away: bool = False) -> Tensor:
+        """(1, T, D): what the U-Net reads for a picture, for none, or to be led away from one."""
+        pixels = torch.zeros(1, 3, *[self.encoder.config.image_size] * 2)
+        if picture is not None and not away:
+            pixels = self.processor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
+        output = self.encoder(pixels.to(self.encoder.device, self.encoder.dtype), output_hidden_states=True)
+        said = output.hidden_states[-2] if self.reads_places else output.image_embeds
+        if (picture is None or away) and not self.reads_places:
+            said = torch.zeros_like(said)
+        projected: Tensor = self.projection(said)
+        return projected.reshape(1, -1, projected.shape[-1])
+
+
+class Scales:
+    """Of the call under way: (B, adapters), how much each row takes of each; the layers read them as they run."""
+
+    now: Tensor = torch.zeros(1, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePrompts:
+    """The adapters in a bundle's U-Net, in their order."""
+
+    adapters: tuple[ImagePrompt, ...]
+    scales: Scales = field(default_factory=Scales)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(adapter.name for adapter in self.adapters)
+
+    def tokens(self, pictures: Sequence[Image | None], *, away: bool = False) -> Tensor:
+        """All adapters' tokens side by side, (1, sum of T, D)."""
+        parts = [each.tokens(picture, away=away) for each, picture in zip(self.adapters, pictures, strict=True)]
+        return torch.cat(parts, dim=1)
+
+    def added(self, cond: Conditioning, like: Tensor) -> dict[str, Tensor]:
+        """What the U-Net wants beside `cond`; a conditioning without pictures takes nothing of the adapters."""
+        tokens, scales = cond.image_tokens, cond.image_scales
+        if tokens is None or scales is None:
+            tokens = self.tokens([None] * len(self.adapters)).expand(len(like), -1, -1)
+            scales = torch.zeros(len(like), len(self.adapters))
+        self.scales.now = scales.to(like.device, like.dtype)
+        return {"image_embeds": tokens.to(like.device, like.dtype)}
+
+
+class _Split(nn.Module):
+    """Tokens side by side to a list of (B, 1, T, D), one for each adapter, as diffusers' attention takes them."""
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        super().__init__()
+        self.counts = list(counts)
+
+    def forward(self, tokens: Tensor) -> list[Tensor]:
+        return [part[:, None] for part in tokens.split(self.counts, dim=1)]
+
+
+def with_image_prompts(model: ModelBundle, sources: Sequence[str | Path]) -> ModelBundle:
+    """The model with IP-Adapters, from files or hub paths (owner/name/folder/file.safetensors); the U-Net is changed
+    in place, by diffusers' own conversion.
+
+    Raises `ModelNotFound`, and `InvalidModel` for an adapter of another family, one for faces, or without an encoder.
+    """
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+    files = [_find(str(source)) for source in sources]
+    weights = [_read(file) for file in files]
+    for file, each in zip(files, weights, strict=True):
+        _check_family(file, each, model)
+    encoders: dict[Path, Any] = {}
+    for file, each in zip(files, weights, strict=True):
+        home = _encoder_for(file, each["image_proj"])
+        if home not in encoders:
+            encoder = CLIPVisionModelWithProjection.from_pretrained(home, dtype=model.dtype, local_files_only=True)
+            encoders[home] = encoder.to(model.device).eval()
+    unet = model.unet
+    unet._load_ip_adapter_weights(weights)
+    projections = unet.encoder_hid_proj.image_projection_layers
+    adapters = []
+    for source, file, each, projection in zip(sources, files, weights, projections, strict=True):
+        encoder = encoders[_encoder_for(file, each["image_proj"])]
+        size = encoder.config.image_size
+        processor = CLIPImageProcessor(size=size, crop_size=size)
+        places = "proj.weight" not in each["image_proj"]
+        adapters.append(ImagePrompt(name_of(source), encoder, processor, projection.eval(), places))
+    stack = ImagePrompts(tuple(adapters))
+    unet.encoder_hid_proj = _Split([adapter.tokens(None).shape[1] for adapter in adapters])
+    for processor in unet.attn_processors.values():
+        for index, layer in enumerate(getattr(processor, "to_v_ip", ())):
+            layer.register_forward_hook(partial(_weigh, stack.scales, index))
+    unet.requires_grad_(False)
+    return dataclasses.replace(model, image_prompts=stack)
+
+
+def _weigh(scales: Scales, index: int, layer: nn.Module, inputs: Any, values: Tensor) -> Tensor:
+    """Attention is linear in its values: what is scaled here, row by row, is the adapter's part of the result."""
+    return values * scales.now[:, index].view(-1, *[1] * (values.ndim - 1))
+
+
+def _find(source: str) -> Path:
+    path = Path(source).expanduser()
+    if path.suffix in PICKLES:
+        raise InvalidModel(
+            f"{path} is a pickle, which can run any code when it is read: fewstep reads safetensors only"
+        )
+    if path.is_file():
+        return path
+    owner, _, rest = source.partition("/")
+    name, _, file = rest.partition("/")
+    if not file:
+        raise ModelNotFound(f"no IP-Adapter {source!r}: give a .safetensors file, or OWNER/NAME/FOLDER/FILE on the hub")
+    home = download(f"{owner}/{name}", [file, *(f"{folder}/*" for folder in _encoder_folders(Path(file).parent))])
+    if not (home / file).is_file():
+        raise ModelNotFound(f"{owner}/{name} has no {file}")
+    return home / file
+
+
+def _encoder_folders(folder: Path) -> Iterator[str]:
+    """Within a repository, where the encoder of an adapter in `folder` may lie."""
+    for place in (folder / ENCODER, folder.parent / ENCODER, folder.parent / "models" / ENCODER):
+        yield place.as_posix()
+
+
+def _read(file: Path) -> dict[str, dict[str, Tensor]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        flat = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise InvalidModel(f"{file} cannot be read as safetensors: {error}") from error
+    parts = ("image_proj", "ip_adapter")
+    weights = {
+        part: {key.removeprefix(f"{part}."): value for key, value in flat.items() if key.startswith(f"{part}.")}
+        for part in parts
+    }
+    if not all(weights.values()):
+        raise InvalidModel(f"{file} is no IP-Adapter: it has no {' and no '.join(f'{part}.…' for part in parts)}")
+    projection = weights["image_proj"]
+    if "perceiver_resampler.proj_in.weight" in projection or {"proj.0.weight", "norm.weight"} <= set(projection):
+        raise InvalidModel(f"{file} is for faces (FaceID), which needs a face recogniser; fewstep has none")
+    return weights
+
+
+def _check_family(file: Path, weights: dict[str, dict[str, Tensor]], model: ModelBundle) -> None:
+    keys = next(value for key, value in weights["ip_adapter"].items() if key.endswith("to_k_ip.weight"))
+    layers = {name: module for name, module in model.unet.named_modules() if name.endswith("attn2.to_k")}
+    same = len(layers) == sum(key.endswith("to_k_ip.weight") for key in weights["ip_adapter"])
+    own = model.unet.config.cross_attention_dim
+    if keys.shape[1] != own or not same:
+        raise InvalidModel(
+            f"the IP-Adapter {file.name} was made for {FAMILIES.get(keys.shape[1], 'another base')} and "
+            f"{model.name} is {FAMILIES.get(own, 'of another kind')}"
+        )
+
+
+def _encoder_for(file: Path, projection: dict[str, Tensor]) -> Path:
+    """The folder of the picture encoder beside the file whose width the projection reads."""
+    from fewstep.models.locating import read_json
+
+    if "proj.weight" in projection:
+        wanted, what = projection["proj.weight"].shape[1], "projection_dim"
+    elif "proj.0.weight" in projection:
+        wanted, what = projection["proj.0.weight"].shape[1], "hidden_size"
+    else:
+        wanted, what = projection["proj_in.weight"].shape[1], "hidden_size"
+    for place in ENCODERS:
+        home = (file.parent / place).resolve()
+        if (home / "config.json").is_file() and read_json(home / "config.json").get(what) == wanted:
+            return home
+    raise InvalidModel(
+        f"{file} reads a picture encoder with {what} {wanted}, and there is none in {ENCODER}/ beside it or above it"
+    )

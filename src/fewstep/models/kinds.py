@@ -1,0 +1,36 @@
+"""What kind of model it is, where its files do not say it, or say it wrongly."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from fewstep.errors import InvalidRequest
+from fewstep.models.card import KINDS, Kind, ModelCard
+from fewstep.models.scheduler_config import PREDICTION_TYPES, SchedulerSettings
+
+
+def defaults_of(kind: Kind, *, reads_w: bool) -> dict[str, Any]:
+    """Steps and guidance where nobody asks for others: diffusers' defaults."""
+    if kind == "diffusion":
+        return {"steps": 25, "guidance_scale": 7.5}
+    return {"steps": 4, "guidance_scale": 8.5 if reads_w else 1.0}
+
+
+def overridden(
+    card: ModelCard, settings: SchedulerSettings, kind: str | None, prediction_type: str | None, *, reads_w: bool
+) -> tuple[ModelCard, SchedulerSettings]:
+    """The card and the settings with what was given instead; raises `InvalidRequest` for what does not exist."""
+    if kind is not None and kind not in KINDS:
+        raise InvalidRequest(f"unknown kind of model {kind!r}; choose one of {', '.join(KINDS)}")
+    if prediction_type is not None and prediction_type not in PREDICTION_TYPES:
+        raise InvalidRequest(
+            f"unknown prediction type {prediction_type!r}; choose one of {', '.join(PREDICTION_TYPES)}"
+        )
+    if prediction_type is not None:
+        settings = dataclasses.replace(settings, prediction_type=prediction_type)
+        card = dataclasses.replace(card, prediction_type=prediction_type)
+    if kind is not None and kind != card.kind:
+        assert kind in KINDS
+        card = dataclasses.replace(card, kind=kind, w_range=None, **defaults_of(kind, reads_w=reads_w))
+    return card, settings

@@ -1,0 +1,170 @@
+"""Where a model's parts lie when the device's memory is short: all on it, in turns, or layer by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from fewstep.errors import FewstepWarning, InvalidRequest
+
+if TYPE_CHECKING:
+    from fewstep.models.bundle import ModelBundle
+
+POLICIES = ("auto", "full", "parts", "layers")
+SPARE = 0.9  # of what is free: the rest is for what else a picture takes
+VALUES_A_PIXEL = 18  # times the decoder's first width: what decoding holds at its peak (benchmarks/memory.py)
+TILE = 512  # pixels along a side of what is decoded at once, when memory is short
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes: of all weights, of the largest stage's, and to decode a picture of the model's own size, or a tile."""
+
+    weights: int
+    stage: int
+    whole: int
+    tile: int
+
+    @classmethod
+    def of(cls, model: ModelBundle) -> Need:
+        stages = [sum(map(_weight, stage)) for stage in stages_of(model)]
+        height, width = model.default_size
+        config = model.autoencoder.config
+        widths = getattr(config, "block_out_channels", None) or config.decoder_block_out_channels
+        pixel = VALUES_A_PIXEL * widths[0] * model.autoencoder.dtype.itemsize
+        whole = pixel * height * width
+        return cls(sum(stages), max(stages), whole, min(whole, pixel * TILE**2))
+
+    def policy(self, free: int) -> tuple[str, bool]:
+        """What fits into `free` bytes: the policy, and whether to decode in tiles."""
+        room = int(SPARE * free)
+        if self.weights + self.whole <= room:
+            return "full", False
+        if self.weights + self.tile <= room:
+            return "full", True
+        return ("parts" if self.stage + self.tile <= room else "layers"), True
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    import psutil  # type: ignore[import-untyped]
+
+    return int(psutil.virtual_memory().available)
+
+
+def check_policy(memory: str) -> str:
+    """Raises `InvalidRequest` for one that does not exist."""
+    if memory not in POLICIES:
+        raise InvalidRequest(f"unknown memory policy {memory!r}; choose one of {', '.join(POLICIES)}")
+    return memory
+
+
+def placed(model: ModelBundle, device: torch.device, memory: str = "auto") -> ModelBundle:
+    """A model that lies in the main memory, on its device as far as the policy says.
+
+    full    everything lies there
+    parts   the readers, the U-Net with what steers it, and the autoencoder lie there in turns
+    layers  every layer is brought there when it runs: slow, and the last resort
+    auto    the first of them that fits, and tiles for decoding where those are needed; anything but "full" is said
+
+    Only a device with a memory of its own gives a choice; elsewhere everything lies where it is.
+    """
+    if device.type != "cuda":
+        return _whole(model, device)
+    need, free = Need.of(model), free_memory(device)
+    policy, tiles = need.policy(free) if memory == "auto" else (memory, memory != "full")
+    tiles = tiles and model.decode_in_tiles()
+    if memory == "auto" and (tiles or policy != "full"):
+        how = {"full": "pictures are decoded in tiles", "parts": "its parts take turns there (a little slower)"}
+        warnings.warn(
+            f"{model.name} takes {(need.weights + need.whole) / GIB:.1f} GiB, {free / GIB:.1f} are free on {device}: "
+            f"{how.get(policy, 'every layer is brought there in turn (slow)')}; --memory says otherwise",
+            FewstepWarning,
+            stacklevel=3,
+        )
+    if policy == "full":
+        return _whole(model, device)
+    return in_turns(model, device) if policy == "parts" else in_layers(model, device)
+
+
+def stages_of(model: ModelBundle) -> list[list[Any]]:
+    """The networks that run together: those that read, those that paint, the one that decodes."""
+    readers = [model.text_encoder, *([] if model.text_encoder_2 is None else [model.text_encoder_2])]
+    if model.image_prompts is not None:
+        for adapter in model.image_prompts.adapters:
+            readers += [adapter.encoder, adapter.projection]
+    steering = [] if model.controlnets is None else list(model.controlnets.networks)
+    return [readers, [model.unet, *steering], [model.autoencoder]]
+
+
+def in_turns(model: ModelBundle, device: torch.device) -> ModelBundle:
+    """One stage lies on the device at a time."""
+    from accelerate.hooks import ModelHook, add_hook_to_module
+    from accelerate.utils import send_to_device
+
+    stages = stages_of(model)
+    turns = _Turns(stages, device)
+
+    class Turn(ModelHook):
+        """Before a network runs, its stage is brought to the device, and the one before it is sent away."""
+
+        def __init__(self, stage: int) -> None:
+            self.stage = stage
+
+        def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            turns.take(self.stage)
+            return send_to_device(args, device), send_to_device(kwargs, device)
+
+    for number, stage in enumerate(stages):
+        for network in stage:
+            add_hook_to_module(network, Turn(number))
+    return dataclasses.replace(model, runs_on=device)
+
+
+def in_layers(model: ModelBundle, device: torch.device) -> ModelBundle:
+    """Every layer is brought to the device when it runs (accelerate's CPU offload)."""
+    from accelerate import cpu_offload
+
+    for stage in stages_of(model):
+        for network in stage:
+            cpu_offload(network, execution_device=device)
+    return dataclasses.replace(model, runs_on=device)
+
+
+class _Turns:
+    """Which stage lies on the device."""
+
+    def __init__(self, stages: Sequence[Sequence[nn.Module]], device: torch.device) -> None:
+        self._stages, self._device = stages, device
+        self.here: int | None = None
+
+    def take(self, stage: int) -> None:
+        if stage == self.here:
+            return
+        for network in () if self.here is None else self._stages[self.here]:
+            network.to("cpu")
+        for network in self._stages[stage]:
+            network.to(self._device)
+        self.here = stage
+
+
+def _whole(model: ModelBundle, device: torch.device) -> ModelBundle:
+    for stage in stages_of(model):
+        for network in stage:
+            network.to(device)
+    return model
+
+
+def _weight(network: nn.Module) -> int:
+    return sum(each.numel() * each.element_size() for each in (*network.parameters(), *network.buffers()))
