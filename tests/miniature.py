@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, LCMScheduler, UNet2DConditionModel
@@ -41,7 +42,16 @@ def write_miniature(folder: Path, prediction_type: str = "v_prediction", autoenc
     return folder
 
 
-def write_miniature_sd1(folder: Path, time_cond_proj_dim: int | None = None) -> Path:
+def write_miniature_sd2(folder: Path) -> Path:
+    """Stable Diffusion 2.1's (at 768 pixels): linear projections, heads by level, v prediction."""
+    return write_miniature_sd1(
+        folder, prediction_type="v_prediction", attention_head_dim=(2, 4, 4), use_linear_projection=True
+    )
+
+
+def write_miniature_sd1(
+    folder: Path, time_cond_proj_dim: int | None = None, prediction_type: str = "epsilon", **unet: Any
+) -> Path:
     """Stable Diffusion 1.x's parts and layers, a few channels wide."""
     with torch.random.fork_rng():
         torch.manual_seed(2)
@@ -51,15 +61,16 @@ def write_miniature_sd1(folder: Path, time_cond_proj_dim: int | None = None) -> 
             layers_per_block=2,
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-            attention_head_dim=4,
             cross_attention_dim=HIDDEN,
             time_cond_proj_dim=time_cond_proj_dim,
+            **{"attention_head_dim": 4, **unet},
         ).save_pretrained(folder / "unet")
         _autoencoder("kl", latents=4).save_pretrained(folder / "vae")
         _text_encoder().save_pretrained(folder / "text_encoder")
     write_tokenizer(folder / "tokenizer")
     kind = DDIMScheduler if time_cond_proj_dim is None else LCMScheduler
-    kind(**SCHEDULE, steps_offset=1, set_alpha_to_one=False).save_pretrained(folder / "scheduler")
+    settings = {**SCHEDULE, "prediction_type": prediction_type}
+    kind(**settings, steps_offset=1, set_alpha_to_one=False).save_pretrained(folder / "scheduler")
     _write_index(folder, "StableDiffusionPipeline", kind.__name__)
     return folder
 

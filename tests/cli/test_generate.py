@@ -230,6 +230,38 @@ def test_what_has_no_effect_or_is_cut_short_warns_in_one_line(run: Run) -> None:
     assert "miniature does not see: 'cat cat" in warned[1]
 
 
+def test_quiet_is_quiet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("cat", "--negative-prompt", "dog", "-o", "x.png", "--steps", 1, "--seed", 1)
+    assert "has no effect" in run(*arguments).err
+    outcome = run(*arguments, "--quiet")
+    assert (outcome.code, outcome.out.strip(), outcome.err) == (0, "x.png", "")
+    monkeypatch.setenv("FEWSTEP_QUIET", "1")
+    assert "has no effect" not in run(*arguments).err
+
+
+def test_fast_decode_takes_the_tiny_autoencoder(run: Run, miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fewstep.models import loading
+
+    fetched: list[str] = []
+
+    def locate(name: str, what: str, within: str) -> Path:
+        fetched.append(name)
+        return miniature / "vae"
+
+    monkeypatch.setattr(loading, "TINY_FOR", {32: "madebyollin/taesd"})
+    monkeypatch.setattr(loading, "locate_network", locate)
+    assert run("cat", "-o", "x.png", "--steps", 1, "--fast-decode").code == 0
+    assert fetched == ["madebyollin/taesd"]
+    assert "choose one of them" in run("cat", "--fast-decode", "--vae", "other").err
+
+
+def test_the_kind_of_model_can_be_overridden(run: Run) -> None:
+    assert run("cat", "-o", "x.png", "--steps", 2, "--kind", "diffusion").code == 0
+    assert read_record("x.png").sampler == "dpm++"
+    assert "unknown kind of model 'fast'" in run("cat", "--kind", "fast").err
+    assert "unknown memory policy 'none'" in run("cat", "--memory", "none").err
+
+
 def test_an_empty_prompt_is_allowed(run: Run) -> None:
     assert run("", "-o", "x.png", "--steps", 1).code == 0
 

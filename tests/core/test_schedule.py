@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, LCMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,6 +172,16 @@ def test_ode_times_are_those_of_diffusers(spacing: str, offset: int) -> None:
         theirs = scheduler.timesteps.tolist()
         assert theirs[steps:] in ([], [-1])
         assert ode_timesteps(steps, spacing=spacing, steps_offset=offset).tolist() == theirs[:steps], steps
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_times_of_multistep_solvers_are_those_of_diffusers(spacing: str, offset: int) -> None:
+    scheduler = DPMSolverMultistepScheduler(**BETAS, timestep_spacing=spacing, steps_offset=offset)
+    for steps in range(1, 200):
+        scheduler.set_timesteps(steps)
+        ours = ode_timesteps(steps, spacing=spacing, steps_offset=offset, multistep=True)
+        assert ours.tolist() == scheduler.timesteps.tolist()[:steps], steps
 
 
 @given(st.integers(1, 60), st.integers(1, 100))

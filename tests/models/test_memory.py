@@ -44,7 +44,7 @@ def test_the_first_policy_that_fits(free: int, expected: tuple[str, bool]) -> No
 
 @pytest.mark.parametrize(
     ("architecture", "gib", "expected"),
-    [(SD1, 8, "full"), (SD1, 2.5, "parts"), (SDXL, 16, "full"), (SDXL, 7.5, "parts"), (SDXL, 4, "layers")],
+    [(SD1, 8, "full"), (SD1, 3.2, "parts"), (SDXL, 16, "full"), (SDXL, 7.5, "parts"), (SDXL, 4, "layers")],
 )
 def test_the_published_models_on_cards_that_people_have(architecture: Any, gib: float, expected: str) -> None:
     parts = {part: architecture.network(part).half() for part in architecture.parts}
@@ -91,7 +91,7 @@ def test_only_one_stage_is_on_the_device_at_a_time(model: ModelBundle, monkeypat
 
 
 def test_adapters_are_weighed_in_layers_too(model: ModelBundle, tmp_path: Path) -> None:
-    write_kohya(tmp_path / "ink.safetensors", {"unet": random_layers(model.unet, 1)}, alpha=3.0)
+    write_kohya(tmp_path / "ink.safetensors", {"lora_unet": random_layers(model.unet, 1)}, alpha=3.0)
     inked = fewstep.load(model.folder, device="cpu", loras=[tmp_path / "ink.safetensors"])  # type: ignore[arg-type]
     expected = [np.asarray(fewstep.text2image(inked, PROMPT, seed=1, steps=2, loras={"ink": w})) for w in (0, 1)]
     assert not np.array_equal(*expected)

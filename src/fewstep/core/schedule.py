@@ -258,22 +258,25 @@ def ode_timesteps(
     spacing: str = "trailing",
     num_train_timesteps: int = 1000,
     steps_offset: int = 0,
+    multistep: bool = False,
 ) -> Tensor:
     """N times for an ODE solver, falling, spaced as diffusers' DDIMScheduler does it (2305.08891, table 2).
 
     (int(N strength),) int64: strength below 1 keeps the last part. `steps_offset` is added to "leading" only.
+    multistep: as its DPMSolverMultistepScheduler does it, which drops the last of N + 1 times but for "trailing".
     Raises ValueError when N is outside 1 .. T or the strength leaves no step.
     """
     total, num = num_train_timesteps, num_inference_steps
-    if not 1 <= num <= total:
-        raise ValueError(f"the number of steps must lie in 1 .. {total}; got {num}")
+    more = int(multistep and spacing != "trailing")
+    if not 1 <= num <= total - more:
+        raise ValueError(f"the number of steps must lie in 1 .. {total - more}; got {num}")
     if spacing == "trailing":
         stride = total - (total - total / num)  # total / num as numpy's arange rounds it: it decides ties
         times = [round(total - i * stride) - 1 for i in range(num)]
     elif spacing == "leading":
-        times = [i * (total // num) + steps_offset for i in reversed(range(num))]
+        times = [i * (total // (num + more)) + steps_offset for i in reversed(range(more, num + more))]
     elif spacing == "linspace":
-        times = [round(i * ((total - 1) / max(num - 1, 1))) for i in reversed(range(num))]
+        times = [round(i * ((total - 1) / max(num + more - 1, 1))) for i in reversed(range(more, num + more))]
     else:
         raise ValueError(f"unknown spacing {spacing!r}; allowed are {', '.join(SPACINGS)}")
     if times[0] >= total:

@@ -36,9 +36,8 @@ class Need:
     def of(cls, model: ModelBundle) -> Need:
         stages = [sum(map(_weight, stage)) for stage in stages_of(model)]
         height, width = model.default_size
-        config = model.autoencoder.config
-        widths = getattr(config, "block_out_channels", None) or config.decoder_block_out_channels
-        pixel = VALUES_A_PIXEL * widths[0] * model.autoencoder.dtype.itemsize
+        first = model.autoencoder.config.block_out_channels[0]
+        pixel = VALUES_A_PIXEL * first * model.autoencoder.dtype.itemsize
         whole = pixel * height * width
         return cls(sum(stages), max(stages), whole, min(whole, pixel * TILE**2))
 

@@ -37,7 +37,8 @@ class Plan:
     strength        1 without a picture to start from; None where the timesteps were given
     mask            of a picture in part: white is painted anew, black stays
     timesteps       (N,) int64, descending: where the network is asked
-    final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does
+    final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does (models with times of
+                    their own jump to clean data)
     batch_size      how many pictures go through the network at once
     lora_weights    of each of the model's adapters, in their order
     controls        for each of `model.steered_by`, in that order; None: not followed
@@ -123,7 +124,7 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
         timesteps=_given_times(model, request.timesteps)
         if strength is None
         else _times(model, sampler, steps, strength),
-        final_timestep=model.settings.final_timestep if sampler == "ddim" else -1,
+        final_timestep=model.settings.final_timestep if sampler == "ddim" and not request.timesteps else -1,
         batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
         windows=_windows(request, model),
         lora_weights=_lora_weights(request, model),
@@ -189,6 +190,7 @@ def _times(model: ModelBundle, sampler: str, steps: int, strength: float) -> Ten
             spacing=settings.spacing,
             num_train_timesteps=total,
             steps_offset=settings.offset,
+            multistep=sampler == "dpm++",
         )
     except ValueError as error:
         raise InvalidRequest(str(error)) from error
