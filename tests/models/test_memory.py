@@ -44,7 +44,7 @@ def test_the_first_policy_that_fits(free: int, expected: tuple[str, bool]) -> No
 
 @pytest.mark.parametrize(
     ("architecture", "gib", "expected"),
-    [(SD1, 8, "full"), (SD1, 3.2, "parts"), (SDXL, 16, "full"), (SDXL, 7.5, "parts"), (SDXL, 4, "layers")],
+    [(SD1, 8, "full"), (SD1, 2.8, "parts"), (SDXL, 16, "full"), (SDXL, 7.5, "parts"), (SDXL, 4, "layers")],
 )
 def test_the_published_models_on_cards_that_people_have(architecture: Any, gib: float, expected: str) -> None:
     parts = {part: architecture.network(part).half() for part in architecture.parts}
