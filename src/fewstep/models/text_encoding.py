@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewstep.errors import FewstepWarning
-from fewstep.models.prompt_weights import parse
+from fewstep.models.prompt_weights import Fragment, parse
 
 COMMA_REACH = 20 / 75  # of a window: how far back a comma is looked for, to end the window there
 
@@ -39,7 +40,7 @@ class TextReader:
 
     def windows(self, prompt: str) -> list[Window]:
         """A prompt with its marks (`prompt_weights`) as windows; one that fills up ends at a comma near its end."""
-        return [window for section in parse(prompt) for window in self._cut(self._weighed(section))]
+        return list(_windows(self.tokenizer, self.room, prompt))
 
     def read(self, texts: Sequence[str]) -> Any:
         """transformers' output for `texts` to the letter, padded or cut to one window, with all hidden states."""
@@ -89,21 +90,29 @@ class TextReader:
         mask_here = mask.to(self.device) if uses_mask else None
         return self.encoder(ids.to(self.device), attention_mask=mask_here, output_hidden_states=True)
 
-    def _weighed(self, section: Sequence[Any]) -> list[tuple[int, float]]:
-        ids = [
-            self.tokenizer(each.text, truncation=False, verbose=False, add_special_tokens=False).input_ids
-            for each in section
-        ]
-        return [(token, each.weight) for each, tokens in zip(section, ids, strict=True) for token in tokens]
 
-    def _cut(self, tokens: list[tuple[int, float]]) -> Iterator[Window]:
-        comma = self.tokenizer.convert_tokens_to_ids(",</w>")
-        while len(tokens) > self.room:
-            near = range(self.room - 1, self.room - 1 - round(COMMA_REACH * self.room), -1)
-            end = next((place + 1 for place in near if tokens[place][0] == comma), self.room)
-            yield Window(*zip(*tokens[:end], strict=True))
-            tokens = tokens[end:]
-        yield Window(*zip(*tokens, strict=True)) if tokens else Window()
+@lru_cache(maxsize=1024)
+def _windows(tokenizer: Any, room: int, prompt: str) -> tuple[Window, ...]:
+    """Kept, because a picture asks several times, and a live page for every picture."""
+    return tuple(window for section in parse(prompt) for window in _cut(tokenizer, room, _weighed(tokenizer, section)))
+
+
+def _weighed(tokenizer: Any, section: Sequence[Fragment]) -> list[tuple[int, float]]:
+    ids = [
+        tokenizer(fragment.text, truncation=False, verbose=False, add_special_tokens=False).input_ids
+        for fragment in section
+    ]
+    return [(token, fragment.weight) for fragment, tokens in zip(section, ids, strict=True) for token in tokens]
+
+
+def _cut(tokenizer: Any, room: int, tokens: list[tuple[int, float]]) -> Iterator[Window]:
+    comma = tokenizer.convert_tokens_to_ids(",</w>")
+    while len(tokens) > room:
+        near = range(room - 1, room - 1 - round(COMMA_REACH * room), -1)
+        end = next((place + 1 for place in near if tokens[place][0] == comma), room)
+        yield Window(*zip(*tokens[:end], strict=True))
+        tokens = tokens[end:]
+    yield Window(*zip(*tokens, strict=True)) if tokens else Window()
 
 
 def joined(outputs: Sequence[Any]) -> tuple[Tensor, Tensor]:
