@@ -28,7 +28,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.train.config import FitConfig
 from fewstep.train.objectives import Diffusion, Distillation
 from fewstep.train.state import TrainState
-from recipes.emoji import art, autoencoder, cache, judge, networks, sheets, words
+from recipes.emoji import art, autoencoder, cache, fast_decoder, judge, networks, sheets, words
 from recipes.emoji.export import write_starter
 from recipes.emoji.run import run
 
@@ -44,6 +44,7 @@ class Size:
     autoencoder: FitConfig
     words: FitConfig
     rare_words: FitConfig
+    fast_decoder: FitConfig
     teacher: FitConfig
     student: FitConfig
 
@@ -58,6 +59,9 @@ def cpu() -> Size:
         ),
         rare_words=FitConfig(
             pictures=300_000, batch_size=512, lr=0.02, adam_lr=0.02, cooldown=0.7, warmup=2_000, ema_halflife=10_000
+        ),
+        fast_decoder=FitConfig(
+            pictures=60_000, batch_size=32, optimizer="adamw", lr=1.5e-3, cooldown=0.8, warmup=1_000, ema_halflife=800
         ),
         teacher=FitConfig(pictures=430_000, batch_size=96, lr=0.004, cooldown=0.34, warmup=4_000, ema_halflife=3_000),
         student=FitConfig(
@@ -81,6 +85,7 @@ def gpu() -> Size:
         channels=small.channels,
         autoencoder=dataclasses.replace(small.autoencoder, pictures=600_000, batch_size=32),
         words=dataclasses.replace(small.words, pictures=2_000_000),
+        fast_decoder=dataclasses.replace(small.fast_decoder, pictures=600_000),
         teacher=dataclasses.replace(small.teacher, pictures=6_000_000, batch_size=256),
         student=dataclasses.replace(small.student, pictures=600_000, batch_size=128),
     )
@@ -149,6 +154,15 @@ class Starter:
         if not target.is_file():
             cache.build(self.folder, self.device).save(target)
 
+    def fast_decoder(self) -> None:
+        torch.manual_seed(0)
+        decoder = fast_decoder.build().to(self.device)
+        pixels = autoencoder.Pixels(self.folder, held_out=False, device=self.device)
+        objective = fast_decoder.Drawing(decoder, self._cache(), pixels)
+        folder = self.folder / "fast_decoder"
+        with run(decoder, objective, len(pixels), self._lasting(self.size.fast_decoder), folder).averaged():
+            decoder.save(folder)
+
     def teacher(self) -> None:
         torch.manual_seed(0)
         unet = networks.unet(self.size.channels, embeds_w=False).to(self.device)
@@ -210,7 +224,18 @@ class Starter:
         return sheets.bundle(self.folder, unet, stage, W_RANGE)
 
 
-STAGES = ("art", "autoencoder", "words", "rare_words", "latents", "teacher", "student", "export", "judge")
+STAGES = (
+    "art",
+    "autoencoder",
+    "words",
+    "rare_words",
+    "latents",
+    "fast_decoder",
+    "teacher",
+    "student",
+    "export",
+    "judge",
+)
 
 
 def main(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fewstep.models.fast_decoder import FastDecoder
+from fewstep.models.locating import FAST_DECODER
 from recipes.emoji import art, sheets
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ def write_starter(
     AutoencoderKL.from_pretrained(source / "vae").half().save_pretrained(target / "vae")
     CLIPTextModel.from_pretrained(source / "text_encoder").half().save_pretrained(target / "text_encoder")
     shutil.copytree(source / "tokenizer", target / "tokenizer")
+    (target / FAST_DECODER).mkdir()
+    FastDecoder.load(source / FAST_DECODER).save(target / FAST_DECODER)
     held_out = _held_out(source)
     _write_model(target, student, "LatentConsistencyModelPipeline", "student", w_range, held_out)
     _write_model(target / "teacher", teacher, "StableDiffusionPipeline", "teacher", w_range, held_out)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -33,8 +31,3 @@ class Drawing:
         l1, l2 = d.abs().mean(), d.square().mean()
         gradient = d.diff(dim=-1).abs().mean() + d.diff(dim=-2).abs().mean()
         return {"loss": l1 + l2 + gradient, "l1": l1, "l2": l2}
-
-
-def save(decoder: FastDecoder, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    decoder.save(folder)

@@ -123,7 +123,7 @@ def test_another_autoencoder(miniature: Path, tmp_path: Path) -> None:
     for source, words in {
         wrong: "has latents of 4 channels and this model paints 16",
         tmp_path: "holds no autoencoder",
-        "taesd": "no tiny autoencoder for",
+        "fast": "no fast decoder for",
         "no-such": "no autoencoder 'no-such'",
     }.items():
         with pytest.raises(FewstepError, match=words):

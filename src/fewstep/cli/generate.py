@@ -111,8 +111,8 @@ def generate(
         "refine_strength": refine_strength,
         "tile": tile or None,
     }
-    if fast_decode and vae not in (None, "taesd"):
-        raise InvalidRequest(f"--fast-decode means --vae taesd, and --vae {vae} was given; choose one of them")
+    if fast_decode and vae not in (None, "fast"):
+        raise InvalidRequest(f"--fast-decode means --vae fast, and --vae {vae} was given; choose one of them")
     with one_line_warnings(quiet):
         given = {name: value for name, value in wanted.items() if value is not None}
         nets, given["controls"] = _read_controls(control or [])
@@ -123,7 +123,7 @@ def generate(
         loading = {
             "device": device,
             "dtype": dtype,
-            "vae": "taesd" if fast_decode else vae,
+            "vae": "fast" if fast_decode else vae,
             "config": config,
             "controlnets": nets,
             "kind": kind,

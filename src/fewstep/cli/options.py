@@ -170,7 +170,7 @@ Control = Annotated[
 Vae = Annotated[
     str | None,
     typer.Option(
-        help="Another autoencoder: a folder, a hub id, or taesd, the tiny one. [default: the model's]",
+        help="Another autoencoder: a folder, a hub id, or fast (as --fast-decode). [default: the model's]",
         rich_help_panel=WHERE,
         show_default=False,
     ),
@@ -179,7 +179,9 @@ Vae = Annotated[
 FastDecode = Annotated[
     bool,
     typer.Option(
-        "--fast-decode", help="Decode with TAESD: much faster, a little rougher. As --vae taesd.", rich_help_panel=WHERE
+        "--fast-decode",
+        help="Decode much faster and a little rougher: by the model's own fast decoder, or TAESD.",
+        rich_help_panel=WHERE,
     ),
 ]
 

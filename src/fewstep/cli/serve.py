@@ -77,7 +77,17 @@ def serve(
     vae: Annotated[
         str | None,
         typer.Option(
-            help="Another autoencoder for the first model: a folder, a hub id, or taesd, the tiny one.",
+            help="Another autoencoder for the first model: a folder or a hub id.",
+            rich_help_panel=HOW,
+            show_default=False,
+        ),
+    ] = None,
+    fast_decode: Annotated[
+        bool | None,
+        typer.Option(
+            "--fast-decode/--full-decode",
+            help="Decode much faster and a little rougher, with the model's own fast decoder or TAESD. "
+            "[default: fast for models that bring their own, as the starter does]",
             rich_help_panel=HOW,
             show_default=False,
         ),
@@ -120,15 +130,23 @@ def serve(
     except ModuleNotFoundError as error:
         raise NotInstalled(f"{error.name} is missing; install the server with: pip install 'fewstep[serve]'") from error
     import fewstep
+    from fewstep.models.loading import FAST
+    from fewstep.models.locating import brings_fast_decoder
 
     access, check = Access.of(host, token, origin or ()), _function(checker)
     if steps is not None and steps < 1:
         raise InvalidRequest(f"the number of steps is {steps}; it must be at least 1")
     first, *rest = model or ("starter", "starter-teacher")
-    bundle = fewstep.load(first, device=device, dtype=dtype, loras=lora or (), vae=vae)
+    if fast_decode and vae is not None:
+        raise InvalidRequest(f"--fast-decode chooses the decoder, and --vae {vae} another; give one of them")
+
+    def decoder_of(name: str) -> str | None:
+        return FAST if fast_decode or (fast_decode is None and brings_fast_decoder(name)) else None
+
+    bundle = fewstep.load(first, device=device, dtype=dtype, loras=lora or (), vae=vae or decoder_of(first))
     if steps is not None:
         bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, steps=steps))
-    others = [fewstep.load(name, device=device, dtype=dtype) for name in rest]
+    others = [fewstep.load(name, device=device, dtype=dtype, vae=decoder_of(name)) for name in rest]
     bundle, *others = (run_by(runtime, each) for each in (bundle, *others))
     engine = Engine(
         bundle, *others, max_batch=max_batch, max_clients=max_sessions, max_pixels=max_pixels, checker=check

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -70,3 +71,20 @@ class FastDecoder(nn.Module):
         decoder = cls(FastDecoderConfig(**{**config, "num_blocks": tuple(config["num_blocks"])}))
         decoder.load_state_dict(load_file(folder / WEIGHTS))
         return decoder.to(torch.float32).eval().requires_grad_(False)
+
+
+class FastAutoencoder(nn.Module):
+    """An autoencoder that decodes with a `FastDecoder`; all else, its encoder too, is as it was."""
+
+    def __init__(self, autoencoder: Any, decoder: FastDecoder) -> None:
+        super().__init__()
+        self.autoencoder, self.decoder, self.config = autoencoder, decoder, autoencoder.config
+
+    def encode(self, pixels: Tensor) -> Any:
+        return self.autoencoder.encode(pixels)
+
+    def decode(self, latents: Tensor, *, return_dict: bool = False) -> tuple[Tensor]:
+        return (self.decoder(latents),)
+
+    def save_pretrained(self, folder: Path) -> None:
+        self.autoencoder.save_pretrained(folder)

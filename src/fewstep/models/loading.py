@@ -17,6 +17,7 @@ from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import Kind, ModelCard
 from fewstep.models.kinds import defaults_of, overridden
 from fewstep.models.locating import (
+    FAST_DECODER,
     NETWORKS,
     PICKLES,
     TOKENIZERS,
@@ -49,7 +50,7 @@ CLASSES = {
 }
 
 
-TINY = "taesd"
+FAST = "fast"
 TINY_FOR = {768: "madebyollin/taesd", 1024: "madebyollin/taesd", 2048: "madebyollin/taesdxl"}
 
 LoraSource = str | Path | tuple[str | Path, float]
@@ -81,7 +82,8 @@ def load(
     kind    "lcm" or "diffusion", where the files say something else than what the model is
     prediction_type  "epsilon", "v_prediction" or "sample", likewise
     memory  what to do where the device's memory is short: "auto", "full", "parts" or "layers" (`memory.placed`)
-    vae     another autoencoder: a folder, a hub id, or "taesd", the tiny one (much faster, a little rougher)
+    vae     another autoencoder: a folder, a hub id, or "fast" for a decoder that is much faster and a little rougher
+            (the model's own, where it brings one, else TAESD)
 
     Raises `ModelNotFound`, `InvalidModel`, and `InvalidRequest` for an unknown device, dtype, kind or policy.
     """
@@ -157,15 +159,20 @@ def _read_folder(name: str | Path, dtype: torch.dtype, vae: str | Path | None, c
     card = ModelCard.read(folder) if (folder / CARD_FILE).is_file() else None
     parts = locate_parts(folder, card)
     unet = read_json(parts["unet"] / "config.json")
-    if vae is not None:
+    brings_fast = vae == FAST and FAST_DECODER in parts
+    if vae is not None and not brings_fast:
         parts["vae"] = locate_network(_autoencoder_name(vae, unet, name), "autoencoder", "vae")
     settings = SchedulerSettings.from_config(read_json(parts["scheduler"] / "scheduler_config.json"))
     present = [part for part in NETWORKS if part in parts]
+    networks = {part: _read_network(part, parts[part], dtype) for part in present}
+    if brings_fast:
+        networks["vae"] = _decoding_fast(networks["vae"], parts[FAST_DECODER])
+        present.append(FAST_DECODER)
     return _Source(
         origin=folder,
         card=_default_card(name, folder, settings, unet) if card is None else _agreeing(card, settings, folder),
         settings=settings,
-        networks={part: _read_network(part, parts[part], dtype) for part in present},
+        networks=networks,
         tokenizers={part: _read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts},
         weight_files=tuple(file for part in present for file in find_weights(parts[part])),
         drops_to_zeros=read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt", False),
@@ -226,13 +233,22 @@ def _read_network(part: str, folder: Path, dtype: torch.dtype) -> Any:
         return network_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
 
 
+def _decoding_fast(autoencoder: Any, folder: Path) -> Any:
+    from fewstep.models.fast_decoder import FastAutoencoder, FastDecoder
+
+    with _explained(folder):
+        return FastAutoencoder(autoencoder, FastDecoder.load(folder).to(autoencoder.dtype))
+
+
 def _autoencoder_name(vae: str | Path, unet: Mapping[str, Any], model: str | Path) -> str | Path:
-    """The name itself, or for "taesd" the hub id of the tiny autoencoder for this U-Net's family."""
-    if vae != TINY:
+    """The name itself, or for "fast" the hub id of the tiny autoencoder for this U-Net's family."""
+    if vae != FAST:
         return vae
     width = unet.get("cross_attention_dim")
     if width not in TINY_FOR:
-        raise ModelNotFound(f"there is no tiny autoencoder for {model}: there are some for SD 1.x, 2.x and SDXL")
+        raise ModelNotFound(
+            f"there is no fast decoder for {model}: there are some for SD 1.x, 2.x, SDXL and the starter"
+        )
     return TINY_FOR[width]
 
 

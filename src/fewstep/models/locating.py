@@ -15,7 +15,8 @@ from fewstep.models.card import ModelCard
 STARTER = Path(__file__).parent / "starter"
 BUILT_IN = {"starter": STARTER, "starter-teacher": STARTER / "teacher"}
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-OPTIONAL = ("text_encoder_2", "tokenizer_2")  # SDXL's
+FAST_DECODER = "fast_decoder"
+OPTIONAL = ("text_encoder_2", "tokenizer_2", FAST_DECODER)  # SDXL's, and what some of fewstep's own models bring
 NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -25,7 +26,7 @@ _HUB_FILES = [
     "model_index.json",
     CARD_FILE,
     *(f"{part}/*.json" for part in (*PARTS, *OPTIONAL)),
-    *(f"{part}/*.safetensors" for part in NETWORKS),
+    *(f"{part}/*.safetensors" for part in (*NETWORKS, FAST_DECODER)),
     *(f"{part}/*.txt" for part in TOKENIZERS),
 ]
 _HUB_VARIANTS = ["*.fp16*", "*non_ema*", "*ema_only*"]
@@ -71,6 +72,13 @@ def locate_parts(folder: Path, card: ModelCard | None) -> dict[str, Path]:
             raise InvalidModel(f"{folder} has no {part}/ folder, which a latent diffusion model needs")
         parts[part] = found[0]
     return parts
+
+
+def brings_fast_decoder(name: str | Path) -> bool:
+    """Whether a built-in model, or a folder, has a fast decoder of its own."""
+    folder = BUILT_IN.get(str(name), Path(name).expanduser())
+    card = ModelCard.read(folder) if (folder / CARD_FILE).is_file() else None
+    return (folder / "model_index.json").is_file() and FAST_DECODER in locate_parts(folder, card)
 
 
 def find_weights(part: Path) -> tuple[Path, ...]:
