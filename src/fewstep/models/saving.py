@@ -46,7 +46,7 @@ def save(model: ModelBundle, target: Path, base: Path, dtype: str | None = None)
     scheduler = dict(read_json(locate_parts(base, card)["scheduler"] / "scheduler_config.json"))
     if model.kind == "lcm":
         scheduler |= {
-            "_class_name": "LCMScheduler",
+            "_class_name": "TCDScheduler" if model.card.sampler == "tcd" else "LCMScheduler",
             "original_inference_steps": model.card.original_inference_steps,
             "timestep_scaling": model.card.timestep_scaling,
         }

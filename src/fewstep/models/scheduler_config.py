@@ -18,7 +18,7 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 class SchedulerSettings:
     """The facts of a scheduler that belong to the model and not to the way it is sampled.
 
-    consistency       the folder's scheduler is LCM's
+    consistency       the folder's scheduler is LCM's or TCD's
     spacing, offset   how diffusers spreads N times over 0..T-1 for this model's ODE
     final_timestep    where its DDIM ends: -1 clean data, 0 the first row of the table (`set_alpha_to_one=False`)
     """
@@ -43,7 +43,7 @@ class SchedulerSettings:
         return cls(
             schedule=_schedule(config),
             prediction_type=prediction_type,
-            consistency=config.get("_class_name") == "LCMScheduler",
+            consistency=config.get("_class_name") in ("LCMScheduler", "TCDScheduler"),
             original_inference_steps=config.get("original_inference_steps", 50),
             timestep_scaling=config.get("timestep_scaling", 10.0),
             spacing=config.get("timestep_spacing", "leading"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from fewstep.core.schedule import consistency_timesteps, ode_timesteps, training_grid
+from fewstep.core.schedule import consistency_timesteps, ode_timesteps, phased_timesteps, training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import MAX_GUIDANCE, MAX_SIDE, ROWS, Control, Request
@@ -162,7 +162,9 @@ def _refinement(request: Request, model: ModelBundle, height: int, width: int, s
 
 def samplers_of(model: ModelBundle) -> tuple[str, ...]:
     """The samplers that this model can be used with, its default first."""
-    return ("lcm",) if model.kind == "lcm" else ("dpm++", "ddim", "heun", "lcm")
+    if model.kind != "lcm":
+        return ("dpm++", "ddim", "heun", "lcm")
+    return ("tcd", "lcm") if model.card.sampler == "tcd" else ("lcm", "tcd")
 
 
 def _first(given: T | None, otherwise: T) -> T:
@@ -180,9 +182,12 @@ def _batch_size(given: int | None, latent_shape: tuple[int, int, int]) -> int:
 
 def _times(model: ModelBundle, sampler: str, steps: int, strength: float) -> Tensor:
     settings, total = model.settings, model.schedule.num_train_timesteps
+    grid = settings.original_inference_steps
     try:
-        if sampler == "lcm":
-            grid = settings.original_inference_steps
+        if sampler == "tcd" and model.card.phases > 1 and strength == 1.0:
+            phases = model.card.phases
+            return phased_timesteps(steps, phases, original_inference_steps=grid, num_train_timesteps=total)
+        if sampler in ("lcm", "tcd"):
             return consistency_timesteps(steps, strength, original_inference_steps=grid, num_train_timesteps=total)
         return ode_timesteps(
             steps,
