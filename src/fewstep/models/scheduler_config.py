@@ -32,6 +32,28 @@ class SchedulerSettings:
     offset: int
     final_timestep: int
 
+    def to_config(self) -> dict[str, Any]:
+        """A scheduler's config that says the same; for models that were read from one file, without a config.
+
+        Raises `InvalidModel` for a schedule that is no table of betas.
+        """
+        betas = self.schedule.to_config()
+        if "kind" not in betas:
+            raise InvalidModel("this schedule is not made of betas, and diffusers' schedulers know no other")
+        return {
+            "_class_name": "LCMScheduler" if self.consistency else "DDIMScheduler",
+            "num_train_timesteps": betas["num_train_timesteps"],
+            "beta_start": betas["beta_start"],
+            "beta_end": betas["beta_end"],
+            "beta_schedule": betas["kind"],
+            "rescale_betas_zero_snr": betas["rescale_zero_terminal_snr"],
+            "prediction_type": self.prediction_type,
+            "clip_sample": False,
+            "set_alpha_to_one": self.final_timestep == -1,
+            "steps_offset": self.offset,
+            "timestep_spacing": self.spacing,
+        }
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SchedulerSettings:
         """Read a scheduler's config; absent keys get diffusers' defaults."""
