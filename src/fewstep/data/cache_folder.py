@@ -35,6 +35,7 @@ class Manifest:
     source, digest  where the pictures lay, and what changes when they do
     size            (height, width) in pixels
     settings        how they were prepared: flips, the captions' suffix
+    examples        a few of the captions
     skipped         for each reason, the names of the pictures left out
     """
 
@@ -46,6 +47,7 @@ class Manifest:
     pictures: int
     captions: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    examples: Sequence[str] = ()
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     format: int = FORMAT
 

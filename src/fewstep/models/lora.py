@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 ADAPTER = "lora_"  # and a number: PEFT's names for adapters, which must not hold a dot
 MAX_WEIGHT = 10.0
-SAMPLED = ("steps", "guidance_scale", "sampler", "gamma", "phases")  # what an LCM-LoRA's record says of its sampling
+# What the record of an LCM-LoRA says: how it is sampled, and on which times it was distilled.
+SAMPLED = ("steps", "guidance_scale", "w_range", "sampler", "gamma", "phases")
+TIMES = ("original_inference_steps", "timestep_scaling")
 LCM_STEPS, LCM_GUIDANCE = 4, 1.0  # of LCM-LoRA (2311.05556): guidance is part of what it learnt
 _PUBLISHED = {
     768: "latent-consistency/lcm-lora-sdv1-5",
@@ -214,7 +216,9 @@ def few_step(model: ModelBundle, record: Mapping[str, Any]) -> ModelBundle:
     if model.card.kind == "lcm":
         return model
     sampled = {name: record[name] for name in SAMPLED if name in record}
-    times = {name: record[name] for name in ("original_inference_steps", "timestep_scaling") if name in record}
+    if sampled.get("w_range") is not None:
+        sampled["w_range"] = tuple(sampled["w_range"])
+    times = {name: record[name] for name in TIMES if name in record}
     default: dict[str, Any] = {"kind": "lcm", "steps": LCM_STEPS, "guidance_scale": LCM_GUIDANCE, "w_range": None}
     card = dataclasses.replace(model.card, **default | sampled | times, teacher=model.card.name)
     return dataclasses.replace(model, card=card, settings=dataclasses.replace(model.settings, **times))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fewstep.core.prediction import Denoise
-from fewstep.core.schedule import Time
+from fewstep.core.prediction import Denoiser
+from fewstep.core.schedule import Schedule, Time
 from fewstep.errors import InvalidModel, NotInstalled
 from fewstep.models.lora_file import LoraLayer
 
@@ -21,7 +22,7 @@ W_DIM = 256  # of the embedding of w, as in the published LCMs
 
 @torch.no_grad()
 def student_of(teacher: Any, w_dim: int | None = W_DIM) -> Any:
-    """A float32 copy of a U-Net that also reads w, through a projection that starts at zero: at first it is the teacher.
+    """A float32 copy of a U-Net that also reads w, through a projection that starts at zero: at first the teacher.
 
     w_dim  None for a copy that is told no w; a teacher that reads w already keeps its own projection
     """
@@ -96,11 +97,17 @@ def adapter_off(unet: nn.Module) -> Iterator[None]:
             module.enable_adapters(True)
 
 
-def without_adapter(denoise: Denoise, unet: nn.Module) -> Denoise:
-    """`denoise`, whose network is `unet`, as it was before the LoRA; without gradient."""
+@dataclass(frozen=True, eq=False)
+class Unadapted:
+    """A denoiser whose network is `unet`, as it was before its LoRA; without gradient."""
 
-    def teacher(x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
-        with torch.no_grad(), adapter_off(unet):
-            return denoise(x_t, t, cond, w)
+    denoiser: Denoiser
+    unet: nn.Module
 
-    return teacher
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+        with torch.no_grad(), adapter_off(self.unet):
+            return self.denoiser(x_t, t, cond, w)

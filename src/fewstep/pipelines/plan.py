@@ -220,7 +220,8 @@ def guidance_range(model: ModelBundle) -> tuple[float, float]:
     """The guidance scales that this model can follow."""
     if model.embeds_guidance and model.card.w_range is not None:
         return model.card.w_range[0] + 1.0, model.card.w_range[1] + 1.0
-    return 1.0, MAX_BAKED_GUIDANCE if model.kind == "lcm" and not model.embeds_guidance else MAX_GUIDANCE
+    baked_in = model.kind == "lcm" and not model.embeds_guidance and model.card.w_range != (0.0, 0.0)
+    return 1.0, MAX_BAKED_GUIDANCE if baked_in else MAX_GUIDANCE
 
 
 def _checked_guidance(request: Request, model: ModelBundle) -> float:

@@ -68,13 +68,14 @@ def fit(
     on_checkpoint: Callable[[TrainState], None] | None = None,
     target: AveragedTarget | None = None,
     processes: Processes | None = None,
-    should_stop: Callable[[TrainState], bool] | None = None,
+    before_step: Callable[[TrainState], bool] | None = None,
 ) -> TrainState:
     """Train `model` by `objective` over a data set of `num_rows` and return its state; resumes from `folder`.
 
     `on_step` is called with the pictures seen and the step's scalars: the place for a progress bar.
     `on_checkpoint` is called after every checkpoint: the place for sample sheets and measures.
-    `should_stop` is asked after every step; where it says so, the run ends early with a checkpoint.
+    `before_step` is called before every step: the place for what is due by pictures seen; where it returns True, that
+    step is the last, and a checkpoint follows it.
     Raises TrainingDiverged when the loss is not finite; the checkpoint before it stays.
     """
     processes = processes or Processes()
@@ -87,7 +88,7 @@ def fit(
     started = saved = time.monotonic()
     with RunLog(folder, state.seen, writes=processes.is_main) as log:
         while state.seen < config.pictures:
-            asked = should_stop is not None and should_stop(state)
+            asked = before_step is not None and before_step(state)
             late = config.minutes is not None and time.monotonic() - started >= 60 * config.minutes
             scalars, stop = _step(run, asked or late)
             log.write(state.seen, scalars)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -150,6 +151,13 @@ class _Consistency:
         raise NotImplementedError
 
 
+class Teacher(Denoise, Protocol):
+    """A `Denoise` that knows its schedule."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+
 class Distillation(_Consistency):
     """Latent consistency distillation (LCM, Algorithm 1), target = the student itself without gradient.
 
@@ -164,7 +172,7 @@ class Distillation(_Consistency):
     def __init__(
         self,
         f: ConsistencyFunction,
-        teacher: Denoiser,
+        teacher: Teacher,
         cache: LatentCache,
         *,
         w_range: tuple[float, float],
