@@ -46,8 +46,8 @@ def open_folder(folder: Path, config: RunConfig) -> bool:
         if differing := differences(there, wanted):
             name, (before, now) = next(iter(differing.items()))
             raise InvalidConfig(
-                f"{folder} has a run that was begun with {name} = {before!r}, and now it is {now!r}: repeat the command "
-                "that began it to go on, or choose another folder"
+                f"{folder} has a run that was begun with {name} = {before!r}, and now it is {now!r}: repeat the "
+                "command that began it to go on, or choose another folder"
             )
         return True
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -56,6 +56,7 @@ def open_folder(folder: Path, config: RunConfig) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotWrite(f"cannot make the folder {folder}: {error.strerror}") from error
+    _write(path, wanted)
     return False
 
 

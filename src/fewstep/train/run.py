@@ -184,15 +184,10 @@ def _export(
     measured = {name: value for name, value in (row or {}).items() if name != "seen"}
     card = dataclasses.replace(
         trainee.bundle.card,
-        data=(watch_source(folder, trainee),),
+        data=(trainee.config.data.source,),
         measured={name: round(value, 5) for name, value in measured.items()},
     )
     result = dataclasses.replace(trainee, bundle=dataclasses.replace(trainee.bundle, card=card))
     shutil.rmtree(folder / "model", ignore_errors=True)
     with exchanged(trainee.network, weights), torch.no_grad():
         return tuple(result.export(folder)), row
-
-
-def watch_source(folder: Path, trainee: Trainee) -> str:
-    """The data in the card's words."""
-    return trainee.config.data.source
