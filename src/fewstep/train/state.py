@@ -8,7 +8,6 @@ which a LoRA has many of, are not written.
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -117,8 +116,6 @@ class TrainState:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(self._tensors(), partial, metadata=self._metadata())
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
             if (folder / CHECKPOINT).exists():
                 (folder / CHECKPOINT).replace(folder / PREVIOUS)
             partial.replace(folder / CHECKPOINT)
