@@ -37,7 +37,7 @@ def write_pictures(folder: Path) -> Path:
     (folder / "zero.png").write_bytes(b"")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff" + b"no picture" * 9)
     whole = (folder / "red fox.png").read_bytes()
-    (folder / "cut.png").write_bytes(whole[: len(whole) - 20])
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     Image.new("RGB", (300, 5), "red").save(folder / "thin.png")
     return folder
 

@@ -191,7 +191,8 @@ def test_a_full_disk_is_a_clear_error_and_the_last_checkpoint_stays(tmp_path: Pa
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (tmp_path / CHECKPOINT).read_bytes() == good
     assert not list(tmp_path.glob("*.partial"))
-    assert fit(c := model(), Regression(c), 50, config(pictures=160), tmp_path).seen == 160
+    state = fit(c := model(), Regression(c), 50, config(pictures=160), tmp_path)
+    assert state.seen == 160
 
 
 def test_a_checkpoint_of_another_network_is_refused_in_words(tmp_path: Path) -> None:

@@ -107,9 +107,9 @@ class ConsistencyConfig:
     w_range: tuple[float, float] | None = None
     """Guidance, in LCM's form (guidance_scale - 1): drawn uniformly from the range, fixed where both ends are equal,
     (0, 0) for none at all (then the student can be guided, and take negative prompts, itself). None: for a full
-    student (0, 2 x the teacher's own scale), for a LoRA the teacher's own. LCM draws from [2, 14]; LCM-LoRA fixes 7.5
-    (its paper; its script draws without telling the network, which then learns the average); PixArt-delta (fig. 2)
-    finds fixed better than embedded in FID and CLIP."""
+    student (0, 2 x the teacher's own scale), for a LoRA the teacher's own, for fine-tuning the model's own range. LCM
+    draws from [2, 14]; LCM-LoRA fixes 7.5 (its paper; its script draws without telling the network, which then learns
+    the average); PixArt-delta (fig. 2) finds fixed better than embedded in FID and CLIP."""
     embed_w: bool | None = None
     """Whether the student is told w, through a projection that starts at zero (LCM, appendix), so that at first it is
     the teacher. None: a full student with a range is."""

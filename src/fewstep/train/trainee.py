@@ -24,6 +24,8 @@ from fewstep.train.loop import Objective
 from fewstep.train.objectives import Diffusion, Distillation, FineTuning
 from fewstep.train.state import AveragedTarget, trained
 
+LCM_RANGE = (2.0, 14.0)  # of w, where a model that embeds it does not say (LCM, sec. 5.1)
+
 
 @dataclass(frozen=True, eq=False)
 class Trainee:
@@ -100,7 +102,7 @@ def w_range_of(config: RunConfig, model: ModelBundle) -> tuple[float, float]:
     if given is not None:
         return given
     if config.method == "finetune":
-        return model.card.w_range or ((0.0, 2 * scale) if model.embeds_guidance else (0.0, 0.0))
+        return model.card.w_range or (LCM_RANGE if model.embeds_guidance else (0.0, 0.0))
     own = max(w_from_guidance_scale(scale), 0.0)
     return (own, own) if config.lora is not None else (0.0, 2 * scale)
 
