@@ -9,6 +9,7 @@ import random
 import resource
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,10 +136,13 @@ def forked(work: Callable[[], object]) -> int:
     child = os.fork()
     if child:
         return child
-    with contextlib.suppress(BaseException):  # a test must not run on in a second process
+    try:  # and never let the tests run on in a second process
         work()
         os._exit(0)
-    os._exit(1)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
 
 
 def killed_again_and_again(folder: Path, kills: int, seed: int) -> list[int]:
@@ -277,7 +281,7 @@ def test_a_batch_in_parts_is_the_batch_in_one(tmp_path: Path, optimizer: str) ->
 
 def test_two_processes_compute_what_one_computes(tmp_path: Path) -> None:
     """Two real processes, averaging over gloo; then again, stopped half way and resumed."""
-    fit(a := model(), Divisible(a), 50, config("adamw", pictures=160), tmp_path / "one")
+    fit(a := model(), Divisible(a), 50, config("adamw", pictures=160, cooldown=0.0), tmp_path / "one")
     expected = load_file(tmp_path / "one" / CHECKPOINT)
     for pictures in (80, 160):
         together(tmp_path, pictures)
@@ -300,8 +304,9 @@ def together(home: Path, pictures: int) -> None:
         processes = Processes.here("cpu")
         assert (processes.rank, processes.count) == (rank, 2)
         losses: list[float] = []
-        fit(net := model(), Divisible(net), 50, config("adamw", pictures=pictures), home / "two", processes=processes,
-            on_step=lambda seen, scalars: losses.append(scalars["loss"]))  # fmt: skip
+        settings = config("adamw", pictures=pictures, cooldown=0.0)
+        note = lambda seen, scalars: losses.append(scalars["loss"])  # noqa: E731
+        fit(net := model(), Divisible(net), 50, settings, home / "two", processes=processes, on_step=note)
         (home / f"losses-{rank}.json").write_text(json.dumps(losses))
         processes.wait()
 

@@ -143,7 +143,7 @@ def _teacher_gap(trainee: Trainee, manifest: Manifest, config: RunConfig) -> Mea
     low, high = trainee.w_range
     scale = config.watch.guidance_scale
     w = (low + high) / 2 if scale is None or not model.embeds_guidance else w_from_guidance_scale(scale)
-    return TeacherGap(teacher, model, tuple(manifest.examples) or ("",), w, config.watch.seed)
+    return TeacherGap(teacher, model, tuple(manifest.examples[:8]) or ("",), w, config.watch.seed)
 
 
 def _on_step(watch: Watch | None, hooks: Hooks) -> Callable[[int, dict[str, float]], None] | None:
