@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fewstep.cli.main import main
-from fewstep.cli.training import numbers_of, size_of, w_range_of
+from fewstep.cli.training_options import numbers_of, size_of, w_range_of
 from fewstep.errors import InvalidRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fewstep.cli import training as t
+from fewstep.cli import training_options as t
+from fewstep.cli.training import few, progress_bar
 
 
 def cache(
@@ -43,11 +44,11 @@ def cache(
         image_column=image_column,
         caption_column=caption_column,
     )
-    with one_line_warnings(), t.progress_bar() as bar:
+    with one_line_warnings(), progress_bar() as bar:
         task = bar.add_task("loading", total=None, note="")
         encoders = load(model, device=device, dtype=precision)
         count = lambda done: bar.update(task, description="encoding", completed=done)  # noqa: E731
         manifest = build_cache(encoders, config, output, count)
     for reason, names in manifest.skipped.items():
-        typer.echo(f"left out, {reason}: {t.few(names)}", err=True)
+        typer.echo(f"left out, {reason}: {few(names)}", err=True)
     typer.echo(f"{output}: {manifest.pictures} pictures, {manifest.captions - 1} captions")

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fewstep.cli import training as t
+from fewstep.cli import training_options as t
+from fewstep.cli.training import configured, given, run
 
 
 def distill(
@@ -130,6 +131,6 @@ def distill(
         "consistency.trajectory": trajectory,
         "consistency.gamma": gamma,
     }
-    model, source = t.given("teacher", teacher, recipe), t.given("data", data, recipe)
-    config = t.configured(recipe, lambda: default_config("distill", model, source, lora=lora), values)
-    return t.run(config, output, dry_run, measure)
+    model, source = given("teacher", teacher, recipe), given("data", data, recipe)
+    config = configured(recipe, lambda: default_config("distill", model, source, lora=lora), values)
+    return run(config, output, dry_run, measure)

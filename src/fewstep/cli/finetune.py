@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fewstep.cli import training as t
+from fewstep.cli import training_options as t
+from fewstep.cli.training import configured, given, run
 
 
 def finetune(
@@ -93,6 +94,6 @@ def finetune(
         "consistency.original_inference_steps": grid,
         "consistency.target": target,
     }
-    name, source = t.given("model", model, recipe), t.given("data", data, recipe)
-    config = t.configured(recipe, lambda: default_config("finetune", name, source, lora=lora), values)
-    return t.run(config, output, dry_run, measure)
+    name, source = given("model", model, recipe), given("data", data, recipe)
+    config = configured(recipe, lambda: default_config("finetune", name, source, lora=lora), values)
+    return run(config, output, dry_run, measure)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fewstep.cli import training as t
+from fewstep.cli import training_options as t
+from fewstep.cli.training import configured, given, run
 
 
 def train_lora(
@@ -86,6 +87,6 @@ def train_lora(
         "checkpointing": checkpointing,
         "device": device,
     }
-    name, source = t.given("model", model, recipe), t.given("data", data, recipe)
-    config = t.configured(recipe, lambda: default_config("style", name, source, lora=True), values)
-    return t.run(config, output, dry_run, measure)
+    name, source = given("model", model, recipe), given("data", data, recipe)
+    config = configured(recipe, lambda: default_config("style", name, source, lora=True), values)
+    return run(config, output, dry_run, measure)

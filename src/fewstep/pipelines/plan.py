@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from fewstep.core.schedule import consistency_timesteps, ode_timesteps, phased_timesteps, training_grid
+from fewstep.core.phases import phased_timesteps
+from fewstep.core.schedule import consistency_timesteps, ode_timesteps, training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import MAX_GUIDANCE, MAX_SIDE, ROWS, Control, Request

@@ -54,6 +54,7 @@ class Outcome:
     files        what was exported; none where the run was stopped early
     best         the measures of what was exported, where the best was kept
     manifest     the data, and what was left out of it
+    main         whether this is the process that writes files and speaks
     """
 
     seen: int
@@ -61,6 +62,7 @@ class Outcome:
     files: tuple[Path, ...]
     best: Mapping[str, Any] | None
     manifest: Manifest
+    main: bool = True
 
     @property
     def finished(self) -> bool:
@@ -104,7 +106,7 @@ def train(config: RunConfig, folder: Path, *, measures: Sequence[Measure] = (), 
     )
     done = state.seen >= config.fit.pictures or (watch is not None and watch.finished)
     if watch is None or not done:
-        return Outcome(state.seen, config.fit.pictures, (), None, manifest)
+        return Outcome(state.seen, config.fit.pictures, (), None, manifest, processes.is_main)
     watch.look_now(state)
     return Outcome(state.seen, config.fit.pictures, *_export(trainee, watch, state, folder), manifest)
 
