@@ -181,6 +181,8 @@ def test_a_style_stacks_with_an_lcm_lora(tmp_path: Path, sd1: Path, pictures: Pa
     assert alone.kind == "diffusion"
     both = fewstep.load(sd1, device="cpu", loras=[style, fast])
     assert both.kind == "lcm"
+    assert both.loras is not None
+    assert both.loras.names == ("style", "fast")
     assert fewstep.text2image(both, "a red fox", seed=0, steps=2)
 
 

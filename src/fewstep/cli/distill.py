@@ -132,5 +132,5 @@ def distill(
         "consistency.gamma": gamma,
     }
     model, source = given("teacher", teacher, recipe), given("data", data, recipe)
-    config = configured(recipe, lambda: default_config("distill", model, source, lora=lora), values)
+    config = configured(recipe, lambda: default_config("distill", model, source, lora=lora), values, lora=lora)
     return run(config, output, dry_run, measure)

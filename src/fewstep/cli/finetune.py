@@ -95,5 +95,5 @@ def finetune(
         "consistency.target": target,
     }
     name, source = given("model", model, recipe), given("data", data, recipe)
-    config = configured(recipe, lambda: default_config("finetune", name, source, lora=lora), values)
+    config = configured(recipe, lambda: default_config("finetune", name, source, lora=lora), values, lora=lora)
     return run(config, output, dry_run, measure)

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
-def configured(recipe: str | None, begin: Callable[[], RunConfig], values: Mapping[str, Any]) -> RunConfig:
-    """The recipe's config, or `begin`'s, with the options that were given."""
+def configured(
+    recipe: str | None, begin: Callable[[], RunConfig], values: Mapping[str, Any], *, lora: bool = False
+) -> RunConfig:
+    """The recipe's config, or `begin`'s, with the options that were given; `lora` also for a recipe without one."""
     from fewstep.train.config import RunConfig
     from fewstep.train.defaults import changed
 
@@ -36,6 +38,8 @@ def configured(recipe: str | None, begin: Callable[[], RunConfig], values: Mappi
         raise InvalidRequest(
             f"{recipe} must return a fewstep.train.config.RunConfig; it returned {type(config).__name__}"
         )
+    if lora and config.lora is None:
+        config = changed(config, {"lora": begin().lora})
     return changed(config, values)
 
 

@@ -55,7 +55,7 @@ class Watch:
         self.rows = [row for line in lines if (row := json.loads(line))["seen"] <= seen]
         if len(self.rows) < len(lines):
             self._write_rows()
-        self.due = seen if seen == 0 and not self.rows else (seen // self.every + 1) * self.every
+        self.due = (self.rows[-1]["seen"] // self.every + 1) * self.every if self.rows else seen
         if self.config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
