@@ -115,6 +115,8 @@ def _hooks(bar: Progress, config: RunConfig, interrupted: list[int]) -> Hooks:
     task = bar.add_task("loading", total=None, note="")
 
     def picture(count: int) -> None:
+        if interrupted:  # a cache in the making is not kept: there is nothing to wait for
+            raise KeyboardInterrupt
         bar.update(task, description="encoding", completed=count)
 
     def began(trainee: Any, manifest: Manifest, seen: int) -> None:
