@@ -123,17 +123,19 @@ def _hooks(bar: Progress, config: RunConfig, interrupted: list[int]) -> Hooks:
         bar.reset(task, description="training", total=config.fit.pictures, completed=seen)
         bar.console.print(
             f"{trainee.parameters:,} weights in training, {manifest.pictures} pictures of {manifest.source}"
-            + (f", from {seen} on" if seen else "")
+            + (f", from {seen} on" if seen else ""),
+            soft_wrap=True,
+            highlight=False,
         )
         for reason, names in manifest.skipped.items():
-            bar.console.print(f"left out, {reason}: {few(names)}", markup=False, highlight=False)
+            bar.console.print(f"left out, {reason}: {few(names)}", markup=False, highlight=False, soft_wrap=True)
 
     def step(seen: int, scalars: dict[str, float]) -> None:
         bar.update(task, completed=seen, note=f"loss {scalars['loss']:.4f}")
 
     def look(seen: int, values: Mapping[str, float]) -> None:
         measured = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        bar.console.print(f"{seen}: {measured or 'a new sheet'}", highlight=False)
+        bar.console.print(f"{seen}: {measured or 'a new sheet'}", highlight=False, soft_wrap=True)
 
     return Hooks(picture, began, step, look, lambda: bool(interrupted))
 
