@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from fewstep.data.cache_folder import Manifest, is_cache
-from fewstep.runtime.machine import free_memory
+from fewstep.models.memory import free_memory
 from fewstep.train.caching import check_encoders, survey
 from fewstep.train.config import FitConfig, RunConfig
 from fewstep.train.folder import CONFIG, as_json, differences

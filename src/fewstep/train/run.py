@@ -114,7 +114,7 @@ def train(config: RunConfig, folder: Path, *, measures: Sequence[Measure] = (), 
 def load_for_training(config: RunConfig, processes: Processes | None = None) -> ModelBundle:
     """The model that a run begins with: frozen weights in the run's precision."""
     device = choose_device((processes or Processes()).device(config.device))
-    return load(config.model, device=device, dtype=config.fit.precision)
+    return load(config.model, device=device, dtype=config.fit.precision, memory="full")
 
 
 def _cached(
