@@ -69,5 +69,5 @@ $(VENV)/.installed-serve: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) --editable '.[dev,serve,lora,openvino]'
+	$(PIP) --editable '.[dev,serve,lora,openvino,train]'
 	@touch $@

@@ -123,7 +123,7 @@ def test_absent_fields_are_the_model_s_own(server: Server, student: ModelBundle)
 
 
 def test_the_lists(api: webuiapi.WebUIApi, student: ModelBundle) -> None:
-    assert [sampler["name"] for sampler in api.get_samplers()] == ["LCM"]
+    assert [sampler["name"] for sampler in api.get_samplers()] == ["LCM", "TCD"]
     assert api.get_sd_models()[0]["model_name"] == student.name
     assert api.util_get_model_names() == [api.get_sd_models()[0]["title"]]
     assert api.get_loras() == []

@@ -13,7 +13,7 @@ from fewstep.core.prediction import Denoiser
 from fewstep.core.schedule import Schedule
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
-from fewstep.train.objectives import Diffusion, Distillation
+from fewstep.train.objectives import Diffusion, Distillation, FineTuning
 
 
 class Recording(nn.Module):
@@ -92,3 +92,76 @@ def test_only_the_student_gets_a_gradient_and_the_same_generator_gives_the_same_
     again, other = (objective(ROWS, torch.Generator().manual_seed(seed))["loss"].item() for seed in (5, 6))
     assert again == first.item()
     assert other != first.item()
+
+
+def test_fine_tuning_asks_nobody_and_looks_at_the_same_noise_at_both_times(cache: LatentCache) -> None:
+    student = Recording()
+    seen: list[Tensor] = []
+    f = ConsistencyFunction(denoiser(student), partial(boundary_scalings, timestep_scaling=10.0))
+
+    def spy(x_t: Tensor, t: Tensor, cond: Conditioning, w: Tensor | None = None) -> Tensor:
+        seen.append(x_t)
+        return f(x_t, t, cond, w)
+
+    objective = FineTuning(spy, Schedule.from_betas(), cache, w_range=(1.0, 3.0), k=100)  # type: ignore[arg-type]
+    draw = objective.draw(ROWS, torch.Generator().manual_seed(0))
+    objective.loss(draw)["loss"].backward()
+    (s, _, w_target), (t, _, w) = student.calls
+    assert w is not None
+    assert w_target is not None
+    assert torch.equal(w, w_target)
+    assert bool(((t - s == 100) | (s == 0)).all())
+    schedule, x_0 = Schedule.from_betas(), cache.latents[ROWS]
+    for x, time in zip(seen, (s, t), strict=True):
+        torch.testing.assert_close(x, schedule.add_noise(x_0, draw.noise, time), rtol=1e-5, atol=1e-5)
+
+
+def test_no_guidance_asks_the_teacher_once_a_step_and_substeps_as_often(cache: LatentCache) -> None:
+    student, teacher = Recording(), Recording()
+    objective = distillation(cache, student, teacher, w_range=(0.0, 0.0), k=200, substeps=4)
+    objective(ROWS, torch.Generator().manual_seed(0))
+    assert len(teacher.calls) == 4
+    times = torch.stack([t for t, _, _ in teacher.calls])
+    assert bool((times.diff(dim=0) <= 0).all())
+    (s, _, _), (t, _, _) = student.calls
+    assert torch.equal(times[0], t)
+    assert bool((s == (t - 200).clamp(min=0)).all())
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpm++", "heun"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("options", [{}, {"phases": 4}, {"trajectory": True}, {"phases": 2, "trajectory": True}])
+def test_every_combination_gives_a_finite_loss_and_gradient(
+    cache: LatentCache, solver: str, kind: str, options: dict[str, object]
+) -> None:
+    student, teacher = Recording(), Recording()
+    f = ConsistencyFunction(Denoiser(student, Schedule.from_betas(), kind))
+    other = Denoiser(teacher, Schedule.from_betas(), kind)
+    arguments = {"w_range": (0.0, 6.0), "k": 300, "solver": solver, "substeps": 25, **options}
+    objective = Distillation(f, other, cache, **arguments)  # type: ignore[arg-type]
+    loss = objective(ROWS, torch.Generator().manual_seed(0))["loss"]
+    loss.backward()
+    assert bool(loss.isfinite())
+    assert student.mix.weight.grad is not None
+    assert bool(student.mix.weight.grad.isfinite().all())
+
+
+def test_trajectories_end_anywhere_between_the_phase_s_end_and_the_target(cache: LatentCache) -> None:
+    objective = distillation(cache, Recording(), Recording(), phases=4, trajectory=True, k=100)
+    draw = objective.draw(ROWS.repeat(20), torch.Generator().manual_seed(0))
+    floor = objective.floor[draw.times]
+    s = torch.maximum(objective.grid[draw.times] - 100, floor)
+    end = objective._leading_to(objective.f, draw, floor).end  # type: ignore[attr-defined]
+    assert bool(((end >= floor) & (end <= s)).all())
+    room = s > floor
+    assert bool((end[room] == floor[room]).any())
+    assert bool((end[room] == s[room]).any())
+    assert len((s - end).unique()) > 50
+
+
+def test_a_part_of_a_batch_costs_what_its_rows_cost_in_the_whole(cache: LatentCache) -> None:
+    objective = distillation(cache, Recording(), Recording(), metric="l2", trajectory=True)
+    draw = objective.draw(ROWS, torch.Generator().manual_seed(1))
+    whole = objective.loss(draw)["loss"]
+    parts = [objective.loss(draw[slice(i, i + 30)])["loss"] for i in (0, 30, 60)]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)

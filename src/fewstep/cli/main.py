@@ -11,12 +11,16 @@ import typer
 
 import fewstep
 from fewstep.cli.batch import batch
+from fewstep.cli.cache import cache
 from fewstep.cli.convert import convert
+from fewstep.cli.distill import distill
 from fewstep.cli.doctor import doctor
+from fewstep.cli.finetune import finetune
 from fewstep.cli.generate import generate
 from fewstep.cli.inspect import inspect
 from fewstep.cli.merge import merge
 from fewstep.cli.serve import serve
+from fewstep.cli.train_lora import train_lora
 from fewstep.cli.travel import travel
 from fewstep.errors import FewstepError
 
@@ -38,6 +42,10 @@ app.command()(generate)
 app.command()(batch)
 app.command()(travel)
 app.command()(serve)
+app.command()(distill)
+app.command()(finetune)
+app.command("train-lora")(train_lora)
+app.command()(cache)
 app.command()(doctor)
 app.command()(inspect)
 app.command()(convert)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fewstep.core.prediction import Denoise
-from fewstep.core.schedule import Time, broadcast, finest
+from fewstep.core.schedule import Schedule, Time, broadcast, finest
+from fewstep.core.solvers import transfer
 
 Scalings = Callable[[Time], tuple[Tensor, Tensor]]
 
@@ -60,3 +61,21 @@ class ConsistencyFunction:
     def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
         c_skip, c_out = (broadcast(c, x_t) for c in self.scalings(t))
         return c_skip * x_t + c_out * self.denoise(x_t, t, cond, w)
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryFunction:
+    """g(x_t, t) = x_end, one exact step along the estimate of x_0, to any earlier time and not only to clean data.
+
+    alpha_end x_0 + sigma_end eps with the eps that x_t and x_0 imply (TCD, Zheng et al. 2024, 2402.19159, eq. 15; PCM,
+    Wang et al. 2024, 2405.18407, eq. 8). At t = end it is the identity by construction: no boundary scalings.
+
+    end  the time where each sample's trajectory is left, an int or (B,), at or below every t that it is asked about
+    """
+
+    denoise: Denoise
+    schedule: Schedule
+    end: Time
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+        return transfer(self.schedule, x_t, self.denoise(x_t, t, cond, w), t, self.end)

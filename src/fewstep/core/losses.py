@@ -100,10 +100,11 @@ def consistency_distillation_loss(
     *,
     metric: Metric = l2,
     substeps: int = 1,
+    floor: int | Tensor = 0,
 ) -> Loss:
     """Latent consistency distillation (LCM, Algorithm 1): metric(f(x_t, t), f_target(x_s, s)), where
 
-    t = grid[indices], s = max(t - k, 0), x_t = alpha_t x_0 + sigma_t noise, and x_s is where the guided
+    t = grid[indices], s = max(t - k, floor), x_t = alpha_t x_0 + sigma_t noise, and x_s is where the guided
     teacher's ODE leads from x_t. At index 0 of LCM's grid that is 19 -> 0, not -1.
 
     f, f_target   the student and its target; the gradient flows through f only, so f_target may be f itself
@@ -111,8 +112,11 @@ def consistency_distillation_loss(
     grid, k       rising times, such as `training_grid()`, and the skipping interval: 20 for 50 of 1000
     x_0, noise    (B, ...): latents and unit noise; indices: (B,) int64 into grid; w: a number or (B,)
     substeps      solver steps from t to s. A multistep solver is DDIM in its first step: it wants two or more
+    floor         the earliest s, a time or (B,): 0, or the end of the phase that t lies in (PCM, 2405.18407)
+
+    With `TrajectoryFunction`s for f and f_target it is TCD's loss (2402.19159, eq. 17) and PCM's.
     """
-    t, s, x_t = _pair(schedule, grid, k, x_0, noise, indices)
+    t, s, x_t = _pair(schedule, grid, k, x_0, noise, indices, floor)
     with torch.no_grad():
         guided = ClassifierFreeGuidance(teacher, uncond, w)
         x_s = _follow(solver, guided, x_t, t, s, cond, substeps)
@@ -133,23 +137,24 @@ def consistency_training_loss(
     w: float | Tensor | None = None,
     *,
     metric: Metric = l2,
+    floor: int | Tensor = 0,
 ) -> Loss:
     """Latent consistency fine-tuning (LCM, Algorithm 4): distillation without a teacher.
 
     As `consistency_distillation_loss`, but x_s = alpha_s x_0 + sigma_s noise, with the same noise as x_t.
     """
-    t, s, x_t = _pair(schedule, grid, k, x_0, noise, indices)
+    t, s, x_t = _pair(schedule, grid, k, x_0, noise, indices, floor)
     with torch.no_grad():
         target = f_target(schedule.add_noise(x_0, noise, s), s, cond, w)
     return _compare(f(x_t, t, cond, w), target, metric)
 
 
 def _pair(
-    schedule: Schedule, grid: Tensor, k: int, x_0: Tensor, noise: Tensor, indices: Tensor
+    schedule: Schedule, grid: Tensor, k: int, x_0: Tensor, noise: Tensor, indices: Tensor, floor: int | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The later time t, the earlier time s, and x_t."""
     t = grid.to(indices.device)[indices]
-    return t, (t - k).clamp(min=0), schedule.add_noise(x_0, noise, t)
+    return t, (t - k).clamp(min=floor), schedule.add_noise(x_0, noise, t)
 
 
 def _follow(solver: Solver, denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, cond: Any, substeps: int) -> Tensor:

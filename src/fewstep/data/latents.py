@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fewstep.models.conditioning import Conditioning
+
+
+class Rows:
+    """Tensors one after the other along their first axis, in files or not; only the rows asked for are read."""
+
+    def __init__(self, parts: Sequence[Tensor]) -> None:
+        self.parts = parts
+        self.ends = torch.tensor(list(accumulate(len(part) for part in parts)))
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self), *self.parts[0].shape[1:]))
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        if isinstance(rows, slice):
+            rows = torch.arange(*rows.indices(len(self)))
+        part = torch.searchsorted(self.ends, rows, right=True)
+        start = torch.cat([self.ends.new_zeros(1), self.ends])[part]
+        return torch.stack([self.parts[p][r] for p, r in zip(part.tolist(), (rows - start).tolist(), strict=True)])
+
 
 @dataclass(frozen=True, eq=False)
 class LatentCache:
     """A data set as a training loop wants it.
 
-    latents   (N, C, h, w) float32, scaled as the diffusion model sees them
+    latents   (N, C, h, w), scaled as the diffusion model sees them
     states    (M, L, D) fp16: the text states of M captions; row 0 is the empty caption
     captions  (N, K) int64: the rows of `states` that describe each picture
+    pooled    (M, P) fp16: the pooled text states, for networks that want them
+    time_ids  (N, 6) int64: sizes and crops, for networks of the SDXL kind
     """
 
-    latents: Tensor
-    states: Tensor
+    latents: Tensor | Rows
+    states: Tensor | Rows
     captions: Tensor
+    pooled: Tensor | Rows | None = None
+    time_ids: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.latents) != len(self.captions) or len(self.latents) == 0:
@@ -40,13 +70,22 @@ class LatentCache:
         drawn = self.captions[rows, choice]
         return torch.where(torch.rand(len(rows), generator=generator) < empty, 0, drawn)
 
+    def conditioning(self, captions: Tensor, rows: Tensor, device: torch.device | str) -> Conditioning:
+        """What the network reads beside pictures (B,) `rows`, with the captions (B,) that were drawn for them."""
+        pooled = None if self.pooled is None else self.pooled[captions].to(device).float()
+        time_ids = None if self.time_ids is None else self.time_ids[rows].to(device)
+        return Conditioning(self.states[captions].to(device).float(), pooled, time_ids)
+
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        tensors = {"latents": self.latents, "states": self.states, "captions": self.captions}
+        tensors = {name: tensor for name in _FIELDS if (tensor := getattr(self, name)) is not None}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
         partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> LatentCache:
         return cls(**load_file(path))
+
+
+_FIELDS = ("latents", "states", "captions", "pooled", "time_ids")

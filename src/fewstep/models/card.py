@@ -13,6 +13,7 @@ from fewstep.errors import InvalidModel
 
 Kind = Literal["lcm", "diffusion"]
 KINDS: tuple[Kind, ...] = ("lcm", "diffusion")
+SAMPLERS = ("lcm", "tcd")  # of a consistency model
 FILE = "fewstep.json"
 
 
@@ -26,6 +27,8 @@ class ModelCard:
     prediction_type           what the network predicts (diffusers' names)
     original_inference_steps  size of the grid of times that the model was distilled on
     timestep_scaling          s in the boundary scalings c_skip, c_out
+    sampler, gamma, phases    how a consistency model walks: "lcm", or "tcd" with its gamma along trajectories that were
+                              distilled in so many phases
     teacher, data, licences   where it comes from
     measured                  numbers, each under the name of the command or document that made it
     shared                    a folder, relative to this one, with the parts that this one lacks
@@ -39,6 +42,9 @@ class ModelCard:
     prediction_type: str = "v_prediction"
     original_inference_steps: int = 50
     timestep_scaling: float = 10.0
+    sampler: str = "lcm"
+    gamma: float = 0.3
+    phases: int = 1
     teacher: str | None = None
     data: tuple[str, ...] = ()
     licences: tuple[str, ...] = ()
@@ -52,6 +58,11 @@ class ModelCard:
             raise InvalidModel(f"the model card's steps are {self.steps!r}; they must be a number from 1 up")
         if not isinstance(self.guidance_scale, (int, float)) or not math.isfinite(self.guidance_scale):
             raise InvalidModel(f"the model card's guidance_scale is {self.guidance_scale!r}; it must be a number")
+        if self.sampler not in SAMPLERS or not 0 <= self.gamma <= 1 or self.phases < 1:
+            raise InvalidModel(
+                f"the model card's sampler is {self.sampler!r} with gamma {self.gamma!r} and {self.phases!r} phases; "
+                f"it must be one of {', '.join(SAMPLERS)}, with gamma from 0 to 1 and phases from 1 up"
+            )
         if self.w_range is not None and (len(self.w_range) != 2 or not self.w_range[0] <= self.w_range[1]):
             raise InvalidModel(f"the model card's w_range is {self.w_range!r}; it must be two numbers, the lower first")
 
@@ -70,6 +81,9 @@ class ModelCard:
             f"Guidance scale: {self.guidance_scale:g} by default{w}",
             f"Predicts: {self.prediction_type}",
         ]
+        if self.kind == "lcm" and self.sampler == "tcd":
+            phased = f", {self.phases} phases" if self.phases > 1 else ""
+            facts.append(f"Sampler: tcd (diffusers' TCDScheduler) with gamma (eta) {self.gamma:g}{phased}")
         if self.teacher:
             facts.append(f"Distilled from: {self.teacher}, on {self.original_inference_steps} times")
         sections = {

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 ADAPTER = "lora_"  # and a number: PEFT's names for adapters, which must not hold a dot
 MAX_WEIGHT = 10.0
+# What the record of an LCM-LoRA says: how it is sampled, and on which times it was distilled.
+SAMPLED = ("steps", "guidance_scale", "w_range", "sampler", "gamma", "phases")
+TIMES = ("original_inference_steps", "timestep_scaling")
 LCM_STEPS, LCM_GUIDANCE = 4, 1.0  # of LCM-LoRA (2311.05556): guidance is part of what it learnt
 _PUBLISHED = {
     768: "latent-consistency/lcm-lora-sdv1-5",
@@ -195,7 +198,8 @@ def _with_one(model: ModelBundle, file: LoraFile, weight: float) -> ModelBundle:
         )
     name = file.name if file.name not in stack.names else f"{file.name}-{len(stack.names) + 1}"
     stack = LoraStack((*stack.names, name), (*stack.files, file), (*stack.weights, weight), stack.shares)
-    return dataclasses.replace(model, loras=stack, card=_few_step(model) if file.kind == "lcm" else model.card)
+    model = dataclasses.replace(model, loras=stack)
+    return few_step(model, file.record) if file.kind == "lcm" else model
 
 
 def _check_family(file: LoraFile, model: ModelBundle) -> None:
@@ -207,12 +211,17 @@ def _check_family(file: LoraFile, model: ModelBundle) -> None:
         )
 
 
-def _few_step(model: ModelBundle) -> Any:
+def few_step(model: ModelBundle, record: Mapping[str, Any]) -> ModelBundle:
+    """The model with the card and times that its LCM-LoRA was distilled for; the published ones, without a record."""
     if model.card.kind == "lcm":
-        return model.card
-    return dataclasses.replace(
-        model.card, kind="lcm", steps=LCM_STEPS, guidance_scale=LCM_GUIDANCE, w_range=None, teacher=model.card.name
-    )
+        return model
+    sampled = {name: record[name] for name in SAMPLED if name in record}
+    if sampled.get("w_range") is not None:
+        sampled["w_range"] = tuple(sampled["w_range"])
+    times = {name: record[name] for name in TIMES if name in record}
+    default: dict[str, Any] = {"kind": "lcm", "steps": LCM_STEPS, "guidance_scale": LCM_GUIDANCE, "w_range": None}
+    card = dataclasses.replace(model.card, **default | sampled | times, teacher=model.card.name)
+    return dataclasses.replace(model, card=card, settings=dataclasses.replace(model.settings, **times))
 
 
 def layers_of(network: nn.Module) -> dict[str, nn.Module]:

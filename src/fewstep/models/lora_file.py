@@ -20,6 +20,7 @@ from fewstep.models.lora_names import Matrix, Spelling, read_key
 
 # Width of the text states that cross-attention reads: what tells the families of Stable Diffusion apart.
 FAMILIES = {384: "the starter", 768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
+DIFFUSERS_STEM = "pytorch_lora_weights"
 RECORD = "fewstep"  # the metadata entry of files that fewstep wrote
 _OTHERS = {"hada_": "LoHa", "lokr_": "LoKr", "dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT"}
 _LCM = re.compile(r"(?:^|[^a-z])lcm(?:[^a-z]|$)")
@@ -54,7 +55,11 @@ class LoraFile:
 
     @property
     def name(self) -> str:
-        return (self.reference or self.path.stem).split("/")[-1]
+        """The last part of the hub id or path; the folder's, for the name that diffusers gives to every LoRA."""
+        stem = self.path.stem
+        if stem == DIFFUSERS_STEM and self.reference is None:
+            stem = self.path.resolve().parent.name or stem
+        return (self.reference or stem).split("/")[-1]
 
     @cached_property
     def hash(self) -> str:

@@ -30,10 +30,11 @@ _PIPELINES = {  # (consistency model that embeds w, SDXL)
 }
 
 
-def save(model: ModelBundle, target: Path, base: Path, dtype: str | None = None) -> None:
+def save(model: ModelBundle, target: Path, base: Path | None, dtype: str | None = None) -> None:
     """Write all parts, the card and a README into the new folder `target`.
 
-    base   the folder that the model began as: its scheduler's config is kept, as LCM's for a consistency model
+    base   the folder that the model began as: its scheduler's config is kept, as LCM's or TCD's for a consistency
+           model; None where it began as one file
     dtype  the precision to save in, which the networks are left in; default: the one that they have
 
     Raises `CannotWrite`, `InvalidRequest` for an unknown dtype, and `InvalidModel` where adapters are not merged.
@@ -42,11 +43,10 @@ def save(model: ModelBundle, target: Path, base: Path, dtype: str | None = None)
     if model.loras is not None:
         raise InvalidModel(f"{model.name} has adapters on top; merge them first")
     parts = {name: part for name, field in PARTS.items() if (part := getattr(model, field)) is not None}
-    card = ModelCard.read(base) if (base / CARD_FILE).is_file() else None
-    scheduler = dict(read_json(locate_parts(base, card)["scheduler"] / "scheduler_config.json"))
+    scheduler = model.settings.to_config() if base is None else _scheduler_config(base)
     if model.kind == "lcm":
         scheduler |= {
-            "_class_name": "LCMScheduler",
+            "_class_name": "TCDScheduler" if model.card.sampler == "tcd" else "LCMScheduler",
             "original_inference_steps": model.card.original_inference_steps,
             "timestep_scaling": model.card.timestep_scaling,
         }
@@ -60,6 +60,11 @@ def save(model: ModelBundle, target: Path, base: Path, dtype: str | None = None)
         _write_json(folder / "model_index.json", _index(model, parts, scheduler["_class_name"]))
         model.card.write(folder)
         (folder / "README.md").write_text(model.card.to_markdown(), encoding="utf-8")
+
+
+def _scheduler_config(base: Path) -> dict[str, Any]:
+    card = ModelCard.read(base) if (base / CARD_FILE).is_file() else None
+    return dict(read_json(locate_parts(base, card)["scheduler"] / "scheduler_config.json"))
 
 
 def _index(model: ModelBundle, parts: dict[str, Any], scheduler: str) -> dict[str, Any]:

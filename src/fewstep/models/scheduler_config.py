@@ -18,7 +18,7 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 class SchedulerSettings:
     """The facts of a scheduler that belong to the model and not to the way it is sampled.
 
-    consistency       the folder's scheduler is LCM's
+    consistency       the folder's scheduler is LCM's or TCD's
     spacing, offset   how diffusers spreads N times over 0..T-1 for this model's ODE
     final_timestep    where its DDIM ends: -1 clean data, 0 the first row of the table (`set_alpha_to_one=False`)
     """
@@ -32,6 +32,28 @@ class SchedulerSettings:
     offset: int
     final_timestep: int
 
+    def to_config(self) -> dict[str, Any]:
+        """A scheduler's config that says the same; for models that were read from one file, without a config.
+
+        Raises `InvalidModel` for a schedule that is no table of betas.
+        """
+        betas = self.schedule.to_config()
+        if "kind" not in betas:
+            raise InvalidModel("this schedule is not made of betas, and diffusers' schedulers know no other")
+        return {
+            "_class_name": "LCMScheduler" if self.consistency else "DDIMScheduler",
+            "num_train_timesteps": betas["num_train_timesteps"],
+            "beta_start": betas["beta_start"],
+            "beta_end": betas["beta_end"],
+            "beta_schedule": betas["kind"],
+            "rescale_betas_zero_snr": betas["rescale_zero_terminal_snr"],
+            "prediction_type": self.prediction_type,
+            "clip_sample": False,
+            "set_alpha_to_one": self.final_timestep == -1,
+            "steps_offset": self.offset,
+            "timestep_spacing": self.spacing,
+        }
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SchedulerSettings:
         """Read a scheduler's config; absent keys get diffusers' defaults."""
@@ -43,7 +65,7 @@ class SchedulerSettings:
         return cls(
             schedule=_schedule(config),
             prediction_type=prediction_type,
-            consistency=config.get("_class_name") == "LCMScheduler",
+            consistency=config.get("_class_name") in ("LCMScheduler", "TCDScheduler"),
             original_inference_steps=config.get("original_inference_steps", 50),
             timestep_scaling=config.get("timestep_scaling", 10.0),
             spacing=config.get("timestep_spacing", "leading"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+from fewstep.core.phases import phased_timesteps
 from fewstep.core.schedule import consistency_timesteps, ode_timesteps, training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
@@ -162,7 +163,9 @@ def _refinement(request: Request, model: ModelBundle, height: int, width: int, s
 
 def samplers_of(model: ModelBundle) -> tuple[str, ...]:
     """The samplers that this model can be used with, its default first."""
-    return ("lcm",) if model.kind == "lcm" else ("dpm++", "ddim", "heun", "lcm")
+    if model.kind != "lcm":
+        return ("dpm++", "ddim", "heun", "lcm")
+    return ("tcd", "lcm") if model.card.sampler == "tcd" else ("lcm", "tcd")
 
 
 def _first(given: T | None, otherwise: T) -> T:
@@ -180,9 +183,12 @@ def _batch_size(given: int | None, latent_shape: tuple[int, int, int]) -> int:
 
 def _times(model: ModelBundle, sampler: str, steps: int, strength: float) -> Tensor:
     settings, total = model.settings, model.schedule.num_train_timesteps
+    grid = settings.original_inference_steps
     try:
-        if sampler == "lcm":
-            grid = settings.original_inference_steps
+        if sampler == "tcd" and model.card.phases > 1 and strength == 1.0:
+            phases = model.card.phases
+            return phased_timesteps(steps, phases, original_inference_steps=grid, num_train_timesteps=total)
+        if sampler in ("lcm", "tcd"):
             return consistency_timesteps(steps, strength, original_inference_steps=grid, num_train_timesteps=total)
         return ode_timesteps(
             steps,
@@ -215,7 +221,8 @@ def guidance_range(model: ModelBundle) -> tuple[float, float]:
     """The guidance scales that this model can follow."""
     if model.embeds_guidance and model.card.w_range is not None:
         return model.card.w_range[0] + 1.0, model.card.w_range[1] + 1.0
-    return 1.0, MAX_BAKED_GUIDANCE if model.kind == "lcm" and not model.embeds_guidance else MAX_GUIDANCE
+    baked_in = model.kind == "lcm" and not model.embeds_guidance and model.card.w_range != (0.0, 0.0)
+    return 1.0, MAX_BAKED_GUIDANCE if baked_in else MAX_GUIDANCE
 
 
 def _checked_guidance(request: Request, model: ModelBundle) -> float:

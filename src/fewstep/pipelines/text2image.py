@@ -19,7 +19,7 @@ from fewstep.core.guidance import ClassifierFreeGuidance, w_from_guidance_scale
 from fewstep.core.inpainting import Inpainting
 from fewstep.core.noise import Noise, NoiseBetween, PictureNoise
 from fewstep.core.prediction import Denoise
-from fewstep.core.sampling import Step, sample_consistency, sample_ode
+from fewstep.core.sampling import Step, sample_consistency, sample_ode, sample_trajectory
 from fewstep.core.solvers import SOLVERS
 from fewstep.core.tiling import Tiled
 from fewstep.errors import FewstepWarning, InvalidRequest
@@ -96,7 +96,7 @@ def text2image(
     guidance_scale  how closely to follow the words, 1 = no guidance; default: the card's
     negative_prompt what to lead away from, for models with real guidance
     height, width   in pixels; default: the model's
-    sampler         "lcm", or for a diffusion model "dpm++" (its default), "ddim", "heun"
+    sampler         "lcm" or "tcd", or for a diffusion model "dpm++" (its default), "ddim", "heun"
     timesteps       in place of steps: the very times to ask the network at, falling, in training's numbers (999 … 0)
     loras           how much of the model's adapters, by name; those not named: as they were loaded
     controls        pictures for the model's ControlNets, by name, alone or with a scale from 0 to 2
@@ -212,6 +212,9 @@ def paint(
     if plan.sampler == "lcm":
         f = ConsistencyFunction(denoise, model.scalings)
         yield from sample_consistency(f, model.schedule, x_T, plan.timesteps, cond, w, draw)
+    elif plan.sampler == "tcd":
+        gamma = model.card.gamma
+        yield from sample_trajectory(denoise, model.schedule, x_T, plan.timesteps, cond, w, draw, gamma=gamma)
     else:
         solver = SOLVERS[plan.sampler](model.schedule)
         yield from sample_ode(solver, denoise, x_T, plan.timesteps, cond, final_timestep=plan.final_timestep)

@@ -6,14 +6,25 @@ import json
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
+
+from fewstep.writing import replacing
+
+LOG = "log.jsonl"
 
 
 class RunLog:
-    """Appends to `folder/log.jsonl` every `every` steps: pictures seen, their speed, the mean of each scalar."""
+    """Appends to `folder/log.jsonl` every `every` steps: pictures seen, their speed, the mean of each scalar.
 
-    def __init__(self, folder: Path, seen: int, every: int = 50) -> None:
+    What an earlier run logged beyond `seen`, and lost with its last checkpoint, is taken back.
+    """
+
+    def __init__(self, folder: Path, seen: int, every: int = 50, *, writes: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.file = (folder / "log.jsonl").open("a")
+        self.file: TextIO | None = None
+        if writes:
+            _truncate(folder / LOG, seen)
+            self.file = (folder / LOG).open("a")
         self.rows: list[dict[str, float]] = []
         self.every, self.first, self.started = every, seen, time.monotonic()
 
@@ -23,9 +34,12 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
 
     def write(self, seen: int, scalars: dict[str, float]) -> None:
+        if self.file is None:
+            return
         self.rows.append(scalars)
         if len(self.rows) < self.every:
             return
@@ -34,3 +48,23 @@ class RunLog:
         speed = (seen - self.first) / (time.monotonic() - self.started)
         self.file.write(json.dumps({"seen": seen, "pictures_per_second": round(speed, 1), **means}) + "\n")
         self.file.flush()
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The rows of a run's log, without a last line that was cut off."""
+    path = folder / LOG
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def _truncate(path: Path, seen: int) -> None:
+    rows = read_log(path.parent)
+    kept = [row for row in rows if row["seen"] <= seen]
+    if path.is_file() and (len(kept) < len(rows) or not path.read_text().endswith("\n")):
+        with replacing(path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))

@@ -2,32 +2,59 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fewstep.data.order import rows_at
-from fewstep.errors import FewstepError
-from fewstep.train.config import FitConfig
+from fewstep.errors import FewstepError, NotInstalled
+from fewstep.train.config import FitConfig, InvalidConfig
 from fewstep.train.log import RunLog
 from fewstep.train.muon import Muon
-from fewstep.train.state import TrainState
+from fewstep.train.processes import Processes
+from fewstep.train.state import AveragedTarget, TrainState, trained
+
+DIVERGED = "diverged"
+STEPS_IN_MEAN = 50  # of the loss, before an explosion is called one
 
 
 class TrainingDiverged(FewstepError):
-    """The loss became NaN or infinite; the message names the last good checkpoint."""
+    """The loss is NaN, infinite or exploded; the message names the last good checkpoint and the batch."""
 
 
 class Objective(Protocol):
-    """What is descended: rows (B,) of the data set and a generator in, named scalars out; `loss` has the gradient."""
+    """What is descended: rows (B,) of the data set and a generator in, named scalars out; `loss` has the gradient.
+
+    One that also has `draw(rows, generator)`, all that is random about a batch, and `loss(draw)` can be divided: in
+    parts that follow each other, and among processes.
+    """
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What every step needs."""
+
+    state: TrainState
+    objective: Any
+    num_rows: int
+    config: FitConfig
+    folder: Path
+    processes: Processes
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=STEPS_IN_MEAN))
+    lowest: list[float] = field(default_factory=lambda: [math.inf])
 
 
 def fit(
@@ -39,70 +66,179 @@ def fit(
     *,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     on_checkpoint: Callable[[TrainState], None] | None = None,
+    target: AveragedTarget | None = None,
+    processes: Processes | None = None,
+    before_step: Callable[[TrainState], bool] | None = None,
 ) -> TrainState:
     """Train `model` by `objective` over a data set of `num_rows` and return its state; resumes from `folder`.
 
     `on_step` is called with the pictures seen and the step's scalars: the place for a progress bar.
     `on_checkpoint` is called after every checkpoint: the place for sample sheets and measures.
+    `before_step` is called before every step: the place for what is due by pictures seen; where it returns True, that
+    step is the last, and a checkpoint follows it.
     Raises TrainingDiverged when the loss is not finite; the checkpoint before it stays.
     """
-    state = TrainState(model, _optimizer(model, config))
+    processes = processes or Processes()
+    _check_divisible(objective, config, processes)
+    scaler = _scaler(model, config)
+    state = TrainState(model, _optimizer(model, config), target, scaler)
     state.resume(folder)
+    run = _Run(state, objective, num_rows, config, folder, processes)
     model.train()
     started = saved = time.monotonic()
-    with RunLog(folder, state.seen) as log:
+    with RunLog(folder, state.seen, writes=processes.is_main) as log:
         while state.seen < config.pictures:
-            scalars = _step(state, objective, num_rows, config, folder)
+            asked = before_step is not None and before_step(state)
+            late = config.minutes is not None and time.monotonic() - started >= 60 * config.minutes
+            scalars, stop = _step(run, asked or late)
             log.write(state.seen, scalars)
             if on_step:
                 on_step(state.seen, scalars)
             now = time.monotonic()
-            late = config.minutes is not None and now - started >= 60 * config.minutes
-            if late or state.seen >= config.pictures or now - saved >= 60 * config.checkpoint_minutes:
-                state.save(folder)
+            if stop or state.seen >= config.pictures or now - saved >= 60 * config.checkpoint_minutes:
+                if processes.is_main:
+                    state.save(folder)
                 saved = now
                 if on_checkpoint:
                     on_checkpoint(state)
-            if late:
+            if stop:
                 break
     return state
 
 
-def _step(state: TrainState, objective: Objective, num_rows: int, config: FitConfig, folder: Path) -> dict[str, float]:
+def _step(run: _Run, stop: bool) -> tuple[dict[str, float], bool]:
+    """One step of the optimiser; returns its scalars, and whether any process wants to stop after it."""
+    state, config = run.state, run.config
     generator = torch.Generator().manual_seed(hash((config.seed, state.seen)) & 0xFFFFFFFF)
-    rows = rows_at(state.seen, config.batch_size, num_rows, seed=config.seed)
-    scalars = objective(rows, generator)
-    loss = scalars["loss"]
-    if not math.isfinite(float(loss.detach())):
-        raise TrainingDiverged(
-            f"the loss is {float(loss.detach())} after {state.seen} pictures; the last checkpoint in {folder} is good: "
-            "lower the learning rate and run again"
-        )
+    rows = rows_at(state.seen, config.batch_size, run.num_rows, seed=config.seed)
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
+    draw, parts = _divided(run, rows, generator)
+    rows_of_scalars = [_descend(run, part, len(parts)) for part in parts]
+    means = {name: sum(each[name] for each in rows_of_scalars) / len(parts) for name in rows_of_scalars[0]}
+    means, stop = _agreed(run, means, stop)
+    _check_loss(run, means["loss"], draw, rows)
+    weights = list(trained(state.model).values())
+    run.processes.average([weight.grad for weight in weights if weight.grad is not None])
+    if state.scaler is not None:
+        state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.clip_grad_norm_(weights, config.clip)
     rate = config.rate(state.seen)
     for group in state.optimizer.param_groups:
         group["lr"] = group["base_lr"] * rate
-    state.optimizer.step()
+    if state.scaler is None:
+        state.optimizer.step()
+    else:
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
     state.seen += config.batch_size
+    if state.target is not None:
+        state.target.update()
     state.update_ema(config.ema_decay(state.seen))
-    return {name: float(value.detach()) for name, value in scalars.items()} | {
-        "grad_norm": float(norm),
-        "rate": rate,
-    }
+    return means | {"grad_norm": float(norm), "rate": rate}, stop
+
+
+def _divided(run: _Run, rows: Tensor, generator: torch.Generator) -> tuple[Any, list[Callable[[], dict[str, Tensor]]]]:
+    """What was drawn for the whole batch, and the calls that compute this process's parts of it."""
+    config, processes = run.config, run.processes
+    if not hasattr(run.objective, "draw"):
+        return None, [lambda: run.objective(rows, generator)]
+    draw = run.objective.draw(rows, generator)
+    size = config.batch_size // processes.count // config.accumulate
+    first = processes.rank * config.accumulate
+    places = [slice(size * (first + i), size * (first + i + 1)) for i in range(config.accumulate)]
+    return draw, [lambda place=place: run.objective.loss(draw[place]) for place in places]  # type: ignore[misc]
+
+
+def _descend(run: _Run, part: Callable[[], dict[str, Tensor]], parts: int) -> dict[str, float]:
+    """Forwards and backwards through one part of the batch."""
+    device = next(run.state.model.parameters()).device.type
+    dtype = getattr(torch, run.config.precision)
+    with torch.autocast(device, dtype, enabled=dtype is not torch.float32):
+        scalars = part()
+    loss = scalars["loss"] / parts
+    (loss if run.state.scaler is None else run.state.scaler.scale(loss)).backward()
+    return {name: float(value.detach()) for name, value in scalars.items()}
+
+
+def _agreed(run: _Run, scalars: dict[str, float], stop: bool) -> tuple[dict[str, float], bool]:
+    """The means over all processes, so that all of them log, stop and fail together."""
+    if run.processes.count == 1:
+        return scalars, stop
+    device = next(run.state.model.parameters()).device
+    together = torch.tensor([*scalars.values(), float(stop)], device=device)
+    run.processes.average([together])
+    *values, stopping = together.tolist()
+    return dict(zip(scalars, values, strict=True)), stopping > 0
+
+
+def _check_loss(run: _Run, loss: float, draw: Any, rows: Tensor) -> None:
+    """Raises `TrainingDiverged`, with the batch and the settings on the disk, before the weights are touched."""
+    run.losses.append(loss)
+    mean = sum(run.losses) / len(run.losses)
+    factor = run.config.explosion
+    exploded = factor is not None and len(run.losses) == STEPS_IN_MEAN and mean > factor * run.lowest[0]
+    if math.isfinite(loss) and not exploded:
+        if len(run.losses) == STEPS_IN_MEAN:
+            run.lowest[0] = min(run.lowest[0], mean)
+        return
+    seen = run.state.seen
+    if run.processes.is_main:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {"rows": rows} if draw is None else draw.tensors()
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, run.folder / f"{DIVERGED}.safetensors"
+        )
+        facts = {"seen": seen, "loss": repr(loss), "losses": [repr(each) for each in run.losses]}
+        text = json.dumps(facts | {"config": asdict(run.config)}, indent=2)
+        (run.folder / f"{DIVERGED}.json").write_text(text + "\n")
+    what = f"{mean:g}, {factor:g} times the lowest that it was," if exploded else f"{loss}"
+    raise TrainingDiverged(
+        f"the loss is {what} after {seen} pictures; the last checkpoint in {run.folder} is good, and the batch is kept "
+        f"in {DIVERGED}.safetensors: lower the learning rate and run again"
+    )
+
+
+def _check_divisible(objective: Objective, config: FitConfig, processes: Processes) -> None:
+    parts = config.accumulate * processes.count
+    if config.batch_size % parts:
+        raise InvalidConfig(
+            f"batch_size={config.batch_size} must be a multiple of {parts}: {processes.count} processes, each with "
+            f"accumulate={config.accumulate} parts"
+        )
+    if parts > 1 and not hasattr(objective, "draw"):
+        raise InvalidConfig(f"{type(objective).__name__} cannot be divided: use accumulate=1 and one process")
+
+
+def _scaler(model: nn.Module, config: FitConfig) -> torch.amp.GradScaler | None:
+    """float16 gradients would vanish below 6e-8: they are scaled up, and the scale finds itself."""
+    device = next(model.parameters()).device.type
+    return torch.amp.GradScaler(device, init_scale=2.0**14) if config.precision == "float16" else None
 
 
 def _optimizer(model: nn.Module, config: FitConfig) -> Optimizer:
     optimizer: Optimizer
+    weights = list(trained(model).values())
     if config.optimizer == "muon":
         optimizer = Muon(model, lr=config.lr, adam_lr=config.adam_lr, weight_decay=config.weight_decay)
+    elif config.optimizer == "adamw8bit":
+        if find_spec("bitsandbytes") is None:
+            raise NotInstalled("the 8-bit optimiser needs bitsandbytes; install it with: pip install bitsandbytes")
+        from bitsandbytes.optim import AdamW8bit
+
+        optimizer = AdamW8bit(weights, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay)
     else:
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        fused = next(model.parameters()).device.type in ("cpu", "cuda")
+        fused = weights[0].device.type in ("cpu", "cuda")
         optimizer = torch.optim.AdamW(
             weights, config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=fused
         )
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
     return optimizer
+
+
+def batches_of(config: FitConfig, processes: Processes) -> Iterator[tuple[str, int]]:
+    """How a batch is divided, for people: (what, how many)."""
+    yield "pictures a step", config.batch_size
+    yield "processes", processes.count
+    yield "parts a process", config.accumulate
+    yield "pictures at once", config.batch_size // processes.count // config.accumulate

@@ -2,85 +2,277 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from fewstep.core.consistency import ConsistencyFunction
-from fewstep.core.losses import METRICS, consistency_distillation_loss, diffusion_loss
-from fewstep.core.prediction import Denoiser
-from fewstep.core.schedule import training_grid
-from fewstep.core.solvers import DDIM
+from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction
+from fewstep.core.losses import (
+    METRICS,
+    Loss,
+    consistency_distillation_loss,
+    consistency_training_loss,
+    diffusion_loss,
+)
+from fewstep.core.phases import phase_ends
+from fewstep.core.prediction import Denoise, Denoiser
+from fewstep.core.schedule import Schedule, training_grid
+from fewstep.core.solvers import SOLVERS
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """All that is random about a batch, on the CPU: drawn for the whole batch, and divided among processes afterwards.
+
+    rows, captions  (B,) int64: the pictures, and the text states that were drawn for them
+    times           (B,) int64: t itself, or its place on the grid
+    noise           (B, C, h, w) unit noise
+    w               (B,) guidance in LCM's form
+    share           (B,) in [0, 1): how far down from the target's time a trajectory ends
+    """
+
+    rows: Tensor
+    captions: Tensor
+    times: Tensor
+    noise: Tensor
+    w: Tensor | None = None
+    share: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> Draw:
+        return Draw(**{name: tensor[part] for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return {name: tensor for name, tensor in fields.items() if tensor is not None}
 
 
 class Diffusion:
     """A teacher's objective: denoise at uniformly drawn times; `empty` of the captions are dropped, for guidance."""
 
-    def __init__(self, denoiser: Denoiser, cache: LatentCache, *, empty: float = 0.1, device: str = "cpu") -> None:
+    def __init__(
+        self, denoiser: Denoiser, cache: LatentCache, *, empty: float = 0.1, device: torch.device | str = "cpu"
+    ) -> None:
         self.denoiser, self.cache, self.empty, self.device = denoiser, cache, empty, device
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        x_0 = self.cache.latents[rows]
+        return self.loss(self.draw(rows, generator))
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> Draw:
         t = torch.randint(self.denoiser.schedule.num_train_timesteps, (len(rows),), generator=generator)
-        noise = torch.randn(x_0.shape, generator=generator)
-        states = self.cache.states[self.cache.draw_captions(rows, generator, self.empty)]
-        cond = Conditioning(states.to(self.device).float())
-        result = diffusion_loss(self.denoiser, x_0.to(self.device), noise.to(self.device), t.to(self.device), cond)
-        return {"loss": result.loss, **_by_time(result.per_sample.detach().cpu(), t)}
+        noise = torch.randn(len(rows), *self.cache.latents.shape[1:], generator=generator)
+        return Draw(rows, self.cache.draw_captions(rows, generator, self.empty), t, noise)
+
+    def loss(self, draw: Draw) -> dict[str, Tensor]:
+        x_0, noise, t = (x.to(self.device) for x in (self.cache.latents[draw.rows].float(), draw.noise, draw.times))
+        cond = self.cache.conditioning(draw.captions, draw.rows, self.device)
+        return _scalars(diffusion_loss(self.denoiser, x_0, noise, t, cond), draw.times, self.denoiser.schedule)
 
 
-class Distillation:
-    """Latent consistency distillation (LCM, Algorithm 1), target = the student itself without gradient.
-
-    w_range  w ~ U[w_range], in LCM's form (guidance_scale - 1); embedded by the student, obeyed by the teacher
-    empty    share of empty captions, so that the student also knows the unconditional picture
-    """
+class _Consistency:
+    """What distillation and fine-tuning have in common: the grid, w, the phases, and where trajectories end."""
 
     def __init__(
         self,
         f: ConsistencyFunction,
-        teacher: Denoiser,
+        schedule: Schedule,
         cache: LatentCache,
         *,
         w_range: tuple[float, float],
         metric: str = "huber",
         original_inference_steps: int = 50,
+        k: int | None = None,
         empty: float = 0.05,
-        device: str = "cpu",
+        phases: int = 1,
+        trajectory: bool = False,
+        f_target: ConsistencyFunction | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.f, self.teacher, self.cache = f, teacher, cache
+        self.f, self.f_target, self.schedule, self.cache = f, f_target or f, schedule, cache
         self.w_range, self.metric, self.empty, self.device = w_range, METRICS[metric], empty, device
-        self.schedule = teacher.schedule
-        self.k = self.schedule.num_train_timesteps // original_inference_steps
-        self.grid = training_grid(self.schedule.num_train_timesteps, original_inference_steps)
-        self.uncond = Conditioning(cache.states[:1].to(device).float())
+        self.phases, self.trajectory = phases, trajectory
+        sizes = {"num_train_timesteps": schedule.num_train_timesteps}
+        self.grid = training_grid(schedule.num_train_timesteps, original_inference_steps)
+        self.k = k or schedule.num_train_timesteps // original_inference_steps
+        ends = phase_ends(phases, original_inference_steps=original_inference_steps, **sizes)
+        self.floor = ends[torch.searchsorted(ends, self.grid) - 1] if phases > 1 else torch.zeros_like(self.grid)
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        x_0 = self.cache.latents[rows]
+        return self.loss(self.draw(rows, generator))
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> Draw:
         low, high = self.w_range
         w = low + (high - low) * torch.rand(len(rows), generator=generator)
         indices = torch.randint(len(self.grid), (len(rows),), generator=generator)
-        noise = torch.randn(x_0.shape, generator=generator)
-        states = self.cache.states[self.cache.draw_captions(rows, generator, self.empty)]
-        result = consistency_distillation_loss(
-            self.f,
-            self.f,
+        noise = torch.randn(len(rows), *self.cache.latents.shape[1:], generator=generator)
+        captions = self.cache.draw_captions(rows, generator, self.empty)
+        share = torch.rand(len(rows), generator=generator) if self.trajectory else None
+        return Draw(rows, captions, indices, noise, w, share)
+
+    def loss(self, draw: Draw) -> dict[str, Tensor]:
+        x_0, noise, indices = (
+            x.to(self.device) for x in (self.cache.latents[draw.rows].float(), draw.noise, draw.times)
+        )
+        cond = self.cache.conditioning(draw.captions, draw.rows, self.device)
+        floor = self.floor[draw.times]
+        f, f_target = (self._leading_to(each, draw, floor) for each in (self.f, self.f_target))
+        assert draw.w is not None
+        w = 0.0 if self.w_range == (0.0, 0.0) else draw.w.to(self.device)
+        result = self._compare(f, f_target, x_0, noise, indices, cond, w, floor.to(self.device))
+        return _scalars(result, self.grid[draw.times], self.schedule)
+
+    def _leading_to(self, f: ConsistencyFunction, draw: Draw, floor: Tensor) -> Denoise:
+        """f itself, or for phases and trajectories the step along the same estimate to where each of them ends."""
+        if self.phases == 1 and draw.share is None:
+            return f
+        end = floor
+        if draw.share is not None:
+            s = torch.maximum(self.grid[draw.times] - self.k, floor)
+            end = floor + (draw.share * (s - floor + 1)).long()
+        return TrajectoryFunction(f.denoise, self.schedule, end.to(self.device))
+
+    def _compare(
+        self,
+        f: Denoise,
+        f_target: Denoise,
+        x_0: Tensor,
+        noise: Tensor,
+        indices: Tensor,
+        cond: Conditioning,
+        w: float | Tensor,
+        floor: Tensor,
+    ) -> Loss:
+        raise NotImplementedError
+
+
+class Teacher(Denoise, Protocol):
+    """A `Denoise` that knows its schedule."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+
+class Distillation(_Consistency):
+    """Latent consistency distillation (LCM, Algorithm 1), target = the student itself without gradient.
+
+    w_range   w ~ U[w_range], in LCM's form (guidance_scale - 1); embedded by the student, obeyed by the teacher
+    empty     share of empty captions, so that the student also knows the unconditional picture
+    k         the skipping interval; default: the grid's spacing
+    solver, substeps  how the teacher goes from t to t - k
+    phases, trajectory  where the student's steps end (`config.ConsistencyConfig`)
+    f_target  the target, where it is another than f
+    """
+
+    def __init__(
+        self,
+        f: ConsistencyFunction,
+        teacher: Teacher,
+        cache: LatentCache,
+        *,
+        w_range: tuple[float, float],
+        metric: str = "huber",
+        original_inference_steps: int = 50,
+        k: int | None = None,
+        solver: str = "ddim",
+        substeps: int = 1,
+        empty: float = 0.05,
+        phases: int = 1,
+        trajectory: bool = False,
+        f_target: ConsistencyFunction | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(
+            f,
+            teacher.schedule,
+            cache,
+            w_range=w_range,
+            metric=metric,
+            original_inference_steps=original_inference_steps,
+            k=k,
+            empty=empty,
+            phases=phases,
+            trajectory=trajectory,
+            f_target=f_target,
+            device=device,
+        )
+        self.teacher, self.solver, self.substeps = teacher, SOLVERS[solver](teacher.schedule), substeps
+        first = torch.zeros(1, dtype=torch.int64)
+        self.uncond = dataclasses.replace(cache.conditioning(first, first, device), time_ids=None)
+
+    def _compare(
+        self,
+        f: Denoise,
+        f_target: Denoise,
+        x_0: Tensor,
+        noise: Tensor,
+        indices: Tensor,
+        cond: Conditioning,
+        w: float | Tensor,
+        floor: Tensor,
+    ) -> Loss:
+        return consistency_distillation_loss(
+            f,
+            f_target,
             self.teacher,
-            DDIM(self.schedule),
+            self.solver,
             self.schedule,
             self.grid,
             self.k,
-            x_0.to(self.device),
-            noise.to(self.device),
-            indices.to(self.device),
-            Conditioning(states.to(self.device).float()),
-            self.uncond.expand(len(rows)),
-            w.to(self.device),
+            x_0,
+            noise,
+            indices,
+            cond,
+            dataclasses.replace(self.uncond.expand(len(x_0)), time_ids=cond.time_ids),
+            w,
             metric=self.metric,
+            substeps=self.substeps,
+            floor=floor,
         )
-        times = self.grid[indices]
-        return {"loss": result.loss, **_by_time(result.per_sample.detach().cpu(), times)}
+
+
+class FineTuning(_Consistency):
+    """Latent consistency fine-tuning (LCM, Algorithm 4): the same noise at both times takes the teacher's place.
+
+    w is still drawn and told, so that the network keeps what it knows of it; nothing here obeys it.
+    """
+
+    def _compare(
+        self,
+        f: Denoise,
+        f_target: Denoise,
+        x_0: Tensor,
+        noise: Tensor,
+        indices: Tensor,
+        cond: Conditioning,
+        w: float | Tensor,
+        floor: Tensor,
+    ) -> Loss:
+        return consistency_training_loss(
+            f,
+            f_target,
+            self.schedule,
+            self.grid,
+            self.k,
+            x_0,
+            noise,
+            indices,
+            cond,
+            w,
+            metric=self.metric,
+            floor=floor,
+        )
+
+
+def _scalars(result: Loss, t: Tensor, schedule: Schedule) -> dict[str, Tensor]:
+    by_time = _by_time(result.per_sample.detach().cpu(), t, total=schedule.num_train_timesteps)
+    return {"loss": result.loss, **by_time}
 
 
 def _by_time(per_sample: Tensor, t: Tensor, bins: int = 4, total: int = 1000) -> dict[str, Tensor]:

@@ -1,0 +1,54 @@
+"""`fewstep cache`: pictures and captions to latents and text states, ahead of time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewstep.cli import training_options as t
+from fewstep.cli.training import few, progress_bar
+
+
+def cache(
+    data: Annotated[str, typer.Option(help="As in `fewstep distill`.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The cache's new folder.", show_default=False)],
+    model: Annotated[
+        str, typer.Option(help="Whose autoencoder and text encoder: the model that will be trained, or its teacher.")
+    ] = "starter-teacher",
+    size: t.Size = None,
+    flip: t.Flip = None,
+    suffix: t.Suffix = None,
+    image_column: t.ImageColumn = None,
+    caption_column: t.CaptionColumn = None,
+    device: t.Device = None,
+    precision: t.Precision = None,
+) -> None:
+    """Encode a data set once, for many runs: give the cache as --data.
+
+    **Example**
+
+    fewstep cache --model starter-teacher --data ./pictures -o ./pictures.cache
+    """
+    from fewstep.cli.progress import one_line_warnings
+    from fewstep.models.loading import load
+    from fewstep.train.caching import build_cache
+    from fewstep.train.config import DataConfig
+
+    config = DataConfig(
+        source=data,
+        size=t.size_of(size),
+        flip=bool(flip),
+        suffix=suffix or "",
+        image_column=image_column,
+        caption_column=caption_column,
+    )
+    with one_line_warnings(), progress_bar() as bar:
+        task = bar.add_task("loading", total=None, note="")
+        encoders = load(model, device=device, dtype=precision)
+        count = lambda done: bar.update(task, description="encoding", completed=done)  # noqa: E731
+        manifest = build_cache(encoders, config, output, count)
+    for reason, names in manifest.skipped.items():
+        typer.echo(f"left out, {reason}: {few(names)}", err=True)
+    typer.echo(f"{output}: {manifest.pictures} pictures, {manifest.captions - 1} captions")

@@ -1,0 +1,177 @@
+"""What the training commands do alike: the config, the bar, Ctrl-C, and what is said at the end."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fewstep.cli.progress import one_line_warnings
+from fewstep.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from fewstep.data.cache_folder import Manifest
+    from fewstep.train.config import RunConfig
+    from fewstep.train.run import Hooks, Outcome
+
+INTERRUPTED = 130
+
+
+def configured(
+    recipe: str | None, begin: Callable[[], RunConfig], values: Mapping[str, Any], *, lora: bool = False
+) -> RunConfig:
+    """The recipe's config, or `begin`'s, with the options that were given; `lora` also for a recipe without one."""
+    from fewstep.train.config import RunConfig
+    from fewstep.train.defaults import changed
+
+    config = begin() if recipe is None else function_of(recipe, "config")()
+    if not isinstance(config, RunConfig):
+        raise InvalidRequest(
+            f"{recipe} must return a fewstep.train.config.RunConfig; it returned {type(config).__name__}"
+        )
+    if lora and config.lora is None:
+        config = changed(config, {"lora": begin().lora})
+    return changed(config, values)
+
+
+def given(name: str, value: str | None, recipe: str | None) -> str:
+    """An option that only a recipe makes superfluous."""
+    if value is None and recipe is None:
+        raise InvalidRequest(f"--{name} is missing; give it, or a --recipe")
+    return value or ""
+
+
+def function_of(place: str, default: str) -> Any:
+    """`file.py:function`; the function `default` where none is named."""
+    file, _, name = place.rpartition(":") if ":" in place[2:] else (place, "", default)
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise InvalidRequest(f"there is no Python file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise InvalidRequest(f"{path} has no function {name!r}")
+    return function
+
+
+def run(config: RunConfig, output: Path, dry_run: bool, measures: list[str] | None) -> int:
+    """Carry out a config, or only rehearse it; returns the exit code."""
+    functions = [function_of(place, "measure") for place in measures or ()]
+    with one_line_warnings():
+        if dry_run:
+            _show_rehearsal(config, output)
+            return 0
+        from fewstep.train.run import train
+
+        with progress_bar() as bar, _stop_on_interrupt(bar) as interrupted:
+            outcome = train(config, output, measures=functions, hooks=_hooks(bar, config, interrupted))
+    return _say(outcome, output, bool(interrupted))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")  # of several processes, one speaks
+    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as bar:
+        yield bar
+
+
+@contextmanager
+def _stop_on_interrupt(bar: Progress) -> Iterator[list[int]]:
+    """The first Ctrl-C asks the run to stop with a checkpoint; a second one stops it at once."""
+    asked: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        bar.console.print("stopping after this step, with a checkpoint (again: at once, without)")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _hooks(bar: Progress, config: RunConfig, interrupted: list[int]) -> Hooks:
+    from fewstep.train.run import Hooks
+
+    task = bar.add_task("loading", total=None, note="")
+
+    def picture(count: int) -> None:
+        if interrupted:  # a cache in the making is not kept: there is nothing to wait for
+            raise KeyboardInterrupt
+        bar.update(task, description="encoding", completed=count)
+
+    def began(trainee: Any, manifest: Manifest, seen: int) -> None:
+        bar.reset(task, description="training", total=config.fit.pictures, completed=seen)
+        bar.console.print(
+            f"{trainee.parameters:,} weights in training, {manifest.pictures} pictures of {manifest.source}"
+            + (f", from {seen} on" if seen else ""),
+            soft_wrap=True,
+            highlight=False,
+        )
+        for reason, names in manifest.skipped.items():
+            bar.console.print(f"left out, {reason}: {few(names)}", markup=False, highlight=False, soft_wrap=True)
+
+    def step(seen: int, scalars: dict[str, float]) -> None:
+        bar.update(task, completed=seen, note=f"loss {scalars['loss']:.4f}")
+
+    def look(seen: int, values: Mapping[str, float]) -> None:
+        measured = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        bar.console.print(f"{seen}: {measured or 'a new sheet'}", highlight=False, soft_wrap=True)
+
+    return Hooks(picture, began, step, look, lambda: bool(interrupted))
+
+
+def _say(outcome: Outcome, output: Path, interrupted: bool) -> int:
+    if not outcome.main:
+        return 0
+    if not outcome.finished:
+        typer.echo(f"stopped after {outcome.seen} of {outcome.wanted} pictures; the same command goes on", err=True)
+        return INTERRUPTED if interrupted else 0
+    left_out = sum(len(names) for names in outcome.manifest.skipped.values())
+    if left_out:
+        typer.echo(f"{left_out} pictures were left out; {output / 'data.json'} names them", err=True)
+    for file in outcome.files:
+        typer.echo(file)
+    return 0
+
+
+def few(names: Any, most: int = 5) -> str:
+    return ", ".join(list(names)[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _show_rehearsal(config: RunConfig, output: Path) -> None:
+    from fewstep.train.rehearsal import rehearse
+
+    facts = rehearse(config, output)
+    for name, value in facts.config.items():
+        typer.echo(f"{name:42} {value}")
+    typer.echo()
+    trained, total = facts.parameters
+    typer.echo(f"{'weights in training':42} {trained:,} of {total:,}")
+    typer.echo(f"{'data':42} {facts.pictures} pictures; {few(facts.captions, 3)}")
+    for name, count in facts.batch.items():
+        typer.echo(f"{name:42} {count}")
+    for name, count in (*facts.memory.items(), ("together, without activations", sum(facts.memory.values()))):
+        typer.echo(f"{'memory: ' + name:42} {count / 1e6:,.0f} MB")
+    typer.echo(f"{'free: memory, disk':42} {facts.free[0] / 1e9:,.1f} GB, {facts.free[1] / 1e9:,.1f} GB")
+    for advice in facts.advice:
+        typer.echo(f"note: {advice}", err=True)

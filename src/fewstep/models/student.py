@@ -1,0 +1,113 @@
+"""Networks to be trained: a copy of a teacher that may also read w, or the teacher itself with an adapter on top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.core.prediction import Denoiser
+from fewstep.core.schedule import Schedule, Time
+from fewstep.errors import InvalidModel, NotInstalled
+from fewstep.models.lora_file import LoraLayer
+
+ADAPTER = "trained"
+W_DIM = 256  # of the embedding of w, as in the published LCMs
+
+
+@torch.no_grad()
+def student_of(teacher: Any, w_dim: int | None = W_DIM) -> Any:
+    """A float32 copy of a U-Net that also reads w, through a projection that starts at zero: at first the teacher.
+
+    w_dim  None for a copy that is told no w; a teacher that reads w already keeps its own projection
+    """
+    from diffusers import UNet2DConditionModel
+
+    config = dict(teacher.config)
+    if config.get("time_cond_proj_dim") is None:
+        config["time_cond_proj_dim"] = w_dim
+    with torch.random.fork_rng(devices=[]):
+        student: Any = UNet2DConditionModel.from_config(config)
+    result = student.load_state_dict(teacher.state_dict(), strict=False)
+    new = ["time_embedding.cond_proj.weight"]
+    if result.missing_keys not in ([], new) or result.unexpected_keys:
+        raise InvalidModel(f"a student cannot be made of this network: {result.missing_keys + result.unexpected_keys}")
+    if result.missing_keys:
+        student.time_embedding.cond_proj.weight.zero_()
+    return student.to(teacher.device, torch.float32).requires_grad_(True)
+
+
+def add_adapter(unet: nn.Module, rank: int, alpha: float, targets: Sequence[str], seed: int = 0) -> None:
+    """Put a new LoRA onto the layers whose names end in `targets`; from now on it alone is in training, in float32.
+
+    It starts as no change at all (up = 0). Raises `NotInstalled` without PEFT, `InvalidModel` where no layer is meant.
+    """
+    if find_spec("peft") is None:
+        raise NotInstalled("a LoRA is trained through PEFT, which is missing; install it: pip install 'fewstep[train]'")
+    from peft import LoraConfig, inject_adapter_in_model
+
+    unet.requires_grad_(False)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights=True)  # type: ignore[arg-type]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            inject_adapter_in_model(config, unet, adapter_name=ADAPTER)
+    except ValueError as error:
+        raise InvalidModel(
+            f"the adapter finds no layer: none of this network's ends in {', '.join(targets)}"
+        ) from error
+    for weight in unet.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+
+
+def adapted_layers(unet: nn.Module) -> dict[str, Any]:
+    """The layers with a LoRA in training, by their names without it."""
+    return {name: module for name, module in unet.named_modules() if ADAPTER in getattr(module, "lora_A", ())}
+
+
+@torch.no_grad()
+def adapter_layers(unet: nn.Module) -> dict[str, LoraLayer]:
+    """The LoRA in training as it is now, for `lora_convert.write_lora`; on the CPU."""
+    return {
+        name: LoraLayer(
+            module.lora_A[ADAPTER].weight.detach().cpu().clone(),
+            module.lora_B[ADAPTER].weight.detach().cpu().clone(),
+            float(module.lora_alpha[ADAPTER]),
+        )
+        for name, module in adapted_layers(unet).items()
+    }
+
+
+@contextmanager
+def adapter_off(unet: nn.Module) -> Iterator[None]:
+    """The network without its LoRA in training: the teacher that it began as, at no cost in memory."""
+    layers = list(adapted_layers(unet).values())
+    try:
+        for module in layers:
+            module.enable_adapters(False)
+        yield
+    finally:
+        for module in layers:
+            module.enable_adapters(True)
+
+
+@dataclass(frozen=True, eq=False)
+class Unadapted:
+    """A denoiser whose network is `unet`, as it was before its LoRA; without gradient."""
+
+    denoiser: Denoiser
+    unet: nn.Module
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+        with torch.no_grad(), adapter_off(self.unet):
+            return self.denoiser(x_t, t, cond, w)

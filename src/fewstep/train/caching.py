@@ -1,0 +1,287 @@
+"""Pictures and captions to latents and text states, once: what the frozen parts of a model make of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from fewstep.data.cache_folder import PICTURES_PER_SHARD, Manifest, is_cache, read_cache, write_shard
+from fewstep.data.latents import LatentCache
+from fewstep.data.sources import Example, InvalidData, Source, open_source
+from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.network import UNetNetwork
+from fewstep.pipelines.image_file import decode_image
+from fewstep.pipelines.pixels import to_pixels
+from fewstep.train.config import DataConfig
+from fewstep.writing import new_folder
+
+AT_ONCE = 16  # pictures or captions through an encoder
+EXAMPLES = 16  # captions that the manifest keeps
+CAPTIONS = 12  # of one picture, repeated where there are fewer: 1, 2, 3, 4 and 6 are then drawn equally often
+T = TypeVar("T")
+OnPicture = Callable[[int], None]
+
+
+def cached(
+    model: ModelBundle, config: DataConfig, folder: Path, on_picture: OnPicture | None = None
+) -> tuple[LatentCache, Manifest]:
+    """The cache that `config.source` is, or the one in `folder`, built first where it is not there.
+
+    on_picture  called with the number of pictures encoded so far
+
+    Raises `InvalidData` where there are no pictures, and for a cache of other encoders, sizes or pictures.
+    """
+    given = Path(config.source).expanduser()
+    if is_cache(given):
+        manifest = Manifest.read(given)
+        check_encoders(manifest, model, config, given)
+        return read_cache(given, manifest), manifest
+    if not is_cache(folder):
+        build_cache(model, config, folder, on_picture)
+    manifest = Manifest.read(folder)
+    check_encoders(manifest, model, config, folder)
+    _check_pictures(manifest, _source(config), config, folder)
+    return read_cache(folder, manifest), manifest
+
+
+def build_cache(model: ModelBundle, config: DataConfig, folder: Path, on_picture: OnPicture | None = None) -> Manifest:
+    """Encode everything into the new folder `folder`; what cannot be used is left out, and named in the manifest.
+
+    Raises `InvalidData` when nothing is left, and `CannotWrite`.
+    """
+    source, size = _source(config), config.size or model.default_size
+    _check_size(model, size)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(folder) as partial:
+        writer = _Writer(model, config, size, partial)
+        for some in _chunks(writer.usable(source), AT_ONCE):
+            writer.encode(some)
+            if on_picture is not None:
+                on_picture(writer.pictures)
+        if not writer.pictures:
+            raise InvalidData(f"no picture of {source.where} can be used: {writer.told()}")
+        writer.finish()
+        manifest = Manifest(
+            model=model.name,
+            encoders=encoders_hash(model),
+            source=source.where,
+            digest=source.digest,
+            size=size,
+            pictures=writer.pictures,
+            captions=len(writer.texts),
+            settings=_settings(config),
+            examples=[text for text in writer.texts if text][:EXAMPLES],
+            skipped=writer.skipped,
+        )
+        manifest.write(partial)
+    return manifest
+
+
+def encoders_hash(model: ModelBundle) -> str:
+    """12 hex digits that change with the autoencoder, a text encoder or a vocabulary, but not with the precision that
+    they were loaded in (all are compared in float16).
+    """
+    digest = hashlib.sha256()
+    for part in (model.autoencoder, model.text_encoder, model.text_encoder_2):
+        if part is not None:
+            for name, tensor in sorted(part.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().half().contiguous().view(torch.uint8).numpy().tobytes())
+    for tokenizer in (model.tokenizer, model.tokenizer_2):
+        if tokenizer is not None:
+            digest.update(repr(sorted(tokenizer.get_vocab().items())).encode())
+    digest.update(repr(model.autoencoder.config.scaling_factor).encode())
+    return digest.hexdigest()[:12]
+
+
+def check_encoders(manifest: Manifest, model: ModelBundle, config: DataConfig, folder: Path) -> None:
+    """Raises `InvalidData` for a cache that other encoders made, or in another size."""
+    if manifest.encoders != encoders_hash(model):
+        raise InvalidData(
+            f"the cache {folder} was made with {manifest.model} ({manifest.encoders}), and {model.name} has another "
+            f"autoencoder or text encoder ({encoders_hash(model)}): make one with fewstep cache --model {model.name}"
+        )
+    if config.size is not None and config.size != manifest.size:
+        raise InvalidData(
+            f"the cache {folder} holds pictures of {manifest.size[0]} x {manifest.size[1]} pixels (height x width), "
+            f"and {config.size[0]} x {config.size[1]} are asked for: make another cache, or leave the size out"
+        )
+
+
+def survey(config: DataConfig) -> tuple[int, list[str]]:
+    """(how many pictures there seem to be, some captions), without decoding any; raises `InvalidData` for none."""
+    given = Path(config.source).expanduser()
+    if is_cache(given):
+        manifest = Manifest.read(given)
+        return manifest.pictures, list(manifest.examples)
+    count, captions = 0, list[str]()
+    for example in _source(config):
+        count += 1
+        if len(captions) < EXAMPLES:
+            captions += [caption + config.suffix for caption in example.captions]
+    if not count:
+        raise InvalidData(f"{config.source} holds no pictures")
+    return count, captions
+
+
+def _source(config: DataConfig) -> Source:
+    return open_source(config.source, image_column=config.image_column, caption_column=config.caption_column)
+
+
+def _settings(config: DataConfig) -> dict[str, object]:
+    return {"flip": config.flip, "suffix": config.suffix, "min_side": config.min_side}
+
+
+def _check_pictures(manifest: Manifest, source: Source, config: DataConfig, folder: Path) -> None:
+    stale = "the pictures or captions there have changed" if manifest.digest != source.digest else None
+    if manifest.source != source.where:
+        stale = f"it was made of {manifest.source}"
+    if dict(manifest.settings) != _settings(config):
+        stale = f"it was made with {dict(manifest.settings)}, and now {_settings(config)} is asked for"
+    if stale:
+        raise InvalidData(
+            f"the cache {folder} is not of {source.where} as it is now: {stale}. Remove it to make it anew"
+        )
+
+
+def _check_size(model: ModelBundle, size: tuple[int, int]) -> None:
+    deepest = 2 ** (len(model.unet.config.block_out_channels) - 1)
+    unit = model.pixels_per_latent * deepest
+    if any(side % unit for side in size):
+        raise InvalidData(f"the size is {size[0]} x {size[1]}; for {model.name} both must be multiples of {unit}")
+
+
+@dataclass(eq=False)
+class _Writer:
+    """The cache in the making."""
+
+    model: ModelBundle
+    config: DataConfig
+    size: tuple[int, int]
+    folder: Path
+    pictures: int = 0
+    texts: dict[str, int] = field(default_factory=lambda: {"": 0})
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    latents: list[Tensor] = field(default_factory=list)
+    captions: list[list[int]] = field(default_factory=list)
+    time_ids: list[list[int]] = field(default_factory=list)
+    shards: int = 0
+
+    def usable(self, source: Source) -> Iterator[tuple[Image.Image, Example]]:
+        for example in source:
+            try:
+                image = _decoded(example)
+            except InvalidRequest as error:
+                self._skip(str(error).replace(example.name, "it"), example)
+                continue
+            if min(image.size) < self.config.min_side:
+                self._skip(f"a side is shorter than {self.config.min_side} pixels", example)
+                continue
+            yield image, example
+
+    def encode(self, some: tuple[tuple[Image.Image, Example], ...]) -> None:
+        height, width = self.size
+        views = [(image, example) for image, example in some]
+        if self.config.flip:
+            views += [(ImageOps.mirror(image), example) for image, example in some]
+        pixels = torch.cat([to_pixels(image, height, width) for image, _ in views])
+        latents = self.model.encode_images(pixels).cpu()
+        for (image, example), latent in zip(views, latents, strict=True):
+            if not latent.isfinite().all():
+                self._skip("the autoencoder gives no finite latents for it", example)
+                continue
+            self.latents.append(latent.half())
+            self.time_ids.append(_sizes(image, height, width))
+            self.captions.append([self._row(caption) for caption in example.captions])
+            self.pictures += 1
+            if len(self.latents) == PICTURES_PER_SHARD:
+                self._flush()
+
+    def finish(self) -> None:
+        self._flush()
+        for index, some in enumerate(_chunks(self.texts, PICTURES_PER_SHARD // 4)):
+            write_shard(self.folder, "texts", index, self._states(some))
+
+    def told(self) -> str:
+        return "; ".join(f"{len(names)} x {reason} ({names[0]}, …)" for reason, names in self.skipped.items()) or "none"
+
+    def _row(self, caption: str) -> int:
+        return self.texts.setdefault(caption + self.config.suffix, len(self.texts))
+
+    def _skip(self, reason: str, example: Example) -> None:
+        self.skipped.setdefault(reason, []).append(example.name)
+
+    def _flush(self) -> None:
+        if not self.latents:
+            return
+        tensors: dict[str, Tensor | None] = {
+            "latents": torch.stack(self.latents),
+            "captions": torch.tensor([_repeated(rows, CAPTIONS) for rows in self.captions]),
+            "time_ids": torch.tensor(self.time_ids) if UNetNetwork(self.model.unet).reads_sizes else None,
+        }
+        write_shard(self.folder, "latents", self.shards, tensors)
+        self.shards += 1
+        self.latents, self.captions, self.time_ids = [], [], []
+
+    def _states(self, texts: tuple[str, ...]) -> dict[str, Tensor | None]:
+        states, pooled = [], []
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", FewstepWarning)
+            for some in _chunks(texts, AT_ONCE):
+                conds = [self.model.encode_negative("")] if some[0] == "" else []
+                if rest := some[len(conds) :]:
+                    conds.append(self.model.encode_text(rest))
+                states += [cond.states.half().cpu() for cond in conds]
+                pooled += [cond.pooled.half().cpu() for cond in conds if cond.pooled is not None]
+        if told:
+            warnings.warn(
+                f"{len(told)} captions are longer than {self.model.name} reads, and end early; the first: "
+                f"{told[0].message}",
+                FewstepWarning,
+                stacklevel=5,
+            )
+        sdxl = UNetNetwork(self.model.unet).reads_sizes
+        return {"states": torch.cat(states), "pooled": torch.cat(pooled) if sdxl else None}
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    rest = iter(items)
+    while some := tuple(islice(rest, size)):
+        yield some
+
+
+def _repeated(rows: list[int], length: int) -> list[int]:
+    """A picture's captions, again from the first until they are `length`."""
+    return [rows[i % len(rows)] for i in range(length)]
+
+
+def _decoded(example: Example) -> Image.Image:
+    """The picture, upright; raises `InvalidRequest`, naming it."""
+    if isinstance(example.picture, Path):
+        if not example.picture.is_file():
+            raise InvalidRequest(f"{example.name} is not there")
+        if not example.picture.stat().st_size:
+            raise InvalidRequest(f"{example.name} is empty (0 bytes)")
+        return decode_image(example.picture, example.name)
+    if not example.picture:
+        raise InvalidRequest(f"{example.name} is empty (0 bytes)")
+    return decode_image(io.BytesIO(example.picture), example.name)
+
+
+def _sizes(image: Image.Image, height: int, width: int) -> list[int]:
+    """SDXL's micro-conditioning: the picture's own size, where the crop begins after scaling, and the crop's size."""
+    scale = max(height / image.height, width / image.width)
+    top, left = ((side * scale - crop) / 2 for side, crop in ((image.height, height), (image.width, width)))
+    return [image.height, image.width, max(math.floor(top), 0), max(math.floor(left), 0), height, width]

@@ -1,0 +1,126 @@
+"""The run's folder: what makes it tell everything, and what keeps two different runs out of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fewstep
+from fewstep.data.cache_folder import Manifest
+from fewstep.errors import CannotWrite
+from fewstep.train.config import InvalidConfig, RunConfig
+from fewstep.writing import replacing
+
+CONFIG = "config.json"
+RUN = "run.json"
+DATA = "data.json"
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "numpy", "pillow", "datasets")
+# What the same run may change when it goes on: how long, how it is watched, where it runs, and in how many parts.
+CHANGEABLE = (
+    "fit.pictures", "fit.minutes", "fit.checkpoint_minutes", "fit.accumulate", "fit.explosion", "watch", "device",
+    "checkpointing", "name",
+)  # fmt: skip
+
+
+def open_folder(folder: Path, config: RunConfig) -> bool:
+    """Make the folder of a run, or check that the run in it is the same; returns whether there was one.
+
+    Raises `InvalidConfig`, naming the setting, where the folder has another run, and `CannotWrite`.
+    """
+    wanted = as_json(config)
+    path = folder / CONFIG
+    if path.is_file():
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InvalidConfig(f"{path} is damaged ({error}); choose another folder") from error
+        if differing := differences(there, wanted):
+            name, (before, now) = next(iter(differing.items()))
+            raise InvalidConfig(
+                f"{folder} has a run that was begun with {name} = {before!r}, and now it is {now!r}: repeat the "
+                "command that began it to go on, or choose another folder"
+            )
+        return True
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CannotWrite(f"{folder} is there and has no run of fewstep in it; choose a new folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"cannot make the folder {folder}: {error.strerror}") from error
+    _write(path, wanted)
+    return False
+
+
+def write_records(folder: Path, config: RunConfig, manifest: Manifest, facts: dict[str, Any]) -> None:
+    """`config.json`, `data.json` and `run.json`: settings, data, and the software that ran."""
+    _write(folder / CONFIG, as_json(config))
+    _write(folder / DATA, dataclasses.asdict(manifest))
+    packages = {name: found for name in PACKAGES if (found := _version(name)) is not None}
+    machine = {"platform": platform.platform(), "python": platform.python_version()}
+    if torch.cuda.is_available():
+        machine["cuda"] = torch.cuda.get_device_name()
+    about = {
+        "fewstep": fewstep.__version__,
+        "commit": _commit(),
+        "command": sys.argv[1:],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "packages": packages,
+        "machine": machine,
+    }
+    _write(folder / RUN, about | facts)
+
+
+def as_json(config: RunConfig) -> dict[str, Any]:
+    """The config in JSON's types, as it is read back."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
+
+
+def differences(there: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, and may not, under their dotted names."""
+    before, now = (dict(_flat(values)) for values in (there, wanted))
+    return {
+        name: (before.get(name), now.get(name))
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name) and not name.startswith(CHANGEABLE)
+    }
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
+    return rows
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that fewstep runs from; None for an installed package."""
+    home = Path(fewstep.__file__).parents[2]
+    if not (home / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(home), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

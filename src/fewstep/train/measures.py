@@ -1,0 +1,60 @@
+"""What a run can measure of itself without further data: how far its jumps end from where the teacher's paths do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from fewstep.core.guidance import ClassifierFreeGuidance
+from fewstep.core.noise import PictureNoise
+from fewstep.core.prediction import Denoise
+from fewstep.core.sampling import sample_ode
+from fewstep.core.schedule import ode_timesteps
+from fewstep.core.solvers import DPMSolverPP2M
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.conditioning import Conditioning
+
+PATH_STEPS = 20  # of DPM-Solver++(2M)
+
+
+class TeacherGap:
+    """`teacher_gap`: the distance between one step of the student and the end of the teacher's guided path from the
+    same noise, relative to the distance of that end from the mean of all ends. It is what distillation is to make
+    zero; a student that paints the mean of all pictures has 1.
+
+    teacher  as it was before training; w in LCM's form is the guidance of both
+    """
+
+    def __init__(self, teacher: Denoise, model: ModelBundle, prompts: Sequence[str], w: float, seed: int = 0) -> None:
+        self.prompts, self.w = prompts, w
+        height, width = model.default_size
+        self.size = (height, width)
+        self.x_T = PictureNoise(range(seed, seed + len(prompts))).draw(model.latent_shape(height, width))
+        self.x_T = self.x_T.to(model.device)
+        self.teacher = teacher
+        self.ends: Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, model: ModelBundle) -> Mapping[str, float]:
+        cond = model.framed(model.encode_text(self.prompts), *self.size)
+        if self.ends is None:
+            self.ends = self._paths(model, cond)
+        last = model.schedule.num_train_timesteps - 1
+        w = torch.full((len(self.prompts),), self.w, device=model.device)
+        denoise: Denoise = model.denoise
+        if not model.embeds_guidance and model.card.w_range == (0.0, 0.0) and self.w:
+            denoise = ClassifierFreeGuidance(denoise, self._uncond(model), self.w)
+        jumps = denoise(self.x_T, last, cond, w if model.embeds_guidance else None)
+        spread = (self.ends - self.ends.mean(0)).square().mean()
+        return {"teacher_gap": float(((jumps - self.ends).square().mean() / spread).sqrt())}
+
+    def _paths(self, model: ModelBundle, cond: Conditioning) -> Tensor:
+        guided = ClassifierFreeGuidance(self.teacher, self._uncond(model), self.w)
+        times = ode_timesteps(PATH_STEPS, num_train_timesteps=model.schedule.num_train_timesteps)
+        *_, last = sample_ode(DPMSolverPP2M(model.schedule), guided, self.x_T, times, cond)
+        return last.x_t
+
+    def _uncond(self, model: ModelBundle) -> Conditioning:
+        return model.framed(model.encode_negative(""), *self.size).expand(len(self.prompts))

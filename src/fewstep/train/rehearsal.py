@@ -1,0 +1,124 @@
+"""`rehearse`: everything about a run that can be known and checked before hours are spent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fewstep.data.cache_folder import Manifest, is_cache
+from fewstep.models.memory import free_memory
+from fewstep.train.caching import check_encoders, survey
+from fewstep.train.config import FitConfig, RunConfig
+from fewstep.train.folder import CONFIG, as_json, differences
+from fewstep.train.loop import batches_of
+from fewstep.train.processes import Processes
+from fewstep.train.run import load_for_training
+from fewstep.train.trainee import trainee_of
+
+SLOTS = {"adamw": 8.0, "adamw8bit": 2.0, "muon": 4.0}  # bytes of the optimiser for each weight in training
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """config      as it will run, by dotted names
+    parameters  (in training, in all)
+    memory      bytes, by what they hold; activations come on top, and grow with the pictures at once
+    free        bytes that the device has, and the disk
+    batch       how a step's pictures are divided
+    pictures, captions  of the data
+    advice      what a person should know before the start
+    """
+
+    config: Mapping[str, Any]
+    parameters: tuple[int, int]
+    memory: Mapping[str, int]
+    free: tuple[int, int]
+    batch: Mapping[str, int]
+    pictures: int
+    captions: tuple[str, ...]
+    advice: tuple[str, ...]
+
+
+def rehearse(config: RunConfig, folder: Path) -> Rehearsal:
+    """Load the model, look through the data, and count; nothing is written. Raises what `train` would raise."""
+    model = load_for_training(config)
+    pictures, captions = survey(config.data)
+    given = Path(config.data.source).expanduser()
+    if is_cache(given):
+        check_encoders(Manifest.read(given), model, config.data, given)
+    trainee = trainee_of(config, model, config.name or folder.resolve().name)
+    networks = {id(each): each for part in ("autoencoder", "text_encoder", "text_encoder_2", "unet")
+                for each in (getattr(model, part), getattr(trainee.bundle, part)) if each is not None}  # fmt: skip
+    total = sum(weight.numel() for network in networks.values() for weight in network.parameters())
+    memory = _memory(trainee.parameters, list(networks.values()), config.fit, averages=trainee.target is not None)
+    home = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
+    free = free_memory(model.device), shutil.disk_usage(home).free
+    checkpoint = 2 * trainee.parameters * int(8 + SLOTS[config.fit.optimizer])
+    return Rehearsal(
+        config=dict(flat(as_json(config))),
+        parameters=(trainee.parameters, total),
+        memory=memory,
+        free=free,
+        batch=dict(batches_of(config.fit, Processes())),
+        pictures=pictures,
+        captions=tuple(captions),
+        advice=tuple(_advice(config, folder, memory, free, checkpoint, pictures, captions)),
+    )
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings under dotted names."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        rows += flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return rows
+
+
+def _memory(trained: int, networks: list[nn.Module], fit: FitConfig, *, averages: bool) -> dict[str, int]:
+    weights = sum(weight.numel() * weight.element_size() for network in networks for weight in network.parameters())
+    return {
+        "networks": weights,
+        "gradients": 4 * trained,
+        "optimiser": int(SLOTS[fit.optimizer] * trained),
+        "averages": (8 if averages else 4) * trained,
+    }
+
+
+def _advice(
+    config: RunConfig,
+    folder: Path,
+    memory: Mapping[str, int],
+    free: tuple[int, int],
+    checkpoint: int,
+    pictures: int,
+    captions: list[str],
+) -> list[str]:
+    told = []
+    if sum(memory.values()) > free[0]:
+        told.append("the weights alone need more memory than is free: train a LoRA, or in bfloat16")
+    if checkpoint > free[1]:
+        told.append(f"two checkpoints need {checkpoint / 1e9:.1f} GB, and the disk has {free[1] / 1e9:.1f} GB free")
+    if not any(captions):
+        told.append("no picture has a caption: put a .txt beside each, or name the files by what they show")
+    if pictures * 200 < config.fit.pictures:
+        told.append(
+            f"every picture will be seen {config.fit.pictures // pictures} times: watch the sheets, and stop early"
+        )
+    if config.consistency.solver == "dpm++" and config.consistency.substeps == 1 and config.method == "distill":
+        told.append("dpm++ is DDIM in its first step: give it 2 substeps or more")
+    if (folder / CONFIG).is_file():
+        differing = differences(json.loads((folder / CONFIG).read_text()), as_json(config))
+        told.append(
+            f"{folder} has another run: {', '.join(differing)} differ"
+            if differing
+            else f"{folder} has this run: it goes on"
+        )
+    elif folder.exists() and any(folder.iterdir()):
+        told.append(f"{folder} is not empty and has no run in it: choose a new folder")
+    return told

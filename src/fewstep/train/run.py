@@ -1,0 +1,195 @@
+"""`train`: a whole run, from a model's name and a folder of pictures to a result that fewstep and diffusers load."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewstep.core.guidance import w_from_guidance_scale
+from fewstep.data.cache_folder import Manifest
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.loading import load
+from fewstep.models.placement import choose_device
+from fewstep.models.student import Unadapted
+from fewstep.train.caching import OnPicture, cached
+from fewstep.train.config import RunConfig
+from fewstep.train.folder import open_folder, write_records
+from fewstep.train.loop import batches_of, fit
+from fewstep.train.measures import TeacherGap
+from fewstep.train.processes import Processes
+from fewstep.train.state import TrainState, exchanged, newest
+from fewstep.train.trainee import Trainee, trainee_of
+from fewstep.train.watching import Measure, Watch, joined, watch_of
+
+CACHE = "cache"
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller may look at: all optional, all called in the main process only.
+
+    picture  with the number of pictures encoded so far, while the cache is built
+    began    with what trains, what it trains on, and where it goes on from
+    step     with the pictures seen and the step's scalars
+    look     with the pictures seen and what was measured, after every sheet
+    stop     asked before every step; True ends the run with a checkpoint
+    """
+
+    picture: OnPicture | None = None
+    began: Callable[[Trainee, Manifest, int], None] | None = None
+    step: Callable[[int, dict[str, float]], None] | None = None
+    look: Callable[[int, Mapping[str, float]], None] | None = None
+    stop: Callable[[], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """seen, wanted  pictures, so far and in all
+    files        what was exported; none where the run was stopped early
+    best         the measures of what was exported, where the best was kept
+    manifest     the data, and what was left out of it
+    main         whether this is the process that writes files and speaks
+    """
+
+    seen: int
+    wanted: int
+    files: tuple[Path, ...]
+    best: Mapping[str, Any] | None
+    manifest: Manifest
+    main: bool = True
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.files)
+
+
+def train(config: RunConfig, folder: Path, *, measures: Sequence[Measure] = (), hooks: Hooks | None = None) -> Outcome:
+    """Run `config` in `folder`, or go on with the run that is there; export the result when it is at its end.
+
+    measures  called with the model in training at every sheet; each returns numbers by name
+
+    Raises `InvalidConfig`, `InvalidData`, `TrainingDiverged`, `CannotWrite`, and what `load` raises.
+    """
+    hooks = hooks or Hooks()
+    processes = Processes.here(config.device)
+    if processes.is_main:
+        open_folder(folder, config)
+    processes.wait()
+    model = load_for_training(config, processes)
+    cache, manifest = _cached(config, model, folder, processes, hooks.picture)
+    trainee = trainee_of(config, model, config.name or folder.resolve().name)
+    watch = _watch(config, trainee, folder, manifest, measures, hooks) if processes.is_main else None
+    if processes.is_main:
+        facts = {"parameters": trainee.parameters, "batch": dict(batches_of(config.fit, processes))}
+        write_records(folder, config, manifest, facts)
+    seen = _seen(folder)
+    if watch is not None:
+        watch.begin(seen)
+        if hooks.began is not None:
+            hooks.began(trainee, manifest, seen)
+    state = fit(
+        trainee.network,
+        trainee.objective(cache),
+        len(cache),
+        config.fit,
+        folder,
+        on_step=_on_step(watch, hooks),
+        target=trainee.target,
+        processes=processes,
+        before_step=_before_step(watch, hooks),
+    )
+    done = state.seen >= config.fit.pictures or (watch is not None and watch.finished)
+    if watch is None or not done:
+        return Outcome(state.seen, config.fit.pictures, (), None, manifest, processes.is_main)
+    watch.look_now(state)
+    return Outcome(state.seen, config.fit.pictures, *_export(trainee, watch, state, folder), manifest)
+
+
+def load_for_training(config: RunConfig, processes: Processes | None = None) -> ModelBundle:
+    """The model that a run begins with: frozen weights in the run's precision."""
+    device = choose_device((processes or Processes()).device(config.device))
+    return load(config.model, device=device, dtype=config.fit.precision, memory="full")
+
+
+def _cached(
+    config: RunConfig, model: ModelBundle, folder: Path, processes: Processes, on_picture: OnPicture | None
+) -> Any:
+    """The main process builds the cache, the others wait for it."""
+    if not processes.is_main:
+        processes.wait()
+        return cached(model, config.data, folder / CACHE)
+    result = cached(model, config.data, folder / CACHE, on_picture)
+    processes.wait()
+    return result
+
+
+def _watch(
+    config: RunConfig, trainee: Trainee, folder: Path, manifest: Manifest, measures: Sequence[Measure], hooks: Hooks
+) -> Watch:
+    own = [_teacher_gap(trainee, manifest, config)] if config.method == "distill" else []
+    every = joined([*own, *measures])
+    watch = watch_of(config.watch, trainee.bundle, folder, config.fit.pictures, manifest.examples, every)
+    watch.on_look = hooks.look
+    return watch
+
+
+def _teacher_gap(trainee: Trainee, manifest: Manifest, config: RunConfig) -> Measure:
+    model = trainee.bundle
+    teacher = trainee.teacher.denoise if trainee.teacher else Unadapted(model.denoise, trainee.network)
+    low, high = trainee.w_range
+    scale = config.watch.guidance_scale
+    w = (low + high) / 2 if scale is None or not model.embeds_guidance else w_from_guidance_scale(scale)
+    return TeacherGap(teacher, model, tuple(manifest.examples[:8]) or ("",), w, config.watch.seed)
+
+
+def _on_step(watch: Watch | None, hooks: Hooks) -> Callable[[int, dict[str, float]], None] | None:
+    if watch is None:
+        return None
+
+    def on_step(seen: int, scalars: dict[str, float]) -> None:
+        watch.step(seen, scalars)
+        if hooks.step is not None:
+            hooks.step(seen, scalars)
+
+    return on_step
+
+
+def _before_step(watch: Watch | None, hooks: Hooks) -> Callable[[TrainState], bool]:
+    def before_step(state: TrainState) -> bool:
+        if watch is not None:
+            watch.look(state)
+        return (watch is not None and watch.finished) or (hooks.stop is not None and hooks.stop())
+
+    return before_step
+
+
+def _seen(folder: Path) -> int:
+    found = newest(folder, prefix="none of them")
+    return 0 if found is None else int(found[1]["seen"])
+
+
+def _export(
+    trainee: Trainee, watch: Watch, state: TrainState, folder: Path
+) -> tuple[tuple[Path, ...], Mapping[str, Any] | None]:
+    """Write the best weights where they were kept, otherwise the average of the last ones."""
+    kept = watch.best_weights()
+    row = watch.best_row() if kept is not None else (watch.rows[-1] if watch.rows else None)
+    weights = state.ema
+    if kept is not None:
+        weights = {name: tensor.to(weights[name].device) for name, tensor in kept.items()}
+    measured = {name: value for name, value in (row or {}).items() if name != "seen"}
+    card = dataclasses.replace(
+        trainee.bundle.card,
+        data=(trainee.config.data.source,),
+        measured={name: round(value, 5) for name, value in measured.items()},
+    )
+    result = dataclasses.replace(trainee, bundle=dataclasses.replace(trainee.bundle, card=card))
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    with exchanged(trainee.network, weights), torch.no_grad():
+        return tuple(result.export(folder)), row

@@ -1,0 +1,203 @@
+"""What a run trains: the network, what it is asked, and the model to sample from while it learns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_scalings, hard_scalings
+from fewstep.core.guidance import guidance_scale_from_w, w_from_guidance_scale
+from fewstep.data.latents import LatentCache
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.lora import SAMPLED, TIMES, few_step
+from fewstep.models.lora_convert import write_lora
+from fewstep.models.saving import save
+from fewstep.models.student import W_DIM, Unadapted, adapter_layers, add_adapter, student_of
+from fewstep.train.config import ConsistencyConfig, InvalidConfig, RunConfig
+from fewstep.train.loop import Objective
+from fewstep.train.objectives import Diffusion, Distillation, FineTuning
+from fewstep.train.state import AveragedTarget, trained
+
+LCM_RANGE = (2.0, 14.0)  # of w, where a model that embeds it does not say (LCM, sec. 5.1)
+
+
+@dataclass(frozen=True, eq=False)
+class Trainee:
+    """bundle     samples with the network as it is now
+    network    the U-Net in training
+    reference  the teacher as it stays, to sample from; None where there is none
+    objective  makes the objective, once the data is there
+    record     what a LoRA's file says of itself
+    """
+
+    config: RunConfig
+    bundle: ModelBundle
+    network: nn.Module
+    base: Path | None
+    w_range: tuple[float, float]
+    objective: Callable[[LatentCache], Objective]
+    target: AveragedTarget | None
+    record: Mapping[str, Any]
+    teacher: ModelBundle | None = None
+
+    @property
+    def parameters(self) -> int:
+        return sum(weight.numel() for weight in trained(self.network).values())
+
+    def export(self, folder: Path) -> list[Path]:
+        """Write the result, as it is now: a model folder, or a LoRA in diffusers' and in kohya's spelling."""
+        if self.config.lora is None:
+            target = folder / "model"
+            save(self.bundle, target, self.base, dtype="float16")
+            return [target]
+        layers = {name: dataclasses.replace(layer, down=layer.down.half(), up=layer.up.half())
+                  for name, layer in adapter_layers(self.network).items()}  # fmt: skip
+        files = {"diffusers": folder / "pytorch_lora_weights.safetensors", "kohya": self.kohya_file(folder)}
+        for spelling, file in files.items():
+            write_lora({"unet": layers}, spelling, file, self.record)  # type: ignore[arg-type]
+        return list(files.values())
+
+    def kohya_file(self, folder: Path) -> Path:
+        return folder / f"{self.bundle.name}.safetensors"
+
+
+def trainee_of(config: RunConfig, model: ModelBundle, name: str) -> Trainee:
+    """Make the network that `config` trains of `model`, which a LoRA changes in place.
+
+    Raises `InvalidConfig` where the model is of the wrong kind.
+    """
+    _check_kind(config, model)
+    w_range = w_range_of(config, model)
+    unet = _network(config, model, w_range)
+    if config.checkpointing:
+        unet.enable_gradient_checkpointing()
+    consistency = config.consistency
+    bundle = dataclasses.replace(model, unet=unet, folder=None, reference=None, weight_files=())
+    if config.method == "distill":
+        bundle = _few_step_student(bundle, consistency, w_range, model.name)
+    bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, name=name, shared=None, measured={}))
+    target = AveragedTarget(unet, consistency.target_decay) if consistency.target == "ema" else None
+    return Trainee(
+        config=config,
+        bundle=bundle,
+        network=unet,
+        base=model.folder,
+        w_range=w_range,
+        objective=partial(_objective, config, bundle, model, target, w_range),
+        target=None if config.method == "style" else target,
+        record=_record(config, bundle, model),
+        teacher=model if config.method == "distill" and config.lora is None else None,
+    )
+
+
+def w_range_of(config: RunConfig, model: ModelBundle) -> tuple[float, float]:
+    """The guidance that is trained for, in LCM's form; what the config leaves open is taken from the model's card."""
+    given, scale = config.consistency.w_range, model.card.guidance_scale
+    if given is not None:
+        return given
+    if config.method == "finetune":
+        return model.card.w_range or (LCM_RANGE if model.embeds_guidance else (0.0, 0.0))
+    own = max(w_from_guidance_scale(scale), 0.0)
+    return (own, own) if config.lora is not None else (0.0, 2 * scale)
+
+
+def _check_kind(config: RunConfig, model: ModelBundle) -> None:
+    wanted = "lcm" if config.method == "finetune" else "diffusion"
+    if model.kind == wanted:
+        return
+    if wanted == "lcm":
+        raise InvalidConfig(
+            f"{model.name} is a diffusion model, and fine-tuning as a consistency model needs one that paints in few "
+            "steps already: distil it first (fewstep distill), or train a style on it (fewstep train-lora)"
+        )
+    raise InvalidConfig(
+        f"{model.name} is a consistency model, and this needs a diffusion model (such as starter-teacher): to teach"
+        "  a consistency model new pictures, use fewstep finetune"
+    )
+
+
+def _network(config: RunConfig, model: ModelBundle, w_range: tuple[float, float]) -> Any:
+    if config.lora is not None:
+        rank = config.lora.rank
+        alpha = rank if config.lora.alpha is None else config.lora.alpha
+        add_adapter(model.unet, rank, alpha, config.lora.targets, seed=config.fit.seed)
+        return model.unet
+    if config.method == "finetune":
+        return model.unet.float().requires_grad_(True)
+    embeds = config.consistency.embed_w
+    return student_of(model.unet, W_DIM if (w_range[0] < w_range[1] if embeds is None else embeds) else None)
+
+
+def _few_step_student(
+    bundle: ModelBundle, config: ConsistencyConfig, w_range: tuple[float, float], teacher: str
+) -> ModelBundle:
+    """The bundle with the card and the times of the consistency model that it becomes."""
+    told = bundle.embeds_guidance
+    middle = min(max(w_from_guidance_scale(bundle.card.guidance_scale), w_range[0]), w_range[1])
+    own_guidance = 1.0 if w_range != (0.0, 0.0) else bundle.card.guidance_scale
+    facts = {
+        "guidance_scale": guidance_scale_from_w(middle) if told else own_guidance,
+        "w_range": w_range,
+        "original_inference_steps": config.original_inference_steps,
+        "timestep_scaling": config.timestep_scaling,
+        "sampler": config.sampler,
+        "gamma": config.sampling_gamma,
+        "phases": config.phases,
+        "steps": config.phases if config.phases > 1 else 4,
+    }
+    bundle = few_step(bundle, facts)
+    card = dataclasses.replace(bundle.card, teacher=teacher, prediction_type=bundle.prediction_type)
+    return dataclasses.replace(bundle, card=card, settings=dataclasses.replace(bundle.settings, consistency=True))
+
+
+def _objective(
+    config: RunConfig,
+    bundle: ModelBundle,
+    model: ModelBundle,
+    target: AveragedTarget | None,
+    w_range: tuple[float, float],
+    cache: LatentCache,
+) -> Objective:
+    algorithm = config.consistency
+    if config.method == "style":
+        return Diffusion(bundle.denoise, cache, empty=algorithm.empty, device=bundle.device)
+    f = ConsistencyFunction(bundle.denoise, _scalings(algorithm))
+    f_target = None if target is None else ConsistencyFunction(target.wrap(bundle.denoise), f.scalings)
+    common: dict[str, Any] = {
+        "w_range": w_range,
+        "metric": algorithm.metric,
+        "original_inference_steps": algorithm.original_inference_steps,
+        "k": algorithm.k,
+        "empty": algorithm.empty,
+        "phases": algorithm.phases,
+        "trajectory": algorithm.trajectory,
+        "f_target": f_target,
+        "device": bundle.device,
+    }
+    if config.method == "finetune":
+        return FineTuning(f, bundle.schedule, cache, **common)
+    teacher = model.denoise if config.lora is None else Unadapted(model.denoise, model.unet)
+    return Distillation(f, teacher, cache, solver=algorithm.solver, substeps=algorithm.substeps, **common)
+
+
+def _scalings(config: ConsistencyConfig) -> Scalings:
+    return (
+        hard_scalings
+        if config.boundary == "hard"
+        else partial(boundary_scalings, timestep_scaling=config.timestep_scaling)
+    )
+
+
+def _record(config: RunConfig, bundle: ModelBundle, model: ModelBundle) -> dict[str, Any]:
+    """Of a LoRA: what it makes of its base, how that is sampled, and where it comes from."""
+    card = bundle.card
+    record: dict[str, Any] = {"kind": "lcm" if config.method == "distill" else "style", "base": model.name}
+    if config.method == "distill":
+        record |= {name: getattr(card, name) for name in (*SAMPLED, *TIMES)}
+    return record

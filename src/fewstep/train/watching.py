@@ -1,0 +1,168 @@
+"""What is looked at while a run goes on: sheets of samples at several step counts, measures, and the best weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.contact_sheet import contact_sheet
+from fewstep.pipelines.text2image import text2image
+from fewstep.train.config import InvalidConfig, WatchConfig
+from fewstep.train.curves import write_report
+from fewstep.train.log import read_log
+from fewstep.train.state import TrainState
+from fewstep.writing import replacing
+
+Measure = Callable[[ModelBundle], Mapping[str, float]]
+MEASURES = "measures.jsonl"
+BEST = "best.safetensors"
+SHEETS = "sheets"
+
+
+@dataclass(eq=False)
+class Watch:
+    """Looks at `bundle`, with its averaged weights, every so many pictures.
+
+    measure   what is measured of it, by name; `config.best` is one of the names
+    finished  set when patience is over
+    """
+
+    config: WatchConfig
+    bundle: ModelBundle
+    folder: Path
+    every: int
+    prompts: tuple[str, ...]
+    steps: tuple[int, ...]
+    measure: Measure | None = None
+    on_look: Callable[[int, Mapping[str, float]], None] | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
+    due: int | None = None
+    board: Any = None
+
+    def begin(self, seen: int) -> None:
+        """Take up what was measured up to here; what came later was lost with its checkpoint."""
+        path = self.folder / MEASURES
+        lines = path.read_text().splitlines() if path.is_file() else []
+        self.rows = [row for line in lines if (row := json.loads(line))["seen"] <= seen]
+        if len(self.rows) < len(lines):
+            self._write_rows()
+        self.due = (self.rows[-1]["seen"] // self.every + 1) * self.every if self.rows else seen
+        if self.config.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=seen)
+
+    def step(self, seen: int, scalars: Mapping[str, float]) -> None:
+        """Pass a step's scalars on to TensorBoard, where it is wanted."""
+        if self.board is not None:
+            for name, value in scalars.items():
+                self.board.add_scalar(f"train/{name}", value, seen)
+
+    def look(self, state: TrainState) -> None:
+        """Where it is due: a sheet, the measures, the report, and the weights where they are the best so far."""
+        if self.due is None or state.seen < self.due:
+            return
+        self.due = (state.seen // self.every + 1) * self.every
+        self.look_now(state)
+
+    def look_now(self, state: TrainState) -> None:
+        if any(row["seen"] == state.seen for row in self.rows):
+            return
+        with state.averaged():
+            sheet = self._sheet(state.seen)
+            values = dict(self.measure(self.bundle)) if self.measure is not None else {}
+        self._check(values)
+        best = self.best_row()
+        self.rows.append({"seen": state.seen, **values})
+        if values and self.config.best is not None and self.best_row() is not best:
+            self._keep(state)
+        self._write_rows()
+        self.finished = self._is_out_of_patience()
+        write_report(self.folder / "report.html", read_log(self.folder), self.rows, sheet)
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(f"measure/{name}", value, state.seen)
+        if self.on_look is not None:
+            self.on_look(state.seen, values)
+
+    def best_row(self) -> dict[str, Any] | None:
+        """The row of measures that is best by `config.best`; the earliest of equals; None without measures."""
+        rows = [row for row in self.rows if math.isfinite(self._value(row))]
+        return min(rows, key=self._value, default=None)
+
+    def best_weights(self) -> dict[str, Tensor] | None:
+        """The averaged weights of the best row; None where none were kept."""
+        path = self.folder / BEST
+        return load_file(path) if self.config.best is not None and path.is_file() else None
+
+    def _value(self, row: Mapping[str, Any]) -> float:
+        name = (self.config.best or "").removeprefix("-")
+        value = row.get(name)
+        if value is None:
+            return math.inf
+        return -float(value) if (self.config.best or "").startswith("-") else float(value)
+
+    def _check(self, values: Mapping[str, float]) -> None:
+        name = (self.config.best or "").removeprefix("-")
+        if name and name not in values:
+            raise InvalidConfig(f"the best is to be chosen by {name!r}, and measured are {', '.join(values) or 'none'}")
+
+    def _keep(self, state: TrainState) -> None:
+        with replacing(self.folder / BEST) as path:
+            weights = {name: tensor.cpu().contiguous() for name, tensor in state.ema.items()}
+            save_file(weights, path, metadata={"seen": str(state.seen)})
+
+    def _is_out_of_patience(self) -> bool:
+        best, patience = self.best_row(), self.config.patience
+        return patience is not None and best is not None and len(self.rows) - 1 - self.rows.index(best) >= patience
+
+    def _sheet(self, seen: int) -> Path:
+        """A row of all prompts for each number of steps, all from the same noise."""
+        model = self.bundle
+        images = [
+            image
+            for count in self.steps
+            for image in text2image(
+                model, self.prompts, steps=count, seed=self.config.seed, guidance_scale=self.config.guidance_scale
+            )
+        ]
+        path = self.folder / SHEETS / f"{seen:08d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            contact_sheet(images, columns=len(self.prompts)).save(temporary, format="PNG")
+        return path
+
+    def _write_rows(self) -> None:
+        with replacing(self.folder / MEASURES) as path:
+            path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+
+
+def watch_of(
+    config: WatchConfig,
+    bundle: ModelBundle,
+    folder: Path,
+    pictures: int,
+    examples: Sequence[str],
+    measure: Measure | None,
+) -> Watch:
+    """A `Watch` with what the config leaves open: a tenth of the run, captions of the data, 1, 2, 4, 8 steps."""
+    prompts = config.prompts or tuple(examples[:8]) or ("",)
+    steps = config.steps or ((1, 2, 4, 8) if bundle.kind == "lcm" else (bundle.card.steps,))
+    every = config.every or max(pictures // 10, 1)
+    return Watch(config, bundle, folder, every, prompts, steps, measure)
+
+
+def joined(measures: Sequence[Measure]) -> Measure | None:
+    """Several measures as one."""
+    if not measures:
+        return None
+    return lambda model: {name: value for measure in measures for name, value in measure(model).items()}

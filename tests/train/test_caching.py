@@ -1,0 +1,169 @@
+"""The cache: every kind of broken picture is left out by name, and a cache of anything else is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import fewstep
+from fewstep.data.cache_folder import Manifest, read_cache
+from fewstep.data.latents import LatentCache, Rows
+from fewstep.data.sources import InvalidData
+from fewstep.errors import CannotWrite
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.pixels import to_pixels
+from fewstep.train.caching import build_cache, cached, encoders_hash, survey
+from fewstep.train.config import DataConfig
+from miniature import write_miniature, write_miniature_sdxl
+
+UNUSABLE = {"zero.png", "broken.jpg", "cut.png", "thin.png"}
+
+
+def write_pictures(folder: Path) -> Path:
+    folder.mkdir()
+    Image.new("RGB", (200, 100), "red").save(folder / "red fox.png")
+    Image.new("CMYK", (64, 64), (0, 255, 255, 0)).save(folder / "cat.jpg")
+    Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(folder / "blue dog.png")
+    Image.new("I;16", (64, 64), 40_000).save(folder / "sixteen.png")
+    Image.new("P", (64, 64)).save(folder / "robot.gif")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.new("RGB", (90, 60), "blue").save(folder / "sad robot.jpg", exif=exif)
+    (folder / "zero.png").write_bytes(b"")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff" + b"no picture" * 9)
+    whole = (folder / "red fox.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (300, 5), "red").save(folder / "thin.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+
+
+@pytest.fixture(scope="module")
+def made(pictures: Path, teacher: ModelBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("caches") / "cache"
+    build_cache(teacher, DataConfig(source=str(pictures), suffix=", noto style"), folder)
+    return folder
+
+
+def test_what_can_be_used_is_used_and_the_rest_is_named(made: Path) -> None:
+    manifest = Manifest.read(made)
+    assert manifest.pictures == 6
+    skipped = {name for names in manifest.skipped.values() for name in names}
+    assert skipped == UNUSABLE
+    assert any("0 bytes" in reason for reason in manifest.skipped)
+    assert "red fox, noto style" in manifest.examples
+
+
+def test_latents_and_states_are_those_of_the_model(made: Path, pictures: Path, teacher: ModelBundle) -> None:
+    cache = read_cache(made, Manifest.read(made))
+    index = sorted(path.name for path in pictures.iterdir() if path.name not in UNUSABLE)
+    row = torch.tensor([index.index("red fox.png")])
+    with Image.open(pictures / "red fox.png") as image:
+        expected = teacher.encode_images(to_pixels(image, *teacher.default_size))
+    torch.testing.assert_close(cache.latents[row].float(), expected, atol=2e-3, rtol=2e-3)
+    states = cache.conditioning(cache.captions[row, 0], row, "cpu").states
+    torch.testing.assert_close(states, teacher.encode_text(["red fox, noto style"]).states, atol=2e-3, rtol=2e-3)
+    empty = cache.states[torch.tensor([0])].float()
+    torch.testing.assert_close(empty, teacher.encode_text([""]).states, atol=2e-3, rtol=2e-3)
+
+
+def test_sdxl_gets_pooled_states_sizes_and_zeros_for_no_words(tmp_path: Path, pictures: Path) -> None:
+    model = fewstep.load(write_miniature_sdxl(tmp_path / "sdxl"), device="cpu")
+    cache, _ = cached(model, DataConfig(source=str(pictures)), tmp_path / "cache")
+    cond = cache.conditioning(torch.tensor([0, 1]), torch.tensor([0, 1]), "cpu")
+    assert cond.pooled is not None
+    assert cond.time_ids is not None
+    assert float(cond.states[0].abs().max()) == float(cond.pooled[0].abs().max()) == 0.0
+    assert float(cond.states[1].abs().max()) > 0.0
+    height, width = model.default_size
+    sizes = {tuple(row) for row in cache.time_ids.tolist()}  # type: ignore[union-attr]
+    assert (100, 200, 0, width // 2, height, width) in sizes  # twice as wide as high, cropped in the middle
+
+
+def test_flips_double_the_pictures(tmp_path: Path, pictures: Path, teacher: ModelBundle) -> None:
+    manifest = build_cache(teacher, DataConfig(source=str(pictures), flip=True), tmp_path / "cache")
+    assert manifest.pictures == 12
+
+
+def test_a_cache_is_used_again_until_its_pictures_change(tmp_path: Path, teacher: ModelBundle) -> None:
+    pictures, config = write_pictures(tmp_path / "mine"), DataConfig(source=str(tmp_path / "mine"))
+    counted: list[int] = []
+    cached(teacher, config, tmp_path / "cache", counted.append)
+    assert counted == [6]
+    cached(teacher, config, tmp_path / "cache", counted.append)
+    assert counted == [6]
+    (pictures / "red fox.txt").write_text("another fox")
+    with pytest.raises(InvalidData, match="have changed"):
+        cached(teacher, config, tmp_path / "cache")
+    with pytest.raises(InvalidData, match="suffix"):
+        cached(teacher, dataclasses.replace(config, suffix=", ink"), tmp_path / "cache")
+
+
+def test_a_cache_of_other_encoders_or_sizes_is_refused(tmp_path: Path, made: Path, teacher: ModelBundle) -> None:
+    other = fewstep.load(write_miniature(tmp_path / "other", autoencoder="kl") / "teacher", device="cpu")
+    assert encoders_hash(other) != encoders_hash(teacher)
+    with pytest.raises(InvalidData, match="fewstep cache --model"):
+        cached(other, DataConfig(source=str(made)), tmp_path / "cache")
+    with pytest.raises(InvalidData, match="64 x 64 are asked for"):
+        cached(teacher, DataConfig(source=str(made), size=(64, 64)), tmp_path / "cache")
+
+
+def test_encoders_are_known_again_in_another_precision(miniature: Path, teacher: ModelBundle) -> None:
+    half = fewstep.load(miniature / "teacher", device="cpu", dtype="float16")
+    assert encoders_hash(half) == encoders_hash(teacher)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "miscount"])
+def test_a_damaged_cache_is_an_error_in_words(tmp_path: Path, made: Path, damage: str, teacher: ModelBundle) -> None:
+    folder = tmp_path / "cache"
+    shutil.copytree(made, folder)
+    latents = folder / "latents-00000.safetensors"
+    if damage == "truncate":
+        latents.write_bytes(latents.read_bytes()[:-10])
+    elif damage == "remove":
+        latents.unlink()
+    else:
+        dataclasses.replace(Manifest.read(folder), pictures=7).write(folder)
+    with pytest.raises(InvalidData, match="damaged"):
+        cached(teacher, DataConfig(source=str(folder)), tmp_path / "unused")
+
+
+def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path: Path, teacher: ModelBundle) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "zero.png").write_bytes(b"")
+    with pytest.raises(InvalidData, match=r"0 bytes.*zero\.png"):
+        build_cache(teacher, DataConfig(source=str(tmp_path / "mine")), tmp_path / "cache")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_sizes_that_do_not_fit_the_network_and_folders_that_are_there_are_refused(
+    tmp_path: Path, pictures: Path, teacher: ModelBundle
+) -> None:
+    with pytest.raises(InvalidData, match="multiples of"):
+        build_cache(teacher, DataConfig(source=str(pictures), size=(100, 100)), tmp_path / "cache")
+    with pytest.raises(CannotWrite, match="there already"):
+        build_cache(teacher, DataConfig(source=str(pictures)), pictures)
+
+
+def test_a_survey_counts_without_decoding(pictures: Path, made: Path) -> None:
+    assert survey(DataConfig(source=str(pictures)))[0] == 10
+    assert survey(DataConfig(source=str(made)))[0] == 6
+
+
+def test_rows_of_several_tensors_are_those_of_one() -> None:
+    whole = torch.arange(60.0).view(20, 3)
+    rows = Rows(list(whole.split([7, 1, 12])))
+    index = torch.tensor([19, 0, 6, 7, 8, 7])
+    assert torch.equal(rows[index], whole[index])
+    assert torch.equal(rows[5:9], whole[5:9])
+    assert rows.shape == whole.shape
+    assert LatentCache(rows, whole, torch.zeros(20, 1, dtype=torch.int64)).latents.shape == (20, 3)

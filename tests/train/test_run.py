@@ -1,0 +1,276 @@
+"""Whole runs on miniature models: they learn, stop, go on, and what they write loads in fewstep and in diffusers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import fewstep
+from fewstep.errors import CannotWrite
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.lora_file import LoraFile
+from fewstep.train.config import ConsistencyConfig, DataConfig, InvalidConfig, LoraConfig, RunConfig, WatchConfig
+from fewstep.train.defaults import changed, default_config
+from fewstep.train.run import Hooks, train
+from miniature import write_miniature_sd1, write_miniature_sdxl
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:.*is deprecated")
+
+WATCH = WatchConfig(prompts=("a red fox",), steps=(1,), every=4)
+
+
+@pytest.fixture(autouse=True)
+def short_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher's paths are measured against; two steps are enough for random weights."""
+    monkeypatch.setattr("fewstep.train.measures.PATH_STEPS", 2)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "pictures"
+    folder.mkdir()
+    for index, colour in enumerate(("red", "blue", "green", "white", "black", "gray")):
+        Image.new("RGB", (140, 130), colour).save(folder / f"a_{colour}_cat_{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_miniature_sd1(tmp_path_factory.mktemp("models") / "sd1")
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_miniature_sdxl(tmp_path_factory.mktemp("models") / "sdxl")
+
+
+def config(method: Any, model: Path, pictures: Path, *, lora: bool, **values: Any) -> RunConfig:
+    short = {"fit.pictures": 4, "fit.batch_size": 2, "fit.lr": 1e-3, "fit.warmup": 1, "device": "cpu", "watch": WATCH}
+    settings = default_config(method, str(model), str(pictures), lora=lora)
+    return changed(settings, short | ({"lora.rank": 4} if lora else {}) | values)
+
+
+def test_a_distilled_model_is_a_folder_that_reads_back_what_it_was_made_for(
+    tmp_path: Path, miniature: Path, pictures: Path
+) -> None:
+    times = {"original_inference_steps": 25, "timestep_scaling": 8.0, "k": 80, "substeps": 2}
+    algorithm = ConsistencyConfig(w_range=(1.0, 5.0), **times)  # type: ignore[arg-type]
+    asked = config("distill", miniature / "teacher", pictures, lora=False, consistency=algorithm)
+    outcome = train(asked, tmp_path / "run")
+    assert outcome.files == (tmp_path / "run" / "model",)
+    model = fewstep.load(outcome.files[0], device="cpu")
+    assert (model.kind, model.card.sampler, model.card.w_range) == ("lcm", "lcm", (1.0, 5.0))
+    assert (model.settings.original_inference_steps, model.settings.timestep_scaling) == (25, 8.0)
+    assert model.prediction_type == "v_prediction"
+    assert model.embeds_guidance
+    assert model.card.measured["teacher_gap"] > 0
+    assert fewstep.text2image(model, "a red fox", steps=3, seed=0).size == (128, 128)
+    pipe: Any = diffusers.DiffusionPipeline.from_pretrained(outcome.files[0], torch_dtype=torch.float32)
+    assert isinstance(pipe, diffusers.LatentConsistencyModelPipeline)
+    assert pipe.scheduler.config.original_inference_steps == 25
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe("a red fox", num_inference_steps=2, guidance_scale=3.0).images[0].size == (128, 128)
+
+
+def test_the_run_s_folder_tells_everything(tmp_path: Path, miniature: Path, pictures: Path) -> None:
+    run = tmp_path / "run"
+    watch = WatchConfig(prompts=("a red fox", "a blue cat", "a dog"), steps=(1, 2), every=4)
+    train(config("distill", miniature / "teacher", pictures, lora=True, watch=watch), run)
+    about = json.loads((run / "run.json").read_text())
+    assert about["fewstep"] == fewstep.__version__
+    assert {"torch", "diffusers"} <= set(about["packages"])
+    assert json.loads((run / "config.json").read_text())["lora"]["rank"] == 4
+    assert json.loads((run / "data.json").read_text())["pictures"] == 6
+    measured = [json.loads(line) for line in (run / "measures.jsonl").read_text().splitlines()]
+    assert [row["seen"] for row in measured] == [0, 4]
+    with Image.open(run / "sheets" / "00000004.png") as sheet:
+        assert sheet.size == (3 * 128 + 2 * 4, 2 * 128 + 4)
+    report = (run / "report.html").read_text()
+    assert "data:image/webp;base64," in report
+    assert "teacher_gap" in report
+    assert "http://" not in report.replace("http://www.w3.org", "")
+
+
+def test_a_student_and_a_lora_begin_as_their_teacher(tmp_path: Path, sd1: Path, pictures: Path) -> None:
+    """With a rate of nearly nothing the result paints the teacher's own pictures."""
+    teacher = fewstep.load(sd1, device="cpu")
+    x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = teacher.denoise(x, 499, teacher.encode_text(["a red fox"])).detach()
+    for lora in (False, True):
+        asked = config("distill", sd1, pictures, lora=lora, **{"fit.lr": 1e-12})
+        file, *_ = train(asked, tmp_path / f"run-{lora}").files
+        student = fewstep.load(sd1, device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
+        assert student.kind == "lcm"
+        w = torch.tensor([3.0]) if student.embeds_guidance else None
+        found = student.denoise(x, 499, student.encode_text(["a red fox"]), w).detach()
+        torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)  # it was saved in float16
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_an_lcm_lora_loads_in_diffusers_and_in_both_spellings_paints_the_same(
+    tmp_path: Path, family: str, request: pytest.FixtureRequest, pictures: Path
+) -> None:
+    base: Path = request.getfixturevalue(family)
+    outcome = train(config("distill", base, pictures, lora=True, **{"fit.lr": 0.05}), tmp_path / "run")
+    ours, kohya = outcome.files
+    assert [LoraFile.read(file).spelling for file in outcome.files] == ["diffusers", "kohya"]
+    images = [
+        fewstep.text2image(fewstep.load(base, device="cpu", loras=[file]), "a red fox", seed=1, steps=2)
+        for file in (ours, kohya)
+    ]
+    assert images[0].tobytes() == images[1].tobytes()
+    without = fewstep.load(base, device="cpu")
+    plain = fewstep.text2image(without, "a red fox", seed=1, steps=2, sampler="lcm", guidance_scale=1)
+    assert plain.tobytes() != images[0].tobytes()
+    pipe: Any = diffusers.DiffusionPipeline.from_pretrained(base)
+    pipe.load_lora_weights(tmp_path / "run")
+    loaded = pipe.unet.state_dict()
+    name = next(name for name in loaded if name.endswith("lora_B.default_0.weight"))
+    assert float(loaded[name].abs().max()) > 0
+    pipe.scheduler = diffusers.LCMScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe("a red fox", num_inference_steps=2, guidance_scale=1.0, height=128, width=128).images
+
+
+@pytest.mark.parametrize(
+    ("options", "sampler", "gamma"),
+    [({"trajectory": True}, "tcd", 0.3), ({"phases": 2}, "tcd", 0.0), ({"phases": 2, "gamma": 0.1}, "tcd", 0.1)],
+)
+def test_phases_and_trajectories_travel_with_the_weights(
+    tmp_path: Path, miniature: Path, pictures: Path, options: Mapping[str, Any], sampler: str, gamma: float
+) -> None:
+    algorithm = ConsistencyConfig(**options)
+    lora = "phases" in options
+    asked = config("distill", miniature / "teacher", pictures, lora=lora, consistency=algorithm)
+    file, *_ = train(asked, tmp_path / "run").files
+    model = (
+        fewstep.load(miniature / "teacher", device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
+    )
+    assert (model.card.sampler, model.card.gamma, model.card.phases) == (sampler, gamma, options.get("phases", 1))
+    image = fewstep.text2image(model, "a red fox", seed=0)
+    assert json.loads(image.info["fewstep"])["sampler"] == "tcd"
+    if not lora:
+        config_file = json.loads((file / "scheduler" / "scheduler_config.json").read_text())
+        assert config_file["_class_name"] == "TCDScheduler"
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_fine_tuning_needs_no_teacher_and_stays_a_model_of_few_steps(
+    tmp_path: Path, miniature: Path, pictures: Path, lora: bool
+) -> None:
+    asked = config("finetune", miniature, pictures, lora=lora, **{"consistency.target": "ema"})
+    file, *_ = train(asked, tmp_path / "run").files
+    model = fewstep.load(miniature, device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
+    assert (model.kind, model.card.w_range) == ("lcm", (2.0, 14.0))
+    assert fewstep.text2image(model, "a red fox", seed=0, steps=2)
+
+
+def test_a_style_stacks_with_an_lcm_lora(tmp_path: Path, sd1: Path, pictures: Path) -> None:
+    style, *_ = train(config("style", sd1, pictures, lora=True), tmp_path / "style").files
+    fast, *_ = train(config("distill", sd1, pictures, lora=True), tmp_path / "fast").files
+    alone = fewstep.load(sd1, device="cpu", loras=[style])
+    assert alone.kind == "diffusion"
+    both = fewstep.load(sd1, device="cpu", loras=[style, fast])
+    assert both.kind == "lcm"
+    assert both.loras is not None
+    assert both.loras.names == ("style", "fast")
+    assert fewstep.text2image(both, "a red fox", seed=0, steps=2)
+
+
+def test_a_student_without_guidance_of_its_own_can_be_guided_and_takes_negative_prompts(
+    tmp_path: Path, sd1: Path, pictures: Path
+) -> None:
+    asked = config("distill", sd1, pictures, lora=True, **{"consistency.w_range": (0.0, 0.0)})
+    file, *_ = train(asked, tmp_path / "run").files
+    model = fewstep.load(sd1, device="cpu", loras=[file])
+    assert model.card.guidance_scale == 7.5
+    images = [
+        fewstep.text2image(model, "a red fox", seed=0, steps=2, guidance_scale=7.5, negative_prompt=words)
+        for words in ("", "a blue cat")
+    ]
+    assert images[0].tobytes() != images[1].tobytes()
+
+
+def test_stopped_and_repeated_it_ends_with_the_same_weights(tmp_path: Path, miniature: Path, pictures: Path) -> None:
+    asked = config("distill", miniature / "teacher", pictures, lora=True, **{"fit.pictures": 8})
+    train(asked, tmp_path / "whole")
+    calls = iter([False, True])
+    stopped = train(asked, tmp_path / "parts", hooks=Hooks(stop=lambda: next(calls, True)))
+    assert (stopped.finished, stopped.seen) == (False, 4)
+    outcome = train(asked, tmp_path / "parts")
+    assert outcome.finished
+    names = ("pytorch_lora_weights.safetensors", "checkpoint.safetensors")
+    for name in names:
+        whole, parts = (load_file(tmp_path / run / name) for run in ("whole", "parts"))
+        assert all(torch.equal(tensor, parts[key]) for key, tensor in whole.items())
+    with pytest.raises(InvalidConfig, match=r"fit\.lr = 0\.001, and now it is 0\.1"):
+        train(changed(asked, {"fit.lr": 0.1}), tmp_path / "parts")
+    assert train(changed(asked, {"fit.pictures": 12}), tmp_path / "parts").seen == 12
+
+
+def test_the_best_by_a_measure_is_shipped_and_patience_ends_the_run(
+    tmp_path: Path, miniature: Path, pictures: Path
+) -> None:
+    values = iter([5.0, 1.0, 3.0, 4.0, 6.0, 7.0])
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def measure(model: ModelBundle) -> Mapping[str, float]:
+        kept.append({name: w.detach().clone() for name, w in model.unet.named_parameters() if "lora_" in name})
+        return {"badness": next(values)}
+
+    watch = dataclasses.replace(WATCH, every=4, best="badness", patience=2)
+    asked = config("finetune", miniature, pictures, lora=True, watch=watch, **{"fit.pictures": 400})
+    outcome = train(asked, tmp_path / "run", measures=[measure])
+    assert outcome.best is not None
+    assert outcome.best["badness"] == 1.0
+    assert outcome.seen < 30
+    layers = LoraFile.read(outcome.files[0]).layers["unet"]
+    name, layer = next(iter(layers.items()))
+    torch.testing.assert_close(layer.down.float(), kept[1][f"{name}.lora_A.trained.weight"], atol=1e-3, rtol=1e-3)
+    with pytest.raises(InvalidConfig, match="'beauty', and measured are badness"):
+        train(changed(asked, {"watch.best": "beauty"}), tmp_path / "other", measures=[lambda _: {"badness": 1.0}])
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample"])
+def test_teachers_of_every_prediction_type(tmp_path: Path, pictures: Path, kind: str) -> None:
+    from miniature import write_miniature
+
+    folder = write_miniature(tmp_path / "model", prediction_type=kind)
+    for home in (folder, folder / "teacher"):
+        card = json.loads((home / "fewstep.json").read_text())
+        (home / "fewstep.json").write_text(json.dumps(card | {"prediction_type": kind}))
+    file, *_ = train(config("distill", folder / "teacher", pictures, lora=False), tmp_path / "run").files
+    assert fewstep.load(file, device="cpu").prediction_type == kind
+
+
+def test_the_wrong_kind_and_foreign_folders_are_refused(tmp_path: Path, miniature: Path, pictures: Path) -> None:
+    with pytest.raises(InvalidConfig, match="use fewstep finetune"):
+        train(config("distill", miniature, pictures, lora=True), tmp_path / "a")
+    with pytest.raises(InvalidConfig, match="distil it first"):
+        train(config("finetune", miniature / "teacher", pictures, lora=True), tmp_path / "b")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "thesis.txt").write_text("mine")
+    with pytest.raises(CannotWrite, match="no run of fewstep"):
+        train(config("distill", miniature / "teacher", pictures, lora=True), tmp_path / "c")
+
+
+def test_settings_that_cannot_work_are_refused_by_name() -> None:
+    wrong = [{"solver": "euler"}, {"phases": 0}, {"w_range": (3.0, 1.0)}, {"metric": "l3"}, {"gamma": 2.0}, {"k": 0}]
+    for values in wrong:
+        with pytest.raises(InvalidConfig, match=next(iter(values))):
+            ConsistencyConfig(**values)  # type: ignore[arg-type]
+    with pytest.raises(InvalidConfig, match="rank"):
+        LoraConfig(rank=0)
+    with pytest.raises(InvalidConfig, match="size"):
+        DataConfig(source="x", size=(0, 8))
+    with pytest.raises(InvalidConfig, match="add --lora"):
+        changed(default_config("distill", "m", "d", lora=False), {"lora.rank": 4})
