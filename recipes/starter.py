@@ -28,7 +28,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.train.config import FitConfig
 from fewstep.train.objectives import Diffusion, Distillation
 from fewstep.train.state import TrainState
-from recipes.emoji import art, autoencoder, cache, fast_decoder, judge, networks, sheets, words
+from recipes.emoji import art, autoencoder, cache, fast_decoder, judge, networks, paths, sheets, words
 from recipes.emoji.export import write_starter
 from recipes.emoji.run import run
 
@@ -47,6 +47,7 @@ class Size:
     fast_decoder: FitConfig
     teacher: FitConfig
     student: FitConfig
+    phased: FitConfig
 
 
 def cpu() -> Size:
@@ -75,6 +76,9 @@ def cpu() -> Size:
             ema_halflife=2_000,
             checkpoint_minutes=2.5,
         ),
+        phased=FitConfig(  # a picture is a path of a dozen states
+            pictures=4_200, batch_size=6, lr=0.001, adam_lr=0.0002, cooldown=0.9, warmup=150, ema_halflife=150
+        ),
     )
 
 
@@ -88,6 +92,7 @@ def gpu() -> Size:
         fast_decoder=dataclasses.replace(small.fast_decoder, pictures=600_000),
         teacher=dataclasses.replace(small.teacher, pictures=6_000_000, batch_size=256),
         student=dataclasses.replace(small.student, pictures=600_000, batch_size=128),
+        phased=dataclasses.replace(small.phased, pictures=100_000, batch_size=16),
     )
 
 
@@ -179,10 +184,21 @@ class Starter:
         objective = Distillation(f, teacher.denoise, self._cache(), w_range=W_RANGE, device=self.device)
         self._fit(unet, bundle, objective, self.size.student, "student", steps=(1, 2, 4, 8), guidance_scale=3.0)
 
+    def phased(self) -> None:
+        torch.manual_seed(0)
+        unet = networks.unet(self.size.channels, embeds_w=True).to(self.device)
+        self._take_average(unet, "student")
+        bundle = self._bundle(unet, "student")
+        teacher = self._bundle(self._trained_teacher().to(self.device), "teacher")
+        objective = paths.Paths(
+            bundle.denoise, teacher.denoise, self._cache(), w_range=W_RANGE, phases=sheets.PHASES, device=self.device
+        )
+        self._fit(unet, bundle, objective, self.size.phased, "phased", steps=(1, 2, 4, 8), guidance_scale=3.0)
+
     def export(self) -> Path:
         target = self.folder / "export"
         student = networks.unet(self.size.channels, embeds_w=True)
-        self._take_average(student, "student")
+        self._take_average(student, "phased")
         write_starter(self.folder, target, self._trained_teacher(), student, W_RANGE)
         return target
 
@@ -193,7 +209,7 @@ class Starter:
         self,
         unet: nn.Module,
         bundle: ModelBundle,
-        objective: Diffusion | Distillation,
+        objective: Diffusion | Distillation | paths.Paths,
         config: FitConfig,
         stage: str,
         **sampling: Any,
@@ -233,6 +249,7 @@ STAGES = (
     "fast_decoder",
     "teacher",
     "student",
+    "phased",
     "export",
     "judge",
 )

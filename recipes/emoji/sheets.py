@@ -40,6 +40,9 @@ PROMPTS = (
 )
 
 
+PHASES = 4  # of the student
+
+
 def scheduler_config(kind: str) -> dict[str, Any]:
     """Stable Diffusion's schedule with v-prediction; the student's grid has 50 times."""
     config: dict[str, Any] = {
@@ -63,7 +66,19 @@ def card(stage: str, w_range: tuple[float, float]) -> ModelCard:
     licences = tuple(f"{source.licence} ({source.name})" for source in sources)
     if stage == "teacher":
         return ModelCard("starter-teacher", "diffusion", 25, 3.0, data=data, licences=licences, shared="..")
-    return ModelCard("starter", "lcm", 4, 3.0, w_range=w_range, teacher="starter-teacher", data=data, licences=licences)
+    return ModelCard(
+        "starter",
+        "lcm",
+        4,
+        3.0,
+        w_range=w_range,
+        sampler="tcd",
+        gamma=0.0,
+        phases=PHASES,
+        teacher="starter-teacher",
+        data=data,
+        licences=licences,
+    )
 
 
 def bundle(folder: Path, unet: Any, stage: str, w_range: tuple[float, float]) -> ModelBundle:
