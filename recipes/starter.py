@@ -4,16 +4,17 @@
     python -m recipes.starter teacher --minutes 60    one stage, for at most an hour; the same again goes on
     python -m recipes.starter --size gpu          the larger lengths, for a GPU
 
-Stages: art, autoencoder, words, rare_words, latents, teacher, student, export, judge (for the benchmark). Checkpoints,
-logs and sheets of samples go to `build/starter/<stage>/`; `export` writes the model folder to `build/starter/export`,
-with `--ship` also into the package.
+Stages: art, autoencoder, words, rare_words, latents, fast_decoder, teacher, student, export, judge (for the benchmark),
+eye and reference (for `fewstep evaluate`). Checkpoints, logs and sheets of samples go to `build/starter/<stage>/`;
+`export` writes the model folder to `build/starter/export`, and `eye` what evaluations look with to
+`build/starter/evaluate`; with `--ship` both also into the package.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.train.config import FitConfig
 from fewstep.train.objectives import Diffusion, Distillation
 from fewstep.train.state import TrainState
-from recipes.emoji import art, autoencoder, cache, fast_decoder, judge, networks, paths, sheets, words
+from recipes.emoji import art, autoencoder, cache, eye, fast_decoder, judge, networks, paths, sheets, words
 from recipes.emoji.export import write_starter
 from recipes.emoji.run import run
 
@@ -205,6 +206,12 @@ class Starter:
     def judge(self) -> None:
         judge.train(self.folder, self.minutes)
 
+    def eye(self) -> None:
+        eye.train(self.folder, self.minutes)
+
+    def reference(self) -> None:
+        eye.write_pictures(self.folder, self.folder / "reference")
+
     def _fit(
         self,
         unet: nn.Module,
@@ -252,6 +259,8 @@ STAGES = (
     "phased",
     "export",
     "judge",
+    "eye",
+    "reference",
 )
 
 
@@ -261,7 +270,7 @@ def main(
     folder: Annotated[Path, typer.Option(help="Where checkpoints, logs and sheets go.")] = Path("build/starter"),
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     minutes: Annotated[float | None, typer.Option(help="Stop each training stage after this long.")] = None,
-    ship: Annotated[bool, typer.Option(help="Copy the exported model into the package.")] = False,
+    ship: Annotated[bool, typer.Option(help="Copy what `export` and `eye` made into the package.")] = False,
 ) -> None:
     """Make the starter: run the named stages, or all of them; each goes on where it stopped."""
     for name in stages or STAGES:
@@ -274,8 +283,16 @@ def main(
         typer.secho(f"== {name}", bold=True, err=True)
         getattr(starter, name)()
     if ship:
+        _ship(folder, stages or STAGES)
+
+
+def _ship(folder: Path, stages: Sequence[str]) -> None:
+    """Copy what these stages made into the package: the model folder, and what evaluations look with."""
+    if "export" in stages:
         shutil.rmtree(PACKAGE, ignore_errors=True)
         shutil.copytree(folder / "export", PACKAGE)
+    if "eye" in stages:
+        eye.ship(folder)
 
 
 if __name__ == "__main__":

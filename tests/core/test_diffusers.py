@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from fewstep.core.consistency import ConsistencyFunction, boundary_scalings
 from fewstep.core.prediction import PREDICTION_TYPES, Denoiser
 from fewstep.core.sampling import sample_consistency, sample_ode
 from fewstep.core.schedule import SPACINGS, Schedule, consistency_timesteps, ode_timesteps
-from fewstep.core.solvers import DDIM, DPMSolverPP2M
+from fewstep.core.solvers import DDIM, DPMSolverPP2M, UniPC
 
 SHAPE = (2, 4, 8, 8)
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -156,6 +156,19 @@ def assert_dpm_solver(scheduler: DPMSolverMultistepScheduler, kind: str, final: 
     x_T = randn(-1, torch.float32)
     ours = sample_ode(solver, denoise, x_T, scheduler.timesteps, None, final_timestep=final)
     assert_same_path(ours, theirs, 1e-4)
+
+
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 10, 25])
+def test_unipc(steps: int, spacing: str, kind: str) -> None:
+    """Order 2, bh2, with the corrector at every step; diffusers computes in float32."""
+    scheduler = UniPCMultistepScheduler(**BETAS, prediction_type=kind, timestep_spacing=spacing)
+    scheduler.set_timesteps(steps)
+    theirs = follow(scheduler, randn(-1, torch.float32))
+    denoise = random_denoiser(scheduler, kind, torch.float32)
+    ours = sample_ode(UniPC(denoise.schedule), denoise, randn(-1, torch.float32), scheduler.timesteps, None)
+    assert_same_path(ours, theirs, 2e-4)
 
 
 def test_noise_is_added_as_diffusers_does() -> None:

@@ -39,7 +39,7 @@ def solve(solver: Any, denoise: Any, x_t: Tensor, times: list[int]) -> Tensor:
 def test_error_falls_at_the_order_of_the_solver(name: str, schedule: Schedule) -> None:
     """Halving the step divides the error by 2^order, against the exact flow of a mixture of Gaussians.
 
-    Measured: DDIM 1.00, DPM-Solver++(2M) 2.02 to 2.04, Heun 2.00 to 2.01.
+    Measured: DDIM 1.00, DPM-Solver++(2M) 2.02 to 2.04, Heun 2.00 to 2.01, UniPC 2.97 to 3.05.
     """
     world, solver = MixtureWorld(schedule), SOLVERS[name](schedule)
     start, end = 28 * 1024 - 1, 4 * 1024 - 1

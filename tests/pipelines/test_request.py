@@ -78,7 +78,7 @@ def test_anything_is_either_a_request_within_bounds_or_one_line(
         ({"strength": 0.5}, "a strength was given without a picture"),
         ({"height": 7}, "the height is 7"),
         ({"width": 10**9}, "the width is 1000000000"),
-        ({"sampler": "euler"}, "unknown sampler 'euler'; choose one of lcm, tcd, dpm[+][+], ddim, heun"),
+        ({"sampler": "euler"}, "unknown sampler 'euler'; choose one of lcm, tcd, dpm[+][+], unipc, ddim, heun"),
         ({"seed": -1}, "the seed is -1; it must be a whole number from 0"),
         ({"seed": 2**63}, "the seed is 9223372036854775808"),
         ({"num_images": 0}, "the number of pictures is 0"),

@@ -95,7 +95,7 @@ def test_a_negative_prompt_moves_the_teacher(teacher: ModelBundle) -> None:
     assert difference(plain, fewstep.text2image(teacher, "cat", seed=1, steps=2, negative_prompt="red")) > 0
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("heun", 3), ("lcm", 2), ("ddim", 5), ("dpm++", 1)])
+@pytest.mark.parametrize(("sampler", "steps"), [("heun", 3), ("unipc", 4), ("lcm", 2), ("ddim", 5), ("dpm++", 1)])
 def test_every_sampler_of_the_teacher_reports_its_steps(teacher: ModelBundle, sampler: str, steps: int) -> None:
     seen: list[Step] = []
     picture = fewstep.text2image(teacher, "cat", seed=1, sampler=sampler, steps=steps, on_step=seen.append)

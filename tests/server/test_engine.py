@@ -85,7 +85,9 @@ def test_hundreds_of_interleaved_requests_give_the_pictures_made_alone(
     painted: dict[int, Pixels] = {}
     samplers = random.Random(1)
     if kind == "teacher":
-        wanted = [{**each, "sampler": samplers.choice(["ddim", "dpm++", "heun", "lcm"])} for each in wanted[:60]]
+        wanted = [
+            {**each, "sampler": samplers.choice(["ddim", "dpm++", "heun", "unipc", "lcm"])} for each in wanted[:60]
+        ]
 
     async def client(engine: Engine, numbers: range) -> None:
         with engine.lane() as lane:

@@ -12,9 +12,11 @@ import typer
 import fewstep
 from fewstep.cli.batch import batch
 from fewstep.cli.cache import cache
+from fewstep.cli.compare import compare
 from fewstep.cli.convert import convert
 from fewstep.cli.distill import distill
 from fewstep.cli.doctor import doctor
+from fewstep.cli.evaluate import evaluate
 from fewstep.cli.finetune import finetune
 from fewstep.cli.generate import generate
 from fewstep.cli.inspect import inspect
@@ -46,6 +48,8 @@ app.command()(distill)
 app.command()(finetune)
 app.command("train-lora")(train_lora)
 app.command()(cache)
+app.command()(evaluate)
+app.command()(compare)
 app.command()(doctor)
 app.command()(inspect)
 app.command()(convert)

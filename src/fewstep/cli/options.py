@@ -93,7 +93,9 @@ GuidanceScale = Annotated[
 
 Sampler = Annotated[
     str | None,
-    typer.Option(help="lcm; for diffusion models dpm++, ddim, heun. [default: the model's]", rich_help_panel=HOW),
+    typer.Option(
+        help="lcm; for diffusion models dpm++, unipc, ddim, heun. [default: the model's]", rich_help_panel=HOW
+    ),
 ]
 
 Timesteps = Annotated[

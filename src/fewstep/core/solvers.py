@@ -115,6 +115,61 @@ class Heun:
         return transfer(self.schedule, x_t, mean, t, s), SolverState(mean, first.log_snr)
 
 
+@dataclass(frozen=True, eq=False)
+class UniPCState(SolverState):
+    """Also what the corrector returns to: the sample of that time, the time, and the estimate before."""
+
+    x_t: Tensor
+    t: Time
+    before: SolverState | None
+
+
+@dataclass(frozen=True, eq=False)
+class UniPC:
+    """Predicts as DPM-Solver++(2M) does, and with the next answer corrects what it predicted (UniPC, Zhao et al. 2023,
+    2302.04867, Algorithms 5 and 6, with B_2(h) = e^h - 1 and order 2).
+
+    One call a step: the answer at the predicted sample serves its correction and the next prediction. The first step
+    and the one to clean data are DDIM's.
+    """
+
+    schedule: Schedule
+    order: ClassVar[int] = 3  # of the corrected samples, which are what the next step departs from
+
+    def init(self) -> None:
+        return None
+
+    def step(
+        self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
+    ) -> tuple[Tensor, SolverState]:
+        x0 = denoise(x_t, t, cond)
+        log_snr = self.schedule.log_snr(t)
+        if isinstance(state, UniPCState):
+            x_t = self._corrected(x0, log_snr, t, state)
+        predictor = DPMSolverPP2M(self.schedule)
+        x_s, _ = predictor.step(lambda *_: x0, x_t, t, s, cond, state)
+        return x_s, UniPCState(x0, log_snr, x_t, t, None if state is None else SolverState(state.x0, state.log_snr))
+
+    def _corrected(self, x0: Tensor, log_snr: Tensor, t: Time, last: UniPCState) -> Tensor:
+        """The sample at t again, from the last one, with the answer at t beside those at the last time and before.
+
+        The weights make the formula exact for x_0 that are polynomials of lambda of degree 1, or 2 with three answers.
+        """
+        h = 0.5 * (log_snr - last.log_snr)
+        first = 1.0 / -h - 1.0 / torch.expm1(-h)  # b_1 of the paper's linear system, in h_phi / B(h)
+        second = 2.0 * (first / -h) - 1.0 / torch.expm1(-h)
+        new, mean = torch.full_like(first, 0.5), last.x0
+        if last.before is not None:
+            ratio = 0.5 * (last.before.log_snr - last.log_snr) / h
+            old = (first - second) / (1.0 - ratio)
+            usable = old.isfinite() & (ratio != 0)
+            new = torch.where(usable, first - old, new)
+            old = torch.where(usable, old / ratio, 0.0)
+            mean = mean + broadcast(old, x0) * (last.before.x0 - last.x0)
+        mean = mean + broadcast(new, x0) * (x0 - last.x0)
+        return transfer(self.schedule, last.x_t, mean, last.t, t)
+
+
 def transfer(schedule: Schedule, x_t: Tensor, x0: Tensor, t: Time, s: Time) -> Tensor:
     """x_s = alpha_s x_0 + sigma_s eps, with the eps that x_t and x_0 imply: exact for a constant x_0."""
     alpha_t, sigma_t = schedule.alpha(t), schedule.sigma(t)
@@ -122,8 +177,9 @@ def transfer(schedule: Schedule, x_t: Tensor, x0: Tensor, t: Time, s: Time) -> T
     return broadcast(ratio, x_t) * x_t + broadcast(schedule.alpha(s) - ratio * alpha_t, x_t) * x0
 
 
-SOLVERS: dict[str, type[DDIM] | type[DPMSolverPP2M] | type[Heun]] = {
+SOLVERS: dict[str, type[DDIM] | type[DPMSolverPP2M] | type[Heun] | type[UniPC]] = {
     "ddim": DDIM,
     "dpm++": DPMSolverPP2M,
     "heun": Heun,
+    "unipc": UniPC,
 }

@@ -164,7 +164,7 @@ def _refinement(request: Request, model: ModelBundle, height: int, width: int, s
 def samplers_of(model: ModelBundle) -> tuple[str, ...]:
     """The samplers that this model can be used with, its default first."""
     if model.kind != "lcm":
-        return ("dpm++", "ddim", "heun", "lcm")
+        return ("dpm++", "unipc", "ddim", "heun", "lcm")
     return ("tcd", "lcm") if model.card.sampler == "tcd" else ("lcm", "tcd")
 
 

@@ -18,7 +18,7 @@ from fewstep.models.prompt_weights import parse
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SAMPLERS = ("lcm", "tcd", "dpm++", "ddim", "heun")
+SAMPLERS = ("lcm", "tcd", "dpm++", "unipc", "ddim", "heun")
 MAX_PROMPT = 10_000
 MAX_PICTURES = 1_000
 MAX_STEPS = 1_000

@@ -96,7 +96,7 @@ def text2image(
     guidance_scale  how closely to follow the words, 1 = no guidance; default: the card's
     negative_prompt what to lead away from, for models with real guidance
     height, width   in pixels; default: the model's
-    sampler         "lcm" or "tcd", or for a diffusion model "dpm++" (its default), "ddim", "heun"
+    sampler         "lcm" or "tcd", or for a diffusion model "dpm++" (its default), "unipc", "ddim", "heun"
     timesteps       in place of steps: the very times to ask the network at, falling, in training's numbers (999 … 0)
     loras           how much of the model's adapters, by name; those not named: as they were loaded
     controls        pictures for the model's ControlNets, by name, alone or with a scale from 0 to 2

@@ -16,13 +16,14 @@ from fewstep.server.engine import Order
 from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
 
 # A1111's name -> ours
-SAMPLERS = {"LCM": "lcm", "TCD": "tcd", "DDIM": "ddim", "DPM++ 2M": "dpm++", "Heun": "heun"}
+SAMPLERS = {"LCM": "lcm", "TCD": "tcd", "DDIM": "ddim", "DPM++ 2M": "dpm++", "Heun": "heun", "UniPC": "unipc"}
 ALIASES = {
     "LCM": ["lcm", "k_lcm"],
     "TCD": ["tcd"],
     "DDIM": ["ddim"],
     "DPM++ 2M": ["k_dpmpp_2m", "dpm++"],
     "Heun": ["k_heun", "heun"],
+    "UniPC": ["unipc"],
 }
 # Fields that mean nothing here, with the values (besides none, zero and the empty ones) at which they ask for nothing:
 # clients send all of them, as A1111 has them by default.

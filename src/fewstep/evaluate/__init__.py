@@ -1,0 +1,1 @@
+"""Which step count may I ship? Quality, faithfulness, variety and speed of every candidate, measured side by side."""

@@ -1,0 +1,153 @@
+"""What is compared: a model at each step count, its teacher, and the teacher under plain fast solvers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fewstep.errors import InvalidRequest
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.plan import Plan, complete, samplers_of
+from fewstep.pipelines.provenance import RECORD, describe
+from fewstep.pipelines.request import SAMPLERS, Request
+
+Role = Literal["model", "teacher", "solver", "also"]
+SOLVERS = ("ddim", "dpm++", "unipc")
+MOST = 1_000  # steps of one candidate
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is loaded: a model by its name, with adapters on top ("model+style.safetensors:0.8+lcm-lora"), and how it is
+    sampled where that is not its own way ("model@tcd").
+    """
+
+    name: str
+    loras: tuple[str, ...] = ()
+    sampler: str | None = None
+
+    @classmethod
+    def of(cls, text: str) -> Source:
+        start, at, sampler = text.rpartition("@")
+        whole = start if at and sampler in SAMPLERS else text
+        name, *loras = whole.split("+")
+        if not name or not all(loras):
+            raise InvalidRequest(
+                f"{text[:60]!r} names no model; write MODEL, or MODEL+LORA:WEIGHT for one with adapters"
+            )
+        return cls(name, tuple(loras), None if whole == text else sampler)
+
+    def __str__(self) -> str:
+        return "+".join((self.name, *self.loras)) + (f"@{self.sampler}" if self.sampler else "")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to paint. `line` names those that differ in their steps alone: a curve of the report."""
+
+    source: Source
+    role: Role
+    line: str
+    sampler: str
+    steps: int
+    guidance_scale: float | None = None
+    timesteps: tuple[int, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        at = " at its own times" if self.timesteps else ""
+        return f"{self.line}, {self.steps} step{'s' if self.steps > 1 else ''}{at}"
+
+    def request(self, prompts: Sequence[str], seeds: Sequence[int]) -> Request:
+        return Request(
+            tuple(prompts),
+            tuple(seeds),
+            steps=None if self.timesteps else self.steps,
+            timesteps=self.timesteps,
+            sampler=self.sampler,
+            guidance_scale=self.guidance_scale,
+        )
+
+    def plan(self, model: ModelBundle, prompts: Sequence[str], seeds: Sequence[int], batch_size: int | None) -> Plan:
+        """Raises `InvalidRequest`, with the candidate's name, for what its model cannot do."""
+        try:
+            return complete(self.request(prompts, seeds), model, batch_size)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{self.label}: {error}") from error
+
+    def key(self, model: ModelBundle, *salt: object) -> str:
+        """Tells apart all that would paint other pictures: what `salt` names, weights, sampler, times, guidance."""
+        plan = self.plan(model, ("-",), (0,), 1)
+        record = json.loads(describe(model, plan, 0)[RECORD]) | {"version": None}
+        facts = [record, plan.timesteps.tolist(), str(model.dtype), model.device.type, *map(str, salt)]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def line_up(
+    model: Source,
+    teacher: Source | None,
+    also: Sequence[Source],
+    steps: Sequence[int],
+    *,
+    teacher_steps: int | None = None,
+    guidance_scale: float | None = None,
+    solvers: Sequence[str] = SOLVERS,
+    load: Callable[[Source], ModelBundle],
+) -> list[Candidate]:
+    """All candidates, the teacher at its full length first: the others are measured against its pictures."""
+    found: list[Candidate] = []
+    if teacher is not None:
+        slow = load(teacher)
+        if slow.kind == "lcm":
+            raise InvalidRequest(
+                f"the teacher {teacher} is itself a consistency model; give the model it was made from"
+            )
+        sampler, full = teacher.sampler or samplers_of(slow)[0], teacher_steps or slow.card.steps
+        found.append(Candidate(teacher, "teacher", f"{slow.name}, {sampler}", sampler, full, guidance_scale))
+    found += _at_each(model, "model", load(model), None, steps, guidance_scale)
+    if teacher is not None:
+        for solver in solvers:
+            found += _at_each(teacher, "solver", load(teacher), solver, steps, guidance_scale)
+    for source in also:
+        found += _at_each(source, "also", load(source), None, steps, guidance_scale)
+    unique: dict[tuple[Source, str, int], Candidate] = {}
+    for candidate in found:
+        unique.setdefault((candidate.source, candidate.sampler, candidate.steps), candidate)
+    return list(unique.values())
+
+
+def _at_each(
+    source: Source, role: Role, model: ModelBundle, sampler: str | None, steps: Sequence[int], guidance: float | None
+) -> Iterator[Candidate]:
+    sampler = sampler or source.sampler or samplers_of(model)[0]
+    name = "+".join((model.name, *(lora.rpartition("/")[2] for lora in source.loras)))
+    line = name if sampler == "lcm" else f"{name}, {sampler}"
+    for count in steps:
+        yield Candidate(source, role, line, sampler, count, guidance)
+
+
+def check_steps(steps: Sequence[int]) -> None:
+    """Raises `InvalidRequest` for counts that are none, too many, or there twice."""
+    if not steps or any(not 1 <= count <= MOST for count in steps) or len(set(steps)) < len(steps):
+        raise InvalidRequest(f"the step counts are {list(steps)}; give different whole numbers from 1: 1,2,4,8")
+
+
+def check_comparable(models: Sequence[ModelBundle]) -> None:
+    """Raises `InvalidRequest` where the same seed would not mean the same noise."""
+    first = models[0]
+    for other in models[1:]:
+        ours, theirs = first.latent_shape(*first.default_size), other.latent_shape(*other.default_size)
+        if ours != theirs or first.default_size != other.default_size:
+            raise InvalidRequest(
+                f"{first.name} paints {_size(first)} from latents of {ours[0]} x {ours[1]} x {ours[2]}, and "
+                f"{other.name} {_size(other)} from {theirs[0]} x {theirs[1]} x {theirs[2]}: the same noise cannot be "
+                "given to both, so they cannot be compared"
+            )
+
+
+def _size(model: ModelBundle) -> str:
+    height, width = model.default_size
+    return f"{width} x {height} pixels"

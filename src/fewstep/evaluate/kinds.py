@@ -1,0 +1,147 @@
+"""The measures by name: what each is called, which way it is better, how it is written, and what it says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from fewstep.evaluate.bootstrap import Measure
+
+Better = Literal["lower", "higher", "near zero", "near one"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A measure's name for people, its direction, how it is written, and what it says."""
+
+    title: str
+    better: Better
+    form: str
+    about: str
+    needs: int = 0
+    """Pictures below which it says little; for the Fréchet distances: for each feature."""
+    share: bool = False
+    """Whether it is a part of a whole, which no interval leaves."""
+
+    def interval(self, measure: Measure) -> tuple[float, float]:
+        """Of 95 %; NaN twice where it is not known."""
+        if not self.share or math.isnan(measure.error):
+            return measure.low, measure.high
+        return max(measure.low, 0.0), min(measure.high, 1.0)
+
+    @property
+    def percent(self) -> bool:
+        return self.form.endswith("%}")
+
+    def written(self, value: float) -> str:
+        return self.form.format(value)
+
+
+KINDS: dict[str, Kind] = {
+    "fd": Kind(
+        "Fréchet distance to real pictures",
+        "lower",
+        "{:.2f}",
+        "How far the whole set of pictures is from the reference, by mean and covariance of the features.",
+        4,
+    ),
+    "kid": Kind(
+        "Kernel distance to real pictures (KID)",
+        "lower",
+        "{:.4f}",
+        "The same question by an unbiased kernel estimate, which may be asked of small samples, too.",
+        100,
+    ),
+    "precision": Kind(
+        "Precision",
+        "higher",
+        "{:.1%}",
+        "The share of the pictures that lie among real ones: are they plausible?",
+        200,
+        share=True,
+    ),
+    "recall": Kind(
+        "Recall",
+        "higher",
+        "{:.1%}",
+        "The share of the real pictures that lie among these: is everything there?",
+        200,
+        share=True,
+    ),
+    "density": Kind(
+        "Density", "higher", "{:.2f}", "How many real pictures' neighbourhoods a picture lies in, over five.", 200
+    ),
+    "coverage": Kind(
+        "Coverage",
+        "higher",
+        "{:.1%}",
+        "The share of real pictures that have one of these in their neighbourhood.",
+        200,
+        share=True,
+    ),
+    "clip_score": Kind("CLIP score", "higher", "{:.2f}", "How near the pictures are to their prompts: 100 cos.", 50),
+    "retrieval": Kind(
+        "Prompt found",
+        "higher",
+        "{:.1%}",
+        "The share of pictures whose own prompt is the nearest of all prompts.",
+        50,
+        share=True,
+    ),
+    "fd_teacher": Kind(
+        "Fréchet distance to the teacher",
+        "lower",
+        "{:.2f}",
+        "How far the whole set is from the teacher's pictures for the same prompts and noise.",
+        4,
+    ),
+    "kid_teacher": Kind(
+        "Kernel distance to the teacher", "lower", "{:.4f}", "The same question by the unbiased kernel estimate.", 100
+    ),
+    "agreement": Kind(
+        "Distance to the teacher's picture",
+        "lower",
+        "{:.3f}",
+        "Between pictures from equal noise, in units of the distance between unrelated ones: 0 the same, 1 unrelated.",
+        50,
+    ),
+    "diversity": Kind(
+        "Variety within a prompt",
+        "higher",
+        "{:.3f}",
+        "The mean distance of two pictures for one prompt, in units of the distance between unrelated ones.",
+        50,
+    ),
+    "vendi": Kind(
+        "Vendi score within a prompt",
+        "higher",
+        "{:.2f}",
+        "How many different pictures those of one prompt are worth.",
+        50,
+    ),
+    "diversity_ratio": Kind(
+        "Variety against the teacher's", "higher", "{:.1%}", "Below 100 % the model is tamer than its teacher.", 50
+    ),
+    "vendi_ratio": Kind(
+        "Vendi score against the teacher's",
+        "higher",
+        "{:.1%}",
+        "The same by the Vendi score, less 1 on both sides.",
+        50,
+    ),
+    "saturation": Kind(
+        "Saturation against the teacher's",
+        "near zero",
+        "{:+.1%}",
+        "More or less colour than the teacher's pictures: guidance that is baked in twice burns.",
+        50,
+    ),
+    "contrast": Kind(
+        "Contrast against the teacher's",
+        "near zero",
+        "{:+.1%}",
+        "More or less contrast than the teacher's pictures.",
+        50,
+    ),
+}

@@ -1,0 +1,280 @@
+"""`report.html`: one file that opens anywhere, with its pictures, curves and tables inside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+
+from fewstep.evaluate.card import sentence
+from fewstep.evaluate.charts import Point, Series, curves, scatter
+from fewstep.evaluate.gallery import Gallery
+from fewstep.evaluate.kinds import KINDS, Kind
+from fewstep.evaluate.recommend import QUALITY
+from fewstep.evaluate.report_pictures import grid, scroll, strips, twins
+from fewstep.evaluate.results import Results, Row
+from fewstep.writing import replacing
+
+STYLE = Path(__file__).parent / "page" / "report.css"
+COLORS = 8
+GLANCE = ("fd", "retrieval", "diversity_ratio", "agreement")
+ARROWS = {
+    "lower": "↓ lower is better",
+    "higher": "↑ higher is better",
+    "near zero": "0 is best",
+    "near one": "1 is best",
+}
+
+
+def write_report(results: Results, gallery: Gallery, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    with replacing(path) as file:
+        file.write_text(page(results, gallery), encoding="utf-8")
+
+
+def page(results: Results, gallery: Gallery) -> str:
+    """The whole HTML document."""
+    title = f"Which step count may I ship? {results.model}"
+    sections = [
+        _hero(results),
+        _glance(results),
+        _pareto(results),
+        _curves(results),
+        grid(gallery, results),
+        strips(gallery, results),
+        twins(gallery),
+        _everything(results),
+        _method(results),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title><style>{STYLE.read_text(encoding='utf-8')}</style></head>"
+        f"<body>{_bar()}<main>{''.join(section for section in sections if section)}</main></body></html>\n"
+    )
+
+
+def _bar() -> str:
+    links = (
+        ("glance", "At a glance"),
+        ("cost", "Quality and time"),
+        ("curves", "Curves"),
+        ("pictures", "Pictures"),
+        ("all", "All numbers"),
+        ("method", "Method"),
+    )
+    items = "".join(f'<a href="#{anchor}">{text}</a>' for anchor, text in links)
+    return f'<header class="bar"><span class="brand">fewstep <small>evaluate</small></span><nav>{items}</nav></header>'
+
+
+def _hero(results: Results) -> str:
+    advice, c = results.recommendation, results.conditions
+    reasons = "".join(f"<li>{escape(text)}</li>" for text in advice["reasons"])
+    columns = [
+        _list("Where it loses", advice["losses"], "bad"),
+        _list("Know also", advice["notes"], "note"),
+        _list("Mind the sample", results.warnings, "warn"),
+    ]
+    chips = [
+        f"{c.num_images:,} pictures each",
+        f"{len(results.rows)} ways to paint",
+        f"{c.width} × {c.height}",
+        c.device,
+    ]
+    return (
+        f'<section class="hero"><p class="eyebrow">{escape(results.model)}: which step count may I ship?</p>'
+        f"<h1>{escape(sentence(advice['headline']))}</h1>"
+        f'<ul class="reasons">{reasons}</ul><p class="chips">{"".join(f"<span>{escape(x)}</span>" for x in chips)}</p>'
+        f'<div class="columns">{"".join(columns)}</div></section>'
+    )
+
+
+def _list(title: str, items: Sequence[str], kind: str) -> str:
+    if not items:
+        return ""
+    return f'<div class="{kind}"><h2>{title}</h2><ul>{"".join(f"<li>{escape(x)}</li>" for x in items)}</ul></div>'
+
+
+def _glance(results: Results) -> str:
+    names = [name for name in GLANCE if any(name in row.measures for row in results.rows)]
+    if "fd" not in names and any("fd_teacher" in row.measures for row in results.rows):
+        names = ["fd_teacher", *names]
+    rows = [row for row in results.rows if row.role in ("model", "teacher", "also")]
+    best = {name: _best(rows, name) for name in names}
+    head = "".join(f"<th>{escape(KINDS[name].title)}<small>{ARROWS[KINDS[name].better]}</small></th>" for name in names)
+    body = []
+    for row in rows:
+        cells = "".join(_cell(row, name, bold=row is best[name]) for name in names)
+        badge = _badge(results, row)
+        speed = "<td>–</td>" if row.speed is None else f"<td>{_ms(row.speed.p50)}</td>"
+        body.append(f'<tr class="{row.role}"><th scope="row">{escape(row.label)}{badge}</th>{cells}{speed}</tr>')
+    return (
+        f'<section id="glance"><h2>At a glance</h2>{scroll("At a glance")}<table><thead><tr><th>Way to paint</th>'
+        f"{head}"
+        f"<th>One picture<small>median time</small></th></tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        "</section>"
+    )
+
+
+def _badge(results: Results, row: Row) -> str:
+    advice = results.recommendation
+    if row.role != "model":
+        return ""
+    if row.steps in advice["avoid"]:
+        return '<span class="badge no">do not ship</span>'
+    uses = [text for text in ("live", "final") if advice[text] == row.steps]
+    return f'<span class="badge yes">{" and ".join(uses)}</span>' if uses else ""
+
+
+def _best(rows: Sequence[Row], name: str) -> Row | None:
+    better = KINDS[name].better
+    having = [row for row in rows if name in row.measures]
+    if better not in ("lower", "higher") or not having:
+        return None
+    return (min if better == "lower" else max)(having, key=lambda row: row.measures[name].value)
+
+
+def _cell(row: Row, name: str, *, bold: bool = False) -> str:
+    if name not in row.measures:
+        return "<td>–</td>"
+    kind, measure = KINDS[name], row.measures[name]
+    text = kind.written(measure.value)
+    text = f"<b>{text}</b>" if bold else text
+    return f"<td>{text}{_interval(kind, *kind.interval(measure))}</td>"
+
+
+def _interval(kind: Kind, low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"<small>{kind.written(low)} … {kind.written(high)}</small>"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def lines_of(results: Results) -> dict[str, int]:
+    """The color number of every curve: the models first, then the plain solvers."""
+    order = {"model": 0, "also": 1, "solver": 2, "teacher": 3}
+    rows = sorted(results.rows, key=lambda row: order[row.role])
+    names = list(dict.fromkeys(row.line for row in rows if row.role != "teacher"))
+    return {name: min(index, COLORS - 1) for index, name in enumerate(names)}
+
+
+def _series(results: Results, name: str) -> list[Series]:
+    found = []
+    for line, color in lines_of(results).items():
+        rows = [row for row in results.rows if row.line == line and row.role != "teacher" and name in row.measures]
+        rows.sort(key=lambda row: row.steps)
+        if rows:
+            found.append(Series(line, color, tuple(_point(row, name, row.steps) for row in rows)))
+    return found
+
+
+def _point(row: Row, name: str, x: float) -> Point:
+    kind, measure = KINDS[name], row.measures[name]
+    label = f"{row.label}: {kind.written(measure.value)}"
+    low, high = kind.interval(measure)
+    if not math.isnan(low):
+        label += f" ({kind.written(low)} to {kind.written(high)})"
+    return Point(x, measure.value, low, high, label)
+
+
+def _legend(results: Results, *, teacher: bool = True) -> str:
+    items = [f'<span class="s{color}"><i></i>{escape(line)}</span>' for line, color in lines_of(results).items()]
+    if teacher and results.teacher is not None:
+        items.append(f'<span class="level"><i></i>{escape(results.teacher.label)}</span>')
+    return f'<p class="legend">{"".join(items)}</p>'
+
+
+def _pareto(results: Results) -> str:
+    name = next((n for n in QUALITY if any(n in row.measures and row.speed for row in results.rows)), None)
+    if name is None:
+        return ""
+    kind, colors, series = KINDS[name], lines_of(results), []
+    for line, color in colors.items():
+        rows = [row for row in results.rows if row.line == line and row.role != "teacher"]
+        points = tuple(_point(row, name, row.speed.p50) for row in rows if row.speed and name in row.measures)
+        series.append(Series(line, color, points))
+    teacher = results.teacher
+    if teacher is not None and teacher.speed and name in teacher.measures:
+        series.append(Series(teacher.line, COLORS, (_point(teacher, name, teacher.speed.p50),)))
+    chart = scatter([s for s in series if s.points], lambda v: f"{v:g}", _ms, f"{kind.title} against time")
+    return (
+        f'<section id="cost"><h2>Quality against time</h2><p class="lead">{escape(kind.title)} against the median time '
+        "for one picture; down and left is better. The line joins what nothing else beats in both; the numbers are "
+        f"steps.</p>{_legend(results)}{scroll('Quality against time')}{chart}</div></section>"
+    )
+
+
+def _curves(results: Results) -> str:
+    cards = []
+    for name, kind in KINDS.items():
+        series = _series(results, name)
+        if not series:
+            continue
+        teacher = results.teacher
+        level = _point(teacher, name, 1) if teacher is not None and name in teacher.measures else None
+        form = (lambda v: f"{v:.0%}") if kind.percent else (lambda v: f"{v:g}")
+        chart = curves(series, level, form, f"{kind.title} against steps")
+        cards.append(
+            f'<figure class="card"><figcaption><b>{escape(kind.title)}</b><span>{ARROWS[kind.better]}</span>'
+            f"</figcaption>{chart}<p>{escape(kind.about)}</p></figure>"
+        )
+    if not cards:
+        return ""
+    return (
+        '<section id="curves"><h2>Every measure against the number of steps</h2><p class="lead">Bands are 95 % '
+        "intervals; the grey level is the teacher at its full length. Hover over a point for its numbers.</p>"
+        f'{_legend(results)}<div class="cards">{"".join(cards)}</div></section>'
+    )
+
+
+def _everything(results: Results) -> str:
+    names = [name for name in KINDS if any(name in row.measures for row in results.rows)]
+    head = "".join(f"<th>{escape(KINDS[n].title)}<small>{ARROWS[KINDS[n].better]}</small></th>" for n in names)
+    speeds = ("p50", "p95", "Pictures a second", "Peak memory")
+    head += "".join(f"<th>{name}</th>" for name in speeds)
+    body = []
+    for row in results.rows:
+        cells = "".join(_cell(row, name) for name in names)
+        body.append(f'<tr class="{row.role}"><th scope="row">{escape(row.label)}</th>{cells}{_speed_cells(row)}</tr>')
+    return (
+        f'<section id="all"><h2>All numbers</h2>{scroll("All numbers")}<table><thead><tr><th>Way to paint</th>'
+        f"{head}</tr>"
+        f"</thead><tbody>{''.join(body)}</tbody></table></div></section>"
+    )
+
+
+def _speed_cells(row: Row) -> str:
+    if row.speed is None:
+        return "<td>–</td>" * 4
+    s = row.speed
+    cells = (_ms(s.p50), _ms(s.p95), f"{s.pictures_per_second:.1f}", f"{s.peak_memory / 2**20:,.0f} MiB")
+    return "".join(f"<td>{cell}</td>" for cell in cells)
+
+
+def _method(results: Results) -> str:
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _facts(results))
+    return f'<section id="method"><h2>How this was measured</h2><dl>{facts}</dl></section>'
+
+
+def _facts(results: Results) -> Iterator[tuple[str, str]]:
+    c = results.conditions
+    if results.command:
+        yield "Command", results.command
+    yield (
+        "Pictures",
+        f"{c.num_images:,} for each way to paint: {c.per_prompt} of each of {c.num_images // c.per_prompt}",
+    )
+    yield "Prompts", f"{c.prompts} ({c.prompts_identity}); picture number i has the seed {c.seed} + i for all"
+    yield "Real pictures", f"{c.reference_size:,} of {c.reference} ({c.reference_identity})" if c.reference else "none"
+    yield "Teacher", f"{c.teacher} ({c.teacher_hash})" if c.teacher else "none"
+    yield "Feature network", f"{c.features} ({c.features_identity})"
+    guidance = ", ".join(dict.fromkeys(f"{row.model}: {row.guidance_scale:g}" for row in results.rows))
+    yield "Guidance scale", guidance
+    yield "Intervals", f"95 %, from {c.draws} bootstrap draws of whole prompts, shared by all candidates"
+    yield "Device", f"{c.device}, {c.threads} thread{'s' if c.threads != 1 else ''}, {c.dtype}"
+    yield "Time", "one picture alone, from words to pixels, in turns with the others; pictures a second in batches"
+    yield "Memory", "of the whole process on a CPU, of what torch allocated on a GPU"
+    yield "Version", f"fewstep {results.version}"
