@@ -31,7 +31,7 @@ FREE = (
     *("a blue cat", "sad robot", "strawberry cake", "feline", "automobile", "puppy", "joyful", "ocean"),
     *("a green heart", "purple apple", "a happy sun", "snowy house", "yellow bird", "infant", "physician", "vehicle"),
 )
-FEW = (("lcm", 1), ("lcm", 2), ("lcm", 4), ("lcm", 8), ("dpm++", 25))
+FEW = (("tcd", 1), ("tcd", 2), ("tcd", 4), ("tcd", 8), ("dpm++", 25))
 ALL = (*FEW, *((sampler, steps) for sampler in ("ddim", "dpm++") for steps in (1, 2, 4, 8)))
 
 
@@ -62,7 +62,7 @@ def _sheet(
     """A row for each prompt, a column for each sampler and step count, named at the head."""
     filled = [] if first is None else [first]
     for sampler, steps in columns:
-        model, who = (starter, "LCM") if sampler == "lcm" else (teacher, sampler.upper())
+        model, who = (starter, "STARTER") if sampler == "tcd" else (teacher, sampler.upper())
         filled.append((f"{who} {steps}", text2image(model, prompts, steps=steps, seed=0, sampler=sampler)))
     sheet = Image.new("RGB", (MARGIN + TILE * len(filled), 16 + TILE * len(prompts)), "white")
     draw = ImageDraw.Draw(sheet)

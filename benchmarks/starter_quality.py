@@ -49,7 +49,7 @@ def main(
     starter, teacher = fewstep.load("starter"), fewstep.load("starter-teacher")
     rows = [_real(judge, folder)]
     for model, sampler, steps in (
-        *((starter, "lcm", n) for n in (1, 2, 4, 8)),
+        *((starter, name, n) for name in ("tcd", "lcm") for n in (1, 2, 4, 8)),
         *((teacher, name, n) for name in ("ddim", "dpm++") for n in (1, 2, 4, 8, 25)),
     ):
         rows.append(_row(judge, model, sampler, steps, sets))

@@ -100,7 +100,7 @@ def test_text_to_image(family: Path, student_of: ModelBundle, steps: int, guidan
     theirs = pipeline(  # type: ignore[operator]
         PROMPTS, num_inference_steps=steps, guidance_scale=guidance_scale, generator=generators()
     )
-    ours = ours_with_seeds(student_of, steps=steps, guidance_scale=guidance_scale)
+    ours = ours_with_seeds(student_of, steps=steps, guidance_scale=guidance_scale, sampler="lcm")
     assert_same(ours, theirs.images)
 
 
@@ -108,7 +108,7 @@ def test_times_of_ones_own(family: Path, student_of: ModelBundle) -> None:
     pipeline = lcm_pipeline(LatentConsistencyModelPipeline, family, student_of)
     times = [979, 599, 119]
     theirs = pipeline(PROMPTS, timesteps=times, guidance_scale=4.0, generator=generators())  # type: ignore[operator]
-    assert_same(ours_with_seeds(student_of, timesteps=times, guidance_scale=4.0), theirs.images)
+    assert_same(ours_with_seeds(student_of, timesteps=times, guidance_scale=4.0, sampler="lcm"), theirs.images)
 
 
 @pytest.mark.usefixtures("mode_alone")
@@ -122,7 +122,7 @@ def test_image_to_image(
         PROMPTS, [picture] * 2, num_inference_steps=steps, generator=generators(), **options
     )
     ours = [
-        fewstep.image2image(student_of, prompt, picture, steps=steps, seed=seed, **options)  # type: ignore[call-overload]
+        fewstep.image2image(student_of, prompt, picture, steps=steps, seed=seed, sampler="lcm", **options)  # type: ignore[call-overload]
         for prompt, seed in zip(PROMPTS, SEEDS, strict=True)
     ]
     assert_same(ours, theirs.images)

@@ -94,7 +94,7 @@ def test_a_model_in_the_making_is_not_kept(student: ModelBundle, own_cache: Path
 
 
 def test_obstacles_are_named(student: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CannotAccelerate, match="LoRAs"):
+    with pytest.raises(CannotAccelerate, match="adapters"):
         accelerated(replace(student, loras=object()))  # type: ignore[arg-type]
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "openvino", None)
