@@ -35,7 +35,8 @@ import websockets
 
 from fewstep.cli.main import SPINS
 from fewstep.cli.runtime import Runtime, run_by
-from fewstep.models.locating import STARTER
+from fewstep.models.loading import FAST
+from fewstep.models.locating import STARTER, brings_fast_decoder
 from fewstep.server.protocol import JSON, Picture, PictureKind
 
 RESULTS = Path(__file__).parent / "results" / "live.md"
@@ -81,7 +82,8 @@ def serve_ours(model: str, port: int, threads: int) -> None:
     from fewstep.server.engine import Engine
 
     torch.set_num_threads(threads)
-    app = create_app(Engine(run_by(Runtime.AUTO, fewstep.load(model, device="cpu"))))
+    bundle = fewstep.load(model, device="cpu", vae=FAST if brings_fast_decoder(model) else None)
+    app = create_app(Engine(run_by(Runtime.AUTO, bundle)))  # as `fewstep serve` does
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", ws_per_message_deflate=False)
 
 
