@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ torch.set_num_threads(1)  # on tensors this small, threads only wait for each ot
 
 HAS_STARTER = (STARTER / "model_index.json").is_file()
 FAMILIES = ["miniature", pytest.param("starter", marks=pytest.mark.skipif(not HAS_STARTER, reason="no weights yet"))]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the tests keep is not what the user keeps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWSTEP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
