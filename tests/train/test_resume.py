@@ -300,7 +300,7 @@ def together(home: Path, pictures: int) -> None:
         from fewstep.train.processes import Processes
 
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")  # as launchers set it
         processes = Processes.here("cpu")
         assert (processes.rank, processes.count) == (rank, 2)
         losses: list[float] = []
