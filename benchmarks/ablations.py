@@ -57,6 +57,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "trajectory": {"consistency.trajectory": True},
     "phases 2": {"consistency.phases": 2},
     "phases 4": {"consistency.phases": 4},
+    "path": {
+        "consistency.target": "path",
+        "consistency.phases": 4,
+        "consistency.solver": "dpm++",
+        "consistency.substeps": 3,
+    },
 }
 
 

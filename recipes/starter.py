@@ -28,8 +28,9 @@ from fewstep.data.latents import LatentCache
 from fewstep.models.bundle import ModelBundle
 from fewstep.train.config import FitConfig
 from fewstep.train.objectives import Diffusion, Distillation
+from fewstep.train.paths import PathDistillation
 from fewstep.train.state import TrainState
-from recipes.emoji import art, autoencoder, cache, eye, fast_decoder, judge, networks, paths, sheets, words
+from recipes.emoji import art, autoencoder, cache, eye, fast_decoder, judge, networks, sheets, words
 from recipes.emoji.export import write_starter
 from recipes.emoji.run import run
 
@@ -191,8 +192,9 @@ class Starter:
         self._take_average(unet, "student")
         bundle = self._bundle(unet, "student")
         teacher = self._bundle(self._trained_teacher().to(self.device), "teacher")
-        objective = paths.Paths(
-            bundle.denoise, teacher.denoise, self._cache(), w_range=W_RANGE, phases=sheets.PHASES, device=self.device
+        f = ConsistencyFunction(bundle.denoise, bundle.scalings)
+        objective = PathDistillation(
+            f, teacher.denoise, self._cache(), w_range=W_RANGE, phases=sheets.PHASES, device=self.device
         )
         self._fit(unet, bundle, objective, self.size.phased, "phased", steps=(1, 2, 4, 8), guidance_scale=3.0)
 
@@ -216,7 +218,7 @@ class Starter:
         self,
         unet: nn.Module,
         bundle: ModelBundle,
-        objective: Diffusion | Distillation | paths.Paths,
+        objective: Diffusion | Distillation | PathDistillation,
         config: FitConfig,
         stage: str,
         **sampling: Any,

@@ -292,8 +292,33 @@ def test_two_processes_compute_what_one_computes(tmp_path: Path) -> None:
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-5)
 
 
+def test_two_processes_killed_at_random_moments_end_with_the_same_weights(tmp_path: Path) -> None:
+    dice, places = random.Random(5), []
+    for _ in range(4):
+        children = two_processes(tmp_path, LONG)
+        for _ in range(dice.randint(1, 3)):
+            await_another_checkpoint(tmp_path / "two")
+        for child in dice.sample(children, 2):
+            os.kill(child, signal.SIGKILL)
+            time.sleep(dice.uniform(0.0, 0.01))
+        for child in children:
+            os.waitpid(child, 0)
+        places.append(int(newest(tmp_path / "two", "none of them")[1]["seen"]))  # type: ignore[index]
+    assert 0 < places[0] < places[-1] < LONG
+    together(tmp_path, places[-1] + 160)
+    (tmp_path / "two").rename(tmp_path / "killed")
+    together(tmp_path, places[-1] + 160)
+    killed, whole = (load_file(tmp_path / name / CHECKPOINT) for name in ("killed", "two"))
+    assert all(torch.equal(weight, killed[name]) for name, weight in whole.items())
+
+
 def together(home: Path, pictures: int) -> None:
-    """Run two processes that train together in `home`/two."""
+    """Run two processes that train together in `home`/two, to the end."""
+    assert [os.waitpid(child, 0)[1] for child in two_processes(home, pictures)] == [0, 0]
+
+
+def two_processes(home: Path, pictures: int) -> list[int]:
+    """Start them; returns their ids."""
     port = 20000 + random.Random().randrange(20000)
 
     def work(rank: int) -> None:
@@ -310,8 +335,7 @@ def together(home: Path, pictures: int) -> None:
         (home / f"losses-{rank}.json").write_text(json.dumps(losses))
         processes.wait()
 
-    children = [forked(lambda rank=rank: work(rank)) for rank in (0, 1)]  # type: ignore[misc]
-    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    return [forked(lambda rank=rank: work(rank)) for rank in (0, 1)]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

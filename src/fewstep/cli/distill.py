@@ -56,7 +56,15 @@ def distill(
     metric: t.Metric = None,
     k: t.K = None,
     grid: t.Grid = None,
-    target: t.Target = None,
+    target: Annotated[
+        str | None,
+        t.option(
+            "--target",
+            help="What the student is held against: itself (student), its average (ema), or whole paths of the teacher "
+            "(path; brings 4 phases and its own sizes). [default: student]",
+            panel=t.HOW,
+        ),
+    ] = None,
     phases: Annotated[
         int | None, t.option("--phases", help="Of a phased model, for sampling without fresh noise.", panel=t.HOW)
     ] = None,
@@ -132,5 +140,6 @@ def distill(
         "consistency.gamma": gamma,
     }
     model, source = given("teacher", teacher, recipe), given("data", data, recipe)
-    config = configured(recipe, lambda: default_config("distill", model, source, lora=lora), values, lora=lora)
+    start = lambda: default_config("distill", model, source, lora=lora, target=target)  # noqa: E731
+    config = configured(recipe, start, values, lora=lora)
     return run(config, output, dry_run, measure)

@@ -39,6 +39,10 @@ class Conditioning:
         """One row repeated `n` times, without copying."""
         return self._map(lambda x: x.expand(n, *x.shape[1:]))
 
+    def repeat(self, n: int) -> Conditioning:
+        """All rows, `n` times over."""
+        return self._map(lambda x: x.repeat(n, *[1] * (x.dim() - 1)))
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditioning:
         """The same on another device, in another precision."""
         moved = self._map(lambda x: x.to(device=device, dtype=dtype))

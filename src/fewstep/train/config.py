@@ -103,7 +103,7 @@ class ConsistencyConfig:
     """The teacher's step from t to t - k: `ddim`, `dpm++` (2M: second order, wants two substeps) or `heun`. LCM (fig.
     3) holds up at k = 50 with DPM-Solver++ and not with DDIM; no public script offers anything but DDIM."""
     substeps: int = 1
-    """In how many steps of the solver; each costs the teacher's calls."""
+    """In how many steps of the solver (with `path`: for a whole phase); each costs the teacher's calls."""
     w_range: tuple[float, float] | None = None
     """Guidance, in LCM's form (guidance_scale - 1): drawn uniformly from the range, fixed where both ends are equal,
     (0, 0) for none at all (then the student can be guided, and take negative prompts, itself). None: for a full
@@ -126,7 +126,9 @@ class ConsistencyConfig:
     target: str = "student"
     """`student`: the target is the student itself, without gradient (iCT, ECT, LCM-LoRA). `ema`: an average of it with
     `target_decay` a step. LCM's paper says 0.999943, which 4,000 steps move a fifth of the way; its scripts use 0.95,
-    practically the student."""
+    practically the student. `path`: solved, not learnt: the guided teacher walks from pure noise to a picture in
+    `substeps` steps a phase, and from every state on its way the student must lead to the end of the phase. A picture
+    seen is then a whole path; `k` and the grid's times are not used."""
     target_decay: float = 0.95
     phases: int = 1
     """Cut the trajectory into so many phases and learn to reach each one's end (PCM, 2405.18407): few-step sampling
@@ -141,7 +143,9 @@ class ConsistencyConfig:
         _one_of("solver", self.solver, SOLVERS)
         _one_of("metric", self.metric, METRICS)
         _one_of("boundary", self.boundary, ("lcm", "hard"))
-        _one_of("target", self.target, ("student", "ema"))
+        _one_of("target", self.target, ("student", "ema", "path"))
+        if self.target == "path" and self.trajectory:
+            raise InvalidConfig("target='path' learns the ends of phases and no trajectory: set phases, or trajectory")
         for name in ("original_inference_steps", "substeps", "phases"):
             if getattr(self, name) < 1:
                 raise InvalidConfig(f"{name}={getattr(self, name)} must be at least 1")
@@ -260,6 +264,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _one_of("method", self.method, ("distill", "finetune", "style"))
+        if self.method != "distill" and self.consistency.target == "path":
+            raise InvalidConfig(f"target='path' walks with a teacher, and method={self.method!r} has none")
         if self.method == "style" and self.lora is None:
             raise InvalidConfig("method='style' trains a LoRA: give lora=LoraConfig(...)")
 

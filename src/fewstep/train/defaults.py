@@ -31,25 +31,31 @@ RATES: dict[tuple[Method, bool], float] = {
     ("finetune", True): 1e-4,
     ("style", True): 2e-4,
 }
+PATHS = 8  # pictures that one path of the teacher stands for, where those are what is counted
 
 
-def default_config(method: Method, model: str, source: str, *, lora: bool) -> RunConfig:
-    """Adam, batches of 16, a short rise and a third of falling; sizes that suit a few thousand pictures."""
+def default_config(method: Method, model: str, source: str, *, lora: bool, target: str | None = None) -> RunConfig:
+    """Adam, batches of 16, a short rise and a third of falling; sizes that suit a few thousand pictures.
+
+    target  of a distillation, as in `ConsistencyConfig`: `path` brings its phases, its solver and its sizes along
+    """
     adapter = None
     if lora:
         adapter = LoraConfig() if method == "distill" else LoraConfig(rank=16, targets=STYLE_TARGETS)
-    pictures = PICTURES[method, lora]
+    share = PATHS if target == "path" else 1
     fit = FitConfig(
-        pictures=pictures,
-        batch_size=16,
+        pictures=PICTURES[method, lora] // share,
+        batch_size=16 if share == 1 else 4,
         optimizer="adamw",
         lr=RATES[method, lora],
-        warmup=500,
+        warmup=500 // share,
         cooldown=0.3,
-        ema_halflife=2_000,
+        ema_halflife=2_000 // share,
         explosion=1_000.0,
     )
     consistency = ConsistencyConfig(empty=0.1 if method == "style" else 0.05)
+    if target == "path":
+        consistency = dataclasses.replace(consistency, target="path", phases=4, solver="dpm++", substeps=3)
     return RunConfig(
         method=method, model=model, data=DataConfig(source=source), fit=fit, consistency=consistency, lora=adapter
     )

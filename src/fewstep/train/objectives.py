@@ -73,7 +73,7 @@ class Diffusion:
     def loss(self, draw: Draw) -> dict[str, Tensor]:
         x_0, noise, t = (x.to(self.device) for x in (self.cache.latents[draw.rows].float(), draw.noise, draw.times))
         cond = self.cache.conditioning(draw.captions, draw.rows, self.device)
-        return _scalars(diffusion_loss(self.denoiser, x_0, noise, t, cond), draw.times, self.denoiser.schedule)
+        return scalars(diffusion_loss(self.denoiser, x_0, noise, t, cond), draw.times, self.denoiser.schedule)
 
 
 class _Consistency:
@@ -126,7 +126,7 @@ class _Consistency:
         assert draw.w is not None
         w = 0.0 if self.w_range == (0.0, 0.0) else draw.w.to(self.device)
         result = self._compare(f, f_target, x_0, noise, indices, cond, w, floor.to(self.device))
-        return _scalars(result, self.grid[draw.times], self.schedule)
+        return scalars(result, self.grid[draw.times], self.schedule)
 
     def _leading_to(self, f: ConsistencyFunction, draw: Draw, floor: Tensor) -> Denoise:
         """f itself, or for phases and trajectories the step along the same estimate to where each of them ends."""
@@ -270,7 +270,8 @@ class FineTuning(_Consistency):
         )
 
 
-def _scalars(result: Loss, t: Tensor, schedule: Schedule) -> dict[str, Tensor]:
+def scalars(result: Loss, t: Tensor, schedule: Schedule) -> dict[str, Tensor]:
+    """What a step reports: the loss, and its mean in each quarter of the noise scale."""
     by_time = _by_time(result.per_sample.detach().cpu(), t, total=schedule.num_train_timesteps)
     return {"loss": result.loss, **by_time}
 

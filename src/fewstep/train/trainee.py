@@ -22,6 +22,7 @@ from fewstep.models.student import W_DIM, Unadapted, adapter_layers, add_adapter
 from fewstep.train.config import ConsistencyConfig, InvalidConfig, RunConfig
 from fewstep.train.loop import Objective
 from fewstep.train.objectives import Diffusion, Distillation, FineTuning
+from fewstep.train.paths import PathDistillation
 from fewstep.train.state import AveragedTarget, trained
 
 LCM_RANGE = (2.0, 14.0)  # of w, where a model that embeds it does not say (LCM, sec. 5.1)
@@ -173,17 +174,18 @@ def _objective(
         "w_range": w_range,
         "metric": algorithm.metric,
         "original_inference_steps": algorithm.original_inference_steps,
-        "k": algorithm.k,
         "empty": algorithm.empty,
         "phases": algorithm.phases,
-        "trajectory": algorithm.trajectory,
-        "f_target": f_target,
         "device": bundle.device,
     }
+    learnt: dict[str, Any] = {"k": algorithm.k, "trajectory": algorithm.trajectory, "f_target": f_target}
     if config.method == "finetune":
-        return FineTuning(f, bundle.schedule, cache, **common)
+        return FineTuning(f, bundle.schedule, cache, **common, **learnt)
     teacher = model.denoise if config.lora is None else Unadapted(model.denoise, model.unet)
-    return Distillation(f, teacher, cache, solver=algorithm.solver, substeps=algorithm.substeps, **common)
+    common |= {"solver": algorithm.solver, "substeps": algorithm.substeps}
+    if algorithm.target == "path":
+        return PathDistillation(f, teacher, cache, **common)
+    return Distillation(f, teacher, cache, **common, **learnt)
 
 
 def _scalings(config: ConsistencyConfig) -> Scalings:

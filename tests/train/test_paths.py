@@ -1,0 +1,116 @@
+"""Distillation by whole paths: exact where the path is known, and the right questions to teacher and student."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fewstep.core.consistency import ConsistencyFunction, hard_scalings
+from fewstep.core.prediction import Denoiser
+from fewstep.core.schedule import Schedule
+from fewstep.core.solvers import transfer
+from fewstep.data.latents import LatentCache
+from fewstep.models.conditioning import Conditioning
+from fewstep.train.config import ConsistencyConfig, DataConfig, FitConfig, InvalidConfig, RunConfig
+from fewstep.train.paths import PathDistillation
+
+ROWS = torch.tensor([0, 1, 2] * 4)
+SCHEDULE = Schedule.from_betas()
+
+
+class Told(nn.Module):
+    """Predicts x_0 as the mean of its words plus a weight, however noisy the sample; remembers what it was asked."""
+
+    def __init__(self, shift: float = 0.0) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.tensor(shift))
+        self.calls: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Conditioning, w: Tensor | None = None) -> Tensor:
+        self.calls.append((x_t, t, cond.states, w))
+        return cond.states.mean((1, 2)).view(-1, 1, 1, 1) + self.shift + 0.0 * x_t
+
+
+@pytest.fixture
+def cache() -> LatentCache:
+    states = torch.arange(7.0).view(7, 1, 1).expand(7, 3, 5).half()
+    return LatentCache(torch.zeros(3, 4, 2, 2), states, torch.tensor([[1, 2], [3, 4], [5, 6]]))
+
+
+def paths(cache: LatentCache, student: nn.Module, teacher: nn.Module, **options: Any) -> PathDistillation:
+    f = ConsistencyFunction(Denoiser(student, SCHEDULE, "sample"), hard_scalings)
+    return PathDistillation(f, Denoiser(teacher, SCHEDULE, "sample"), cache, **{"w_range": (0.0, 0.0), **options})
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpm++", "heun"])
+@pytest.mark.parametrize("phases", [1, 3, 4])
+def test_a_student_that_knows_the_picture_has_no_loss(cache: LatentCache, solver: str, phases: int) -> None:
+    """The teacher always answers with one picture, so its path is known: the straight one, whatever the solver."""
+    objective = paths(cache, Told(), Told(), solver=solver, phases=phases, metric="l2")
+    assert float(objective(ROWS, torch.Generator().manual_seed(0))["loss"].detach()) < 1e-8
+
+
+def test_the_loss_of_a_student_that_is_wrong_by_one_is_known(cache: LatentCache) -> None:
+    """Off by one in x_0, it is off by alpha_s - (sigma_s / sigma_t) alpha_t in x_s: the mean square over the states."""
+    objective = paths(cache, Told(1.0), Told(), metric="l2")
+    draw = objective.draw(ROWS, torch.Generator().manual_seed(1))
+    ends = [next(end for end in (739, 499, 239, -1) if end < t) for t in draw.times.flatten().tolist()]
+    one, none = torch.ones(len(ends), 1), torch.zeros(len(ends), 1)
+    expected = transfer(SCHEDULE, none, one, draw.times.flatten(), torch.tensor(ends)).square().mean()
+    torch.testing.assert_close(objective.loss(draw)["loss"], expected, rtol=1e-5, atol=1e-7, check_dtype=False)
+
+
+def test_the_student_learns_the_guided_teacher_and_is_told_w(cache: LatentCache) -> None:
+    student, teacher = Told(), Told()
+    objective = paths(cache, student, teacher, w_range=(1.0, 3.0), metric="l2", empty=0.0)
+    draw = objective.draw(ROWS, torch.Generator().manual_seed(0))
+    loss = objective.loss(draw)["loss"]
+    [(_, t, states, w)] = student.calls
+    assert w is not None
+    assert draw.w is not None
+    assert torch.equal(w, draw.w.repeat(12))
+    assert torch.equal(t, draw.times.T.flatten())
+    words = cache.states[draw.captions][:, 0, 0].float()
+    assert torch.equal(states[:, 0, 0].float(), words.repeat(12))
+    # the guided answer is (1 + w) words - w 0, and the student's is words: wrong by w words, at every state
+    ends = torch.tensor([next(end for end in (739, 499, 239, -1) if end < each) for each in t.tolist()])
+    wrong = (draw.w * words).repeat(12)[:, None]
+    expected = transfer(SCHEDULE, 0 * wrong, wrong, t, ends).square().mean()
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-6, check_dtype=False)
+    loss.backward()
+    assert student.shift.grad is not None
+    assert teacher.shift.grad is None
+
+
+def test_every_path_begins_its_phases_at_their_starts_and_falls(cache: LatentCache) -> None:
+    for phases, substeps in ((1, 1), (2, 5), (4, 3), (7, 2)):
+        objective = paths(cache, Told(), Told(), phases=phases, substeps=substeps)
+        times = objective.draw(ROWS, torch.Generator().manual_seed(2)).times
+        assert times.shape == (len(ROWS), phases * substeps)
+        assert torch.equal(times[0, ::substeps], objective.starts)
+        assert bool((times.diff(dim=1) < 0).all())
+        assert int(times.min()) >= 0
+        assert substeps == 1 or len(times[:, 1].unique()) > 3  # each path has its own
+
+
+def test_a_batch_in_parts_is_the_batch_in_one(cache: LatentCache) -> None:
+    objective = paths(cache, Told(0.3), Told(), w_range=(1.0, 3.0))
+    draw = objective.draw(ROWS, torch.Generator().manual_seed(0))
+    parts = [objective.loss(draw[place])["loss"] for place in (slice(0, 6), slice(6, 12))]
+    torch.testing.assert_close(sum(parts) / 2, objective.loss(draw)["loss"])
+
+
+def test_what_paths_cannot_do_is_said() -> None:
+    with pytest.raises(InvalidConfig, match="no trajectory"):
+        ConsistencyConfig(target="path", trajectory=True)
+    with pytest.raises(InvalidConfig, match="has none"):
+        RunConfig(
+            method="finetune",
+            model="m",
+            data=DataConfig(source="d"),
+            fit=FitConfig(pictures=1, batch_size=1),
+            consistency=ConsistencyConfig(target="path"),
+        )
