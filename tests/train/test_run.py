@@ -21,6 +21,7 @@ from fewstep.models.lora_file import LoraFile
 from fewstep.train.config import ConsistencyConfig, DataConfig, InvalidConfig, LoraConfig, RunConfig, WatchConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.run import Hooks, train
+from fewstep.train.trainee import trainee_of
 from miniature import write_miniature_sd1, write_miniature_sdxl
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:.*is deprecated")
@@ -172,6 +173,25 @@ def test_fine_tuning_needs_no_teacher_and_stays_a_model_of_few_steps(
     model = fewstep.load(miniature, device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
     assert (model.kind, model.card.w_range) == ("lcm", (2.0, 14.0))
     assert fewstep.text2image(model, "a red fox", seed=0, steps=2)
+
+
+def test_fine_tuning_keeps_the_phases_or_trajectories_that_a_model_walks(miniature: Path, pictures: Path) -> None:
+    plain = fewstep.load(miniature, device="cpu")
+    asked = config("finetune", miniature, pictures, lora=False)
+    for sampler, phases, expected in (("tcd", 4, (4, False)), ("tcd", 1, (1, True)), ("lcm", 1, (1, False))):
+        model = dataclasses.replace(plain, card=dataclasses.replace(plain.card, sampler=sampler, phases=phases))
+        algorithm = trainee_of(asked, model, "new").config.consistency
+        assert (algorithm.phases, algorithm.trajectory) == expected
+    with pytest.raises(InvalidConfig, match="was made with 1, which fine-tuning keeps"):
+        trainee_of(changed(asked, {"consistency.phases": 2}), plain, "new")
+
+
+def test_paths_of_the_teacher_make_a_phased_adapter(tmp_path: Path, miniature: Path, pictures: Path) -> None:
+    base = default_config("distill", str(miniature / "teacher"), str(pictures), lora=True, target="path")
+    short = {"fit.pictures": 4, "fit.batch_size": 2, "fit.warmup": 1, "device": "cpu", "watch": WATCH, "lora.rank": 4}
+    file, *_ = train(changed(base, short), tmp_path / "run").files
+    card = fewstep.load(miniature / "teacher", device="cpu", loras=[file]).card
+    assert (card.sampler, card.phases, card.gamma, card.steps) == ("tcd", 4, 0.0, 4)
 
 
 def test_a_style_stacks_with_an_lcm_lora(tmp_path: Path, sd1: Path, pictures: Path) -> None:

@@ -74,6 +74,8 @@ def trainee_of(config: RunConfig, model: ModelBundle, name: str) -> Trainee:
     Raises `InvalidConfig` where the model is of the wrong kind.
     """
     _check_kind(config, model)
+    if config.method == "finetune":
+        config = dataclasses.replace(config, consistency=as_it_walks(config.consistency, model))
     w_range = w_range_of(config, model)
     unet = _network(config, model, w_range)
     if config.checkpointing:
@@ -106,6 +108,17 @@ def w_range_of(config: RunConfig, model: ModelBundle) -> tuple[float, float]:
         return model.card.w_range or (LCM_RANGE if model.embeds_guidance else (0.0, 0.0))
     own = max(w_from_guidance_scale(scale), 0.0)
     return (own, own) if config.lora is not None else (0.0, 2 * scale)
+
+
+def as_it_walks(config: ConsistencyConfig, model: ModelBundle) -> ConsistencyConfig:
+    """With the phases or trajectories that a consistency model was distilled in: fine-tuned without, it forgets them."""
+    card = model.card
+    own = {"phases": card.phases, "trajectory": card.sampler == "tcd" and card.phases == 1}
+    for name, plain in (("phases", 1), ("trajectory", False)):
+        given = getattr(config, name)
+        if given not in (plain, own[name]):
+            raise InvalidConfig(f"{name}={given}, but {model.name} was made with {own[name]}, which fine-tuning keeps")
+    return dataclasses.replace(config, **own)  # type: ignore[arg-type]
 
 
 def _check_kind(config: RunConfig, model: ModelBundle) -> None:
