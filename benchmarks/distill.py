@@ -19,6 +19,7 @@ import platform
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ import psutil
 import torch
 import typer
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import fewstep
 from fewstep.models.locating import locate
@@ -88,6 +90,7 @@ def _prepare(folder: Path, work: Path, count: int = 256) -> tuple[Path, Path, Pa
     if not teacher.is_dir():
         model = fewstep.load("starter-teacher", device="cpu", dtype="float32")
         save(model, teacher, locate("starter-teacher"), dtype="float32")
+        _lengthen(teacher)
     if not tar.is_file():
         pictures, pixels = art.load(folder)
         with tarfile.open(tar, "w") as file:
@@ -99,6 +102,21 @@ def _prepare(folder: Path, work: Path, count: int = 256) -> tuple[Path, Path, Pa
     if not cache.is_dir():
         build_cache(fewstep.load(teacher, device="cpu"), DataConfig(source=str(tar)), cache)
     return teacher, tar, cache
+
+
+def _lengthen(teacher: Path, length: int = 77) -> None:
+    """Let the text encoder read `length` pieces, which is what the script always passes; for both trainers."""
+    weights = teacher / "text_encoder" / "model.safetensors"
+    state = load_file(weights)
+    for name, weight in state.items():
+        if name.endswith("position_embedding.weight"):
+            state[name] = torch.cat([weight, weight[-1:].expand(length - len(weight), -1)]).contiguous()
+    save_file(state, weights, metadata={"format": "pt"})
+    for file, key in (
+        (teacher / "text_encoder" / "config.json", "max_position_embeddings"),
+        (teacher / "tokenizer" / "tokenizer_config.json", "model_max_length"),
+    ):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {key: length}, indent=2))
 
 
 def _add(file: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -152,16 +170,14 @@ def _our_command(teacher: Path, cache: Path, output: Path, batch_size: int, rank
 def _measure(command: list[str]) -> Cost:
     """Run a command to its end, looking at its memory fifty times a second."""
     started, most = time.perf_counter(), 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        os.set_blocking(process.stdout.fileno(), False)  # type: ignore[union-attr]
-        said = ""
+    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
         while process.poll() is None:
             most = max(most, _memory(process.pid))
-            said += process.stdout.read() or ""  # type: ignore[union-attr]
             time.sleep(0.02)
         seconds = time.perf_counter() - started
         if process.returncode:
-            raise SystemExit(f"{' '.join(command[:3])} failed:\n{said[-3000:]}")
+            said.seek(0)
+            raise SystemExit(f"{' '.join(command[:3])} failed:\n{said.read()[-3000:]}")
     return Cost(seconds, most)
 
 
