@@ -23,23 +23,19 @@ from typing import Annotated, Any
 import torch
 import typer
 
-import fewstep
-from fewstep.data.cache_folder import Manifest, is_cache, write_shard
-from fewstep.data.latents import LatentCache
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.pixels import to_pixels
 from fewstep.pipelines.text2image import text2image
-from fewstep.train.caching import encoders_hash
 from fewstep.train.config import WatchConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.run import Hooks, train
 from recipes.emoji import art
+from recipes.emoji.cache import STARTER_TEACHER, as_training_cache
 from recipes.emoji.judge import Judge
 
 RESULT = Path(__file__).parent / "results" / "ablations.json"
 PAGE = Path(__file__).parents[1] / "docs" / "distillation.md"
 STEPS = (1, 2, 4, 8)
-STARTER_TEACHER = "starter-teacher"
 
 # The first is what diffusers' LoRA script does: w drawn and not told, no empty captions, DDIM over one grid step.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -80,7 +76,7 @@ def main(
     prompts: Annotated[int, typer.Option(help="That are painted for the judge.")] = 64,
 ) -> None:
     """Train, measure, and write the table."""
-    cache = starter_cache(folder, work / "starter.cache")
+    cache = as_training_cache(folder, work / "starter.cache")
     judged = Judged(folder, prompts)
     rows: dict[str, list[dict[str, float]]] = {}
     for name in only or SETTINGS:
@@ -129,29 +125,6 @@ class Judged:
             ranks = self.judge.ranks(pixels, [picture.label for picture in self.chosen])
             shares[f"top1@{steps}"] = sum(rank == 0 for rank in ranks) / len(ranks)
         return shares
-
-
-def starter_cache(folder: Path, target: Path) -> Path:
-    """The recipe's latents as a cache that `fewstep distill` reads."""
-    if is_cache(target):
-        return target
-    target.mkdir(parents=True, exist_ok=True)
-    cache, model = LatentCache.load(folder / "latents.safetensors"), fewstep.load(STARTER_TEACHER, device="cpu")
-    whole = {"latents": cache.latents[slice(0, len(cache))].half(), "captions": cache.captions}
-    write_shard(target, "latents", 0, whole)
-    write_shard(target, "texts", 0, {"states": cache.states[slice(0, len(cache.states))]})
-    labels = [picture for picture in art.load(folder)[0] if not picture.held_out][:16]
-    Manifest(
-        model=model.name,
-        encoders=encoders_hash(model),
-        source="the starter's art",
-        digest="-",
-        size=(art.SIZE, art.SIZE),
-        pictures=len(cache),
-        captions=len(cache.states),
-        examples=[next(picture.captions()) for picture in labels],
-    ).write(target)
-    return target
 
 
 def write_table(rows: Mapping[str, list[dict[str, float]]], settings: Mapping[str, Any]) -> None:

@@ -78,32 +78,34 @@ class Picture:
             yield ", ".join([*some, self.label])
 
 
-def held_out(label: str, style: str) -> bool:
-    """A stable draw of `HELD_OUT_PERCENT` of the (concept, style) pairs."""
-    return int.from_bytes(hashlib.sha256(f"{label}|{style}".encode()).digest()[:4], "big") % 100 < HELD_OUT_PERCENT
+def held_out(label: str, style: str, percent: int = HELD_OUT_PERCENT) -> bool:
+    """A stable draw of so many of a hundred (concept, style) pairs."""
+    return int.from_bytes(hashlib.sha256(f"{label}|{style}".encode()).digest()[:4], "big") % 100 < percent
 
 
 def build(folder: Path) -> None:
     """Fetch, match, render and save; does nothing where it was done before."""
     if (folder / "art.json").is_file():
         return
-    entries = _entries(folder / "packages")
-    pictures, pixels = [], []
-    for style, package in STYLES.items():
-        source = unpacked(package, folder / "packages")
-        icons = json.loads((source / "icons.json").read_text())
-        for code, name in track(_codes(source).items(), description=f"rendering {style}"):
-            entry = entries.get(code)
-            if entry is None or name not in icons["icons"]:
-                continue
-            label = entry["label"].lower()
-            tags = tuple(tag.lower() for tag in entry.get("tags", ()))
-            pictures.append(Picture(label, tags, style, code, entry.get("group"), held_out(label, style)))
-            pixels.append(_render(icons, name))
+    drawings = [each for style in STYLES for each in drawn(style, STYLES[style], folder / "packages")]
+    pictures, pixels = [picture for picture, _ in drawings], [values for _, values in drawings]
     save_file({"pixels": np.stack(pixels)}, folder / "art.safetensors")
     partial = folder / "art.json.partial"
     partial.write_text(json.dumps([asdict(picture) for picture in pictures], indent=0))
     partial.replace(folder / "art.json")
+
+
+def drawn(style: str, package: NpmPackage, packages: Path) -> Iterator[tuple[Picture, np.ndarray]]:
+    """Every drawing of a package that has a name, rendered: uint8 (128, 128, 3)."""
+    entries, source = _entries(packages), unpacked(package, packages)
+    icons = json.loads((source / "icons.json").read_text())
+    for code, name in track(_codes(source).items(), description=f"rendering {style}"):
+        entry = entries.get(code)
+        if entry is None or name not in icons["icons"]:
+            continue
+        label = entry["label"].lower()
+        tags = tuple(tag.lower() for tag in entry.get("tags", ()))
+        yield Picture(label, tags, style, code, entry.get("group"), held_out(label, style)), _render(icons, name)
 
 
 def load(folder: Path) -> tuple[list[Picture], np.ndarray]:

@@ -8,10 +8,14 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+import fewstep
+from fewstep.data.cache_folder import Manifest, is_cache, write_shard
 from fewstep.data.latents import LatentCache
+from fewstep.train.caching import encoders_hash
 from recipes.emoji import art, autoencoder
 from recipes.emoji.words import MAX_TOKENS
 
+STARTER_TEACHER = "starter-teacher"
 CAPTIONS = (
     0,
     1,
@@ -59,3 +63,26 @@ def encode(folder: Path, texts: list[str], device: str) -> Tensor:
         ).input_ids
         states.append(encoder(input_ids=ids.to(device)).last_hidden_state.half().cpu())
     return torch.cat(states)
+
+
+def as_training_cache(folder: Path, target: Path) -> Path:
+    """The recipe's latents as a cache that `fewstep distill` reads."""
+    if is_cache(target):
+        return target
+    target.mkdir(parents=True, exist_ok=True)
+    cache, model = LatentCache.load(folder / "latents.safetensors"), fewstep.load(STARTER_TEACHER, device="cpu")
+    whole = {"latents": cache.latents[slice(0, len(cache))].half(), "captions": cache.captions}
+    write_shard(target, "latents", 0, whole)
+    write_shard(target, "texts", 0, {"states": cache.states[slice(0, len(cache.states))]})
+    labels = [picture for picture in art.load(folder)[0] if not picture.held_out][:16]
+    Manifest(
+        model=model.name,
+        encoders=encoders_hash(model),
+        source="the starter's art",
+        digest="-",
+        size=(art.SIZE, art.SIZE),
+        pictures=len(cache),
+        captions=len(cache.states),
+        examples=[next(picture.captions()) for picture in labels],
+    ).write(target)
+    return target

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound, NotInstalled
+from fewstep.models.locating import ADAPTERS
 from fewstep.models.lora_file import FAMILIES, LoraFile, LoraLayer
 from fewstep.models.lora_names import kohya_names
 
@@ -32,6 +33,7 @@ SAMPLED = ("steps", "guidance_scale", "w_range", "sampler", "gamma", "phases")
 TIMES = ("original_inference_steps", "timestep_scaling")
 LCM_STEPS, LCM_GUIDANCE = 4, 1.0  # of LCM-LoRA (2311.05556): guidance is part of what it learnt
 _PUBLISHED = {
+    384: str(ADAPTERS["lcm-lora"]),
     768: "latent-consistency/lcm-lora-sdv1-5",
     2048: "latent-consistency/lcm-lora-sdxl",
 }
@@ -131,12 +133,15 @@ def with_loras(model: ModelBundle, specs: Iterable[str | Path | tuple[str | Path
 
 
 def find_lora(source: str, model: ModelBundle) -> LoraFile:
-    """Read the adapter that a file, a folder, a hub id or "lcm-lora" (the published one for this base) names."""
+    """Read the adapter that a file, a folder, a hub id, "lcm-lora" (the published one for this base) or the name of one
+    that comes with the starter names."""
     if source == "lcm-lora":
         width = model.unet.config.cross_attention_dim
         if width not in _PUBLISHED:
             raise ModelNotFound(f"there is no published LCM-LoRA for {model.name} ({FAMILIES.get(width, 'unknown')})")
         source = _PUBLISHED[width]
+    elif source in ADAPTERS:
+        source = str(ADAPTERS[source])
     path = Path(source).expanduser()
     if path.is_dir() and (path / "pytorch_lora_weights.safetensors").is_file():
         path = path / "pytorch_lora_weights.safetensors"
@@ -144,7 +149,8 @@ def find_lora(source: str, model: ModelBundle) -> LoraFile:
         return LoraFile.read(path)
     if found := _HUB.fullmatch(source):
         return LoraFile.read(_download(*found.groups()), reference=source.removesuffix(".safetensors"))
-    raise ModelNotFound(f"no LoRA {source!r}: give a .safetensors file, a hub id (owner/name), or lcm-lora")
+    known = ", ".join(ADAPTERS)
+    raise ModelNotFound(f"no LoRA {source!r}: give a .safetensors file, a hub id (owner/name), or {known}")
 
 
 def _download(repository: str, file: str | None) -> Path:

@@ -111,7 +111,7 @@ def w_range_of(config: RunConfig, model: ModelBundle) -> tuple[float, float]:
 
 
 def as_it_walks(config: ConsistencyConfig, model: ModelBundle) -> ConsistencyConfig:
-    """With the phases or trajectories that a consistency model was distilled in: fine-tuned without, it forgets them."""
+    """With the phases or trajectories that a consistency model was distilled in: without, it would forget them."""
     card = model.card
     own = {"phases": card.phases, "trajectory": card.sampler == "tcd" and card.phases == 1}
     for name, plain in (("phases", 1), ("trajectory", False)):
