@@ -57,9 +57,9 @@ class Adapters:
     def __init__(self, folder: Path, starter: Path) -> None:
         self.folder, self.starter = folder, starter
 
-    def openmoji(self) -> None:
-        """Render: `openmoji/seen` and `openmoji/held_out`, each picture named by what it shows."""
-        home = self.folder / "openmoji"
+    def art(self) -> None:
+        """Render: `art/seen` and `art/held_out`, each picture named by what it shows."""
+        home = self.folder / "art"
         if home.is_dir():
             return
         partial = home.with_suffix(".partial")
@@ -80,17 +80,17 @@ class Adapters:
 
     def style(self) -> None:
         """The teacher in another style."""
-        base = default_config("style", STARTER_TEACHER, str(self.folder / "openmoji" / "seen"), lora=True)
+        base = default_config("style", STARTER_TEACHER, str(self.folder / "art" / "seen"), lora=True)
         self._train(base, "openmoji", {"data.suffix": SUFFIX, "data.flip": True})
 
     def lcf(self) -> None:
         """The distilled starter in another style, with no teacher."""
-        base = default_config("finetune", "starter", str(self.folder / "openmoji" / "seen"), lora=True)
+        base = default_config("finetune", "starter", str(self.folder / "art" / "seen"), lora=True)
         self._train(base, "openmoji-lcf", {"data.suffix": SUFFIX, "data.flip": True})
 
     def sheets(self) -> None:
         """A row for each combination, of concepts that were seen and of concepts that were not."""
-        held_out = sorted(path.stem for path in (self.folder / "openmoji" / "held_out").glob("*.png"))
+        held_out = sorted(path.stem for path in (self.folder / "art" / "held_out").glob("*.png"))
         known = {picture.label for picture in art.load(self.starter)[0]}
         unseen = [label for label in held_out if label in known][: len(SHOWN)]
         for name, labels in (("seen", SHOWN), ("held-out", unseen)):
@@ -115,7 +115,7 @@ def _file_name(label: str) -> str:
     return label.replace("/", "-").replace(":", "")
 
 
-STAGES = ("openmoji", "lcm_lora", "style", "lcf", "sheets")
+STAGES = ("art", "lcm_lora", "style", "lcf", "sheets")
 
 
 def main(
