@@ -40,7 +40,7 @@ from fewstep.models.loading import FAST
 from fewstep.models.locating import STARTER, brings_fast_decoder
 from fewstep.server.protocol import JSON, Picture, PictureKind
 
-RESULTS = Path(__file__).parent / "results" / "live.md"
+RESULTS = Path("/tmp/live-smoke.md")
 PROMPTS = ("a cat face", "a sleepy fox", "strawberry cake", "a blue heart", "a smiling sun", "sad robot")
 WARM_UP = 2.0
 SESSIONS = (1, 2, 4, 8, 16)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fewstep.core.consistency import ConsistencyFunction, boundary_scalings
 from fewstep.core.prediction import Denoiser
 from fewstep.core.schedule import Schedule
+from fewstep.core.solvers import transfer
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
 from fewstep.train.objectives import Diffusion, Distillation, FineTuning
@@ -114,6 +115,29 @@ def test_fine_tuning_asks_nobody_and_looks_at_the_same_noise_at_both_times(cache
     schedule, x_0 = Schedule.from_betas(), cache.latents[ROWS]
     for x, time in zip(seen, (s, t), strict=True):
         torch.testing.assert_close(x, schedule.add_noise(x_0, draw.noise, time), rtol=1e-5, atol=1e-5)
+
+
+def test_fine_tuning_keeps_what_guidance_did(cache: LatentCache) -> None:
+    """The reference answers x_0 = 2 w everywhere, so the picture that is learnt is moved by 2 w; phases end at once."""
+    student = Recording()
+    schedule = Schedule.from_betas()
+    f = ConsistencyFunction(Denoiser(student, schedule, "sample"), partial(boundary_scalings, timestep_scaling=10.0))
+
+    def reference(x_t: Tensor, t: Tensor, cond: Conditioning, w: float | Tensor = 0.0) -> Tensor:
+        return torch.zeros_like(x_t) + 2.0 * torch.as_tensor(w).view(-1, 1, 1, 1)
+
+    objective = FineTuning(f, schedule, cache, reference=reference, w_range=(1.0, 3.0), k=1000, phases=4, metric="l2")  # type: ignore[arg-type]
+    assert objective.arrives
+    draw = objective.draw(ROWS, torch.Generator().manual_seed(0))
+    loss = objective.loss(draw)["loss"]
+    [(t, states, w)] = student.calls  # the target is not asked of the student
+    assert w is not None
+    x_0 = cache.latents[ROWS].float()
+    x_t = schedule.add_noise(x_0, draw.noise, t)
+    ends = objective.floor[draw.times]
+    answered = student(x_t, t, Conditioning(states), w)
+    found, wanted = (transfer(schedule, x_t, x, t, ends) for x in (answered, x_0 + 2.0 * w.view(-1, 1, 1, 1)))
+    torch.testing.assert_close(loss, (found - wanted).square().mean(), rtol=1e-4, atol=1e-5, check_dtype=False)
 
 
 def test_no_guidance_asks_the_teacher_once_a_step_and_substeps_as_often(cache: LatentCache) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.prediction import Denoise, Denoiser, training_target
 from fewstep.core.schedule import Schedule
-from fewstep.core.solvers import Solver
+from fewstep.core.solvers import Solver, transfer
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -138,14 +138,23 @@ def consistency_training_loss(
     *,
     metric: Metric = l2,
     floor: int | Tensor = 0,
+    reference: Denoise | None = None,
 ) -> Loss:
     """Latent consistency fine-tuning (LCM, Algorithm 4): distillation without a teacher.
 
     As `consistency_distillation_loss`, but x_s = alpha_s x_0 + sigma_s noise, with the same noise as x_t.
+
+    reference  the model before it was fine-tuned, told w: what its guidance adds to x_0, reference(x_t, t, w) -
+               reference(x_t, t, 0), is added to the picture, so that w goes on meaning something. Without one the
+               student learns pictures without guidance, whatever w it is told, as in the paper
     """
     t, s, x_t = _pair(schedule, grid, k, x_0, noise, indices, floor)
     with torch.no_grad():
-        target = f_target(schedule.add_noise(x_0, noise, s), s, cond, w)
+        x_s = schedule.add_noise(x_0, noise, s)
+        if reference is not None:
+            added = reference(x_t, t, cond, w) - reference(x_t, t, cond, 0.0)
+            x_s = transfer(schedule, x_t, x_0 + added, t, s)
+        target = f_target(x_s, s, cond, w)
     return _compare(f(x_t, t, cond, w), target, metric)
 
 

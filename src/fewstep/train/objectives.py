@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -104,6 +104,11 @@ class _Consistency:
         ends = phase_ends(phases, original_inference_steps=original_inference_steps, **sizes)
         self.floor = ends[torch.searchsorted(ends, self.grid) - 1] if phases > 1 else torch.zeros_like(self.grid)
 
+    @property
+    def arrives(self) -> bool:
+        """Whether every target is asked at the end of its phase, where the answer is the sample itself."""
+        return self.phases > 1 and not self.trajectory and self.k >= int((self.grid - self.floor).max())
+
     def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         return self.loss(self.draw(rows, generator))
 
@@ -122,7 +127,8 @@ class _Consistency:
         )
         cond = self.cache.conditioning(draw.captions, draw.rows, self.device)
         floor = self.floor[draw.times]
-        f, f_target = (self._leading_to(each, draw, floor) for each in (self.f, self.f_target))
+        f = self._leading_to(self.f, draw, floor)
+        f_target = _arrived if self.arrives else self._leading_to(self.f_target, draw, floor)
         assert draw.w is not None
         w = 0.0 if self.w_range == (0.0, 0.0) else draw.w.to(self.device)
         result = self._compare(f, f_target, x_0, noise, indices, cond, w, floor.to(self.device))
@@ -150,6 +156,10 @@ class _Consistency:
         floor: Tensor,
     ) -> Loss:
         raise NotImplementedError
+
+
+def _arrived(x_t: Tensor, t: Any, cond: Any, w: Any = None) -> Tensor:
+    return x_t
 
 
 class Teacher(Denoise, Protocol):
@@ -240,8 +250,22 @@ class Distillation(_Consistency):
 class FineTuning(_Consistency):
     """Latent consistency fine-tuning (LCM, Algorithm 4): the same noise at both times takes the teacher's place.
 
-    w is still drawn and told, so that the network keeps what it knows of it; nothing here obeys it.
+    reference  the model as it was, told w: the picture is moved by what its guidance did (`core.losses`). Without it
+               nothing obeys w, which is still drawn and told
+    The rest as for `Distillation`.
     """
+
+    def __init__(
+        self,
+        f: ConsistencyFunction,
+        schedule: Schedule,
+        cache: LatentCache,
+        *,
+        reference: Denoise | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(f, schedule, cache, **options)
+        self.reference = reference
 
     def _compare(
         self,
@@ -267,6 +291,7 @@ class FineTuning(_Consistency):
             w,
             metric=self.metric,
             floor=floor,
+            reference=self.reference,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import nn
 
 from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_scalings, hard_scalings
 from fewstep.core.guidance import guidance_scale_from_w, w_from_guidance_scale
+from fewstep.core.prediction import Denoise
 from fewstep.data.latents import LatentCache
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import SAMPLED, TIMES, few_step
@@ -111,14 +113,18 @@ def w_range_of(config: RunConfig, model: ModelBundle) -> tuple[float, float]:
 
 
 def as_it_walks(config: ConsistencyConfig, model: ModelBundle) -> ConsistencyConfig:
-    """With the phases or trajectories that a consistency model was distilled in: without, it would forget them."""
+    """With the phases or trajectories that a consistency model was distilled in: without, it would forget them.
+
+    A phased model is asked, where `k` says nothing else, for the end of each phase at once.
+    """
     card = model.card
     own = {"phases": card.phases, "trajectory": card.sampler == "tcd" and card.phases == 1}
     for name, plain in (("phases", 1), ("trajectory", False)):
         given = getattr(config, name)
         if given not in (plain, own[name]):
             raise InvalidConfig(f"{name}={given}, but {model.name} was made with {own[name]}, which fine-tuning keeps")
-    return dataclasses.replace(config, **own)  # type: ignore[arg-type]
+    k = model.schedule.num_train_timesteps if config.k is None and card.phases > 1 else config.k
+    return dataclasses.replace(config, k=k, phases=card.phases, trajectory=bool(own["trajectory"]))
 
 
 def _check_kind(config: RunConfig, model: ModelBundle) -> None:
@@ -193,12 +199,21 @@ def _objective(
     }
     learnt: dict[str, Any] = {"k": algorithm.k, "trajectory": algorithm.trajectory, "f_target": f_target}
     if config.method == "finetune":
-        return FineTuning(f, bundle.schedule, cache, **common, **learnt)
+        reference = _as_it_was(config, model) if model.embeds_guidance and w_range != (0.0, 0.0) else None
+        return FineTuning(f, bundle.schedule, cache, reference=reference, **common, **learnt)
     teacher = model.denoise if config.lora is None else Unadapted(model.denoise, model.unet)
     common |= {"solver": algorithm.solver, "substeps": algorithm.substeps}
     if algorithm.target == "path":
         return PathDistillation(f, teacher, cache, **common)
     return Distillation(f, teacher, cache, **common, **learnt)
+
+
+def _as_it_was(config: RunConfig, model: ModelBundle) -> Denoise:
+    """The model before fine-tuning: with its adapter off, or a frozen copy."""
+    if config.lora is not None:
+        return Unadapted(model.denoise, model.unet)
+    frozen = copy.deepcopy(model.unet).requires_grad_(False)
+    return dataclasses.replace(model, unet=frozen).denoise
 
 
 def _scalings(config: ConsistencyConfig) -> Scalings:
