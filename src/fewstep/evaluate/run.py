@@ -53,8 +53,8 @@ def evaluate(
     network = load_features(config.feature_network, model.device, config.clip)
     reference = _reference(config, network, model.default_size, work, on_progress) if team.rank == 0 else None
     team.wait()
-    speeds = sweep.speeds(on_progress)
     sweep.paint(network, on_progress)
+    speeds = sweep.speeds(on_progress)
     if team.rank != 0:
         return None
     results = _measured(sweep, network, reference, speeds, command, on_progress)
