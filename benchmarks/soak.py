@@ -224,6 +224,7 @@ def main(
     fifth = len(memory) // 5
     before, after = statistics.median(memory[fifth : 2 * fifth]), statistics.median(memory[-fifth:])
     growth = 100 * (after / before - 1)
+    tenths = [memory[number * len(memory) // 10 - 1] for number in range(1, 11)]
     visits = ", ".join(f"{count} {manner}" for manner, count in sorted(tally.visits.items()))
     lines = [
         "# Soak",
@@ -234,7 +235,7 @@ def main(
         f"their clients, {tally.errors} errors told, {len(tally.broken)} promises broken.",
         "",
         f"Resident memory: {before:.0f} MiB in the second fifth of the time, {after:.0f} MiB in the last "
-        f"({growth:+.1f} %).",
+        f"({growth:+.1f} %). After each tenth: {', '.join(f'{each:.0f}' for each in tenths)} MiB.",
         "",
         *(f"- {count} times: {reason}" for reason, count in Counter(tally.broken).most_common(10)),
     ]
