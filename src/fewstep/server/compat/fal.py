@@ -50,6 +50,7 @@ class Wish(BaseModel):
 def router(engine: Engine, passes: Passes | None = None) -> APIRouter:
     calls, queue, granted = Calls(engine), QueueDoor(engine), passes or Passes()
     routes = APIRouter(tags=["fal"], dependencies=[Depends(_theirs)])
+    routes.add_api_route(PROXY, _nowhere, methods=["GET", "POST", "PUT"], include_in_schema=False)
     for tail in TAILS:
         for path, call, summary in (
             ("/queue/{owner}/{app}" + tail, queue.submit, "Hand in, to be fetched later"),
@@ -63,7 +64,6 @@ def router(engine: Engine, passes: Passes | None = None) -> APIRouter:
     routes.add_api_route(f"{base}/status/stream", queue.stream, summary="The same, whenever it changes")
     routes.add_api_route(f"{base}/cancel", queue.cancel, methods=["PUT"], summary="Do not paint it")
     routes.add_api_websocket_route("/{owner}/{app}/{path:path}", Realtime(engine))
-    routes.add_api_route(PROXY, _nowhere, methods=["GET", "POST", "PUT"], include_in_schema=False)
 
     @routes.post("/tokens/", summary="A pass for a browser, in the place of the token")
     async def tokens(wish: Wish) -> str:
@@ -74,7 +74,7 @@ def router(engine: Engine, passes: Passes | None = None) -> APIRouter:
 
 async def _theirs(http: HTTPConnection) -> None:
     """A misspelt address of another door is no application of theirs."""
-    if http.path_params.get("owner") in OURS and http.url.path != PROXY:
+    if http.path_params.get("owner") in OURS:
         raise HTTPException(404, f"there is nothing at {http.url.path}")
 
 
