@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 import random
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -267,6 +269,25 @@ def test_what_was_asked_for_before_the_break_is_painted_after_it(server: Server,
         client.message("pong")
     with talking(server, f"?resume={token}") as client:
         assert [it for it in quiet(client, 0.5) if isinstance(it, Picture) and it.id == 8] == []
+
+
+def test_who_comes_back_learns_what_had_arrived(server: Server) -> None:
+    """A connection that is torn may swallow its last messages: the one who sent them can tell, and send them again."""
+    for _ in range(5):
+        with talking(server, max_queue=1) as client:
+            token = client.hello["session"]
+            assert client.hello["newest"] is None
+            for id_ in range(1, 40):
+                client.set(id_, prompt="a red car", seed=id_, steps=1, previews=True)
+            client.socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.socket.socket.shutdown(socket.SHUT_RDWR)
+            with talking(server, f"?resume={token}") as again:
+                newest = again.hello["newest"]
+                if newest is not None:
+                    assert again.picture(newest).seed == newest
+                if newest != 39:
+                    again.set(39, seed=39)
+                    assert again.picture(39).seed == 39
 
 
 def test_who_comes_back_to_a_full_house_is_told_and_not_forgotten(student: ModelBundle) -> None:
