@@ -43,6 +43,7 @@ from fewstep.server.protocol import JSON, Picture, PictureKind
 RESULTS = Path("/tmp/live-smoke.md")
 PROMPTS = ("a cat face", "a sleepy fox", "strawberry cake", "a blue heart", "a smiling sun", "sad robot")
 WARM_UP = 2.0
+PATIENCE = 300.0  # seconds for a server to start: on a machine with other things to do, that takes a while
 SESSIONS = (1, 2, 4, 8, 16)
 SLIDES = 60  # changes a second: what a screen shows, and a hand sends
 
@@ -131,11 +132,14 @@ def running(target: Any, model: str, threads: int) -> Iterator[int]:
     port = free_port()
     server = multiprocessing.get_context("spawn").Process(target=target, args=(model, port, threads), daemon=True)
     server.start()
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
+    until = time.monotonic() + PATIENCE
+    while True:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break
+        if not server.is_alive() or time.monotonic() > until:
+            server.kill()
+            raise RuntimeError(f"{target.__name__} did not start within {PATIENCE:g} s (exit code {server.exitcode})")
         time.sleep(0.2)
     try:
         yield port

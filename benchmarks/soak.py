@@ -4,9 +4,10 @@
     python -m benchmarks.soak --minutes 3
 
 What was promised: the last wish of every visit ends, in its picture or in an error with a reason; a picture shows the
-seed that was asked for under its id; who breaks off and comes back finds the session, and the picture that was owed;
-who does not read for seconds still gets the newest picture; nonsense is answered and hurts nobody; at the end no
-session and no request is left. The resident memory of the last fifth of the time is compared with that of the second
+seed that was asked for under its id; who breaks off and comes back finds the session, and the picture that was owed,
+or reads in `newest` that the break has swallowed the wish and sends it again; who does not read for seconds still gets
+the newest picture; nonsense is answered and hurts nobody; at the end no session and no request is left.
+The resident memory of the last fifth of the time is compared with that of the second
 fifth: by then the caches are full. Exit code 1 where a promise was broken or the memory grew by 5 % or more.
 """
 
@@ -60,6 +61,7 @@ class Tally:
     wishes: int = 0
     pictures: int = 0
     errors: int = 0
+    swallowed: int = 0  # wishes that a break took on the wire, and that were sent again
     broken: list[str] = field(default_factory=list)
 
 
@@ -91,14 +93,20 @@ class Visit:
                 live.transport.abort()
             else:
                 await asyncio.sleep(DEAF if manner is Manner.DEAF else 0)
-                await self.wait(live)
+                await self.wait(live, manner)
         if manner is Manner.RETURNS:
             await asyncio.sleep(self.choose.uniform(0, 2))
             async with connect(self.port, self.token) as live:
-                if not json.loads(await live.recv())["resumed"]:
+                hello = json.loads(await live.recv())
+                if not hello["resumed"]:
                     self.tally.broken.append("a session was forgotten within two seconds")
                 else:
-                    await self.wait(live)
+                    if hello["newest"] != max(
+                        self.seeds
+                    ):  # the break has swallowed it: send it again, as a client must
+                        self.tally.swallowed += 1
+                        await self.again(live, max(self.seeds))
+                    await self.wait(live, manner)
 
     async def ask(self, live: Any, *, nonsense: bool) -> None:
         for id_ in range(1, self.choose.randrange(2, 12)):
@@ -112,6 +120,10 @@ class Visit:
             self.tally.wishes += 1
             await asyncio.sleep(self.choose.expovariate(10))
 
+    async def again(self, live: Any, id_: int) -> None:
+        parameters = {**self.parameters(), "seed": self.seeds[id_]}
+        await live.send(json.dumps({"type": "set", "id": id_, "parameters": parameters}))
+
     def parameters(self) -> dict[str, Any]:
         choose = self.choose
         self.seed = choose.randrange(2**32)
@@ -124,9 +136,9 @@ class Visit:
             "budget_ms": choose.choice([None, None, None, 200]),
         }
 
-    async def wait(self, live: Any) -> None:
+    async def wait(self, live: Any, manner: Manner) -> None:
         """For what becomes of the last wish."""
-        last = max(self.seeds)
+        last, seen = max(self.seeds), 0
         try:
             async with asyncio.timeout(PATIENCE):
                 async for message in live:
@@ -137,13 +149,16 @@ class Visit:
                             return
                         continue
                     picture = Picture.from_binary(message)
+                    seen = picture.id
                     if picture.seed != self.seeds.get(picture.id):
                         self.tally.broken.append(f"wish {picture.id} got a picture of another seed")
                     self.tally.pictures += picture.kind is PictureKind.PICTURE
                     if picture.id == last and picture.kind is not PictureKind.PREVIEW:
                         return
         except TimeoutError:
-            self.tally.broken.append(f"no picture within {PATIENCE:g} s")
+            self.tally.broken.append(
+                f"{manner}: no picture of wish {last} within {PATIENCE:g} s, the last was of {seen}"
+            )
 
     async def call(self) -> None:
         self.tally.wishes += 1
@@ -224,6 +239,7 @@ def main(
     fifth = len(memory) // 5
     before, after = statistics.median(memory[fifth : 2 * fifth]), statistics.median(memory[-fifth:])
     growth = 100 * (after / before - 1)
+    tenths = [memory[number * len(memory) // 10 - 1] for number in range(1, 11)]
     visits = ", ".join(f"{count} {manner}" for manner, count in sorted(tally.visits.items()))
     lines = [
         "# Soak",
@@ -231,10 +247,11 @@ def main(
         f"`python -m benchmarks.soak --model {model} --minutes {minutes:g} --clients {clients} --threads {threads}`",
         "",
         f"{sum(tally.visits.values())} visits ({visits}), {tally.wishes} wishes, {tally.pictures} pictures seen by "
-        f"their clients, {tally.errors} errors told, {len(tally.broken)} promises broken.",
+        f"their clients, {tally.errors} errors told, {tally.swallowed} wishes swallowed by a break and sent again, "
+        f"{len(tally.broken)} promises broken.",
         "",
         f"Resident memory: {before:.0f} MiB in the second fifth of the time, {after:.0f} MiB in the last "
-        f"({growth:+.1f} %).",
+        f"({growth:+.1f} %). After each tenth: {', '.join(f'{each:.0f}' for each in tenths)} MiB.",
         "",
         *(f"- {count} times: {reason}" for reason, count in Counter(tally.broken).most_common(10)),
     ]

@@ -72,6 +72,24 @@ def test_pages_from_elsewhere_are_kept_out(server: Server, guarded: Server) -> N
     assert httpx.get(f"{guarded.url}/v1/models", headers=friend).status_code == 200
 
 
+def test_a_page_that_is_allowed_is_let_through_by_its_browser(guarded: Server) -> None:
+    """CORS: the preflight, which never shows the token, and the header without which the answer is kept from it."""
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+    url = f"{guarded.url}/v1/images/generations"
+    friend = {"origin": "https://friend.example"}
+    preflight = httpx.options(url, headers=friend | asks)
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == "https://friend.example"
+    assert preflight.headers["access-control-allow-headers"] == "authorization,content-type"
+    assert "POST" in preflight.headers["access-control-allow-methods"]
+    answer = httpx.get(f"{guarded.url}/v1/models", headers=friend | {"authorization": f"Bearer {TOKEN}"})
+    assert answer.headers["access-control-allow-origin"] == "https://friend.example"
+    assert httpx.get(f"{guarded.url}/v1/models", headers=friend).status_code == 401
+    foreign = httpx.options(url, headers={"origin": "https://evil.example"} | asks)
+    assert foreign.status_code == 403
+    assert "access-control-allow-origin" not in foreign.headers
+
+
 def test_another_name_for_this_machine_is_refused(server: Server) -> None:
     """DNS rebinding: a foreign page whose own name was made to point here."""
     assert httpx.get(f"{server.url}/v1/models", headers={"host": "evil.example"}).status_code == 403

@@ -17,6 +17,7 @@ import fewstep
 from fewstep.errors import FewstepError
 from fewstep.server import protocol
 from fewstep.server.compat import fal, openai, sdapi
+from fewstep.server.compat.fal_addresses import FalAddresses
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Reason
 from fewstep.server.live import PER_ADDRESS, LiveDoor
@@ -50,15 +51,17 @@ def create_app(
         redoc_url=None,
     )
     app.add_api_websocket_route("/v1/live", live)
-    for door in (openai, sdapi, fal):
-        app.include_router(door.router(engine))
+    access = access or Access()
+    for doors in (openai.router(engine), sdapi.router(engine), fal.router(engine, access.passes)):
+        app.include_router(doors)
     _add_health(app, engine, metrics)
     _add_errors(app)
     app.add_api_route("/v1/live/schema", protocol.schema, tags=["live"], summary="The messages of the live protocol")
     app.add_api_route("/", _page("index.html"), include_in_schema=False)
     app.add_api_route("/docs", _page("docs.html"), include_in_schema=False)
     app.mount("/web", StaticFiles(directory=str(WEB)), name="web")
-    app.add_middleware(Guard, access=access or Access())
+    app.add_middleware(FalAddresses)
+    app.add_middleware(Guard, access=access)  # the outermost
     return app
 
 

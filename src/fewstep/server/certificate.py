@@ -25,7 +25,9 @@ def self_signed(folder: Path, host: str) -> tuple[Path, Path]:
 
 
 def _names(host: str) -> list[x509.GeneralName]:
-    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.DNSName(socket.gethostname())]
+    names: list[x509.GeneralName] = [
+        x509.DNSName(name) for name in ("localhost", "queue.localhost", socket.gethostname())
+    ]
     addresses = {"127.0.0.1", "::1", host}
     for address in sorted(addresses):
         try:

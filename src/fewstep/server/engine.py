@@ -176,14 +176,8 @@ class Engine:
 
     async def pictures(self, lane: Lane, order: Order) -> list[Pixels]:
         """All pictures of an order; raises `Busy`, and `PaintingFailed` for the first that fails."""
-        done: dict[int, Pixels] = {}
         with self.submit(lane, order) as ticket:
-            async for index, event in ticket:
-                if isinstance(event, Failed):
-                    raise PaintingFailed(event)
-                if isinstance(event, Painted):
-                    done[index] = event.pixels
-        return [done[index] for index in range(len(order.plans))]
+            return await ticket.pictures()
 
 
 class Ticket:
@@ -210,11 +204,25 @@ class Ticket:
         """How many pictures, at most, start before the first of these."""
         return self._engine.scheduler.position(self.jobs[0])
 
+    def cancel(self) -> None:
+        """What is left fails with the reason `cancelled`."""
+        self._engine.scheduler.cancel(self._lane, self.jobs)
+
+    async def pictures(self) -> list[Pixels]:
+        """All of them, in their order; raises `PaintingFailed` for the first that fails."""
+        done: dict[int, Pixels] = {}
+        async for index, event in self:
+            if isinstance(event, Failed):
+                raise PaintingFailed(event)
+            if isinstance(event, Painted):
+                done[index] = event.pixels
+        return [done[index] for index in range(len(self.jobs))]
+
     def __enter__(self) -> Ticket:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._engine.scheduler.cancel(self._lane, self.jobs)
+        self.cancel()
 
     def __aiter__(self) -> Ticket:
         return self

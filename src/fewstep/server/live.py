@@ -170,6 +170,7 @@ class LiveDoor:
         return Hello(
             session=session.token,
             resumed=resumed,
+            newest=session.newest,
             model=first,
             parameters=session.parameters,
             controls=controls[first],

@@ -106,13 +106,16 @@ from_client: TypeAdapter[Set | Frame | Cancel | Ping] = TypeAdapter(FromClient)
 class Hello(Message):
     """The first message: who paints, what may be set and within which limits, and where a resumed session stands.
 
-    `controls` are those of `model`, which paints where nobody asks for another; `models` has everybody's.
+    `controls` are those of `model`, which paints where nobody asks for another; `models` has everybody's. `newest` is
+    the id of the newest request that arrived, None where there was none yet: what a break has swallowed, a client that
+    comes back sends again.
     """
 
     type: Literal["hello"] = "hello"
     version: int = VERSION
     session: str
     resumed: bool
+    newest: int | None
     model: str
     parameters: Parameters
     controls: list[dict[str, Any]]

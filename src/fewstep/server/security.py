@@ -7,20 +7,22 @@ import binascii
 import hmac
 import ipaddress
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewstep.errors import InvalidRequest
+from fewstep.server.passes import Passes
 
 MAX_BODY = 32 * 2**20
 OPEN_PATHS = ("/", "/docs", "/favicon.ico", "/healthz", "/readyz")
 OPEN_PREFIXES = ("/web/",)  # the pages themselves hold no secret
 TOKEN_PROTOCOL = "fewstep.token."
+EXPOSED = "retry-after, x-fal-request-id, x-fewstep-warnings"  # that a page from elsewhere may read
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -50,11 +52,13 @@ class Access:
     hosts        names under which the server may be addressed; None: any. Keeps other sites from reaching a server
                  without a token by pointing their own name at this machine (DNS rebinding)
     origins      pages from elsewhere that may talk to the server
+    passes       what a browser may show in the place of the token, see `Passes`
     """
 
     token: str | None = None
-    hosts: tuple[str, ...] | None = ("localhost", "127.0.0.1", "[::1]")
+    hosts: tuple[str, ...] | None = ("localhost", "queue.localhost", "127.0.0.1", "[::1]")
     origins: tuple[str, ...] = ()
+    passes: Passes = field(default_factory=Passes)
 
     @classmethod
     def of(cls, host: str, token: str | None, origins: Iterable[str] = ()) -> Access:
@@ -80,12 +84,32 @@ class Guard:
             await self.app(scope, receive, send)
             return
         refusal = self._refusal(scope)
+        if scope["type"] == "websocket":
+            if refusal is not None:
+                await _refuse_socket(receive, send, refusal[1])
+            else:
+                await self.app(scope, receive, send)
+            return
+        send = _with_headers(send, self._for_origin(scope))
         if refusal is not None:
-            await _refuse(scope, receive, send, *refusal)
-        elif scope["type"] == "websocket":
-            await self.app(scope, receive, send)
+            await _refuse(send, *refusal)
+        elif _is_preflight(scope):
+            await _answer(send, 204, b"", [])
         else:
-            await self.app(scope, _bounded(receive), _with_headers(send))
+            await self.app(scope, _bounded(receive), send)
+
+    def _for_origin(self, scope: Scope) -> dict[str, str]:
+        """The headers without which a browser keeps our answer from a page from elsewhere (CORS)."""
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if origin is None or origin not in self.access.origins:
+            return {}
+        allowed = {"access-control-allow-origin": origin, "vary": "origin", "access-control-expose-headers": EXPOSED}
+        if _is_preflight(scope):
+            allowed["access-control-allow-methods"] = "GET, POST, PUT"
+            allowed["access-control-allow-headers"] = headers.get("access-control-request-headers", "")
+            allowed["access-control-max-age"] = "600"
+        return allowed
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
@@ -97,11 +121,19 @@ class Guard:
             return 403, f"pages from {origin[:100]!r} may not use this server; allow them with --origin"
         if int(headers.get("content-length", "0") or 0) > MAX_BODY:
             return 413, f"the body is larger than {MAX_BODY // 2**20} MiB"
-        if self.access.token is None or _is_open(scope["path"]):
+        if self.access.token is None or _is_open(scope["path"]) or (origin is not None and _is_preflight(scope)):
             return None
-        if any(hmac.compare_digest(shown.encode(), self.access.token.encode()) for shown in _tokens(scope, headers)):
+        shown = _tokens(scope, headers)
+        if any(hmac.compare_digest(each.encode(), self.access.token.encode()) for each in shown):
+            return None
+        if any(self.access.passes.opens(each, scope["path"]) for each in shown):
             return None
         return 401, "a token is needed: as `Authorization: Bearer TOKEN`, or as `?token=TOKEN`"
+
+
+def _is_preflight(scope: Scope) -> bool:
+    """Whether a browser asks what a page may ask; it never shows a token with that."""
+    return scope.get("method") == "OPTIONS" and b"access-control-request-method" in dict(scope["headers"])
 
 
 def _is_open(path: str) -> bool:
@@ -144,25 +176,33 @@ def _bounded(receive: Receive) -> Receive:
     return bounded
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(send: Send, more: Mapping[str, str]) -> Send:
+    ours = [(name.encode(), value.encode()) for name, value in (HEADERS | dict(more)).items()]
+
     async def extended(message: Message) -> None:
         if message["type"] == "http.response.start":
-            given = list(message.get("headers", []))
-            message["headers"] = [*given, *((name.encode(), value.encode()) for name, value in HEADERS.items())]
+            message["headers"] = [*message.get("headers", []), *ours]
         await send(message)
 
     return extended
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, message: str) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1008, "reason": message[:120]})
-        return
+async def _refuse_socket(receive: Receive, send: Send, message: str) -> None:
+    await receive()
+    await send({"type": "websocket.close", "code": 1008, "reason": message[:120]})
+
+
+async def _refuse(send: Send, status: int, message: str) -> None:
     kind = {401: "authentication_error", 403: "permission_error", 413: "invalid_request_error"}[status]
     body = json.dumps({"detail": message, "error": {"message": message, "type": kind, "param": None, "code": status}})
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json")]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    await _answer(send, status, body.encode(), headers)
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    if body:
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body.encode()})
+    await send({"type": "http.response.body", "body": body})

@@ -65,7 +65,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self._changed = asyncio.Event()
-        self._newest = 0  # id of the newest wish
+        self.newest: int | None = None  # id of the newest wish
         self._owed = False  # whether that one still waits for its picture, or for the news that there is none
         self._received = time.monotonic()
         self._version = 0
@@ -118,8 +118,8 @@ class Session:
         """Somebody is there again: show the last picture, and paint what was not finished."""
         if self.last is not None:
             self.show(self.last)
-        if self._owed:
-            self._want(self._newest)
+        if self._owed and self.newest is not None:
+            self._want(self.newest)
 
     def _stop(self) -> None:
         self._version += 1
@@ -129,7 +129,7 @@ class Session:
     def _want(self, id_: int) -> None:
         if self._changed.is_set():
             self._superseded()
-        self._newest, self._received, self._owed = id_, time.monotonic(), True
+        self.newest, self._received, self._owed = id_, time.monotonic(), True
         self._version += 1
         self._changed.set()
 
@@ -155,7 +155,8 @@ class Session:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                await self._start(self._newest, self._received, PictureKind.PICTURE)
+                assert self.newest is not None
+                await self._start(self.newest, self._received, PictureKind.PICTURE)
         finally:
             for listener in self._listeners:
                 listener.cancel()
@@ -195,7 +196,7 @@ class Session:
         self.say(Trouble(id=id_, reason=reason, message=str(error), retry_after=retry_after))
 
     def _settle(self, id_: int) -> None:
-        if id_ == self._newest:
+        if id_ == self.newest:
             self._owed = False
 
     def _request(self, effort: Effort) -> Request:

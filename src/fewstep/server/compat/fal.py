@@ -1,256 +1,196 @@
-"""fal's realtime protocol and its plain HTTP call, under any application's name: `/fal-ai/fast-lcm-diffusion/realtime`.
+"""fal's doors, under any application's name: one call, a stream, the queue, realtime connections and their passes.
 
-Requests are msgpack maps in binary messages (or JSON in text), answers are msgpack maps with the picture's bytes;
-errors are JSON text of the type `x-fal-error`. A client that sends faster than pictures are painted loses the oldest
-requests beyond `max_buffering`.
+    POST /{owner}/{app}                          one request, one answer (fal.run)
+    POST /{owner}/{app}/stream                   the same with a preview of every step, as server-sent events
+    POST /queue/{owner}/{app}                    hand in; .../requests/{id}, /status, /status/stream, /cancel
+    WS   /{owner}/{app}/realtime                 see `fal_realtime`
+    POST /tokens/                                a pass for a browser, in the place of the token
+
+How their clients come to these paths: see `fal_addresses`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
+import secrets
 import time
-from collections import deque
-from typing import Any, Literal
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
 
-import msgpack
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Header, Response
 from fastapi import Request as HttpRequest
-from PIL.Image import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from fewstep.errors import FewstepError, InvalidRequest
-from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.request import MAX_SEED, Request
-from fewstep.server.coding import MEDIA_TYPES, Coding, decode, encode
-from fewstep.server.engine import Engine
+from fewstep.server.compat.fal_addresses import PROXY, TARGET
+from fewstep.server.compat.fal_fields import Input
+from fewstep.server.compat.fal_painting import Painting, for_json
+from fewstep.server.compat.fal_queue import Queue, Queued, deadline_of
+from fewstep.server.compat.fal_realtime import Realtime
+from fewstep.server.engine import Engine, PaintingFailed
+from fewstep.server.job import Failed, Painted, Stepped
+from fewstep.server.passes import MAX_SECONDS, Passes
 from fewstep.server.presence import while_present
-from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
-from fewstep.server.scheduler import Busy, Lane
-from fewstep.server.wording import in_words
 
-IDLE_SECONDS = 60.0
-MAX_BUFFERING = 60
-SIZES = {  # fal's names, as (width, height) in units of the model's own size
-    "square_hd": (2.0, 2.0),
-    "square": (1.0, 1.0),
-    "portrait_4_3": (0.75, 1.0),
-    "portrait_16_9": (0.5625, 1.0),
-    "landscape_4_3": (1.0, 0.75),
-    "landscape_16_9": (1.0, 0.5625),
-}
+TAILS = ("", "/image-to-image", "/inpainting")  # what their applications call the same thing with a picture
+OURS = ("v1", "sdapi", "queue", "web", "fal")  # first words of paths that are nobody's applications
 
 
-class Size(BaseModel):
-    width: int = Field(ge=8, le=MAX_SIDE)
-    height: int = Field(ge=8, le=MAX_SIDE)
+class Wish(BaseModel):
+    """Whom a pass is for, as their clients ask for it."""
+
+    allowed_apps: list[Annotated[str, Field(max_length=200)]] = Field(min_length=1, max_length=16)
+    token_expiration: int = Field(120, ge=1, le=MAX_SECONDS)
 
 
-class Lora(BaseModel):
-    """`path` is a name that the server knows; it fetches nothing and opens no paths."""
+def router(engine: Engine, passes: Passes | None = None) -> APIRouter:
+    calls, queue, granted = Calls(engine), QueueDoor(engine), passes or Passes()
+    routes = APIRouter(tags=["fal"], dependencies=[Depends(_theirs)])
+    routes.add_api_route(PROXY, _nowhere, methods=["GET", "POST", "PUT"], include_in_schema=False)
+    for tail in TAILS:
+        for path, call, summary in (
+            ("/queue/{owner}/{app}" + tail, queue.submit, "Hand in, to be fetched later"),
+            ("/{owner}/{app}" + tail, calls.run, "One request, one answer, as fal.run does it"),
+            ("/{owner}/{app}" + tail + "/stream", calls.stream, "With a preview of every step"),
+        ):
+            routes.add_api_route(path, call, methods=["POST"], summary=summary, include_in_schema=not tail)
+    base = "/queue/{owner}/{app}/requests/{id_}"
+    routes.add_api_route(base, queue.answer, summary="The answer to what was handed in")
+    routes.add_api_route(f"{base}/status", queue.status, summary="How it goes with what was handed in")
+    routes.add_api_route(f"{base}/status/stream", queue.stream, summary="The same, whenever it changes")
+    routes.add_api_route(f"{base}/cancel", queue.cancel, methods=["PUT"], summary="Do not paint it")
+    routes.add_api_websocket_route("/{owner}/{app}/{path:path}", Realtime(engine))
 
-    path: str = Field(max_length=200)
-    scale: float = 1.0
+    @routes.post("/tokens/", summary="A pass for a browser, in the place of the token")
+    async def tokens(wish: Wish) -> str:
+        return granted.grant(wish.allowed_apps, wish.token_expiration)
 
-
-class Input(BaseModel):
-    """What fal's LCM applications take; fields that mean nothing here come back in `ignored`."""
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
-
-    prompt: str = Field("", max_length=MAX_PROMPT)
-    negative_prompt: str = Field("", max_length=MAX_PROMPT)
-    image_size: Size | str | None = None
-    num_inference_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
-    guidance_scale: float | None = None
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)
-    num_images: int = Field(1, ge=1, le=8)
-    format: Literal["jpeg", "png"] = "jpeg"
-    sync_mode: bool = True
-    request_id: str = ""
-    image_url: str | None = None
-    image_bytes: bytes | None = None
-    mask_url: str | None = None
-    mask_bytes: bytes | None = None
-    strength: float | None = None
-    model_name: str | None = None
-    loras: list[Lora] = Field([], max_length=16)
-
-
-_WITHOUT_EFFECT = {"enable_safety_checker", "enable_safety_checks", "expand_prompt"}
-
-
-def router(engine: Engine, idle_seconds: float = IDLE_SECONDS) -> APIRouter:
-    door, routes = Door(engine, idle_seconds), APIRouter(tags=["fal"])
-    routes.add_api_websocket_route("/{owner}/{app}/{path:path}", door.realtime)
-    for route in ("/{owner}/{app}", "/{owner}/{app}/image-to-image"):
-        routes.add_api_route(route, door.run, methods=["POST"], summary="One request, one answer, as fal.run does it")
     return routes
 
 
-class Door:
-    def __init__(self, engine: Engine, idle_seconds: float) -> None:
-        self.engine, self.idle_seconds = engine, idle_seconds
+async def _theirs(http: HTTPConnection) -> None:
+    """A misspelt address of another door is no application of theirs."""
+    if http.path_params.get("owner") in OURS:
+        raise HTTPException(404, f"there is nothing at {http.url.path}")
 
-    async def run(self, owner: str, app: str, wanted: Input, http: HttpRequest) -> dict[str, Any]:
+
+async def _nowhere(x_fal_target_url: Annotated[str, Header()] = "") -> None:
+    """What `FalAddresses` found no door of ours for."""
+    if "/storage/" in x_fal_target_url:
+        raise InvalidRequest("this server keeps no uploads; send the picture itself, as a data URL")
+    raise HTTPException(
+        404, f"nothing here answers for {x_fal_target_url[:100]!r}; {TARGET} must name a fal.run address"
+    )
+
+
+def _client(http: HttpRequest) -> str:
+    return http.client.host if http.client else "unknown"
+
+
+class Calls:
+    """What fal.run does: one request, answered while its client waits."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def run(self, owner: str, app: str, wanted: Input, http: HttpRequest, response: Response) -> dict[str, Any]:
         """Pictures as data URLs."""
-        client = http.client.host if http.client else "unknown"
-        with self.engine.lane(client) as lane:
-            answer = await while_present(http, self._paint(lane, wanted))
-        for image in answer["images"]:
-            data = base64.b64encode(image.pop("content")).decode()
-            image["url"] = f"data:{image['content_type']};base64,{data}"
-        return answer
-
-    async def realtime(self, socket: WebSocket) -> None:
-        """One connection: requests are answered in their order, the oldest dropped when too many wait."""
-        await socket.accept()
-        if socket.path_params["path"].rsplit("/", 1)[-1] not in ("realtime", "ws"):
-            await _error(socket, "NOT_FOUND", "the realtime door of an application ends in /realtime")
-            await socket.close(1008)
-            return
-        try:
-            buffering = min(max(int(socket.query_params.get("max_buffering", MAX_BUFFERING)), 1), MAX_BUFFERING)
-            with self.engine.lane() as lane:
-                await self._converse(socket, lane, deque(maxlen=buffering))
-        except Busy as busy:
-            await _error(socket, "BUSY", f"{busy}; try again in {busy.retry_after:g} s")
-            await socket.close(1013)
-        except ValueError:
-            await _error(socket, "INVALID_INPUT", "max_buffering must be a whole number")
-            await socket.close(1008)
-        except (WebSocketDisconnect, RuntimeError):  # gone while we were sending
-            return
-
-    async def _converse(self, socket: WebSocket, lane: Lane, waiting: deque[Any]) -> None:
-        arrived = asyncio.Event()
-        reader = asyncio.create_task(self._read(socket, waiting, arrived))
-        painter = asyncio.create_task(self._answer(socket, lane, waiting, arrived))
-        try:
-            done, _ = await asyncio.wait((reader, painter), return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in (reader, painter):
-                task.cancel()
-            await asyncio.gather(reader, painter, return_exceptions=True)
-
-    async def _read(self, socket: WebSocket, waiting: deque[Any], arrived: asyncio.Event) -> None:
-        while True:
-            try:
-                message = await asyncio.wait_for(socket.receive(), self.idle_seconds)
-            except TimeoutError:
-                await _error(socket, "TIMEOUT", "no inputs, reconnect when needed!")
-                await socket.close(1000)
-                return
-            if message["type"] == "websocket.disconnect":
-                return
-            waiting.append(message)
-            arrived.set()
-
-    async def _answer(self, socket: WebSocket, lane: Lane, waiting: deque[Any], arrived: asyncio.Event) -> None:
-        while True:
-            await arrived.wait()
-            if not waiting:
-                arrived.clear()
-                continue
-            try:
-                answer = await self._paint(lane, _input(waiting.popleft()))
-            except FewstepError as error:
-                kind = "INVALID_INPUT" if isinstance(error, InvalidRequest) else "INTERNAL_ERROR"
-                await _error(socket, kind, str(error))
-            else:
-                await socket.send_bytes(msgpack.packb(answer))
-
-    async def _paint(self, lane: Lane, wanted: Input) -> dict[str, Any]:
         started = time.perf_counter()
-        model = self.engine.models.get(wanted.model_name or "", self.engine.model)
-        order = await self.engine.order(await self._request(wanted, model), model)
-        pictures = await self.engine.pictures(lane, order)
-        painted = time.perf_counter()
-        coding = Coding(wanted.format)
-        images = []
-        for pixels, chunks in zip(pictures, order.chunks, strict=True):
-            content = await asyncio.to_thread(encode, pixels, coding, chunks if wanted.format == "png" else None)
-            height, width, _ = pixels.shape
-            images.append(
-                {"content": content, "content_type": MEDIA_TYPES[wanted.format], "width": width, "height": height}
-            )
-        ignored = sorted(str(name)[:40] for name in (wanted.model_extra or {}) if name not in _WITHOUT_EFFECT)
-        return {
-            "images": images,
-            "seed": order.plans[0].seeds[0],
-            "timings": {"inference": painted - started},
-            "has_nsfw_concepts": [False] * len(images),
-            "prompt": wanted.prompt,
-            "request_id": wanted.request_id,
-            **({"ignored": ignored[:20]} if ignored else {}),
-            **({"advice": list(order.advice)} if order.advice else {}),
-        }
+        painting = await Painting.of(self._engine, wanted)
+        with self._engine.lane(_client(http)) as lane:
+            pictures = await while_present(http, self._engine.pictures(lane, painting.order))
+        response.headers["x-fal-request-id"] = secrets.token_urlsafe(24)
+        return for_json(await painting.answer(pictures, time.perf_counter() - started))
 
-    async def _request(self, wanted: Input, model: ModelBundle) -> Request:
-        width, height = _size(wanted.image_size, model)
-        image = await _picture(wanted.image_bytes, wanted.image_url, "image")
-        mask = await _picture(wanted.mask_bytes, wanted.mask_url, "mask")
-        return Request.of(
-            wanted.prompt,
-            wanted.seed,
-            wanted.num_images,
-            negative_prompt=wanted.negative_prompt,
-            steps=wanted.num_inference_steps,
-            guidance_scale=wanted.guidance_scale,
-            width=width,
-            height=height,
-            image=image,
-            mask=mask,
-            strength=None if image is None else wanted.strength,
-            loras={lora.path: lora.scale for lora in wanted.loras} or None,
-        )
+    async def stream(self, owner: str, app: str, wanted: Input, http: HttpRequest) -> StreamingResponse:
+        """A preview of each step as `images`, with `step` and `num_steps`; last the answer of `run`."""
+        painting = await Painting.of(self._engine, wanted)
+        return StreamingResponse(self._events(_client(http), painting), media_type="text/event-stream")
+
+    async def _events(self, client: str, painting: Painting) -> AsyncIterator[str]:
+        started, done = time.perf_counter(), {}
+        try:
+            with (
+                self._engine.lane(client) as lane,
+                self._engine.submit(lane, painting.order, previews=True) as ticket,
+            ):
+                async for index, event in ticket:
+                    match event:
+                        case Stepped(preview=pixels) if pixels is not None:
+                            images = [await painting.image(pixels, index)]
+                            steps = {"step": event.index + 1, "num_steps": event.num_steps, "picture": index}
+                            yield _sse(for_json({"images": images, **steps}))
+                        case Painted(pixels=pixels):
+                            done[index] = pixels
+                        case Failed():
+                            raise PaintingFailed(event)
+            pictures = [done[index] for index in sorted(done)]
+            yield _sse(for_json(await painting.answer(pictures, time.perf_counter() - started)))
+        except FewstepError as error:
+            yield _sse({"error": str(error), "detail": str(error)})
 
 
-def _size(size: Size | str | None, model: ModelBundle) -> tuple[int | None, int | None]:
-    if size is None:
-        return None, None
-    if isinstance(size, Size):
-        return size.width, size.height
-    if size not in SIZES:
-        known = ", ".join(SIZES)
-        raise InvalidRequest(f"image_size is {size[:40]!r}; it must be one of {known}, or a width and a height")
-    (own_height, own_width), unit = model.default_size, model.pixels_per_latent
-    across, down = SIZES[size]
-    return round(across * own_width / unit) * unit, round(down * own_height / unit) * unit
+def _sse(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"
 
 
-def _input(message: dict[str, Any]) -> Input:
-    try:
-        data = message.get("bytes")
-        fields = json.loads(message["text"]) if data is None else msgpack.unpackb(data)
-    except (ValueError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise InvalidRequest(f"the message is neither msgpack nor JSON: {error}") from error
-    try:
-        return Input.model_validate(fields)
-    except ValidationError as error:
-        raise InvalidRequest(in_words(error)) from error
+class QueueDoor:
+    """What queue.fal.run does."""
 
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._queue = engine, Queue(engine)
 
-async def _picture(data: bytes | None, url: str | None, what: str) -> Image | None:
-    if data is None and url is not None:
-        data = _data_url(url, what)
-    return None if data is None else await asyncio.to_thread(decode, data, f"the {what}")
+    async def submit(
+        self,
+        owner: str,
+        app: str,
+        wanted: Input,
+        http: HttpRequest,
+        fal_webhook: str | None = None,
+        x_fal_request_timeout: Annotated[str | None, Header()] = None,
+    ) -> dict[str, Any]:
+        """The request's id, and where to ask for it. It starts within `x-fal-request-timeout` seconds or fails."""
+        if fal_webhook is not None:
+            raise InvalidRequest("this server calls no webhooks; poll the status, or stream it")
+        deadline = deadline_of(x_fal_request_timeout)
+        painting = await Painting.of(self._engine, wanted)
+        request = await self._queue.submit(_client(http), f"{owner}/{app}", painting, deadline)
+        return self._described(request, http) | {"status": "IN_QUEUE", "queue_position": request.ticket.position}
 
+    async def status(self, owner: str, app: str, id_: str, http: HttpRequest, response: Response) -> dict[str, Any]:
+        """IN_QUEUE with a place in the line, IN_PROGRESS or COMPLETED."""
+        request = self._queue.find(f"{owner}/{app}", id_)
+        response.status_code = 200 if request.task.done() else 202
+        return self._described(request, http) | request.status
 
-def _data_url(url: str, what: str) -> bytes:
-    kind, comma, data = url.partition(",")
-    if not (kind.startswith("data:") and comma and kind.endswith(";base64")):
-        raise InvalidRequest(f"{what}_url must be a data URL; this server fetches nothing from elsewhere")
-    try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"{what}_url is not base64: {error}") from error
+    async def stream(self, owner: str, app: str, id_: str) -> StreamingResponse:
+        """Server-sent events, the last when it is completed."""
+        request = self._queue.find(f"{owner}/{app}", id_)
+        return StreamingResponse(self._queue.statuses(request), media_type="text/event-stream")
 
+    async def answer(self, owner: str, app: str, id_: str, response: Response) -> dict[str, Any]:
+        """What `run` would have answered, its errors too; 400 while it is not completed."""
+        request = self._queue.find(f"{owner}/{app}", id_)
+        if not request.task.done():
+            raise InvalidRequest(f"request {id_} is still {request.status['status']}")
+        response.headers["x-fal-request-id"] = request.id
+        return for_json(request.task.result())
 
-async def _error(socket: WebSocket, kind: str, reason: str) -> None:
-    await socket.send_text(json.dumps({"type": "x-fal-error", "error": kind, "reason": reason}))
+    async def cancel(self, owner: str, app: str, id_: str) -> JSONResponse:
+        """It is not painted, or not to its end; 400 where it is completed already."""
+        request = self._queue.find(f"{owner}/{app}", id_)
+        if request.task.done():
+            return JSONResponse({"status": "ALREADY_COMPLETED", "detail": "it is completed already"}, 400)
+        request.ticket.cancel()
+        await asyncio.wait((request.task,), timeout=5)
+        return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202)
+
+    def _described(self, request: Queued, http: HttpRequest) -> dict[str, Any]:
+        """Where to ask: on the host that the client came to, which may be the queue's own (see `fal_addresses`)."""
+        url = str(http.base_url.replace(path=f"/queue/{request.app}/requests/{request.id}"))
+        urls = {"response_url": url, "status_url": f"{url}/status", "cancel_url": f"{url}/cancel"}
+        return {"request_id": request.id, **urls}

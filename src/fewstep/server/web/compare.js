@@ -47,6 +47,7 @@ export class Comparison extends EventTarget {
     this.live?.close();
     this.live = null;
     $("compare-pane").hidden = !$("compare").value;
+    $("compare-caption").textContent = ""; // of what was compared before
     if (!$("compare").value) return;
     this.live = new Live(this.token);
     this.live.addEventListener("hello", () => {
@@ -55,6 +56,7 @@ export class Comparison extends EventTarget {
     });
     this.live.addEventListener("picture", async ({ detail }) => {
       await show($("compare-output"), detail.blob);
+      $("compare-empty").hidden = true;
       $("compare-caption").textContent = `${counted(detail.steps)} · ${Math.round(detail.worked)} ms`;
     });
     this.live.addEventListener("error", ({ detail }) => { $("compare-caption").textContent = detail.message; });

@@ -156,7 +156,10 @@ for (const id of ["previews", "refine", "budget", "similar"]) $(id).addEventList
 
 function rest() {
   clearTimeout(resting);
-  resting = setTimeout(() => { if (painted && prompt && sources.name === "words") keep(); }, REST);
+  resting = setTimeout(() => {
+    if (live.busy) rest(); // what is shown is still the picture before
+    else if (painted && prompt && sources.name === "words") keep();
+  }, REST);
 }
 
 function keep() {

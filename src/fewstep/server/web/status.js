@@ -44,6 +44,7 @@ export class Meter {
   #show() {
     const now = performance.now();
     this.frames = this.frames.filter((at) => now - at < 1000);
-    $("fps").textContent = this.frames.length || "–";
+    $("rate").hidden = this.frames.length < 2; // a single picture has no rate
+    $("fps").textContent = this.frames.length;
   }
 }

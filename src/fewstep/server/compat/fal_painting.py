@@ -1,0 +1,63 @@
+"""From fal's input to fal's output, for all of its doors: one call, a stream, the queue, a realtime connection."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fewstep.server.coding import MEDIA_TYPES, Coding, encode
+from fewstep.server.compat.fal_fields import Input
+from fewstep.server.engine import Engine, Order
+from fewstep.server.job import Pixels
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Painting:
+    """An input that the engine has found to be possible."""
+
+    wanted: Input
+    order: Order
+
+    @classmethod
+    async def of(cls, engine: Engine, wanted: Input) -> Painting:
+        """Raises `InvalidRequest`. A model's name that is not ours means the first one: theirs are addresses."""
+        model = engine.models.get(wanted.model_name or "", engine.model)
+        return cls(wanted, await engine.order(await wanted.request(model), model))
+
+    async def answer(self, pictures: Sequence[Pixels], seconds: float) -> Answer:
+        """With the pictures' files as bytes, as realtime connections carry them; `seconds` were spent on them."""
+        images = [await self.image(pixels, index) for index, pixels in enumerate(pictures)]
+        return {
+            "images": images,
+            "seed": self.order.plans[0].seeds[0],
+            "timings": {"inference": seconds},
+            "has_nsfw_concepts": [False] * len(images),
+            "prompt": self.wanted.prompt,
+            "request_id": self.wanted.request_id,
+            **({"ignored": self.wanted.ignored} if self.wanted.ignored else {}),
+            **({"advice": list(self.order.advice)} if self.order.advice else {}),
+        }
+
+    async def image(self, pixels: Pixels, index: int) -> Answer:
+        """The picture of that number, or a preview of it."""
+        form = self.wanted.format
+        chunks = self.order.chunks[index] if form == "png" else None
+        content = await asyncio.to_thread(encode, pixels, Coding(form), chunks)
+        height, width, _ = pixels.shape
+        return {"content": content, "content_type": MEDIA_TYPES[form], "width": width, "height": height}
+
+
+def for_json(answer: Answer) -> Answer:
+    """The same with data URLs in the place of the bytes."""
+    return {**answer, "images": [_with_url(image) for image in answer["images"]]}
+
+
+def _with_url(image: Answer) -> Answer:
+    data = base64.b64encode(image["content"]).decode()
+    others = {name: value for name, value in image.items() if name != "content"}
+    return {"url": f"data:{image['content_type']};base64,{data}", **others}

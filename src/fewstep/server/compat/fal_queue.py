@@ -1,0 +1,145 @@
+"""fal's queue, as their clients' `submit` and `subscribe` speak it: hand in, ask how it goes, fetch, cancel.
+
+The line is the engine's own: what was handed in waits in its client's lane like everything else. Answers are kept for
+ten minutes, the newest of them where they are large.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from fewstep.errors import InvalidRequest
+from fewstep.server.compat.fal_painting import Answer, Painting
+from fewstep.server.engine import Engine, Ticket
+
+KEPT_SECONDS = 600.0
+KEPT_REQUESTS = 1024
+KEPT_BYTES = 128 * 2**20
+DEADLINE = 600.0  # seconds that a request may wait, unless it says otherwise: who queues has time
+POLL = 0.1  # seconds between two looks at a request whose status is streamed
+
+
+class UnknownRequest(InvalidRequest):
+    """404: no such request, or its answer is not kept any more."""
+
+    status = 404
+
+
+@dataclass(eq=False)
+class Queued:
+    """A request that was handed in, under the application `app`, and the answer that it gets."""
+
+    app: str
+    ticket: Ticket
+    task: asyncio.Task[Answer]
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    done_at: float | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the answer, where there is one."""
+        if not self.task.done() or self.task.exception() is not None:
+            return 0
+        return sum(len(image["content"]) for image in self.task.result()["images"])
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """In fal's words; what failed is completed, with an error."""
+        if not self.task.done():
+            started = any(job.started is not None for job in self.ticket.jobs)
+            where = {} if started else {"queue_position": self.ticket.position}
+            return {"status": "IN_PROGRESS" if started else "IN_QUEUE", **where, "logs": []}
+        error = self.task.exception()
+        if error is not None:
+            return {"status": "COMPLETED", "logs": [], "error": str(error), "error_type": _kind(error)}
+        timings = self.task.result()["timings"]
+        return {"status": "COMPLETED", "logs": [], "metrics": {"inference_time": timings["inference"]}}
+
+
+def _kind(error: BaseException) -> str:
+    """fal's word for it: the reason, where the engine gave one."""
+    return str(getattr(error, "reason", "error"))
+
+
+class Queue:
+    """Requests by their id."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._requests: OrderedDict[str, Queued] = OrderedDict()
+
+    async def submit(self, client: str, app: str, painting: Painting, deadline: float) -> Queued:
+        """Raises `Busy`."""
+        with ExitStack() as held:
+            lane = held.enter_context(self._engine.lane(client))
+            ticket = held.enter_context(self._engine.submit(lane, painting.order, deadline=deadline))
+            task = asyncio.create_task(_paint(painting, ticket, held.pop_all()))
+        request = Queued(app, ticket, task)
+        self._requests[request.id] = request
+        task.add_done_callback(lambda _: self._ended(request))
+        return request
+
+    def find(self, app: str, id_: str) -> Queued:
+        """Raises `UnknownRequest`."""
+        self._forget()
+        request = self._requests.get(id_)
+        if request is None or request.app != app:
+            raise UnknownRequest(f"{app} has no request {id_[:60]!r} (any more)")
+        return request
+
+    async def statuses(self, request: Queued) -> AsyncIterator[str]:
+        """Every change of the status as a server-sent event, the last when it is completed."""
+        last = None
+        while True:
+            status = request.status
+            if status != last:
+                yield f"data: {json.dumps(status)}\n\n"
+            if status["status"] == "COMPLETED":
+                return
+            last = status
+            await asyncio.wait((request.task,), timeout=POLL)
+
+    def _ended(self, request: Queued) -> None:
+        request.done_at = time.monotonic()
+        request.task.exception()  # told to whoever asks; not to the log
+        self._forget()
+        asyncio.get_running_loop().call_later(KEPT_SECONDS + 0.1, self._forget)
+
+    def _forget(self) -> None:
+        """Drop what was done long ago, and the oldest answers where there are too many or too large ones."""
+        done = [request for request in self._requests.values() if request.done_at is not None]
+        done.sort(key=lambda request: request.done_at or 0.0, reverse=True)
+        room = KEPT_BYTES
+        for place, request in enumerate(done):
+            room -= request.num_bytes
+            too_many = place >= KEPT_REQUESTS or (room < 0 and place > 0)
+            if too_many or time.monotonic() - (request.done_at or 0.0) > KEPT_SECONDS:
+                del self._requests[request.id]
+
+
+async def _paint(painting: Painting, ticket: Ticket, held: ExitStack) -> Answer:
+    started = time.perf_counter()
+    with held:
+        pictures = await ticket.pictures()
+    return await painting.answer(pictures, time.perf_counter() - started)
+
+
+def deadline_of(header: str | None) -> float:
+    """Seconds from `x-fal-request-timeout`; raises `InvalidRequest`."""
+    if header is None:
+        return DEADLINE
+    try:
+        seconds = float(header)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 86400:
+        raise InvalidRequest(f"x-fal-request-timeout is {header[:40]!r}; it must be a number of seconds")
+    return seconds

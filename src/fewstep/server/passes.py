@@ -1,0 +1,50 @@
+"""Passes: what a browser shows in the place of the token, for a while and for a few applications.
+
+A page that held the token itself could not be shown to anybody. Signed with a key that this process alone knows and
+forgets; a JSON Web Token in form (RFC 7519, HS256), so that clients which look into it find what they expect.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+MAX_SECONDS = 3600
+_HEADER = {"alg": "HS256", "typ": "JWT"}
+
+
+@dataclass(frozen=True)
+class Passes:
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    def grant(self, apps: Sequence[str], seconds: float) -> str:
+        """A pass for these applications, by the second part of their name, `owner/app`."""
+        claims = {"apps": list(apps), "exp": time.time() + seconds}
+        said = f"{_coded(json.dumps(_HEADER).encode())}.{_coded(json.dumps(claims).encode())}"
+        return f"{said}.{self._signature(said)}"
+
+    def opens(self, shown: str, path: str) -> bool:
+        """Whether this is a pass of ours, still good, for the application that `path` leads to."""
+        said, _, signature = shown.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._signature(said).encode()):
+            return False
+        claims = json.loads(_plain(said.partition(".")[2]))
+        parts = path.split("/")
+        return bool(claims["exp"] > time.time() and len(parts) > 2 and parts[2] in claims["apps"])
+
+    def _signature(self, said: str) -> str:
+        return _coded(hmac.digest(self.key, said.encode(), hashlib.sha256))
+
+
+def _coded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _plain(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
