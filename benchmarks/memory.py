@@ -1,9 +1,10 @@
 """How much memory the published models take, at their true sizes, with random weights, on the CPU.
 
-python -m benchmarks.memory                        (writes benchmarks/results/memory.md; hours on a small machine)
-python -m benchmarks.memory --only sd15-float32    (one row; the others stay as they were measured)
+python -m benchmarks.memory                           (writes benchmarks/results/memory.md; an hour on a small machine)
+python -m benchmarks.memory --only sd15-unet-float32  (what begins so; the others stay as they were measured)
 
-Every row has a process of its own. Resident memory is read from /proc (Linux), its peak anew for every phase.
+Weights are counted; what a part takes besides while it works is measured, each in a process of its own that has that
+part alone. Resident memory is read from /proc (Linux), its peak anew for the work alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -31,112 +32,122 @@ LIBRARIES = (
     "diffusers.models.unets.unet_2d_condition",
     "transformers.models.clip.modeling_clip",
 )
+WORK = {"text_encoder": "reading 77 tokens", "text_encoder_2": "reading 77 tokens", "unet": "a step", "vae": "decoding"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model, a precision, and the sides of a picture for a step of the U-Net and for decoding, in pixels."""
+    """A part of a model at work, on one picture of `side` x `side` pixels, or on two of them (guidance above 1)."""
 
-    architecture: Architecture
-    dtype: torch.dtype
-    step: int
-    decode: int
+    model: str
+    part: str
+    dtype: str
+    side: int = 0
+    rows: int = 1
+
+    @property
+    def name(self) -> str:
+        picture = f"-{self.side}" if self.side else ""
+        return f"{self.model}-{self.part}-{self.dtype}{picture}" + (f"x{self.rows}" if self.rows > 1 else "")
 
 
-CASES = {
-    "sd15-float32": Case(SD1, torch.float32, 512, 512),
-    "sd15-bfloat16": Case(SD1, torch.bfloat16, 512, 512),
-    "sdxl-bfloat16": Case(SDXL, torch.bfloat16, 1024, 512),
-}
+MODELS: dict[str, Architecture] = {"sd15": SD1, "sdxl": SDXL}
+CASES = (
+    Case("sd15", "text_encoder", "float32"),
+    Case("sd15", "unet", "float32", 512),
+    Case("sd15", "unet", "float32", 512, rows=2),
+    Case("sd15", "vae", "float32", 512),
+    Case("sd15", "unet", "bfloat16", 512),
+    Case("sd15", "vae", "bfloat16", 512),
+    Case("sdxl", "text_encoder_2", "float32"),
+    Case("sdxl", "unet", "bfloat16", 1024),
+    Case("sdxl", "unet", "float32", 1024),
+    Case("sdxl", "vae", "float32", 1024),
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """Bytes: of the weights, and resident at the peak of loading, reading 77 tokens, one step, decoding one picture;
-    `base` is what Python and the libraries take before.
-    """
+    """Bytes of the part's weights, and how far resident memory rose while it worked; the seconds that that took."""
 
-    name: str
-    step_side: int
-    decode_side: int
     weights: int
-    base: int
-    loaded: int
-    reading: int
-    step: int
-    decoding: int
-    step_seconds: float
+    on_top: int
+    seconds: float
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(CASES)}; repeat for several.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Names or how they begin; repeat for several.")] = None,
     inside: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measure, and write the table."""
+    cases = {case.name: case for case in CASES}
     if inside is not None:
-        typer.echo(json.dumps(asdict(measure(inside))))
+        typer.echo(json.dumps(asdict(measure(cases[inside]))))
         return
     path = RESULTS / "memory.json"
-    rows = json.loads(path.read_text()) if path.is_file() else {}
-    for name in only or CASES:
+    for name in (name for name in cases if only is None or name.startswith(tuple(only))):
         command = [sys.executable, "-m", "benchmarks.memory", "--inside", name]
-        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        rows = json.loads(path.read_text()) if path.is_file() else {}
         rows[name] = json.loads(run.stdout.splitlines()[-1])
-    rows = {name: rows[name] for name in CASES if name in rows}
-    path.write_text(json.dumps(rows, indent=2) + "\n")
-    table = to_table([Row(**row) for row in rows.values()])
-    (RESULTS / "memory.md").write_text(table)
-    typer.echo(table)
+        rows = {name: rows[name] for name in cases if name in rows}
+        path.write_text(json.dumps(rows, indent=2) + "\n")
+        (RESULTS / "memory.md").write_text(to_table({name: Row(**row) for name, row in rows.items()}))
+        typer.echo(f"{name}: {rows[name]}")
 
 
-def to_table(rows: list[Row]) -> str:
+def to_table(rows: dict[str, Row]) -> str:
     lines = [
         "# Memory at true sizes",
         "",
-        f"`python -m benchmarks.memory`, random weights, on the CPU, torch {torch.__version__}, one picture. Resident",
-        "memory in GiB without what Python and its libraries take; peaks, weights included. A GPU's will differ: other",
-        "kernels, other scratch memory.",
+        f"`python -m benchmarks.memory`, random weights, torch {torch.__version__}. GiB. All was measured on a CPU; a",
+        "GPU's will differ: other kernels, other scratch memory.",
         "",
-        "| model | weights | loaded, at most | reading 77 tokens | one step | decoding |",
+        "| model | part | precision | its weights | work | on top of the weights |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for row in rows:
-        sizes = [f"{(value - row.base) / GIB:.2f}" for value in (row.loaded, row.reading, row.step, row.decoding)]
-        lines.append(
-            f"| {row.name} | {row.weights / GIB:.2f} | {sizes[0]} | {sizes[1]} | {sizes[2]} ({row.step_side}²) "
-            f"| {sizes[3]} ({row.decode_side}²) |"
-        )
+    for case in CASES:
+        if (row := rows.get(case.name)) is not None:
+            size = f" at {case.side}x{case.side}" if case.side else ""
+            work = WORK[case.part] + size + (", with guidance" if case.rows > 1 else "")
+            lines.append(
+                f"| {MODELS[case.model].name} | {case.part} | {case.dtype} | {row.weights / GIB:.2f} | {work} "
+                f"| {row.on_top / GIB:.2f} |"
+            )
+    lines += ["", "| model | weights of all parts, float32 | float16, bfloat16 |", "| --- | --- | --- |"]
+    for architecture in MODELS.values():
+        count = sum(p.numel() for part in architecture.parts for p in architecture.network(part).parameters())
+        lines.append(f"| {architecture.name} | {4 * count / GIB:.2f} | {2 * count / GIB:.2f} |")
     return "\n".join(lines) + "\n"
 
 
 @torch.inference_mode()
-def measure(name: str) -> Row:
+def measure(case: Case) -> Row:
     """One case, in this process."""
-    case = CASES[name]
-    for library in LIBRARIES:  # before `base` is read
+    torch.set_flush_denormal(True)
+    for library in LIBRARIES:
         import_module(library)
-    base = resident()
-    parts: dict[str, Any] = {}
+    dtype: torch.dtype = getattr(torch, case.dtype)
+    network = randomised(MODELS[case.model].network(case.part), dtype)
+    on_top, seconds = rise(work(case, network, dtype))
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    return Row(weights, on_top, round(seconds, 1))
 
-    def load() -> None:
-        for part in case.architecture.parts:
-            parts[part] = randomised(case.architecture.network(part), case.dtype)
 
-    loaded, _ = peak(load)
+def work(case: Case, network: nn.Module, dtype: torch.dtype) -> Callable[[], object]:
+    """What the part does for one picture."""
+    latents = torch.randn(case.rows, 4, case.side // 8, case.side // 8).to(dtype)
+    if case.part == "unet":
+        width = MODELS[case.model].unet["cross_attention_dim"]
+        states = torch.randn(case.rows, 77, width).to(dtype)
+        sizes = torch.zeros(case.rows, 6).to(dtype)
+        added = {"text_embeds": torch.randn(case.rows, 1280).to(dtype), "time_ids": sizes}
+        t = torch.tensor([999])
+        return lambda: network(latents, t, encoder_hidden_states=states, added_cond_kwargs=added)
+    if case.part == "vae":
+        return lambda: network.decode(latents)  # type: ignore[operator]
     ids = torch.randint(1000, 40_000, (1, 77))
-    readers = [part for part in parts if part.startswith("text_encoder")]
-    reading, _ = peak(lambda: [parts[part](ids, output_hidden_states=True) for part in readers])
-    width = case.architecture.unet["cross_attention_dim"]
-    x = torch.randn(1, 4, case.step // 8, case.step // 8).to(case.dtype)
-    states = torch.randn(1, 77, width).to(case.dtype)
-    added = {"text_embeds": torch.randn(1, 1280).to(case.dtype), "time_ids": torch.zeros(1, 6).to(case.dtype)}
-    step, seconds = peak(
-        lambda: parts["unet"](x, torch.tensor([999]), encoder_hidden_states=states, added_cond_kwargs=added)
-    )
-    latents = torch.randn(1, 4, case.decode // 8, case.decode // 8).to(case.dtype)
-    decoding, _ = peak(lambda: parts["vae"].decode(latents))
-    weights = sum(p.numel() * p.element_size() for part in parts.values() for p in part.parameters())
-    return Row(name, case.step, case.decode, weights, base, loaded, reading, step, decoding, seconds)
+    return lambda: network(ids, output_hidden_states=True)
 
 
 def randomised(network: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -150,16 +161,13 @@ def randomised(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     return network
 
 
-def peak(call: Callable[[], object]) -> tuple[int, float]:
-    """The most that is resident during a call, and the seconds that it takes."""
+def rise(call: Callable[[], object]) -> tuple[int, float]:
+    """How far resident memory rises during a call above what it was before, and the seconds that the call takes."""
+    before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
     started = time.perf_counter()
     call()
-    return status("VmHWM"), time.perf_counter() - started
-
-
-def resident() -> int:
-    return status("VmRSS")
+    return status("VmHWM") - before, time.perf_counter() - started
 
 
 def status(field: str) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -24,6 +27,12 @@ def api(server: Server) -> Iterator[webuiapi.WebUIApi]:
     api = webuiapi.WebUIApi(host=host, port=int(port), sampler="LCM", steps=4)
     yield api
     api.session.close()
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def close(a: Image.Image, b: Image.Image) -> bool:
@@ -53,6 +62,61 @@ def test_img2img_is_our_picture(api: webuiapi.WebUIApi, student: ModelBundle) ->
         ),
     )
     assert answer.info["warnings"] == []
+
+
+def test_subseeds_are_variations(api: webuiapi.WebUIApi, student: ModelBundle) -> None:
+    answer = api.txt2img(
+        prompt="a cat", seed=7, subseed=20, subseed_strength=0.3, batch_size=2, width=64, height=64, cfg_scale=8
+    )
+    options: dict[str, Any] = {"steps": 4, "guidance_scale": 8, "width": 64, "height": 64, "num_images": 2}
+    wanted = fewstep.text2image(student, "a cat", seed=7, variation=0.3, variation_seed=20, **options)
+    assert all(close(a, b) for a, b in zip(answer.images, wanted, strict=True))
+    info = answer.info
+    assert (info["all_seeds"], info["all_subseeds"], info["subseed_strength"]) == ([7, 7], [20, 21], 0.3)
+    assert info["warnings"] == []
+    assert "Variation seed: 20" in info["infotexts"][0]
+    drawn = api.txt2img(prompt="a cat", seed=7, subseed_strength=0.3, width=64, height=64, cfg_scale=8)
+    assert not close(drawn.image, answer.image)  # another subseed each time
+
+
+@pytest.mark.parametrize("size", [{"hr_scale": 1.5}, {"hr_resize_x": 96}, {"hr_resize_x": 96, "hr_resize_y": 96}])
+def test_hires_fix_is_upscale_and_refine(api: webuiapi.WebUIApi, student: ModelBundle, size: dict[str, Any]) -> None:
+    answer = api.txt2img(
+        prompt="a cat",
+        seed=7,
+        enable_hr=True,
+        denoising_strength=0.5,
+        hr_second_pass_steps=2,
+        width=64,
+        height=64,
+        cfg_scale=8,
+        **size,
+    )
+    wanted = fewstep.text2image(
+        student,
+        "a cat",
+        seed=7,
+        steps=4,
+        guidance_scale=8,
+        width=64,
+        height=64,
+        upscale=1.5,
+        refine_strength=0.5,
+        refine_steps=2,
+    )
+    assert answer.image.size == (96, 96)
+    assert close(answer.image, wanted)
+    assert answer.info["warnings"] == []
+    assert answer.info["denoising_strength"] == 0.5
+    for fact in ("Hires upscale: 1.5", "Hires steps: 2", "Denoising strength: 0.5"):
+        assert fact in answer.info["infotexts"][0]
+
+
+def test_hires_fix_keeps_to_the_server_s_limits(server: Server) -> None:
+    sizes = {"width": 512, "height": 512, "enable_hr": True, "hr_scale": 4}
+    answer = httpx.post(f"{server.url}/sdapi/v1/txt2img", json={"prompt": "x", **sizes})
+    assert answer.status_code == 400
+    assert "2048 x 2048 is more than this server paints" in answer.json()["detail"]
 
 
 def test_a_mask_says_where(api: webuiapi.WebUIApi, student: ModelBundle) -> None:
@@ -92,13 +156,12 @@ def test_what_is_not_supported_is_named(api: webuiapi.WebUIApi) -> None:
         negative_prompt="ugly",
         sampler_name="Euler a",
         cfg_scale=50,
-        enable_hr=True,
         tiling=True,
         width=64,
         height=64,
     )
     warnings = "; ".join(answer.info["warnings"])
-    for word in ("Euler a", "LoRA", "enable_hr", "tiling", "cfg_scale 50 was moved to 15", "negative prompt"):
+    for word in ("Euler a", "LoRA", "tiling", "cfg_scale 50 was moved to 15", "negative prompt"):
         assert word in warnings
     assert answer.info["prompt"] == "a cat"
 
@@ -108,11 +171,26 @@ def test_every_field_that_asks_for_something_is_kept_or_named(server: Server) ->
         answer = httpx.post(f"{server.url}/sdapi/v1/txt2img", json={"prompt": "x", "width": 64, "height": 64, **fields})
         return " ".join(json.loads(answer.json()["info"])["warnings"])
 
-    asked = {"subseed": 3, "scheduler": "Karras", "s_churn": 0.5, "mask_blur": 9, "hypertile": True, "eta": 0.3}
+    asked = {
+        "seed_resize_from_h": 3,
+        "scheduler": "Karras",
+        "s_churn": 0.5,
+        "mask_blur": 9,
+        "hypertile": True,
+        "eta": 0.3,
+    }
     told = warned(**asked)
     assert all(f"{name} is not supported" in told for name in asked)
     assert warned(eta=1.0, subseed=-1, hr_scale=2, hr_upscaler="Latent", refiner_switch_at=0.8, styles=[]) == ""
-    assert "hr_scale" in warned(enable_hr=True, hr_scale=2)
+    hires = {"enable_hr": True, "hr_scale": 1.5, "hr_second_pass_steps": 1}
+    assert warned(**hires, hr_upscaler="Lanczos", hr_sampler_name="Use same sampler") == ""
+    told = warned(**hires, hr_upscaler="R-ESRGAN 4x+", hr_prompt="a dog", hr_cfg=3)
+    assert all(word in told for word in ("'R-ESRGAN 4x+' is not here", "hr_prompt is not", "hr_cfg is not"))
+    assert "128 x 96 became 128 x 128" in warned(enable_hr=True, hr_resize_x=128, hr_resize_y=96)
+    assert "enable_hr was ignored" in warned(enable_hr=True, hr_scale=1)
+    picture = base64.b64encode(png(Image.new("RGB", (64, 64)))).decode()
+    answer = httpx.post(f"{server.url}/sdapi/v1/img2img", json={"init_images": [picture], "enable_hr": True})
+    assert "enable_hr is not supported" in answer.headers["x-fewstep-warnings"]
 
 
 def test_absent_fields_are_the_model_s_own(server: Server, student: ModelBundle) -> None:

@@ -32,6 +32,7 @@ RECORDED = (
     "variation_seed",
     "upscale",
     "refine_strength",
+    "refine_steps",
     "tile",
 )
 

@@ -57,6 +57,7 @@ def generate(
     width: options.Width = None,
     upscale: options.Upscale = None,
     refine_strength: options.RefineStrength = None,
+    refine_steps: options.RefineSteps = None,
     tile: options.Tile = False,
     model: options.Model = None,
     lora: options.Lora = None,
@@ -109,6 +110,7 @@ def generate(
         "variation_seed": variation_seed,
         "upscale": upscale,
         "refine_strength": refine_strength,
+        "refine_steps": refine_steps,
         "tile": tile or None,
     }
     if fast_decode and vae not in (None, "fast"):

@@ -125,6 +125,11 @@ RefineStrength = Annotated[
     typer.Option(help="How much is then painted over, above 0 to 1. [default: 0.4]", rich_help_panel=HOW),
 ]
 
+RefineSteps = Annotated[
+    int | None,
+    typer.Option(help="Network calls of that. [default: as many as --steps]", rich_help_panel=HOW),
+]
+
 Tile = Annotated[
     bool,
     typer.Option(

@@ -84,6 +84,8 @@ class Plan:
     def rows(self, start: int, end: int) -> Plan:
         """The pictures from `start` to before `end`."""
         parts: dict[str, Any] = {part: getattr(self, part)[start:end] for part in (*ROWS, "windows")}
+        if self.refinement is not None:
+            parts["refinement"] = self.refinement.rows(start, end)
         return dataclasses.replace(self, **parts)
 
     def batches(self) -> Iterator[Plan]:
@@ -153,12 +155,20 @@ def _refinement(request: Request, model: ModelBundle, height: int, width: int, s
     if request.timesteps and not times:
         raise InvalidRequest(f"none of the timesteps lies below {strength * total:g}, where the refinement begins")
     second = dataclasses.replace(
-        request, upscale=None, refine_strength=None, image=None, strength=None, height=down, width=across
+        request,
+        upscale=None,
+        refine_strength=None,
+        refine_steps=None,
+        image=None,
+        strength=None,
+        steps=None if times else _first(request.refine_steps, steps),
+        height=down,
+        width=across,
     )
     plan = complete(dataclasses.replace(second, timesteps=times or None), model, batch_size=1)
     if times:
         return plan
-    return dataclasses.replace(plan, strength=strength, timesteps=_times(model, plan.sampler, steps, strength))
+    return dataclasses.replace(plan, strength=strength, timesteps=_times(model, plan.sampler, plan.steps, strength))
 
 
 def samplers_of(model: ModelBundle) -> tuple[str, ...]:

@@ -50,7 +50,8 @@ class Record:
     loras      the adapters on top of the model
     controls   what ControlNets steered it by
     variation  how far its noise is turned towards that of `variation_seed`
-    upscale    how many times larger than width x height it was made, and painted over by `refine_strength`
+    upscale    how many times larger than width x height it was made, and painted over by `refine_strength`, in
+    refine_steps  steps
     tile       whether it was painted in windows
     source     SHA-256 of the picture it was painted over, with `strength`; `mask`, that of the mask
     """
@@ -75,6 +76,7 @@ class Record:
     variation_seed: int | None = None
     upscale: float | None = None
     refine_strength: float | None = None
+    refine_steps: int | None = None
     tile: bool = False
     source: str | None = None
     mask: str | None = None
@@ -121,6 +123,8 @@ class Record:
             facts |= {"Hires upscale": f"{self.upscale:g}", "Hires upscaler": "Lanczos"}
             if self.refine_strength is not None:
                 facts.setdefault("Denoising strength", f"{self.refine_strength:g}")
+            if self.refine_steps is not None:
+                facts["Hires steps"] = self.refine_steps
         facts["Version"] = f"fewstep {self.version}"
         lines = [" ".join([self.prompt, *(f"<lora:{lora.name}:{lora.weight:g}>" for lora in self.loras)])]
         if self.negative_prompt:
@@ -154,6 +158,7 @@ def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
         variation_seed=plan.variation_seeds[index] if plan.variation else None,
         upscale=plan.upscale,
         refine_strength=None if plan.refinement is None else plan.refinement.strength,
+        refine_steps=None if plan.refinement is None or plan.refinement.steps == plan.steps else plan.refinement.steps,
         tile=plan.window is not None,
         source=None if plan.image is None else image_hash(plan.image),
         mask=None if plan.mask is None else image_hash(plan.mask),

@@ -56,7 +56,8 @@ class Request:
     loras            how much of the model's adapters, by name; those not named: as by default
     variation        how far, from 0 to 1, the noise of each seed is turned towards that of its variation seed
     upscale          how many times larger, above 1 to 4, each picture is made at last, and painted over as far as
-    refine_strength  this says, in (0, 1]
+    refine_strength  this says, in (0, 1], in
+    refine_steps     steps; None: as many as the first time
     tile             large pictures are painted in windows of the model's own size
 
     Raises `InvalidRequest` with what was given and what is allowed.
@@ -80,6 +81,7 @@ class Request:
     variation_seeds: tuple[int, ...] = ()
     upscale: float | None = None
     refine_strength: float | None = None
+    refine_steps: int | None = None
     tile: bool = False
 
     @classmethod
@@ -165,6 +167,12 @@ class Request:
                 raise InvalidRequest("the refine strength is 0, which paints nothing; it must be above 0, up to 1")
             if self.upscale is None:
                 raise InvalidRequest("a refine strength was given without an upscale; it says how much is painted over")
+        if self.refine_steps is not None:
+            _whole("the number of refine steps", self.refine_steps, 1, MAX_STEPS)
+            if self.upscale is None:
+                raise InvalidRequest("refine steps were given without an upscale; they paint over what was made larger")
+            if self.timesteps is not None:
+                raise InvalidRequest("timesteps say all that refine steps say; give them alone")
         if self.upscale is None:
             return
         if _number("the upscale", self.upscale, 1.0, MAX_UPSCALE) == 1.0:

@@ -57,6 +57,7 @@ class Options(TypedDict, total=False):
     variation_seed: int | None
     upscale: float | None
     refine_strength: float | None
+    refine_steps: int | None
     tile: bool
     batch_size: int | None
     on_step: OnStep | None
@@ -103,7 +104,8 @@ def text2image(
     variation       from 0 to 1: pictures near to that of `seed`, their noise turned so far towards that of
     variation_seed  and the seeds after it; default: seed + 1
     upscale         above 1 to 4: the picture is made so many times larger, and then painted over by
-    refine_strength above 0 to 1; default: 0.4
+    refine_strength above 0 to 1; default: 0.4; in
+    refine_steps    steps; default: as many as the first time
     tile            a picture larger than the model's own size is painted in windows of that size, blended at every step
 
     The same seed gives the same picture alone and among others. Each picture carries its parameters in `.info`.

@@ -135,7 +135,8 @@ class Engine:
         """Check a request and make it ready, for the first model unless another is given; raises `InvalidRequest`."""
         model = model or self.model
         height, width = model.default_size
-        height, width = request.height or height, request.width or width
+        larger = request.upscale or 1.0
+        height, width = (round(side * larger) for side in (request.height or height, request.width or width))
         if height * width > self.max_pixels:
             limit = f"at most {self.max_pixels} pixels"
             raise InvalidRequest(f"{width} x {height} is more than this server paints with {model.name}: {limit}")

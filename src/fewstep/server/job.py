@@ -84,7 +84,8 @@ class Job:
     @property
     def cost(self) -> float:
         """The work in it, in network calls times latents."""
-        return float(len(self.plan.timesteps) * self.plan.height * self.plan.width)
+        plans = (self.plan, self.plan.refinement)
+        return float(sum(len(plan.timesteps) * plan.height * plan.width for plan in plans if plan is not None))
 
     def tell(self, event: Event) -> None:
         """Pass an event on, unless all has been said; from any thread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -9,13 +10,15 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
+from PIL import Image
 
 from fewstep.errors import FewstepError
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.pixels import to_bytes
+from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.text2image import decoded, paint
 from fewstep.server.batching import Ask, SharedModel, Suspendable, answer
-from fewstep.server.job import Failed, Job, Painted, Reason, Stepped
+from fewstep.server.job import Failed, Job, Painted, Pixels, Reason, Stepped
 from fewstep.server.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -127,14 +130,21 @@ class Worker:
 
     def _paint(self, job: Job) -> None:
         """What happens to one job, seen from inside: the very pipeline that `text2image` runs."""
-        model = self._shared[job.model]
-        for step in paint(model, job.plan):
-            if step.index + 1 < step.num_steps:
-                preview = to_bytes(decoded(model, job.plan, step.x0))[0] if job.previews else None
-                job.tell(Stepped(step.index, step.num_steps, preview))
-        pixels = to_bytes(decoded(model, job.plan, step.x_t))[0]
+        pixels = self._round(job, job.plan, 0)
+        if job.plan.refinement is not None:
+            second = dataclasses.replace(job.plan.refinement, image=Image.fromarray(pixels))
+            pixels = self._round(job, second, len(job.plan.timesteps))
         assert job.started is not None
         job.tell(Painted(pixels, job.started - job.submitted, time.monotonic() - job.started))
+
+    def _round(self, job: Job, plan: Plan, done: int) -> Pixels:
+        """A plan carried out, after `done` steps of the job."""
+        model, total = self._shared[job.model], job.plan.num_steps
+        for step in paint(model, plan):
+            if done + step.index + 1 < total:
+                preview = to_bytes(decoded(model, plan, step.x0))[0] if job.previews else None
+                job.tell(Stepped(done + step.index, total, preview))
+        return to_bytes(decoded(model, plan, step.x_t))[0]
 
 
 def _message(error: Exception) -> str:

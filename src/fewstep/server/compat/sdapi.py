@@ -1,8 +1,8 @@
 """AUTOMATIC1111's `/sdapi/v1`: txt2img, img2img, progress, interrupt and the lists that its clients ask for.
 
-What this server cannot do (another sampler, hires fix, scripts, …) is not dropped in silence: it is named in `info`,
-under `warnings`, and in the header `X-Fewstep-Warnings`. Numbers outside the model's range are moved to its edge, and
-that is said too: clients send 50 steps and a CFG scale of 7 without anybody having asked for them.
+What this server cannot do (another sampler, a latent upscaler, scripts, …) is not dropped in silence: it is named in
+`info`, under `warnings`, and in the header `X-Fewstep-Warnings`. Numbers outside the range of the model are moved to
+its edge, and that is said too: clients send 50 steps and a CFG scale of 7 without anybody having asked for them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,17 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.provenance import PARAMETERS, record_of
 from fewstep.pipelines.request import Request
 from fewstep.server.coding import Coding, decode, encode
-from fewstep.server.compat.sdapi_fields import Img2Img, PngInfo, Txt2Img, describe, translate
-from fewstep.server.compat.sdapi_lists import add_what_is_empty, loras, samplers, schedulers, sd_models, title
+from fewstep.server.compat.sdapi_fields import (
+    DENOISING,
+    Img2Img,
+    PngInfo,
+    Txt2Img,
+    Wanted,
+    describe,
+    translate,
+    upscaled,
+)
+from fewstep.server.compat.sdapi_lists import add_what_is_fixed, loras, samplers, schedulers, sd_models, title
 from fewstep.server.engine import Engine, Order, PaintingFailed
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
 from fewstep.server.presence import while_present
@@ -60,7 +69,7 @@ def router(engine: Engine) -> APIRouter:
     routes.add_api_route("/loras", door.loras)
     routes.add_api_route("/samplers", door.samplers)
     routes.add_api_route("/schedulers", door.schedulers)
-    add_what_is_empty(routes)
+    add_what_is_fixed(routes)
     return routes
 
 
@@ -71,22 +80,23 @@ class Door:
         self._running: dict[str, Progress] = {}
 
     async def txt2img(self, wanted: Txt2Img, http: HttpRequest) -> Response:
-        return await self._paint(wanted, {}, http)
+        model = self._chosen(wanted)
+        larger, warnings = upscaled(wanted, model)
+        return await self._paint(wanted, model, larger, warnings, http)
 
     async def img2img(self, wanted: Img2Img, http: HttpRequest) -> Response:
-        strength = 0.75 if wanted.denoising_strength is None else wanted.denoising_strength
+        strength = DENOISING if wanted.denoising_strength is None else wanted.denoising_strength
         over = {"image": await _picture(wanted.init_images[0], "init_images[0]"), "strength": strength}
         if wanted.mask is not None:
             mask = (await _picture(wanted.mask, "mask")).convert("L")
             over["mask"] = ImageChops.invert(mask) if wanted.inpainting_mask_invert else mask
-        return await self._paint(wanted, over, http)
+        return await self._paint(wanted, self._chosen(wanted), over, [], http)
 
-    async def _paint(self, wanted: Txt2Img, over: dict[str, Any], http: HttpRequest) -> Response:
-        model = self._chosen(wanted.override_settings.get("sd_model_checkpoint"))
+    async def _paint(
+        self, wanted: Wanted, model: ModelBundle, over: dict[str, Any], remarks: list[str], http: HttpRequest
+    ) -> Response:
         translated, warnings = translate(wanted, model)
-        pictures = wanted.batch_size * wanted.n_iter
-        seed = None if wanted.seed == -1 else wanted.seed
-        order = await self.engine.order(Request.of(num_images=pictures, seed=seed, **translated, **over), model)
+        order = await self.engine.order(Request.of(**translated, **over), model)
         client = http.client.host if http.client else "unknown"
         with self.engine.lane(client) as lane:
             painted = await while_present(http, self._watched(client, lane, order))
@@ -95,14 +105,14 @@ class Door:
             for index, pixels in painted.items()
         ]
         images = [base64.b64encode(file).decode() for file in coded] if wanted.send_images else []
-        info = describe(order, wanted, model, [*warnings, *order.advice])
+        info = describe(order, wanted, model, [*warnings, *remarks, *order.advice])
         headers = {"x-fewstep-warnings": _header_safe("; ".join(info["warnings"]))} if info["warnings"] else {}
         echo = wanted.model_dump(exclude={"init_images", "mask"}) | {"init_images": None}
         return JSONResponse({"images": images, "parameters": echo, "info": json.dumps(info)}, headers=headers)
 
     async def _watched(self, client: str, lane: Lane, order: Order) -> dict[int, Pixels]:
         """The pictures of an order, while `progress` can see how far it is; those painted before an interruption."""
-        progress = self._running[client] = Progress(lane, len(order.plans), order.plans[0].steps)
+        progress = self._running[client] = Progress(lane, len(order.plans), order.plans[0].num_steps)
         painted: dict[int, Pixels] = {}
         try:
             with self.engine.submit(lane, order, previews=True) as ticket:
@@ -154,7 +164,10 @@ class Door:
             self.engine.scheduler.cancel(progress.lane)
         return {}
 
-    def _chosen(self, name: Any) -> ModelBundle:
+    def _chosen(self, wanted: Wanted) -> ModelBundle:
+        return self._named(wanted.override_settings.get("sd_model_checkpoint"))
+
+    def _named(self, name: Any) -> ModelBundle:
         """The model of that name or title; raises `UnknownModel`."""
         titles = {title(model): model for model in self.engine.models.values()}
         return self.model if name is None else titles.get(name) or self.engine.named(str(name))
@@ -165,7 +178,7 @@ class Door:
 
     async def set_options(self, options: Annotated[dict[str, Any], Body()]) -> None:
         """Chooses among the server's models, for all of this API's clients, as AUTOMATIC1111 does; nothing else."""
-        model = self._chosen(options.get("sd_model_checkpoint"))
+        model = self._named(options.get("sd_model_checkpoint"))
         if other := [str(name)[:40] for name in options if name != "sd_model_checkpoint"]:
             raise InvalidRequest(f"these options cannot be set on this server: {', '.join(other[:10])}")
         self.model = model

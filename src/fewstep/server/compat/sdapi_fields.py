@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import guidance_range, samplers_of
 from fewstep.pipelines.provenance import PARAMETERS
-from fewstep.pipelines.request import MAX_SEED
+from fewstep.pipelines.request import MAX_SEED, MAX_UPSCALE
 from fewstep.server.engine import Order
 from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
 
@@ -28,7 +29,6 @@ ALIASES = {
 # Fields that mean nothing here, with the values (besides none, zero and the empty ones) at which they ask for nothing:
 # clients send all of them, as A1111 has them by default.
 ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
-    "subseed": (-1,),
     "seed_resize_from_h": (-1,),
     "seed_resize_from_w": (-1,),
     "do_not_save_samples": (True,),  # nothing is saved
@@ -47,13 +47,18 @@ ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
     "inpaint_full_res_padding": (32,),
     "initial_noise_multiplier": (1,),
     "image_cfg_scale": (1.5,),
+    "hr_checkpoint_name": ("Use same checkpoint",),
+    "hr_sampler_name": ("Use same sampler",),
+    "hr_scheduler": ("Use same scheduler",),
 }
 ONLY_WITH = {"hr_": "enable_hr", "refiner_": "refiner_checkpoint"}  # fields that mean nothing without another
+DENOISING, HR_SCALE = 0.75, 2.0  # A1111's, where nobody says
+SAME_UPSCALERS = ("", "None", "Latent", "Lanczos")  # A1111's default, which nobody chose, and what is done here
 
 LORA = re.compile(r"<(?:lora|lyco|hypernet):([^<>:]*):?([^<>:]*)[^<>]*>")
 
 
-class Txt2Img(BaseModel):
+class Wanted(BaseModel):
     """A1111's fields that mean something here; the others are accepted and, where they ask for something, warned of."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
@@ -61,6 +66,8 @@ class Txt2Img(BaseModel):
     prompt: str = Field("", max_length=MAX_PROMPT)
     negative_prompt: str = Field("", max_length=MAX_PROMPT)
     seed: int = Field(-1, ge=-1, le=MAX_SEED)
+    subseed: int = Field(-1, ge=-1, le=MAX_SEED)
+    subseed_strength: float = Field(0, ge=0, le=1)
     sampler_name: str | None = None
     sampler_index: str | None = None
     batch_size: int = Field(1, ge=1, le=16)
@@ -74,7 +81,18 @@ class Txt2Img(BaseModel):
     override_settings: dict[str, Any] = {}
 
 
-class Img2Img(Txt2Img):
+class Txt2Img(Wanted):
+    """With "hires fix": the picture is made larger, and painted over by `denoising_strength`."""
+
+    enable_hr: bool = False
+    hr_scale: float | None = Field(None, ge=0)
+    hr_resize_x: int | None = Field(None, ge=0, le=MAX_SIDE)
+    hr_resize_y: int | None = Field(None, ge=0, le=MAX_SIDE)
+    hr_second_pass_steps: int | None = Field(None, ge=0, le=150)
+    hr_upscaler: str | None = None
+
+
+class Img2Img(Wanted):
     init_images: list[str] = Field(min_length=1, max_length=1)
     include_init_images: bool = False
     mask: str | None = None
@@ -85,12 +103,12 @@ class PngInfo(BaseModel):
     image: str
 
 
-def translate(wanted: Txt2Img, model: ModelBundle) -> tuple[dict[str, Any], list[str]]:
+def translate(wanted: Wanted, model: ModelBundle) -> tuple[dict[str, Any], list[str]]:
     """Our request's fields, and what of the client's could not be kept."""
     warnings: list[str] = []
     sampler = _sampler(wanted, model, warnings)
     prompt, loras = _weighed(wanted.prompt, model, warnings)
-    warnings += [f"{name} is not supported and was ignored" for name in _unsupported(wanted.model_extra or {})]
+    warnings += [f"{name} is not supported and was ignored" for name in _unsupported(wanted)]
     warnings += [
         f"override_settings.{name[:40]} is not supported and was ignored"
         for name in wanted.override_settings
@@ -104,11 +122,13 @@ def translate(wanted: Txt2Img, model: ModelBundle) -> tuple[dict[str, Any], list
             warnings.append(
                 f"cfg_scale {wanted.cfg_scale:g} was moved to {guidance:g}: {model.name} knows {low:g} to {high:g}"
             )
-    steps = wanted.steps
-    if steps is not None and steps > MAX_STEPS:
-        warnings.append(f"{steps} steps were cut to {MAX_STEPS}")
-        steps = MAX_STEPS
+    steps = _at_most(MAX_STEPS, wanted.steps, warnings)
+    varied = wanted.subseed_strength > 0
     return {
+        "num_images": wanted.batch_size * wanted.n_iter,
+        "seed": None if wanted.seed == -1 else wanted.seed,
+        "variation": wanted.subseed_strength if varied else None,
+        "variation_seed": (secrets.randbelow(2**32) if wanted.subseed == -1 else wanted.subseed) if varied else None,
         "prompt": prompt,
         "negative_prompt": wanted.negative_prompt,
         "steps": steps,
@@ -120,16 +140,48 @@ def translate(wanted: Txt2Img, model: ModelBundle) -> tuple[dict[str, Any], list
     }, warnings
 
 
-def _unsupported(given: dict[str, Any]) -> list[str]:
+def upscaled(wanted: Txt2Img, model: ModelBundle) -> tuple[dict[str, Any], list[str]]:
+    """The second round that "hires fix" asks for, and what of it could not be kept."""
+    warnings: list[str] = []
+    if not wanted.enable_hr:
+        return {}, warnings
+    height, width = (given or own for given, own in zip((wanted.height, wanted.width), model.default_size, strict=True))
+    across, down = wanted.hr_resize_x or 0, wanted.hr_resize_y or 0
+    asked = max(across / width, down / height) or wanted.hr_scale or HR_SCALE
+    scale = min(asked, MAX_UPSCALE)
+    unit = model.pixels_per_latent
+    size = tuple(round(side * scale / unit) * unit for side in (width, height))
+    wide, high = across or round(width * asked), down or round(height * asked)
+    if scale <= 1.0:
+        return {}, ["enable_hr was ignored: the picture would not become larger"]
+    if abs(size[0] - wide) > unit or abs(size[1] - high) > unit:
+        warnings.append(
+            f"{wide} x {high} became {size[0]} x {size[1]}: the shape stays, and at most {MAX_UPSCALE:g} times the size"
+        )
+    if wanted.hr_upscaler not in (None, *SAME_UPSCALERS):
+        warnings.append(f"hr_upscaler {wanted.hr_upscaler[:40]!r} is not here; Lanczos was used")
+    strength = DENOISING if wanted.denoising_strength is None else wanted.denoising_strength
+    steps = _at_most(MAX_STEPS, wanted.hr_second_pass_steps or None, warnings)
+    return {"upscale": scale, "refine_strength": strength, "refine_steps": steps}, warnings
+
+
+def _at_most(most: int, steps: int | None, warnings: list[str]) -> int | None:
+    if steps is None or steps <= most:
+        return steps
+    warnings.append(f"{steps} steps were cut to {most}")
+    return most
+
+
+def _unsupported(wanted: Wanted) -> list[str]:
     """The fields that ask for something which this server does not do."""
 
     def asks(name: str, value: Any) -> bool:
         condition = next((other for start, other in ONLY_WITH.items() if name.startswith(start)), None)
-        if condition not in (None, name) and not given.get(condition):
+        if condition not in (None, name) and not getattr(wanted, condition, None):
             return False
         return bool(value) and value not in ASKS_NOTHING.get(name, ())
 
-    return [name[:40] for name, value in given.items() if asks(name, value)][:20]
+    return [name[:40] for name, value in (wanted.model_extra or {}).items() if asks(name, value)][:20]
 
 
 def _weighed(prompt: str, model: ModelBundle, warnings: list[str]) -> tuple[str, dict[str, float] | None]:
@@ -149,7 +201,7 @@ def _weighed(prompt: str, model: ModelBundle, warnings: list[str]) -> tuple[str,
     return LORA.sub("", prompt).strip(), weights or None
 
 
-def _sampler(wanted: Txt2Img, model: ModelBundle, warnings: list[str]) -> str | None:
+def _sampler(wanted: Wanted, model: ModelBundle, warnings: list[str]) -> str | None:
     name = wanted.sampler_name or wanted.sampler_index
     if name is None:
         return None
@@ -161,9 +213,11 @@ def _sampler(wanted: Txt2Img, model: ModelBundle, warnings: list[str]) -> str | 
     return ours
 
 
-def describe(order: Order, wanted: Txt2Img, model: ModelBundle, warnings: list[str]) -> dict[str, Any]:
+def describe(order: Order, wanted: Wanted, model: ModelBundle, warnings: list[str]) -> dict[str, Any]:
     """A1111's `info`."""
     plan, seeds = order.plans[0], [plan.seeds[0] for plan in order.plans]
+    subseeds = [plan.variation_seeds[0] for plan in order.plans] if plan.variation else seeds
+    over = plan.refinement or plan
     texts = [chunks[PARAMETERS] for chunks in order.chunks]
     return {
         "prompt": plan.prompts[0],
@@ -172,16 +226,16 @@ def describe(order: Order, wanted: Txt2Img, model: ModelBundle, warnings: list[s
         "all_negative_prompts": [each.negative_prompt for each in order.plans],
         "seed": seeds[0],
         "all_seeds": seeds,
-        "subseed": seeds[0],
-        "all_subseeds": seeds,
-        "subseed_strength": 0,
+        "subseed": subseeds[0],
+        "all_subseeds": subseeds,
+        "subseed_strength": plan.variation,
         "width": plan.width,
         "height": plan.height,
         "sampler_name": next(name for name, ours in SAMPLERS.items() if ours == plan.sampler),
         "cfg_scale": plan.guidance_scale,
         "steps": plan.steps,
         "batch_size": wanted.batch_size,
-        "denoising_strength": plan.strength if plan.image is not None else 0,
+        "denoising_strength": over.strength if plan.image is not None or plan.refinement is not None else 0,
         "sd_model_name": model.name,
         "sd_model_hash": model.hash,
         "infotexts": texts,

@@ -1,4 +1,4 @@
-"""The lists that A1111's clients ask for: models, adapters, samplers, and what this server has none of."""
+"""The lists that A1111's clients ask for: models, adapters, samplers, and those that are the same on every server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import samplers_of
 from fewstep.server.compat.sdapi_fields import ALIASES, SAMPLERS
 
-EMPTY: dict[str, Any] = {
+FIXED: dict[str, Any] = {
     "sd-vae": [],
-    "upscalers": [],
+    "upscalers": [
+        {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4}
+        for name in ("None", "Lanczos")
+    ],
     "latent-upscale-modes": [],
     "prompt-styles": [],
     "hypernetworks": [],
@@ -67,9 +70,9 @@ def schedulers() -> list[dict[str, Any]]:
     return [{"name": "automatic", "label": "Automatic", **common}]
 
 
-def add_what_is_empty(routes: APIRouter) -> None:
-    for name, nothing in EMPTY.items():
-        routes.add_api_route(f"/{name}", _constant(nothing), summary="Empty: this server has none")
+def add_what_is_fixed(routes: APIRouter) -> None:
+    for name, value in FIXED.items():
+        routes.add_api_route(f"/{name}", _constant(value), summary="The same for every model here")
     for name in NOTHING_TO_DO:
         summary = "Does nothing: all models stay loaded"
         routes.add_api_route(f"/{name}", _constant(None), methods=["POST"], summary=summary)
