@@ -1,10 +1,11 @@
-"""How much memory the published models take, at their true sizes, with random weights, on the CPU.
+"""How much memory the published models take, at their true sizes, on top of their weights.
 
-python -m benchmarks.memory                           (writes benchmarks/results/memory.md; an hour on a small machine)
-python -m benchmarks.memory --only sd15-unet-float32  (what begins so; the others stay as they were measured)
+python -m benchmarks.memory                      (writes benchmarks/results/memory.md; an hour on a small machine)
+python -m benchmarks.memory --only sd15-unet     (what begins so; the others stay as they were)
 
-Weights are counted; what a part takes besides while it works is measured, each in a process of its own that has that
-part alone. Resident memory is read from /proc (Linux), its peak anew for the work alone.
+Two numbers for each part of a model at work, in float32. Counted: the most that lives in tensors at once, on any
+device (from the shapes alone, nothing is computed). Measured: how far resident memory rises on this CPU, with random
+weights, in a process of its own that has that part alone: the scratch memory of the CPU's kernels is in it.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 from fewstep.models.architectures import SD1, SDXL, Architecture
 
@@ -41,48 +48,56 @@ class Case:
 
     model: str
     part: str
-    dtype: str
     side: int = 0
     rows: int = 1
+    measured: bool = True
 
     @property
     def name(self) -> str:
         picture = f"-{self.side}" if self.side else ""
-        return f"{self.model}-{self.part}-{self.dtype}{picture}" + (f"x{self.rows}" if self.rows > 1 else "")
+        return f"{self.model}-{self.part}{picture}" + (f"x{self.rows}" if self.rows > 1 else "")
+
+    @property
+    def work(self) -> str:
+        size = f" at {self.side}x{self.side}" if self.side else ""
+        return WORK[self.part] + size + (", with guidance" if self.rows > 1 else "")
 
 
 MODELS: dict[str, Architecture] = {"sd15": SD1, "sdxl": SDXL}
 CASES = (
-    Case("sd15", "text_encoder", "float32"),
-    Case("sd15", "unet", "float32", 512),
-    Case("sd15", "unet", "float32", 512, rows=2),
-    Case("sd15", "vae", "float32", 512),
-    Case("sd15", "unet", "bfloat16", 512),
-    Case("sd15", "vae", "bfloat16", 512),
-    Case("sdxl", "text_encoder_2", "float32"),
-    Case("sdxl", "unet", "bfloat16", 1024),
-    Case("sdxl", "unet", "float32", 1024),
-    Case("sdxl", "vae", "float32", 1024),
+    Case("sd15", "text_encoder"),
+    Case("sd15", "unet", 512),
+    Case("sd15", "unet", 512, rows=2),
+    Case("sd15", "unet", 768, measured=False),
+    Case("sd15", "vae", 512),
+    Case("sd15", "vae", 768, measured=False),
+    Case("sdxl", "text_encoder_2"),
+    Case("sdxl", "unet", 512),
+    Case("sdxl", "unet", 1024, measured=False),
+    Case("sdxl", "unet", 1024, rows=2, measured=False),
+    Case("sdxl", "vae", 512, measured=False),
+    Case("sdxl", "vae", 1024, measured=False),
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """Bytes of the part's weights, and how far resident memory rose while it worked; the seconds that that took."""
+    """Bytes in float32: of the part's weights, and on top of them counted, and measured; the seconds that that took."""
 
     weights: int
-    on_top: int
-    seconds: float
+    counted: int
+    measured: int | None = None
+    seconds: float | None = None
 
 
 def main(
     only: Annotated[list[str] | None, typer.Option(help="Names or how they begin; repeat for several.")] = None,
     inside: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Measure, and write the table."""
+    """Count and measure, and write the table."""
     cases = {case.name: case for case in CASES}
     if inside is not None:
-        typer.echo(json.dumps(asdict(measure(cases[inside]))))
+        typer.echo(json.dumps(asdict(row_of(cases[inside]))))
         return
     path = RESULTS / "memory.json"
     for name in (name for name in cases if only is None or name.startswith(tuple(only))):
@@ -96,23 +111,23 @@ def main(
         typer.echo(f"{name}: {rows[name]}")
 
 
-def to_table(rows: dict[str, Row]) -> str:
+def to_table(rows: Mapping[str, Row]) -> str:
     lines = [
         "# Memory at true sizes",
         "",
-        f"`python -m benchmarks.memory`, random weights, torch {torch.__version__}. GiB. All was measured on a CPU; a",
-        "GPU's will differ: other kernels, other scratch memory.",
+        f"`python -m benchmarks.memory`, torch {torch.__version__}. GiB in float32; tensors of float16 and bfloat16",
+        "take half. On top of the weights: counted, the most that lives in tensors at once, on any device; measured,",
+        "how far resident memory rose on a CPU, the scratch memory of its kernels included.",
         "",
-        "| model | part | precision | its weights | work | on top of the weights |",
+        "| model | part | its weights | work | on top, counted | measured on a CPU |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for case in CASES:
         if (row := rows.get(case.name)) is not None:
-            size = f" at {case.side}x{case.side}" if case.side else ""
-            work = WORK[case.part] + size + (", with guidance" if case.rows > 1 else "")
+            measured = "" if row.measured is None else f"{row.measured / GIB:.2f}"
             lines.append(
-                f"| {MODELS[case.model].name} | {case.part} | {case.dtype} | {row.weights / GIB:.2f} | {work} "
-                f"| {row.on_top / GIB:.2f} |"
+                f"| {MODELS[case.model].name} | {case.part} | {row.weights / GIB:.2f} | {case.work} "
+                f"| {row.counted / GIB:.2f} | {measured} |"
             )
     lines += ["", "| model | weights of all parts, float32 | float16, bfloat16 |", "| --- | --- | --- |"]
     for architecture in MODELS.values():
@@ -122,37 +137,86 @@ def to_table(rows: dict[str, Row]) -> str:
 
 
 @torch.inference_mode()
-def measure(case: Case) -> Row:
+def row_of(case: Case) -> Row:
     """One case, in this process."""
     torch.set_flush_denormal(True)
     for library in LIBRARIES:
         import_module(library)
-    dtype: torch.dtype = getattr(torch, case.dtype)
-    network = randomised(MODELS[case.model].network(case.part), dtype)
-    on_top, seconds = rise(work(case, network, dtype))
+    network = Part(MODELS[case.model].network(case.part)).eval()
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    return Row(weights, on_top, round(seconds, 1))
+    counted = count(network, case)
+    if not case.measured:
+        return Row(weights, counted)
+    measured, seconds = rise(partial(randomised(network), **inputs(case)))
+    return Row(weights, counted, measured, round(seconds, 1))
 
 
-def work(case: Case, network: nn.Module, dtype: torch.dtype) -> Callable[[], object]:
-    """What the part does for one picture."""
-    latents = torch.randn(case.rows, 4, case.side // 8, case.side // 8).to(dtype)
-    if case.part == "unet":
-        width = MODELS[case.model].unet["cross_attention_dim"]
-        states = torch.randn(case.rows, 77, width).to(dtype)
-        sizes = torch.zeros(case.rows, 6).to(dtype)
-        added = {"text_embeds": torch.randn(case.rows, 1280).to(dtype), "time_ids": sizes}
-        t = torch.tensor([999])
-        return lambda: network(latents, t, encoder_hidden_states=states, added_cond_kwargs=added)
+class Part(nn.Module):
+    """A network whose call is its work: an autoencoder's is to decode."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, **inputs: Any) -> object:
+        work = self.network.decode if hasattr(self.network, "decode") else self.network
+        return work(**inputs)  # type: ignore[operator]
+
+
+def inputs(case: Case) -> dict[str, Any]:
+    """What the part works on."""
+    latents = torch.randn(case.rows, 4, case.side // 8, case.side // 8)
     if case.part == "vae":
-        return lambda: network.decode(latents)  # type: ignore[operator]
-    ids = torch.randint(1000, 40_000, (1, 77))
-    return lambda: network(ids, output_hidden_states=True)
+        return {"z": latents}
+    if case.part != "unet":
+        return {"input_ids": torch.randint(1000, 40_000, (1, 77)), "output_hidden_states": True}
+    width = MODELS[case.model].unet["cross_attention_dim"]
+    added = {"text_embeds": torch.randn(case.rows, 1280), "time_ids": torch.zeros(case.rows, 6)}
+    states = torch.randn(case.rows, 77, width)
+    return {
+        "sample": latents,
+        "timestep": torch.tensor([999]),
+        "encoder_hidden_states": states,
+        "added_cond_kwargs": added,
+    }
 
 
-def randomised(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+class Living(TorchDispatchMode):
+    """Bytes of the tensors that operations make: those that live now, and the most that lived at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = WeakIdKeyDictionary()
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage()) not in self._seen:
+                self._seen[storage] = size = storage.nbytes()
+                self.now += size
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._die, size)
+        return result
+
+    def _die(self, size: int) -> None:
+        self.now -= size
+
+
+def count(network: nn.Module, case: Case) -> int:
+    """The most that lives in tensors at once while a part works, without its weights; from the shapes alone."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        weights = {name: torch.empty(x.shape, dtype=x.dtype) for name, x in network.state_dict(keep_vars=True).items()}
+        weights |= {name: torch.empty(x.shape, dtype=x.dtype) for name, x in network.named_buffers()}
+        given = inputs(case)
+        with Living() as living:
+            torch.func.functional_call(network, weights, (), given)
+    return living.peak
+
+
+def randomised(network: nn.Module) -> nn.Module:
     """The network in main memory, every page of it written."""
-    network = network.to(dtype).to_empty(device="cpu").eval()
+    network = network.to_empty(device="cpu")
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.is_floating_point():
             tensor.uniform_(-0.02, 0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -258,8 +259,25 @@ def test_fast_decode_takes_the_tiny_autoencoder(run: Run, miniature: Path, monke
 def test_the_kind_of_model_can_be_overridden(run: Run) -> None:
     assert run("cat", "-o", "x.png", "--steps", 2, "--kind", "diffusion").code == 0
     assert read_record("x.png").sampler == "dpm++"
+    assert run("--from", "x.png", "-o", "same.png").code == 0
+    assert Path("same.png").read_bytes() == Path("x.png").read_bytes()
+    assert run("--from", "x.png", "-o", "lcm.png", "--kind", "lcm", "--sampler", "lcm").code == 0
     assert "unknown kind of model 'fast'" in run("cat", "--kind", "fast").err
     assert "unknown memory policy 'none'" in run("cat", "--memory", "none").err
+
+
+def test_another_prediction_and_decoder_are_remembered(run: Run, miniature: Path) -> None:
+    shutil.copytree(miniature, "model")
+    card = json.loads(Path("model/fewstep.json").read_text())
+    Path("model/fewstep.json").write_text(json.dumps(card | {"name": "mine"}))
+    options = ("--model", "model", "--seed", 3, "--steps", 2)
+    assert run("cat", *options, "-o", "plain.png").code == 0
+    outcome = run("cat", *options, "-o", "x.png", "--prediction-type", "sample")
+    assert (outcome.code, read_record("x.png").prediction_type) == (0, "sample")
+    assert Path("plain.png").read_bytes() != Path("x.png").read_bytes()
+    outcome = run("--from", "x.png", "--model", "model", "-o", "same.png")
+    assert "differ" not in outcome.err
+    assert Path("same.png").read_bytes() == Path("x.png").read_bytes()
 
 
 def test_an_empty_prompt_is_allowed(run: Run) -> None:

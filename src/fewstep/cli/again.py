@@ -37,6 +37,9 @@ RECORDED = (
 )
 
 
+OVERRIDES = ("kind", "prediction_type", "vae")
+
+
 def recorded_options(record: Record, given: Mapping[str, Any]) -> dict[str, Any]:
     """What `Request.of` takes: from the record, except where something was given."""
     values = {name: getattr(record, name) for name in RECORDED}
@@ -54,6 +57,12 @@ def recorded_model(record: Record, path: Path) -> str:
             "give that folder with --model"
         )
     return record.model
+
+
+def recorded_overrides(record: Record, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `load` takes, `given`, with what the model was loaded with where nothing else is given."""
+    recorded = {name: getattr(record, name) for name in OVERRIDES}
+    return dict(given) | {name: recorded[name] for name in OVERRIDES if given[name] is None}
 
 
 def recorded_loras(record: Record, path: Path) -> list[str | tuple[str, float]]:

@@ -22,15 +22,21 @@ if TYPE_CHECKING:
 def batch(
     prompts: Annotated[Path, typer.Argument(help="A .txt (a prompt a line), .csv or .jsonl file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the pictures; made where missing.")],
-    model: Annotated[str, typer.Option(help="As in `fewstep generate`.")] = "starter",
-    lora: Annotated[list[str] | None, typer.Option(help="As in `fewstep generate`; repeat for several.")] = None,
     steps: Annotated[int | None, typer.Option(help="Where a row says nothing. [default: the model's]")] = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="Where a row says nothing. [default: the model's]")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures through the network at once.", min=1)] = 8,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, float16, bfloat16. [default: by the device]")] = None,
+    model: options.Model = None,
+    lora: options.Lora = None,
+    config: options.Config = None,
+    vae: options.Vae = None,
+    fast_decode: options.FastDecode = None,
+    kind: options.Kind = None,
+    prediction_type: options.PredictionType = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    memory: options.Memory = "auto",
     quiet: options.Quiet = False,
 ) -> None:
     """Paint many pictures from a file, and print their paths. The same command again goes on where it stopped.
@@ -51,7 +57,17 @@ def batch(
     from fewstep.models.loading import load
 
     with one_line_warnings(quiet), StepBar(quiet) as bar:
-        bundle = load(model, device=device, dtype=dtype, loras=lora or ())
+        bundle = load(
+            model or "starter",
+            loras=lora or (),
+            config=config,
+            vae=options.decoder(vae, fast_decode),
+            kind=kind,
+            prediction_type=prediction_type,
+            device=device,
+            dtype=dtype,
+            memory=memory,
+        )
         left = _left(wanted, output, bundle)
         plans = [(ones, _plan(ones, bundle)) for ones in batches(left, batch_size)]
         bar.expect(sum(plan.num_steps for _, plan in plans))

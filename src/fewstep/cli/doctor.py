@@ -26,6 +26,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox", "microso
 def doctor(
     model: Annotated[str, typer.Option(help="The model to time a step of.")] = "starter",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16, bfloat16. [default: by the device]")] = None,
 ) -> int | None:
     """Check the installation, measure this machine, and say what to expect.
 
@@ -38,7 +39,7 @@ def doctor(
     if missing:
         console.print(f"missing: {', '.join(missing)}; install again: pip install --force-reinstall fewstep")
         return 1
-    return _check_machine(console, model, device)
+    return _check_machine(console, model, device, dtype)
 
 
 def _check_packages(console: Console) -> list[str]:
@@ -61,7 +62,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _check_machine(console: Console, name: str, wanted: str | None) -> int | None:
+def _check_machine(console: Console, name: str, wanted: str | None, precision: str | None) -> int | None:
     from fewstep.models.architectures import SD1, SDXL
     from fewstep.models.loading import load
     from fewstep.models.memory import free_memory
@@ -69,14 +70,14 @@ def _check_machine(console: Console, name: str, wanted: str | None) -> int | Non
     from fewstep.runtime.machine import matrix_speed, operations
 
     device = choose_device(wanted)
-    dtype = choose_dtype(None, device)
+    dtype = choose_dtype(precision, device)
     speed = matrix_speed(device, dtype)
     console.print(f"\n[bold]This machine[/]  {speed.device}, {speed.dtype}")
     console.print(f"  free memory: {free_memory(device) / 2**30:.1f} GiB")
     console.print(f"  matrix products: {speed.flops / 1e9:,.0f} GFLOP/s")
     console.print("\n[bold]What to expect[/]")
     try:
-        model = load(name, device=device)
+        model = load(name, device=device, dtype=dtype)
     except FewstepError as error:
         console.print(f"  {name}: {error}")
         return 1

@@ -100,6 +100,9 @@ def evaluate(
         bool,
         typer.Option("--search-timesteps", help="In place of a report: find better times for these step counts."),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No advice and no bar; errors only.", rich_help_panel=HOW)
+    ] = False,
 ) -> None:
     """Measure how good, how faithful, how varied and how fast a few-step model is at each step count.
 
@@ -142,7 +145,7 @@ def evaluate(
         dtype=dtype,
         **optional,
     )
-    with one_line_warnings(), TaskBars() as bars:
+    with one_line_warnings(quiet), TaskBars(quiet) as bars:
         if search_timesteps:
             found = _search(config, output, bars)
         else:

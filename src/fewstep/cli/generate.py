@@ -18,6 +18,7 @@ from fewstep.cli.again import (
     recorded_loras,
     recorded_model,
     recorded_options,
+    recorded_overrides,
 )
 from fewstep.cli.output import output_paths, write_png
 from fewstep.cli.progress import StepBar, one_line_warnings
@@ -64,7 +65,7 @@ def generate(
     config: options.Config = None,
     control: options.Control = None,
     vae: options.Vae = None,
-    fast_decode: options.FastDecode = False,
+    fast_decode: options.FastDecode = None,
     kind: options.Kind = None,
     prediction_type: options.PredictionType = None,
     device: options.Device = None,
@@ -113,8 +114,7 @@ def generate(
         "refine_steps": refine_steps,
         "tile": tile or None,
     }
-    if fast_decode and vae not in (None, "fast"):
-        raise InvalidRequest(f"--fast-decode means --vae fast, and --vae {vae} was given; choose one of them")
+    decoder = options.decoder(vae, fast_decode)
     with one_line_warnings(quiet):
         given = {name: value for name, value in wanted.items() if value is not None}
         nets, given["controls"] = _read_controls(control or [])
@@ -125,13 +125,16 @@ def generate(
         loading = {
             "device": device,
             "dtype": dtype,
-            "vae": "fast" if fast_decode else vae,
+            "vae": decoder,
             "config": config,
             "controlnets": nets,
             "kind": kind,
             "prediction_type": prediction_type,
             "memory": memory,
         }
+        if job.record is not None:
+            loading = recorded_overrides(job.record, loading)
+            loading["vae"] = None if fast_decode is False else loading["vae"]
         images = _paint(job, loading, quiet)
     if seed is None and again is None and not quiet:
         typer.echo(f"seed {seeds[0]}", err=True)

@@ -1,4 +1,4 @@
-"""The options of `fewstep generate`: what they are called, and what --help says of them."""
+"""The options of `fewstep generate`, which other commands share: what they are called, and what --help says of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fewstep.errors import InvalidRequest
 
 WHAT = "What to paint"
 HOW = "How"
@@ -184,10 +186,10 @@ Vae = Annotated[
 ]
 
 FastDecode = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--fast-decode",
-        help="Decode much faster and a little rougher: by the model's own fast decoder, or TAESD.",
+        "--fast-decode/--full-decode",
+        help="Decode much faster and a little rougher: by the model's own fast decoder, or TAESD. [default: full]",
         rich_help_panel=WHERE,
     ),
 ]
@@ -220,3 +222,10 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="float32, float16, bfloat16. [default: float16 on CUDA, else float32]", rich_help_panel=WHERE),
 ]
+
+
+def decoder(vae: str | None, fast_decode: bool | None) -> str | None:
+    """What `load` takes as `vae`; raises `InvalidRequest` where both options were given and differ."""
+    if fast_decode and vae not in (None, "fast"):
+        raise InvalidRequest(f"--fast-decode means --vae fast, and --vae {vae} was given; choose one of them")
+    return "fast" if fast_decode else vae

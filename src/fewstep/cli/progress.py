@@ -52,9 +52,9 @@ class StepBar:
 class TaskBars:
     """A bar on stderr for each thing that is done, in turn, with the time that it still takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True, quiet=quiet))
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:

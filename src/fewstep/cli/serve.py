@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fewstep.cli.progress import one_line_warnings
 from fewstep.cli.runtime import Runtime, run_by, told
 from fewstep.errors import CannotWrite, InvalidRequest, NotInstalled
 
@@ -98,6 +99,32 @@ def serve(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16, bfloat16. [default: by the device]", rich_help_panel=HOW)
     ] = None,
+    memory: Annotated[
+        str,
+        typer.Option(
+            help="Where the device's memory is short: full (all on it), parts (in turns), layers (slow), or auto.",
+            rich_help_panel=HOW,
+        ),
+    ] = "auto",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a single-file first model of unusual shape: a model folder with its configs and tokenizers.",
+            rich_help_panel=HOW,
+            show_default=False,
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="lcm or diffusion, where the first model's files say it wrongly. [default: detected]",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    prediction_type: Annotated[
+        str | None,
+        typer.Option(help="epsilon, v_prediction or sample, likewise. [default: detected]", rich_help_panel=HOW),
+    ] = None,
     runtime: Annotated[
         Runtime,
         typer.Option(
@@ -115,6 +142,9 @@ def serve(
         ),
     ] = None,
     metrics: Annotated[bool, typer.Option(help="Prometheus counters at /metrics.", rich_help_panel=HOW)] = True,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No advice here; clients hear it.", rich_help_panel=HOW)
+    ] = False,
 ) -> int | None:
     """Serve pictures live: type, slide, draw, and the picture follows.
 
@@ -143,16 +173,26 @@ def serve(
     def decoder_of(name: str) -> str | None:
         return FAST if fast_decode or (fast_decode is None and brings_fast_decoder(name)) else None
 
-    bundle = fewstep.load(first, device=device, dtype=dtype, loras=lora or (), vae=vae or decoder_of(first))
-    if steps is not None:
-        bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, steps=steps))
-    others = [fewstep.load(name, device=device, dtype=dtype, vae=decoder_of(name)) for name in rest]
-    bundle, *others = (run_by(runtime, each) for each in (bundle, *others))
+    with one_line_warnings(quiet):
+        placing: dict[str, Any] = {"device": device, "dtype": dtype, "memory": memory}
+        bundle = fewstep.load(
+            first,
+            loras=lora or (),
+            vae=vae or decoder_of(first),
+            config=config,
+            kind=kind,
+            prediction_type=prediction_type,
+            **placing,
+        )
+        if steps is not None:
+            bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, steps=steps))
+        others = [fewstep.load(name, vae=decoder_of(name), **placing) for name in rest]
+        bundle, *others = (run_by(runtime, each) for each in (bundle, *others))
     engine = Engine(
         bundle, *others, max_batch=max_batch, max_clients=max_sessions, max_pixels=max_pixels, checker=check
     )
     certificate, key = self_signed(STATE, host) if https else (None, None)
-    config = uvicorn.Config(
+    server = uvicorn.Config(
         create_app(engine, access, metrics=metrics, per_address=max_per_address),
         host=host,
         port=port,
@@ -169,7 +209,8 @@ def serve(
     shown = f"{scheme}://{host}:{listening.getsockname()[1]}/"
     typer.echo(shown + (f"?token={token}" if token else ""))
     typer.echo(f"painting with {bundle.name} on {bundle.device}{told(bundle)}; Ctrl-C ends it", err=True)
-    uvicorn.Server(config).run(sockets=[listening])
+    with one_line_warnings(quiet):
+        uvicorn.Server(server).run(sockets=[listening])
     return None
 
 

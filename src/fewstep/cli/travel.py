@@ -27,9 +27,16 @@ def travel(
     back: Annotated[bool, typer.Option("--back", help="Back again, so that it loops without a jump.")] = False,
     steps: Annotated[int | None, typer.Option(help="Of each picture. [default: the model's]")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="[default: the model's]")] = None,
-    model: Annotated[str, typer.Option(help="As in `fewstep generate`.")] = "starter",
-    lora: Annotated[list[str] | None, typer.Option(help="As in `fewstep generate`; repeat for several.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]")] = None,
+    model: options.Model = None,
+    lora: options.Lora = None,
+    config: options.Config = None,
+    vae: options.Vae = None,
+    fast_decode: options.FastDecode = None,
+    kind: options.Kind = None,
+    prediction_type: options.PredictionType = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    memory: options.Memory = "auto",
     quiet: options.Quiet = False,
 ) -> None:
     """Paint an animation that travels through prompts and seeds.
@@ -50,11 +57,21 @@ def travel(
         from fewstep.pipelines.travel import there_and_back
         from fewstep.pipelines.travel import travel as paint
 
-        bundle = load(model, device=device, loras=lora or ())
+        bundle = load(
+            model or "starter",
+            loras=lora or (),
+            config=config,
+            vae=options.decoder(vae, fast_decode),
+            kind=kind,
+            prediction_type=prediction_type,
+            device=device,
+            dtype=dtype,
+            memory=memory,
+        )
         bar.expect(0)
         images = paint(bundle, stops, frames, steps=steps, guidance_scale=guidance_scale, on_step=bar.advance)
         first, *rest = there_and_back(images) if back else images
-        options: dict[str, Any] = FORMATS[output.suffix.lower()]
+        writing: dict[str, Any] = FORMATS[output.suffix.lower()]
         kind = output.suffix[1:].upper()
-        first.save(partial, kind, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, **options)
+        first.save(partial, kind, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, **writing)
     typer.echo(output)

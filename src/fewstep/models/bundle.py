@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from fewstep.core.schedule import Schedule
 from fewstep.errors import FewstepWarning
 from fewstep.models.card import Kind, ModelCard
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.kinds import Overrides
 from fewstep.models.memory import TILE
 from fewstep.models.network import UNetNetwork
 from fewstep.models.placement import device_of, dtype_of
@@ -47,6 +48,7 @@ class ModelBundle:
     controlnets                                 what steers the U-Net by pictures, if anything (`with_controlnets`)
     image_prompts                               the IP-Adapters in the U-Net, if any (`with_image_prompts`)
     runs_on                                     the device, where the networks do not all lie on it (`memory.placed`)
+    overrides                                   what it was loaded with in place of what its files say
     """
 
     card: ModelCard
@@ -65,6 +67,7 @@ class ModelBundle:
     controlnets: ControlNets | None = None
     image_prompts: ImagePrompts | None = None
     runs_on: torch.device | None = None
+    overrides: Overrides = field(default_factory=Overrides)
 
     @property
     def name(self) -> str:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.card import KINDS, Kind, ModelCard
 from fewstep.models.scheduler_config import PREDICTION_TYPES, SchedulerSettings
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a model was loaded with in place of what its files say and hold; None: as they are.
+
+    vae  the name of another autoencoder, where it means the same on another machine
+    """
+
+    kind: str | None = None
+    prediction_type: str | None = None
+    vae: str | None = None
 
 
 def defaults_of(kind: Kind, *, reads_w: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fewstep.errors import FewstepError, InvalidModel, ModelNotFound
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import Kind, ModelCard
-from fewstep.models.kinds import defaults_of, overridden
+from fewstep.models.kinds import Overrides, defaults_of, overridden
 from fewstep.models.locating import (
     FAST_DECODER,
     NETWORKS,
@@ -64,7 +64,7 @@ def load(
     vae: str | Path | None = None,
     config: str | Path | None = None,
     controlnets: Iterable[str | Path] = (),
-    kind: Kind | None = None,
+    kind: str | None = None,
     prediction_type: str | None = None,
     memory: str = "auto",
 ) -> ModelBundle:
@@ -110,6 +110,7 @@ def load(
         folder=source.origin if source.origin.is_dir() else None,
         reference=reference_of(name),
         weight_files=source.weight_files,
+        overrides=Overrides(kind, prediction_type, None if vae is None else reference_of(vae)),
     )
     with _explained(source.origin):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here

@@ -47,6 +47,7 @@ class Record:
     """The parameters of one picture (of `num_images` from `seed` on, for a contact sheet).
 
     model      what `load` takes, where that means the same on another machine; None for a folder
+    kind, prediction_type, vae  what the model was loaded with in place of what its files say and hold
     loras      the adapters on top of the model
     controls   what ControlNets steered it by
     variation  how far its noise is turned towards that of `variation_seed`
@@ -66,6 +67,9 @@ class Record:
     model: str | None
     model_name: str
     model_hash: str
+    kind: str | None = None
+    prediction_type: str | None = None
+    vae: str | None = None
     negative_prompt: str = ""
     num_images: int = 1
     loras: tuple[UsedLora, ...] = ()
@@ -96,8 +100,9 @@ class Record:
             record = cls(**values)
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise InvalidRequest(f"the picture's parameters cannot be read: {error}") from error
-        if not all(isinstance(value, (str, type(None))) for value in (record.model, record.source, record.mask)):
-            raise InvalidRequest("the picture's parameters cannot be read: model, source and mask must be text")
+        texts = ("model", "kind", "prediction_type", "vae", "source", "mask")
+        if wrong := [name for name in texts if not isinstance(getattr(record, name), (str, type(None)))]:
+            raise InvalidRequest(f"the picture's parameters cannot be read: {wrong[0]} must be text")
         return record
 
     def to_parameters(self) -> str:
@@ -149,6 +154,9 @@ def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
         model=model.reference,
         model_name=model.name,
         model_hash=model.hash,
+        kind=model.overrides.kind,
+        prediction_type=model.overrides.prediction_type,
+        vae=model.overrides.vae,
         negative_prompt=plan.negative_prompt,
         loras=_used(model, plan),
         controls=_steering(model, plan),
