@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models import memory
 from fewstep.models.architectures import SD1, SDXL
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.fast_decoder import FastAutoencoder, FastDecoder, FastDecoderConfig
 from fewstep.models.memory import GIB, Need, in_layers, in_turns, placed, stages_of
 from miniature import write_miniature_sd1
 
@@ -63,8 +65,19 @@ def test_the_published_models_on_cards_that_people_have(architecture: Any, gib: 
     assert Need.of(bundle).policy(round(gib * GIB))[0] == expected
 
 
+@pytest.fixture
+def fast(model: ModelBundle) -> ModelBundle:
+    """The same with a fast decoder of its own, as the starter is served."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        decoder = FastDecoder(FastDecoderConfig(latent_channels=4, channels=16, num_blocks=(1, 1), patch=4)).eval()
+    return dataclasses.replace(model, autoencoder=FastAutoencoder(model.autoencoder, decoder))
+
+
 @pytest.mark.parametrize("spread", [in_turns, in_layers])
-def test_the_picture_is_the_same_to_the_bit(model: ModelBundle, spread: Any) -> None:
+@pytest.mark.parametrize("which", ["model", "fast"])
+def test_the_picture_is_the_same_to_the_bit(request: pytest.FixtureRequest, which: str, spread: Any) -> None:
+    model: ModelBundle = request.getfixturevalue(which)
     picture = fewstep.text2image(model, PROMPT, seed=1, steps=3)
     again = fewstep.image2image(model, PROMPT, picture, seed=1, steps=3, strength=0.6)
     elsewhere = spread(model, CPU)
@@ -73,7 +86,11 @@ def test_the_picture_is_the_same_to_the_bit(model: ModelBundle, spread: Any) -> 
     assert np.array_equal(np.asarray(again), np.asarray(second))
 
 
-def test_only_one_stage_is_on_the_device_at_a_time(model: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("which", ["model", "fast"])
+def test_only_one_stage_is_on_the_device_at_a_time(
+    request: pytest.FixtureRequest, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: ModelBundle = request.getfixturevalue(which)
     moves: list[tuple[int, str]] = []
     stages = stages_of(model)
     for number, stage in enumerate(stages):
@@ -83,11 +100,12 @@ def test_only_one_stage_is_on_the_device_at_a_time(model: ModelBundle, monkeypat
             )
     there = torch.device("cpu", 0)
     fewstep.text2image(in_turns(model, there), PROMPT, seed=1, steps=2, num_images=2, batch_size=1, guidance_scale=3.0)
-    on = [number for number, device in moves if device == "cpu:0"]
-    away = [number for number, device in moves if device == "cpu"]
+    turns = [move for move, _ in groupby(moves)]  # of a stage of several networks, all go together
+    on = [number for number, device in turns if device == "cpu:0"]
+    away = [number for number, device in turns if device == "cpu"]
     assert on == [0, 1, 2] * 2  # read, paint, decode; both pictures
     assert away == on[:-1]  # each leaves before the next comes
-    assert [device for _, device in moves][1:] == ["cpu", "cpu:0"] * 5
+    assert [device for _, device in turns][1:] == ["cpu", "cpu:0"] * 5
 
 
 def test_adapters_are_weighed_in_layers_too(model: ModelBundle, tmp_path: Path) -> None:
@@ -98,6 +116,83 @@ def test_adapters_are_weighed_in_layers_too(model: ModelBundle, tmp_path: Path) 
     spread = in_layers(inked, CPU)
     ours = [np.asarray(fewstep.text2image(spread, PROMPT, seed=1, steps=2, loras={"ink": w})) for w in (0, 1)]
     assert all(map(np.array_equal, expected, ours))
+
+
+def test_an_overflow_is_mended_in_layers_too(model: ModelBundle) -> None:
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    model.autoencoder.half().float()
+    expected = model.decode(latents)
+    model.autoencoder.half()
+    spread = in_layers(model, CPU)
+    with pytest.warns(FewstepWarning, match="overflows in float16"):
+        pixels = spread.decode(latents * 1e6)
+    assert pixels.isfinite().all()
+    assert torch.equal(spread.decode(latents), expected)
+
+
+def test_what_does_not_fit_after_all_takes_turns(model: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted as fitting, and then another program took the memory."""
+    whole = memory._whole
+
+    def taken(model: ModelBundle, device: torch.device) -> ModelBundle:
+        if device.index is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(model, device)
+
+    monkeypatch.setattr(memory, "has_own_memory", lambda device: True)
+    monkeypatch.setattr(memory, "_whole", taken)
+    device = torch.device("cpu", 0)
+    with pytest.warns(FewstepWarning, match="sd1 does not fit onto cpu:0 at once: its parts take turns there"):
+        spread = placed(model, device)
+    assert spread.runs_on == device
+    with pytest.raises(torch.OutOfMemoryError):
+        placed(model, device, "full")
+
+
+def test_a_picture_that_does_not_fit_is_painted_with_less_and_less(
+    model: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = np.asarray(fewstep.text2image(model, PROMPT, seed=1, steps=2))
+    decode, fits = type(model).decode, False
+
+    def little_memory(self: ModelBundle, latents: torch.Tensor) -> torch.Tensor:
+        if not any(parameter.is_meta for parameter in self.unet.parameters()):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if not fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(self, latents)
+
+    monkeypatch.setattr(memory, "has_own_memory", lambda device: True)
+    monkeypatch.setattr(type(model), "decode", little_memory)
+    with pytest.warns(FewstepWarning) as warned, pytest.raises(InvalidRequest, match="does not fit into the memory of"):
+        fewstep.text2image(model, PROMPT, seed=1, steps=2)
+    told = [str(each.message) for each in warned]
+    for words in (
+        "pictures are decoded in tiles",
+        "its parts take turns there",
+        "every layer is brought there in turn",
+    ):
+        assert any(words in text for text in told)
+    fits = True
+    assert np.abs(np.asarray(fewstep.text2image(model, PROMPT, seed=1, steps=2), dtype=int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17.97 GB)"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_memory_that_is_used_up_is_known_by_its_words(error: Exception, expected: bool) -> None:
+    assert memory.out_of_memory(error) is expected
+
+
+def test_a_fast_decoder_is_counted(fast: ModelBundle, model: ModelBundle) -> None:
+    assert Need.of(fast).weights > Need.of(model).weights
 
 
 def test_what_is_chosen_is_said_in_one_line(model: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:

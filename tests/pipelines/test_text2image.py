@@ -185,7 +185,7 @@ def test_image_to_image_takes_a_path_or_a_picture_and_nothing_else(student: Mode
 
 def test_too_little_memory_is_told_in_words(student: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory\nmany lines")
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 17.97 GB\nmany lines")
 
     monkeypatch.setattr(text2image_module, "paint", no_memory)
     monkeypatch.setattr(student.autoencoder, "use_tiling", True)
@@ -222,5 +222,5 @@ def test_a_decoding_that_does_not_fit_goes_on_in_tiles(tmp_path: Path, monkeypat
         return decode(self, latents)
 
     monkeypatch.setattr(type(model), "decode", little_memory)
-    with pytest.warns(FewstepWarning, match="does not fit into memory at once: decoded in tiles"):
+    with pytest.warns(FewstepWarning, match="does not fit into memory at once: pictures are decoded in tiles"):
         assert fewstep.text2image(model, "cat", seed=1).size == (128, 128)

@@ -81,6 +81,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message:
             print("error:", " ".join(message.split()), file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        print(f"error: not enough memory ({reason}); smaller or fewer pictures, or --memory parts", file=sys.stderr)
+        return 2
     if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    from fewstep.models.memory import out_of_memory
+
+    return out_of_memory(error)

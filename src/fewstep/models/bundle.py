@@ -21,7 +21,7 @@ from fewstep.errors import FewstepWarning
 from fewstep.models.card import Kind, ModelCard
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.kinds import Overrides
-from fewstep.models.memory import TILE
+from fewstep.models.memory import TILE, in_float32
 from fewstep.models.network import UNetNetwork
 from fewstep.models.placement import device_of, dtype_of
 from fewstep.models.scheduler_config import SchedulerSettings
@@ -239,7 +239,7 @@ class ModelBundle:
                 FewstepWarning,
                 stacklevel=2,
             )
-            self.autoencoder.float()
+            in_float32(self.autoencoder, self.device)
             pixels = self._decode(unscaled)
         return pixels.clamp(-1.0, 1.0)
 

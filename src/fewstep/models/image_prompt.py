@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.locating import PICKLES, download, name_of
 from fewstep.models.lora_file import FAMILIES
+from fewstep.models.placement import dtype_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,12 +38,14 @@ class ImagePrompt:
     reads_places: bool  # the encoder's last states but one, place by place, and not its one vector for the whole
 
     @torch.no_grad()
-    def tokens(self, picture: Image | None, *, away: bool = False) -> Tensor:
-        """(1, T, D): what the U-Net reads for a picture, for none, or to be led away from one."""
+    def tokens(self, picture: Image | None, device: torch.device, *, away: bool = False) -> Tensor:
+        """(1, T, D): what the U-Net reads for a picture, for none, or to be led away from one; `device` is where the
+        encoder runs.
+        """
         pixels = torch.zeros(1, 3, *[self.encoder.config.image_size] * 2)
         if picture is not None and not away:
             pixels = self.processor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
-        output = self.encoder(pixels.to(self.encoder.device, self.encoder.dtype), output_hidden_states=True)
+        output = self.encoder(pixels.to(device, dtype_of(self.encoder)), output_hidden_states=True)
         said = output.hidden_states[-2] if self.reads_places else output.image_embeds
         if (picture is None or away) and not self.reads_places:
             said = torch.zeros_like(said)
@@ -62,21 +65,28 @@ class ImagePrompts:
 
     adapters: tuple[ImagePrompt, ...]
     scales: Scales = field(default_factory=Scales)
+    _without: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(adapter.name for adapter in self.adapters)
 
-    def tokens(self, pictures: Sequence[Image | None], *, away: bool = False) -> Tensor:
+    def tokens(self, pictures: Sequence[Image | None], device: torch.device, *, away: bool = False) -> Tensor:
         """All adapters' tokens side by side, (1, sum of T, D)."""
-        parts = [each.tokens(picture, away=away) for each, picture in zip(self.adapters, pictures, strict=True)]
-        return torch.cat(parts, dim=1)
+        rows = zip(self.adapters, pictures, strict=True)
+        return torch.cat([adapter.tokens(picture, device, away=away) for adapter, picture in rows], dim=1)
+
+    def without(self, device: torch.device) -> Tensor:
+        """The tokens where there is no picture at all; asked for at every step, and so kept."""
+        if device not in self._without:
+            self._without[device] = self.tokens([None] * len(self.adapters), device)
+        return self._without[device]
 
     def added(self, cond: Conditioning, like: Tensor) -> dict[str, Tensor]:
         """What the U-Net wants beside `cond`; a conditioning without pictures takes nothing of the adapters."""
         tokens, scales = cond.image_tokens, cond.image_scales
         if tokens is None or scales is None:
-            tokens = self.tokens([None] * len(self.adapters)).expand(len(like), -1, -1)
+            tokens = self.without(like.device).expand(len(like), -1, -1)
             scales = torch.zeros(len(like), len(self.adapters))
         self.scales.now = scales.to(like.device, like.dtype)
         return {"image_embeds": tokens.to(like.device, like.dtype)}
@@ -122,7 +132,7 @@ def with_image_prompts(model: ModelBundle, sources: Sequence[str | Path]) -> Mod
         places = "proj.weight" not in each["image_proj"]
         adapters.append(ImagePrompt(name_of(source), encoder, processor, projection.eval(), places))
     stack = ImagePrompts(tuple(adapters))
-    unet.encoder_hid_proj = _Split([adapter.tokens(None).shape[1] for adapter in adapters])
+    unet.encoder_hid_proj = _Split([adapter.tokens(None, model.device).shape[1] for adapter in adapters])
     for processor in unet.attn_processors.values():
         for index, layer in enumerate(getattr(processor, "to_v_ip", ())):
             layer.register_forward_hook(partial(_weigh, stack.scales, index))

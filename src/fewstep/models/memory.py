@@ -6,12 +6,15 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.models.fast_decoder import FastAutoencoder
+from fewstep.models.placement import dtype_of
 
 if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle
@@ -21,6 +24,8 @@ SPARE = 0.9  # of what is free: the rest is for what else a picture takes
 VALUES_A_PIXEL = 12  # times the decoder's first width: what decoding holds at its peak; 9.4 measured, and some to spare
 TILE = 512  # pixels along a side of what is decoded at once, when memory is short
 GIB = 2**30
+TURNS = "its parts take turns there (a little slower)"
+LAYERS = "every layer is brought there in turn (slow)"
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Need:
         stages = [sum(map(_weight, stage)) for stage in stages_of(model)]
         height, width = model.default_size
         first = model.autoencoder.config.block_out_channels[0]
-        pixel = VALUES_A_PIXEL * first * model.autoencoder.dtype.itemsize
+        pixel = VALUES_A_PIXEL * first * dtype_of(model.autoencoder).itemsize
         whole = pixel * height * width
         return cls(sum(stages), max(stages), whole, min(whole, pixel * TILE**2))
 
@@ -79,22 +84,78 @@ def placed(model: ModelBundle, device: torch.device, memory: str = "auto") -> Mo
 
     Only a device with a memory of its own gives a choice; elsewhere everything lies where it is.
     """
-    if device.type != "cuda":
+    if not has_own_memory(device):
         return _whole(model, device)
     need, free = Need.of(model), free_memory(device)
     policy, tiles = need.policy(free) if memory == "auto" else (memory, memory != "full")
     tiles = tiles and model.decode_in_tiles()
     if memory == "auto" and (tiles or policy != "full"):
-        how = {"full": "pictures are decoded in tiles", "parts": "its parts take turns there (a little slower)"}
+        how = {"full": "pictures are decoded in tiles", "parts": TURNS}
         warnings.warn(
             f"{model.name} takes {(need.weights + need.whole) / GIB:.1f} GiB, {free / GIB:.1f} are free on {device}: "
-            f"{how.get(policy, 'every layer is brought there in turn (slow)')}; --memory says otherwise",
+            f"{how.get(policy, LAYERS)}; --memory says otherwise",
             FewstepWarning,
             stacklevel=3,
         )
     if policy == "full":
-        return _whole(model, device)
+        try:
+            return _whole(model, device)
+        except RuntimeError as error:
+            if memory == "full" or not out_of_memory(error):
+                raise
+        _whole(model, torch.device("cpu"))
+        free_cache(device)
+        policy = "parts"
+        warnings.warn(f"{model.name} does not fit onto {device} at once: {TURNS}", FewstepWarning, stacklevel=3)
     return in_turns(model, device) if policy == "parts" else in_layers(model, device)
+
+
+def take_less(model: ModelBundle) -> str | None:
+    """After a picture did not fit: take less of the device's memory from now on. Says how; None where no way is left.
+
+    In this order: decoding in tiles, the parts in turns, every layer in its turn. The model is changed in place.
+    """
+    device = model.device
+    free_cache(device)
+    if model.decode_in_tiles():
+        return "pictures are decoded in tiles"
+    if not has_own_memory(device) or in_layers_already(model):
+        return None
+    from accelerate.hooks import remove_hook_from_module
+
+    had_turns = model.runs_on is not None
+    for network in chain(*stages_of(model)):
+        remove_hook_from_module(network)
+        network.to("cpu")
+    free_cache(device)
+    (in_layers if had_turns else in_turns)(model, device)
+    object.__setattr__(model, "runs_on", device)
+    return LAYERS if had_turns else TURNS
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that the memory is used up: CUDA has an exception for that, Apple's and the CPU have words."""
+    words = ("out of memory", "Invalid buffer size", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+def free_cache(device: torch.device) -> None:
+    """Give back what PyTorch keeps of a device's memory for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def has_own_memory(device: torch.device) -> bool:
+    """Whether it has a memory apart from the processor's; Apple's share one."""
+    return device.type == "cuda"
+
+
+def in_layers_already(model: ModelBundle) -> bool:
+    return any(parameter.is_meta for parameter in model.unet.parameters())
 
 
 def stages_of(model: ModelBundle) -> list[list[Any]]:
@@ -104,7 +165,13 @@ def stages_of(model: ModelBundle) -> list[list[Any]]:
         for adapter in model.image_prompts.adapters:
             readers += [adapter.encoder, adapter.projection]
     steering = [] if model.controlnets is None else list(model.controlnets.networks)
-    return [readers, [model.unet, *steering], [model.autoencoder]]
+    return [readers, [model.unet, *steering], _decoding(model.autoencoder)]
+
+
+def _decoding(autoencoder: Any) -> list[Any]:
+    """The networks that are called: of one with a fast decoder, that and the autoencoder itself."""
+    fast = isinstance(autoencoder, FastAutoencoder)
+    return [autoencoder.autoencoder, autoencoder.decoder] if fast else [autoencoder]
 
 
 def in_turns(model: ModelBundle, device: torch.device) -> ModelBundle:
@@ -139,6 +206,18 @@ def in_layers(model: ModelBundle, device: torch.device) -> ModelBundle:
         for network in stage:
             cpu_offload(network, execution_device=device)
     return dataclasses.replace(model, runs_on=device)
+
+
+def in_float32(network: Any, device: torch.device) -> None:
+    """A network in float32 from now on, also where its layers are brought to the device one by one."""
+    if any(parameter.is_meta for parameter in network.parameters()):  # its weights are with its hooks
+        from accelerate import cpu_offload
+        from accelerate.hooks import remove_hook_from_module
+
+        remove_hook_from_module(network, recurse=True)
+        cpu_offload(network.float(), execution_device=device)
+    else:
+        network.float()
 
 
 class _Turns:

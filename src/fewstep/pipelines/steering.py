@@ -51,7 +51,8 @@ def _with_images(
     """The pictures that IP-Adapters read, as tokens."""
     if model.image_prompts is None or not any(controls):
         return cond
-    tokens = model.image_prompts.tokens([None if each is None else each.image for each in controls], away=away)
+    pictures = [None if each is None else each.image for each in controls]
+    tokens = model.image_prompts.tokens(pictures, model.device, away=away)
     rows = len(cond)
     return replace(
         cond, image_tokens=tokens.expand(rows, *tokens.shape[1:]), image_scales=_scales(controls).expand(rows, -1)

@@ -25,6 +25,7 @@ from fewstep.core.tiling import Tiled
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.memory import free_cache, out_of_memory, take_less
 from fewstep.pipelines.image_file import as_image
 from fewstep.pipelines.pixels import composite, mask_weights, to_images, to_pixels
 from fewstep.pipelines.plan import Plan, complete
@@ -151,20 +152,22 @@ def _refined(model: ModelBundle, plan: Plan, image: Image, on_step: OnStep | Non
 
 
 def _paint_within_memory(model: ModelBundle, batch: Plan, on_step: OnStep | None) -> list[Image]:
-    """A batch that does not fit is painted in halves; one picture that does not fit is decoded in tiles."""
+    """A batch that does not fit is painted in halves; for one picture that does not fit, the model takes less room."""
     try:
         return _paint_batch(model, batch, on_step)
-    except torch.OutOfMemoryError as error:
-        size, count = f"{batch.width} x {batch.height}", len(batch.seeds)
-        if count == 1 and not model.decode_in_tiles():
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        cause = error.with_traceback(None)  # whose frames hold on to the memory
+    size, count = f"{batch.width} x {batch.height}", len(batch.seeds)
+    if count == 1:
+        if (how := take_less(model)) is None:
             raise InvalidRequest(
                 f"a picture of {size} does not fit into the memory of {model.device}; ask for a smaller one"
-            ) from error
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if count == 1:
-        warnings.warn(f"a picture of {size} does not fit into memory at once: decoded in tiles", FewstepWarning, 4)
+            ) from cause
+        warnings.warn(f"a picture of {size} does not fit into memory at once: {how}", FewstepWarning, 4)
         return _paint_within_memory(model, batch, on_step)
+    free_cache(model.device)
     half = math.ceil(count / 2)
     warnings.warn(f"{count} pictures of {size} do not fit into memory at once: {half} at a time", FewstepWarning, 4)
     halves = replace(batch, batch_size=half).batches()

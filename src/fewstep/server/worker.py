@@ -14,6 +14,7 @@ from PIL import Image
 
 from fewstep.errors import FewstepError
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.memory import out_of_memory
 from fewstep.pipelines.pixels import to_bytes
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.text2image import decoded, paint
@@ -115,7 +116,7 @@ class Worker:
         try:
             move()
         except Exception as error:
-            if not isinstance(error, FewstepError | torch.OutOfMemoryError):
+            if not isinstance(error, FewstepError) and not out_of_memory(error):
                 log.exception("a painting failed")
             self._end(job, Failed(Reason.ERROR, _message(error)))
         else:
@@ -148,6 +149,6 @@ class Worker:
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError):
+    if out_of_memory(error):
         return "the picture does not fit into the memory of the device; ask for a smaller one"
     return str(error) if isinstance(error, FewstepError) else "the server made a mistake"
