@@ -27,6 +27,7 @@ from fewstep.core.noise import PictureNoise
 from fewstep.errors import InvalidModel, InvalidRequest, ModelNotFound
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.memory import in_layers, in_turns
 from fewstep.pipelines.provenance import read_record
 from miniature import write_miniature_sd1, write_miniature_sdxl
 
@@ -324,3 +325,14 @@ def test_what_cannot_be_is_said(sd1: Path, tmp_path: Path) -> None:
     save_file(face, tmp_path / "face.safetensors")
     with pytest.raises(InvalidModel, match="is for faces"):
         fewstep.load(sd1, device="cpu", controlnets=[tmp_path / "face.safetensors"])
+
+
+@pytest.mark.parametrize("spread", [in_turns, in_layers])
+def test_they_work_where_parts_or_layers_take_turns(sd1: Path, tmp_path: Path, spread: Any) -> None:
+    model, _ = with_adapters(sd1, tmp_path / "home", "plus")
+    options: dict[str, Any] = {"seed": SEED, "steps": 2, "guidance_scale": 3.0}
+    steered, plain = ({"controls": {"ip-0": picture(1)}}, {})
+    expected = [fewstep.text2image(model, PROMPT, **options, **how) for how in (steered, plain)]
+    model = spread(model, torch.device("cpu"))
+    ours = [fewstep.text2image(model, PROMPT, **options, **how) for how in (steered, plain)]
+    assert [apart(a, b) for a, b in zip(ours, expected, strict=True)] == [0, 0]
