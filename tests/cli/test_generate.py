@@ -252,7 +252,11 @@ def test_fast_decode_takes_the_tiny_autoencoder(run: Run, miniature: Path, monke
     monkeypatch.setattr(loading, "TINY_FOR", {32: "madebyollin/taesd"})
     monkeypatch.setattr(loading, "locate_network", locate)
     assert run("cat", "-o", "x.png", "--steps", 1, "--fast-decode").code == 0
-    assert fetched == ["madebyollin/taesd"]
+    assert run("--from", "x.png", "-o", "same.png").code == 0
+    assert Path("same.png").read_bytes() == Path("x.png").read_bytes()
+    assert fetched == ["madebyollin/taesd"] * 2
+    assert run("--from", "x.png", "-o", "full.png", "--full-decode").code == 0
+    assert read_record("full.png").vae is None
     assert "choose one of them" in run("cat", "--fast-decode", "--vae", "other").err
 
 

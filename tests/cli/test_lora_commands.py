@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import adapters
 import fewstep
@@ -45,6 +47,17 @@ def test_inspect_says_what_a_file_is(run: Run, style: Path, miniature: Path) -> 
         assert words in out
 
 
+def test_inspect_reads_a_checkpoint_from_its_names(run: Run) -> None:
+    names = ("input_blocks.0.0.weight", "time_embed.cond_proj.weight", "middle_block.1.attn2.to_k.weight")
+    shapes = ((320, 4, 3, 3), (320, 256), (320, 768))
+    tensors = {f"model.diffusion_model.{name}": torch.zeros(shape) for name, shape in zip(names, shapes, strict=True)}
+    save_file(tensors | {"cond_stage_model.x": torch.zeros(1)}, "lcm.safetensors")
+    code, out, _ = run("inspect", "lcm.safetensors")
+    assert code == 0
+    for words in ("one file, of a latent consistency model", "SD 1.x", "w embedded", "missing: give one with --vae"):
+        assert words in out
+
+
 def test_convert_and_merge(run: Run, style: Path, miniature: Path) -> None:
     assert run("convert", style, "--to", "diffusers", "-o", "d.safetensors", "--model", miniature)[:2] == (
         0,
@@ -64,7 +77,8 @@ def test_convert_and_merge(run: Run, style: Path, miniature: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("inspect", "nowhere.safetensors"), "there is no nowhere.safetensors"),
+        (("inspect", "nowhere.safetensors"), "no model 'nowhere.safetensors'"),
+        (("merge", "lcm-ink.safetensors", "--lora", "x.safetensors", "-o", "out"), "is one file: merging takes a"),
         (("convert", "lcm-ink.safetensors", "--to", "latin", "-o", "x.safetensors"), "choose one of kohya"),
         (("convert", "lcm-ink.safetensors", "--to", "peft", "-o", "x.safetensors"), "a peft LoRA is a folder"),
         (("convert", "lcm-ink.safetensors", "--to", "kohya", "-o", "x.safetensors"), "name it with --model"),

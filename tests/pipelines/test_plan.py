@@ -85,6 +85,12 @@ def test_too_many_steps_for_a_consistency_model_are_advised_against(student: Mod
     assert "is made for 1 to 8 steps; 20 are slower" in plan(student, steps=20).advice[0]
 
 
+def test_little_guidance_is_advised_against_where_it_is_inside_and_no_card_says_better(student: ModelBundle) -> None:
+    unknown = dataclasses.replace(student, card=dataclasses.replace(student.card, w_range=None))
+    assert plan(unknown, guidance_scale=3.0).advice == ()
+    assert "at 1.5 pictures grow vague" in plan(unknown, guidance_scale=1.5).advice[0]
+
+
 def test_ddim_ends_where_the_folder_says(teacher: ModelBundle) -> None:
     settings = dataclasses.replace(teacher.settings, final_timestep=0)
     as_in_sd15 = dataclasses.replace(teacher, settings=settings)

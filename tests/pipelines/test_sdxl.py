@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ import fewstep
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import InvalidModel
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.lora import with_loras
+from fewstep.models.lora import LoraStack, with_loras
+from fewstep.pipelines.plan import complete
+from fewstep.pipelines.request import Request
 from fewstep.server.batching import SharedModel
 from miniature import write_miniature_sdxl
 
@@ -44,6 +47,19 @@ def pipeline_of(kind: type, folder: Path) -> Any:
     pipeline = kind.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def test_few_steps_at_the_full_size_are_advised_against(model: ModelBundle) -> None:
+    fast = dataclasses.replace(
+        model, card=dataclasses.replace(model.card, kind="lcm", steps=4, guidance_scale=1.0), loras=LoraStack()
+    )
+
+    def advice(**options: Any) -> tuple[str, ...]:
+        return complete(Request.of(PROMPT, SEED, **options), fast).advice
+
+    (told,) = advice()
+    assert "an LCM-LoRA on SDXL at its full size shows a grid in 4 steps: take 6 to 8" in told
+    assert advice(steps=6) == advice(width=96, height=96) == ()
 
 
 def noise_for(model: ModelBundle) -> torch.Tensor:

@@ -11,6 +11,7 @@ from PIL import Image
 
 import fewstep
 from fewstep.cli.main import main
+from fewstep.cli.output import write_png
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.image_file import read_image
@@ -85,6 +86,23 @@ def test_upscale_is_the_small_picture_painted_over(student: ModelBundle) -> None
     assert (record.width, record.upscale, record.refine_strength) == (128, 1.5, 0.4)
 
 
+def test_the_second_round_may_take_other_steps(
+    student: ModelBundle, miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"upscale": 1.5, "refine_strength": 0.5, "seed": 3}
+    plan = complete(Request.of(PROMPT, steps=4, refine_steps=2, **options), student)
+    assert plan.refinement is not None
+    assert (len(plan.timesteps), len(plan.refinement.timesteps), plan.num_steps) == (4, 2, 6)
+    large = fewstep.text2image(student, PROMPT, steps=4, refine_steps=2, **options)
+    small = fewstep.text2image(student, PROMPT, steps=4, seed=3)
+    by_hand = fewstep.image2image(student, PROMPT, small, seed=3, steps=2, strength=0.5, height=192, width=192)
+    assert np.array_equal(values(large), values(by_hand))
+    monkeypatch.chdir(tmp_path)
+    write_png(large, Path("large.png"))
+    assert main(["generate", "--from", "large.png", "--model", str(miniature), "--device", "cpu", "-o", "x.png"]) == 0
+    assert Path("x.png").read_bytes() == Path("large.png").read_bytes()
+
+
 def test_upscale_with_times_of_ones_own_takes_the_later_ones(student: ModelBundle) -> None:
     plan = complete(Request.of(PROMPT, 1, upscale=2.0, timesteps=(979, 599, 259)), student)
     assert plan.refinement is not None
@@ -141,6 +159,9 @@ def test_advice_for_pictures_far_over_the_trained_size(student: ModelBundle) -> 
         ({"upscale": 9}, "the upscale is 9; it must be a number from 1 to 4"),
         ({"refine_strength": 0.5}, "a refine strength was given without an upscale"),
         ({"upscale": 2, "refine_strength": 0}, "the refine strength is 0"),
+        ({"refine_steps": 2}, "refine steps were given without an upscale"),
+        ({"upscale": 2, "refine_steps": 0}, "the number of refine steps is 0"),
+        ({"upscale": 2, "refine_steps": 2, "timesteps": [999, 259]}, "timesteps say all that refine steps say"),
         ({"upscale": 4, "width": 2048}, "8192 x 512 is too large"),
     ],
 )

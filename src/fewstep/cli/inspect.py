@@ -1,4 +1,4 @@
-"""`fewstep inspect`: what a LoRA file or a model is, without running it."""
+"""`fewstep inspect`: what an adapter or a model is, without running it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Annotated
 
 import typer
 
-from fewstep.errors import FewstepError
-
 
 def inspect(
-    files: Annotated[list[Path], typer.Argument(help="LoRA files, or model folders.")],
+    files: Annotated[list[Path], typer.Argument(help="LoRA files, model folders, checkpoints, built-in names.")],
     model: Annotated[
         str | None, typer.Option(help="Also say what of a LoRA does not fit this model.", show_default=False)
     ] = None,
 ) -> None:
-    """Say what LoRA files and model folders are: kind, base, rank, what they change.
+    """Say what LoRA files, model folders and single-file checkpoints are: kind, base, rank, what they change.
 
     **Examples**
 
     fewstep inspect style.safetensors
 
     fewstep inspect style.safetensors --model ./my-sd15
+
+    fewstep inspect starter dreamshaper.safetensors
     """
     from rich.console import Console
     from rich.table import Table
@@ -31,11 +31,43 @@ def inspect(
 
     base = None if model is None else load(model, device="cpu")
     for file in files:
-        facts = _model_facts(file) if (file / "model_index.json").is_file() else _lora_facts(file, base)
+        facts = _facts(file, base)
         table = Table(title=str(file), title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, value in facts.items():
             table.add_row(name, value)
         Console(soft_wrap=True, highlight=False).print(table)
+
+
+def _facts(path: Path, base: object) -> dict[str, str]:
+    from fewstep.models.single_file import is_checkpoint
+
+    if not path.exists() or (path / "model_index.json").is_file():
+        return _model_facts(path)
+    return _checkpoint_facts(path) if is_checkpoint(path) else _lora_facts(path, base)
+
+
+def _checkpoint_facts(path: Path) -> dict[str, str]:
+    """From its names and shapes alone: nothing else is there to be read."""
+    from fewstep.models.bundle import hash_of
+    from fewstep.models.single_file import Header
+
+    header = Header.read(path)
+    family = "unknown: give its configs with --config" if header.architecture is None else header.architecture.name
+    return {
+        "kind": "a whole checkpoint in one file, of a " + _kind("diffusion" if header.w_width is None else "lcm"),
+        "family": family,
+        "guidance": _guidance(header.w_width is not None),
+        "autoencoder": "inside" if header.has_vae else "missing: give one with --vae",
+        "SHA-256": hash_of([path]),
+    }
+
+
+def _kind(kind: str) -> str:
+    return "latent consistency model" if kind == "lcm" else "latent diffusion model"
+
+
+def _guidance(embedded: bool) -> str:
+    return "inside the network (w embedded)" if embedded else "by a second call of the network"
 
 
 def _lora_facts(path: Path, base: object) -> dict[str, str]:
@@ -43,8 +75,6 @@ def _lora_facts(path: Path, base: object) -> dict[str, str]:
     from fewstep.models.lora import PARTS, place
     from fewstep.models.lora_file import LoraFile
 
-    if not path.exists():
-        raise FewstepError(f"there is no {path}")
     file = LoraFile.read(path)
     alphas = sorted({layer.alpha for layers in file.layers.values() for layer in layers.values()})
     facts = {
@@ -73,8 +103,8 @@ def _model_facts(folder: Path) -> dict[str, str]:
     card = model.card
     parameters = sum(x.numel() for x in model.unet.parameters())
     return {
-        "kind": "latent consistency model" if card.kind == "lcm" else "latent diffusion model",
-        "guidance": "inside the network (w embedded)" if model.embeds_guidance else "by a second call of the network",
+        "kind": _kind(card.kind),
+        "guidance": _guidance(model.embeds_guidance),
         "predicts": model.prediction_type,
         "by default": f"{card.steps} steps, guidance scale {card.guidance_scale:g}",
         "size": " x ".join(map(str, reversed(model.default_size))),

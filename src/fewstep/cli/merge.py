@@ -30,6 +30,9 @@ def merge(
     from fewstep.models.loading import load
     from fewstep.models.locating import locate
     from fewstep.models.lora import merged
+
+    if Path(model).is_file():
+        raise InvalidRequest(f"{model} is one file: merging takes a model folder, a built-in name or a hub id")
     from fewstep.models.saving import save
 
     result = merged(load(model, device="cpu", dtype="float32", loras=lora))

@@ -98,16 +98,17 @@ class ModelBundle:
         """The first 12 hex digits of a SHA-256 over all weight files; "unsaved" without files."""
         if not self.weight_files:
             return "unsaved"
-        digest = hashlib.sha256()
-        for path in self.weight_files:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()[:12]
+        return hash_of(self.weight_files)
 
     @property
     def embeds_guidance(self) -> bool:
         """Whether w is an input of the network, so that one call a step is enough and no negative prompt exists."""
         return UNetNetwork(self.unet).embeds_w
+
+    @property
+    def is_sdxl(self) -> bool:
+        """Whether it is of the SDXL kind: its network reads sizes and crops."""
+        return UNetNetwork(self.unet).reads_sizes
 
     @property
     def pixels_per_latent(self) -> int:
@@ -216,7 +217,7 @@ class ModelBundle:
 
     def framed(self, cond: Conditioning, height: int, width: int) -> Conditioning:
         """With the sizes that SDXL wants to know, of an uncropped picture; the same `cond` for other networks."""
-        if not UNetNetwork(self.unet).reads_sizes:
+        if not self.is_sdxl:
             return cond
         sizes = torch.tensor([[height, width, 0, 0, height, width]], device=cond.states.device)
         return replace(cond, time_ids=sizes.expand(len(cond), -1))
@@ -256,3 +257,12 @@ class ModelBundle:
     def _decode(self, unscaled: Tensor) -> Tensor:
         decoded: Tensor = self.autoencoder.decode(unscaled.to(dtype_of(self.autoencoder)), return_dict=False)[0]
         return decoded.float()
+
+
+def hash_of(files: Sequence[Path]) -> str:
+    """The first 12 hex digits of a SHA-256 over the SHA-256 of each file."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.errors import InvalidModel, ModelNotFound
-from fewstep.models.locating import PICKLES, download, name_of
+from fewstep.models.locating import IS_A_PICKLE, PICKLES, download, name_of
 from fewstep.models.lora_file import FAMILIES
 from fewstep.models.placement import dtype_of
 
@@ -148,9 +148,7 @@ def _weigh(scales: Scales, index: int, layer: nn.Module, inputs: Any, values: Te
 def _find(source: str) -> Path:
     path = Path(source).expanduser()
     if path.suffix in PICKLES:
-        raise InvalidModel(
-            f"{path} is a pickle, which can run any code when it is read: fewstep reads safetensors only"
-        )
+        raise InvalidModel(f"{path} {IS_A_PICKLE}")
     if path.is_file():
         return path
     owner, _, rest = source.partition("/")

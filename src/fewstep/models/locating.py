@@ -22,6 +22,11 @@ NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
+IS_A_PICKLE = (
+    "is a pickle, which can run any code when it is read: fewstep reads safetensors only. Where you trust it: read it "
+    "with torch.load(…, weights_only=True) and save it with safetensors.torch.save_file (docs/models.md shows how)"
+)
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = [
     "model_index.json",
@@ -90,10 +95,7 @@ def find_weights(part: Path) -> tuple[Path, ...]:
         return tuple(files)
     pickles = [path.name for path in part.iterdir() if path.suffix in PICKLES]
     if pickles:
-        raise InvalidModel(
-            f"{part} has its weights only as a pickle ({pickles[0]}), which can run any code when it is read: "
-            "fewstep reads safetensors only; convert it where you trust it"
-        )
+        raise InvalidModel(f"{part} has its weights only as a pickle: {pickles[0]} {IS_A_PICKLE}")
     raise InvalidModel(f"{part} has no weights (a .safetensors file as diffusers and transformers name them)")
 
 
@@ -138,7 +140,7 @@ def _built_in(name: str) -> Path:
 
 def _about_file(path: Path) -> str:
     if path.suffix in PICKLES:
-        return f"{path} is a pickle, which can run any code when it is read: fewstep reads safetensors only"
+        return f"{path} {IS_A_PICKLE}"
     return f"{path} is no model: give a folder as diffusers writes it, or one .safetensors file with a whole checkpoint"
 
 

@@ -172,7 +172,7 @@ def _download(repository: str, file: str | None) -> Path:
             raise ModelNotFound(f"{repository} has no {name}; give {repository}/FILE.safetensors") from error
         raise ModelNotFound(
             f"no LoRA {repository!r}: no such file here, not in the local cache, and the hub cannot be reached "
-            f"({type(error).__name__})"
+            f"({type(error).__name__}); go online, or give a file"
         ) from error
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewstep.errors import InvalidModel
 from fewstep.models.card import Kind
-from fewstep.models.locating import PICKLES, read_json
+from fewstep.models.locating import IS_A_PICKLE, PICKLES, read_json
 from fewstep.models.lora_names import Matrix, Spelling, read_key
 
 # Width of the text states that cross-attention reads: what tells the families of Stable Diffusion apart.
@@ -111,10 +111,7 @@ class LoraFile:
 
         file = path / "adapter_model.safetensors" if path.is_dir() else path
         if file.suffix in PICKLES:
-            raise InvalidModel(
-                f"{file} is a pickle, which can run any code when it is read: fewstep reads safetensors only. Where "
-                "you trust the file: torch.load it and save it again with safetensors.torch.save_file"
-            )
+            raise InvalidModel(f"{file} {IS_A_PICKLE}")
         try:
             with safe_open(file, framework="pt") as opened:
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118

@@ -78,6 +78,17 @@ class Header:
         return header
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a `.safetensors` with a U-Net in Stability's names."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return any(key.startswith(_UNET) for key in file.keys())  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return False
+
+
 @dataclass(frozen=True, eq=False)
 class Unpacked:
     """A file's networks by their part's name, tokenizers, and the scheduler's config."""
@@ -99,7 +110,9 @@ def unpack(path: Path, config: Path | None, dtype: torch.dtype, *, with_vae: boo
     if with_vae and not header.has_vae:
         raise InvalidModel(f"{path} has no autoencoder in it: give one with --vae")
     if config is None and header.architecture is None:
-        raise InvalidModel(f"{path} is of no family that fewstep knows (SD 1.x, 2.x, SDXL): give its configs' folder")
+        raise InvalidModel(
+            f"{path} is of no family that fewstep knows (SD 1.x, 2.x, SDXL): give its configs with --config"
+        )
     with TemporaryDirectory() if config is None else nullcontext(config) as home:
         home = Path(home)
         if config is None:

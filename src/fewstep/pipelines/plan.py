@@ -28,6 +28,8 @@ BATCH_LIMIT = 16
 REFINE_STRENGTH = 0.4
 LARGE = 2.0  # times the side that a model was trained on: from there on it paints things twice
 MOST_STEPS = 8  # of a consistency model
+FEW_FOR_SDXL = 6  # of an LCM-LoRA at SDXL's full size: fewer leave a grid
+LEAST_EMBEDDED_GUIDANCE = 3.0  # that models which read w were distilled on
 MAX_BAKED_GUIDANCE = 2.0  # for a model whose guidance is baked in without w: more on top burns the colours
 
 
@@ -281,6 +283,24 @@ def _advice(request: Request, model: ModelBundle, guidance_scale: float) -> Iter
             )
     if model.kind != "lcm":
         return
+    yield from _few_step_advice(request, model, guidance_scale)
+
+
+def _few_step_advice(request: Request, model: ModelBundle, guidance_scale: float) -> Iterator[str]:
+    """For consistency models."""
+    if model.embeds_guidance and model.card.w_range is None and guidance_scale < LEAST_EMBEDDED_GUIDANCE:
+        yield (
+            f"{model.name} has guidance inside, and such models were distilled for scales of about 3 to 15: at "
+            f"{guidance_scale:g} pictures grow vague"
+        )
+    steps = request.steps or model.card.steps
+    height, width = request.height or model.default_size[0], request.width or model.default_size[1]
+    small = height < model.default_size[0] or width < model.default_size[1]
+    if model.is_sdxl and model.loras is not None and not small and steps < FEW_FOR_SDXL and not request.timesteps:
+        yield (
+            f"an LCM-LoRA on SDXL at its full size shows a grid in {steps} steps: take {FEW_FOR_SDXL} to {MOST_STEPS}, "
+            "or paint at 768 x 768 and upscale"
+        )
     total, known = model.schedule.num_train_timesteps, model.settings.original_inference_steps
     grid = set(training_grid(total, known).tolist())
     if off := [t for t in request.timesteps or () if t not in grid]:
