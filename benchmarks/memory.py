@@ -44,7 +44,7 @@ WORK = {"text_encoder": "reading 77 tokens", "text_encoder_2": "reading 77 token
 
 @dataclass(frozen=True)
 class Case:
-    """A part of a model at work, on one picture of `side` x `side` pixels, or on two of them (guidance above 1)."""
+    """A part of a model at work, on `rows` pictures of `side` x `side` pixels."""
 
     model: str
     part: str
@@ -60,7 +60,7 @@ class Case:
     @property
     def work(self) -> str:
         size = f" at {self.side}x{self.side}" if self.side else ""
-        return WORK[self.part] + size + (", with guidance" if self.rows > 1 else "")
+        return WORK[self.part] + size + (", two pictures" if self.rows > 1 else "")
 
 
 MODELS: dict[str, Architecture] = {"sd15": SD1, "sdxl": SDXL}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fewstep.errors import FewstepError, InvalidModel, ModelNotFound
+from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import Kind, ModelCard
@@ -30,25 +28,9 @@ from fewstep.models.locating import (
     reference_of,
 )
 from fewstep.models.memory import check_policy, placed
+from fewstep.models.parts import decoding_fast, explained, quiet, read_network, read_tokenizer
 from fewstep.models.placement import choose_device, choose_dtype
 from fewstep.models.scheduler_config import SchedulerSettings
-
-# By their narrow paths: the package roots import several seconds' worth of other models.
-CLASSES = {
-    "unet": {"UNet2DConditionModel": "diffusers.models.unets.unet_2d_condition"},
-    "vae": {
-        "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
-        "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
-    },
-    "text_encoder": {"CLIPTextModel": "transformers.models.clip.modeling_clip"},
-    "text_encoder_2": {"CLIPTextModelWithProjection": "transformers.models.clip.modeling_clip"},
-    "controlnet": {
-        "ControlNetModel": "diffusers.models.controlnets.controlnet",
-        "T2IAdapter": "diffusers.models.adapter",
-    },
-    "tokenizer": {"CLIPTokenizer": "transformers.models.clip.tokenization_clip"},
-}
-
 
 FAST = "fast"
 TINY_FOR = {768: "madebyollin/taesd", 1024: "madebyollin/taesd", 2048: "madebyollin/taesdxl"}
@@ -91,7 +73,7 @@ def load(
     dtype = choose_dtype(dtype, device)
     check_policy(memory)
     read = _read_file if _is_single_file(name) else _read_folder
-    with _quiet():
+    with quiet():
         source = read(name, dtype, vae, config)
         networks = {part: _ready(network, dtype) for part, network in source.networks.items()}
     card, settings = overridden(source.card, source.settings, kind, prediction_type, reads_w=_reads_w(networks["unet"]))
@@ -112,7 +94,7 @@ def load(
         weight_files=source.weight_files,
         overrides=Overrides(kind, prediction_type, None if vae is None else reference_of(vae)),
     )
-    with _explained(source.origin):
+    with explained(source.origin):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
     return placed(_with_controlnets(_with_loras(model, loras), controlnets), device, memory)
 
@@ -129,13 +111,13 @@ def _with_controlnets(model: ModelBundle, sources: Iterable[str | Path]) -> Mode
     if folders:
         from fewstep.models.control import with_controlnets
 
-        with _quiet():
-            networks = [(name_of(name), _read_network("controlnet", home, model.dtype)) for name, home in folders]
+        with quiet():
+            networks = [(name_of(name), read_network("controlnet", home, model.dtype)) for name, home in folders]
         model = with_controlnets(model, networks)
     if files:
         from fewstep.models.image_prompt import with_image_prompts
 
-        with _quiet(), _explained(Path(files[0])):
+        with quiet(), explained(Path(files[0])):
             model = with_image_prompts(model, files)
     return model
 
@@ -165,16 +147,16 @@ def _read_folder(name: str | Path, dtype: torch.dtype, vae: str | Path | None, c
         parts["vae"] = locate_network(_autoencoder_name(vae, unet, name), "autoencoder", "vae")
     settings = SchedulerSettings.from_config(read_json(parts["scheduler"] / "scheduler_config.json"))
     present = [part for part in NETWORKS if part in parts]
-    networks = {part: _read_network(part, parts[part], dtype) for part in present}
+    networks = {part: read_network(part, parts[part], dtype) for part in present}
     if brings_fast:
-        networks["vae"] = _decoding_fast(networks["vae"], parts[FAST_DECODER])
+        networks["vae"] = decoding_fast(networks["vae"], parts[FAST_DECODER])
         present.append(FAST_DECODER)
     return _Source(
         origin=folder,
         card=_default_card(name, folder, settings, unet) if card is None else _agreeing(card, settings, folder),
         settings=settings,
         networks=networks,
-        tokenizers={part: _read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts},
+        tokenizers={part: read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts},
         weight_files=tuple(file for part in present for file in find_weights(parts[part])),
         drops_to_zeros=read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt", False),
     )
@@ -189,14 +171,14 @@ def _read_file(name: str | Path, dtype: torch.dtype, vae: str | Path | None, con
     from fewstep.models.single_file import unpack
 
     path = Path(name).expanduser()
-    with _explained(path):
+    with explained(path):
         unpacked = unpack(path, None if config is None else locate(config), dtype, with_vae=vae is None)
     networks = dict(unpacked.networks)
     files: tuple[Path, ...] = (path,)
     unet = networks["unet"].config
     if vae is not None:
         folder = locate_network(_autoencoder_name(vae, unet, name), "autoencoder", "vae")
-        networks["vae"] = _read_network("vae", folder, dtype)
+        networks["vae"] = read_network("vae", folder, dtype)
         files = (path, *find_weights(folder))
     settings = SchedulerSettings.from_config(unpacked.scheduler)
     return _Source(
@@ -226,21 +208,6 @@ def _with_loras(model: ModelBundle, loras: Iterable[LoraSource]) -> ModelBundle:
     return with_loras(model, wanted)
 
 
-def _read_network(part: str, folder: Path, dtype: torch.dtype) -> Any:
-    find_weights(folder)
-    config = read_json(folder / "config.json")
-    network_class = _class(part, _class_name(config), folder)
-    with _explained(folder):
-        return network_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-
-
-def _decoding_fast(autoencoder: Any, folder: Path) -> Any:
-    from fewstep.models.fast_decoder import FastAutoencoder, FastDecoder
-
-    with _explained(folder):
-        return FastAutoencoder(autoencoder, FastDecoder.load(folder).to(autoencoder.dtype))
-
-
 def _autoencoder_name(vae: str | Path, unet: Mapping[str, Any], model: str | Path) -> str | Path:
     """The name itself, or for "fast" the hub id of the tiny autoencoder for this U-Net's family."""
     if vae != FAST:
@@ -263,23 +230,6 @@ def _check_readers(networks: Mapping[str, Any], origin: Path) -> None:
     """A network of the SDXL kind needs both text encoders (the refiner, which has one, is no text-to-image model)."""
     if networks["unet"].config.addition_embed_type == "text_time" and "text_encoder_2" not in networks:
         raise InvalidModel(f"{origin} is of the SDXL kind and has no text_encoder_2/ folder; is it a refiner?")
-
-
-def _read_tokenizer(folder: Path) -> Any:
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise InvalidModel(f"{folder} has no vocabulary (tokenizer.json, or vocab.json and merges.txt)")
-    with _explained(folder):
-        return _class("tokenizer", "CLIPTokenizer", folder).from_pretrained(folder, local_files_only=True)
-
-
-def _class_name(config: Mapping[str, Any]) -> str:
-    return config.get("_class_name") or (config.get("architectures") or ["(unnamed)"])[0]
-
-
-def _class(part: str, name: str, folder: Path) -> Any:
-    if name not in CLASSES[part]:
-        raise InvalidModel(f"{folder} holds a {name}; fewstep knows {', '.join(CLASSES[part])} for this part")
-    return getattr(import_module(CLASSES[part][name]), name)
 
 
 def _default_card(name: str | Path, folder: Path, settings: SchedulerSettings, unet: Mapping[str, Any]) -> ModelCard:
@@ -305,35 +255,3 @@ def _agreeing(card: ModelCard, settings: SchedulerSettings, folder: Path) -> Mod
 def _shared_facts(settings: SchedulerSettings) -> dict[str, Any]:
     names = ("prediction_type", "original_inference_steps", "timestep_scaling")
     return {name: getattr(settings, name) for name in names}
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Whatever the libraries raise over a damaged part (tokenizers raise bare `Exception`s) in one line of ours."""
-    try:
-        yield
-    except FewstepError:
-        raise
-    except Exception as error:
-        first_line = next(iter(str(error).strip().splitlines()), "")
-        raise InvalidModel(f"{folder} cannot be loaded: {type(error).__name__}: {first_line}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars or remarks about configs from the two libraries while they load."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
-    for library in libraries:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, (verbosity, progress) in zip(libraries, before, strict=True):
-            library.set_verbosity(verbosity)
-            if progress:
-                library.enable_progress_bar()

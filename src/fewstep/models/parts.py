@@ -1,0 +1,94 @@
+"""One part of a model: the folder that it lies in becomes diffusers' or transformers' own object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewstep.errors import FewstepError, InvalidModel
+from fewstep.models.locating import find_weights, read_json
+
+# By their narrow paths: the package roots import several seconds' worth of other models.
+CLASSES = {
+    "unet": {"UNet2DConditionModel": "diffusers.models.unets.unet_2d_condition"},
+    "vae": {
+        "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
+        "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
+    },
+    "text_encoder": {"CLIPTextModel": "transformers.models.clip.modeling_clip"},
+    "text_encoder_2": {"CLIPTextModelWithProjection": "transformers.models.clip.modeling_clip"},
+    "controlnet": {
+        "ControlNetModel": "diffusers.models.controlnets.controlnet",
+        "T2IAdapter": "diffusers.models.adapter",
+    },
+    "tokenizer": {"CLIPTokenizer": "transformers.models.clip.tokenization_clip"},
+}
+
+
+def read_network(part: str, folder: Path, dtype: torch.dtype) -> Any:
+    find_weights(folder)
+    config = read_json(folder / "config.json")
+    network_class = _class(part, _class_name(config), folder)
+    with explained(folder):
+        return network_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+
+
+def decoding_fast(autoencoder: Any, folder: Path) -> Any:
+    from fewstep.models.fast_decoder import FastAutoencoder, FastDecoder
+
+    with explained(folder):
+        return FastAutoencoder(autoencoder, FastDecoder.load(folder).to(autoencoder.dtype))
+
+
+def read_tokenizer(folder: Path) -> Any:
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise InvalidModel(f"{folder} has no vocabulary (tokenizer.json, or vocab.json and merges.txt)")
+    with explained(folder):
+        return _class("tokenizer", "CLIPTokenizer", folder).from_pretrained(folder, local_files_only=True)
+
+
+def _class_name(config: Mapping[str, Any]) -> str:
+    return config.get("_class_name") or (config.get("architectures") or ["(unnamed)"])[0]
+
+
+def _class(part: str, name: str, folder: Path) -> Any:
+    if name not in CLASSES[part]:
+        raise InvalidModel(f"{folder} holds a {name}; fewstep knows {', '.join(CLASSES[part])} for this part")
+    return getattr(import_module(CLASSES[part][name]), name)
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Whatever the libraries raise over a damaged part (tokenizers raise bare `Exception`s) in one line of ours."""
+    try:
+        yield
+    except FewstepError:
+        raise
+    except Exception as error:
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        raise InvalidModel(f"{folder} cannot be loaded: {type(error).__name__}: {first_line}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars or remarks about configs from the two libraries while they load."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, (verbosity, progress) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
+            if progress:
+                library.enable_progress_bar()
