@@ -18,9 +18,10 @@ import fewstep
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound, NotInstalled
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.lora import LoraSpec, layers_of, with_loras
+from fewstep.models.lora import layers_of, with_loras
 from fewstep.models.lora_file import LoraFile
 from fewstep.models.lora_names import kohya_names, stability_names
+from fewstep.models.lora_source import LoraSpec
 from miniature import sdxl_unet
 
 ALPHA = 2.0

@@ -1,9 +1,8 @@
-"""Adapters inside a model: found, checked against it, stacked, and weighed anew for every row of every batch."""
+"""Adapters inside a model: checked against it, stacked, and weighed anew for every row of every batch."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,59 +16,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound, NotInstalled
-from fewstep.models.locating import ADAPTERS
+from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, NotInstalled
 from fewstep.models.lora_file import FAMILIES, LoraFile, LoraLayer
 from fewstep.models.lora_names import kohya_names
+from fewstep.models.lora_source import LoraSpec, check_weight, find_lora
 
 if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 ADAPTER = "lora_"  # and a number: PEFT's names for adapters, which must not hold a dot
-MAX_WEIGHT = 10.0
 # What the record of an LCM-LoRA says: how it is sampled, and on which times it was distilled.
 SAMPLED = ("steps", "guidance_scale", "w_range", "sampler", "gamma", "phases")
 TIMES = ("original_inference_steps", "timestep_scaling")
 LCM_STEPS, LCM_GUIDANCE = 4, 1.0  # of LCM-LoRA (2311.05556): guidance is part of what it learnt
-_PUBLISHED = {
-    384: str(ADAPTERS["lcm-lora"]),
-    768: "latent-consistency/lcm-lora-sdv1-5",
-    2048: "latent-consistency/lcm-lora-sdxl",
-}
-_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:/(.+\.safetensors))?")
-
-
-@dataclass(frozen=True)
-class LoraSpec:
-    """An adapter that is asked for: a file, a folder, a hub id, or "lcm-lora"; and how much of it by default."""
-
-    source: str
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_weight(self.source, self.weight)
-
-    @classmethod
-    def of(cls, value: str | Path | tuple[str | Path, float]) -> LoraSpec:
-        """From "style.safetensors:0.8", a path, or a pair of the two."""
-        if isinstance(value, tuple):
-            return cls(str(value[0]), value[1])
-        source, colon, weight = str(value).rpartition(":")
-        try:
-            return cls(source, float(weight)) if colon and source else cls(str(value))
-        except ValueError as error:
-            if isinstance(error, InvalidRequest):
-                raise
-            return cls(str(value))  # the colon is part of the path
-
-
-def check_weight(name: str, weight: object) -> float:
-    """The weight of an adapter as a number; raises `InvalidRequest`."""
-    good = isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight)
-    if not good or not -MAX_WEIGHT <= weight <= MAX_WEIGHT:  # type: ignore[operator]
-        raise InvalidRequest(f"the weight of {name} is {weight!r}; it must be a number from {-MAX_WEIGHT:g} to 10")
-    return float(weight)  # type: ignore[arg-type]
 
 
 class Shares:
@@ -130,50 +90,6 @@ def with_loras(model: ModelBundle, specs: Iterable[str | Path | tuple[str | Path
     for spec in map(LoraSpec.of, specs):
         model = _with_one(model, find_lora(spec.source, model), spec.weight)
     return model
-
-
-def find_lora(source: str, model: ModelBundle) -> LoraFile:
-    """Read the adapter that a file, a folder, a hub id, "lcm-lora" (the published one for this base) or the name of one
-    that comes with the starter names."""
-    if source == "lcm-lora":
-        width = model.unet.config.cross_attention_dim
-        if width not in _PUBLISHED:
-            raise ModelNotFound(f"there is no published LCM-LoRA for {model.name} ({FAMILIES.get(width, 'unknown')})")
-        source = _PUBLISHED[width]
-    elif source in ADAPTERS:
-        source = str(ADAPTERS[source])
-    path = Path(source).expanduser()
-    if path.is_dir() and (path / "pytorch_lora_weights.safetensors").is_file():
-        path = path / "pytorch_lora_weights.safetensors"
-    if path.exists():
-        return LoraFile.read(path)
-    if found := _HUB.fullmatch(source):
-        return LoraFile.read(_download(*found.groups()), reference=source.removesuffix(".safetensors"))
-    known = ", ".join(ADAPTERS)
-    raise ModelNotFound(f"no LoRA {source!r}: give a .safetensors file, a hub id (owner/name), or {known}")
-
-
-def _download(repository: str, file: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    name = file or "pytorch_lora_weights.safetensors"
-    try:
-        return Path(hf_hub_download(repository, name))
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelNotFound(f"no LoRA {repository!r}: no such file here and no such repository on the hub") from error
-    except (LocalEntryNotFoundError, OSError) as error:
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            raise ModelNotFound(f"{repository} has no {name}; give {repository}/FILE.safetensors") from error
-        raise ModelNotFound(
-            f"no LoRA {repository!r}: no such file here, not in the local cache, and the hub cannot be reached "
-            f"({type(error).__name__}); go online, or give a file"
-        ) from error
 
 
 def _with_one(model: ModelBundle, file: LoraFile, weight: float) -> ModelBundle:
