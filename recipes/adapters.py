@@ -1,56 +1,47 @@
-"""The adapters that come with the starter: an LCM-LoRA of its teacher, and the style of OpenMoji.
+"""The adapters that come with the starter: an LCM-LoRA of its teacher, and a style, blue ink, for either.
 
     python -m recipes.starter                     (once: the art, the latents)
     python -m recipes.adapters                    (every stage, each resumable)
     python -m recipes.adapters style sheets --ship
 
-OpenMoji's drawings are CC BY-SA 4.0 (openmoji.org, HfG Schwäbisch Gmünd); a tenth of the concepts is held out, and what
-is drawn of those in the new style is on the sheets.
+The style's pictures are the starter's Noto drawings in one colour; a tenth of the concepts is held out, and what is
+drawn of those in the new style is what the sheets and `benchmarks/adapters.py` look at.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from PIL import Image
+from PIL import Image, ImageOps
 
 import fewstep
-from fewstep.data.cache_folder import Manifest, is_cache, read_cache, write_shard
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.locating import ADAPTERS
 from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.text2image import text2image
-from fewstep.train.caching import build_cache
-from fewstep.train.config import LCM_TARGETS, DataConfig, RunConfig
+from fewstep.train.config import RunConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.run import train
 from recipes.emoji import art
 from recipes.emoji.cache import STARTER_TEACHER, as_training_cache
-from recipes.emoji.packages import NpmPackage
 
-OPENMOJI = NpmPackage(
-    "@iconify-json/openmoji",
-    "1.2.29",
-    "03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5",
-    "CC BY-SA 4.0, OpenMoji",
-)
 HELD_OUT_PERCENT = 10  # of the concepts
-GROUPS = (3, 4, 5, 6, 7)  # emojibase: animals, food, places, activities, objects
-SUFFIX = ", openmoji style"
-SHOWN = ("cat face", "rocket", "red apple", "house", "violin", "tulip", "owl", "bicycle")
-# The adapters of the sheet's rows, by what is under them.
+SUFFIX = ", blue ink style"
+INK = {"black": "#0b2a6b", "mid": "#5b8ad6", "white": "white"}
+SHOWN = ("cat face", "rocket", "red apple", "house", "tulip", "owl", "bicycle", "frog")
+# What is compared: the model, its adapters, the steps.
 ROWS: tuple[tuple[str, tuple[str, ...], int], ...] = (
     (STARTER_TEACHER, (), 25),
     (STARTER_TEACHER, ("lcm-lora",), 4),
-    (STARTER_TEACHER, ("openmoji",), 25),
-    (STARTER_TEACHER, ("openmoji", "lcm-lora"), 4),
+    (STARTER_TEACHER, ("blue-ink",), 25),
+    (STARTER_TEACHER, ("blue-ink", "lcm-lora"), 4),
     ("starter", (), 4),
-    ("starter", ("openmoji-lcf",), 4),
+    ("starter", ("blue-ink",), 4),
+    ("starter", ("blue-ink-lcf",), 4),
 )
 
 
@@ -60,18 +51,18 @@ class Adapters:
     def __init__(self, folder: Path, starter: Path) -> None:
         self.folder, self.starter = folder, starter
 
-    def art(self) -> None:
-        """Render: `art/seen` and `art/held_out`, each picture named by what it shows."""
-        home = self.folder / "art"
+    def ink(self) -> None:
+        """The style's pictures: `ink/seen` and `ink/held_out`, each named by what it shows."""
+        home = self.folder / "ink"
         if home.is_dir():
             return
         partial = home.with_suffix(".partial")
         for part in ("seen", "held_out"):
             (partial / part).mkdir(parents=True, exist_ok=True)
-        for picture, pixels in art.drawn("openmoji", OPENMOJI, self.starter / "packages"):
-            if picture.group in GROUPS:
-                part = "held_out" if art.held_out(picture.label, "openmoji", HELD_OUT_PERCENT) else "seen"
-                Image.fromarray(pixels).save(partial / part / f"{_file_name(picture.label)}.png")
+        for picture, pixels in zip(*art.load(self.starter), strict=True):
+            if picture.style == "noto":
+                part = "held_out" if art.held_out(picture.label, "ink", HELD_OUT_PERCENT) else "seen"
+                inked(Image.fromarray(pixels)).save(partial / part / f"{picture.label.replace('/', '-')}.png")
         partial.rename(home)
 
     def lcm_lora(self) -> None:
@@ -82,80 +73,58 @@ class Adapters:
         self._train(base, "lcm-lora", values)
 
     def style(self) -> None:
-        """The teacher in another style, beside what it knew: half of the pictures are the starter's own.
-
-        Of OpenMoji alone it learns the outlines and forgets what things look like.
-        """
-        base = default_config("style", STARTER_TEACHER, str(self._mixed()), lora=True)
-        fit = {
-            "fit.pictures": 60_000,
-            "fit.batch_size": 32,
-            "fit.optimizer": "muon",
-            "fit.lr": 8e-3,
-            "fit.cooldown": 0.7,
-        }
-        self._train(base, "openmoji", fit | {"lora.rank": 32, "lora.targets": LCM_TARGETS})
+        """The teacher in another style."""
+        self._train(default_config("style", STARTER_TEACHER, self._seen, lora=True), "blue-ink", STYLE)
 
     def lcf(self) -> None:
         """The distilled starter in another style, with no teacher."""
-        base = default_config("finetune", "starter", str(self.folder / "art" / "seen"), lora=True)
-        self._train(base, "openmoji-lcf", {"data.suffix": SUFFIX, "data.flip": True})
+        self._train(default_config("finetune", "starter", self._seen, lora=True), "blue-ink-lcf", STYLE)
 
     def sheets(self) -> None:
-        """A row for each combination, of concepts that were seen and of concepts that were not."""
-        held_out = sorted(path.stem for path in (self.folder / "art" / "held_out").glob("*.png"))
-        known = {picture.label for picture in art.load(self.starter)[0]}
-        unseen = [label for label in held_out if label in known][: len(SHOWN)]
-        for name, labels in (("seen", SHOWN), ("held-out", unseen)):
-            images = [image for row in ROWS for image in self._row(labels, *row)]
+        """A row for each combination, of concepts that were seen in the style, and of concepts that were not."""
+        for name, labels in (("seen", SHOWN), ("held-out", self.held_out()[: len(SHOWN)])):
+            images = [image for row in ROWS for image in self.paint(labels, *row, seed=0)]
             contact_sheet(images, columns=len(labels)).save(self.folder / f"{name}.webp", quality=85)
 
-    def load(self, model: str, adapters: Sequence[str]) -> ModelBundle:
-        """A model with adapters of this recipe, as they were trained here."""
+    def held_out(self) -> list[str]:
+        """The concepts that were never shown in the style, shortest names first."""
+        return sorted((path.stem for path in (self.folder / "ink" / "held_out").glob("*.png")), key=len)
+
+    def paint(
+        self, labels: Sequence[str], model: str, adapters: Sequence[str], steps: int, seed: int
+    ) -> list[Image.Image]:
+        """The labels as one of `ROWS` paints them, in the style where an adapter has it."""
+        suffix = SUFFIX if any(name.startswith("blue-ink") for name in adapters) else ""
+        prompts = [label + suffix for label in labels]
+        return text2image(self._load(model, adapters), prompts, steps=steps, seed=seed, batch_size=16)
+
+    def _load(self, model: str, adapters: Sequence[str]) -> ModelBundle:
         return fewstep.load(model, device="cpu", loras=[self.folder / name for name in adapters])
 
-    def _mixed(self) -> Path:
-        """A cache of the starter's art and, three times over, of OpenMoji and its mirror images: as many of each."""
-        target = self.folder / "mixed.cache"
-        if is_cache(target):
-            return target
-        styled = self.folder / "openmoji.cache"
-        if not is_cache(styled):
-            model = fewstep.load(STARTER_TEACHER, device="cpu")
-            build_cache(model, DataConfig(source=str(self.folder / "art" / "seen"), flip=True, suffix=SUFFIX), styled)
-        own = as_training_cache(self.starter, self.folder / "starter.cache")
-        parts = [(folder, Manifest.read(folder)) for folder in (own, styled, styled, styled)]
-        caches = [read_cache(*part) for part in parts]
-        target.mkdir(exist_ok=True)
-        columns, first = max(cache.captions.shape[1] for cache in caches), 0
-        for index, cache in enumerate(caches):
-            captions = cache.captions.repeat(1, columns // cache.captions.shape[1]) + first
-            everything = slice(0, len(cache))
-            write_shard(target, "latents", index, {"latents": cache.latents[everything], "captions": captions})
-            write_shard(target, "texts", index, {"states": cache.states[slice(0, len(cache.states))]})
-            first += len(cache.states)
-        counts = {"pictures": sum(map(len, caches)), "captions": first}
-        examples = [example for _, manifest in parts[:2] for example in manifest.examples]
-        dataclasses.replace(parts[0][1], source="the starter's art and OpenMoji", examples=examples, **counts).write(
-            target
-        )
-        return target
-
-    def _row(self, labels: Sequence[str], model: str, adapters: Sequence[str], steps: int) -> list[Image.Image]:
-        suffix = SUFFIX if any(name.startswith("openmoji") for name in adapters) else ""
-        prompts = [label + suffix for label in labels]
-        return text2image(self.load(model, adapters), prompts, steps=steps, seed=0, batch_size=8)
+    @property
+    def _seen(self) -> str:
+        return str(self.folder / "ink" / "seen")
 
     def _train(self, base: RunConfig, name: str, values: dict[str, object]) -> None:
-        watch = {"watch.prompts": tuple(label + (SUFFIX if "openmoji" in name else "") for label in SHOWN)}
+        watch = {"watch.prompts": tuple(label + (SUFFIX if "ink" in name else "") for label in SHOWN)}
         train(changed(base, values | watch), self.folder / name)
 
 
-def _file_name(label: str) -> str:
-    return label.replace("/", "-").replace(":", "")
+STYLE: dict[str, object] = {
+    "data.suffix": SUFFIX,
+    "fit.pictures": 6_000,
+    "fit.optimizer": "muon",
+    "fit.lr": 8e-3,
+    "fit.cooldown": 0.6,
+}
 
 
-STAGES = ("art", "lcm_lora", "style", "lcf", "sheets")
+def inked(picture: Image.Image) -> Image.Image:
+    """A drawing in shades of one ink on white."""
+    return ImageOps.colorize(ImageOps.grayscale(picture), **INK)
+
+
+STAGES = ("ink", "lcm_lora", "style", "lcf", "sheets")
 
 
 def main(
@@ -173,8 +142,8 @@ def main(
         typer.secho(f"== {name}", bold=True, err=True)
         getattr(adapters, name)()
     if ship:
-        for name in ADAPTERS:
-            shutil.copyfile(folder / name / "pytorch_lora_weights.safetensors", ADAPTERS[name])
+        for name, path in ADAPTERS.items():
+            shutil.copyfile(folder / name / "pytorch_lora_weights.safetensors", path)
 
 
 if __name__ == "__main__":

@@ -81,8 +81,9 @@ class Candidate:
     def key(self, model: ModelBundle, *salt: object) -> str:
         """Tells apart all that would paint other pictures: what `salt` names, weights, sampler, times, guidance."""
         plan = self.plan(model, ("-",), (0,), 1)
-        record = json.loads(describe(model, plan, 0)[RECORD]) | {"version": None}
-        facts = [record, plan.timesteps.tolist(), str(model.dtype), model.device.type, *map(str, salt)]
+        record = json.loads(describe(model, plan, 0)[RECORD])
+        said = {name: value for name, value in record.items() if name != "version" and value is not None}
+        facts = [said, plan.timesteps.tolist(), str(model.dtype), model.device.type, *map(str, salt)]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
