@@ -5,7 +5,8 @@
     python -m recipes.adapters style sheets --ship
 
 The style's pictures are the starter's Noto drawings in one colour; a tenth of the concepts is held out, and what is
-drawn of those in the new style is what the sheets and `benchmarks/adapters.py` look at.
+drawn of those in the new style is what the sheets and `benchmarks/adapters.py` look at. No word calls the style: the
+starter hears something in every word ("a bicycle, blue ink style" is a blue ball), and the adapter's weight is enough.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from recipes.emoji import art
 from recipes.emoji.cache import STARTER_TEACHER, as_training_cache
 
 HELD_OUT_PERCENT = 10  # of the concepts
-SUFFIX = ", blue ink style"
 INK = {"black": "#0b2a6b", "mid": "#5b8ad6", "white": "white"}
 SHOWN = ("cat face", "rocket", "red apple", "house", "tulip", "owl", "bicycle", "frog")
 # What is compared: the model, its adapters, the steps.
@@ -93,10 +93,8 @@ class Adapters:
     def paint(
         self, labels: Sequence[str], model: str, adapters: Sequence[str], steps: int, seed: int
     ) -> list[Image.Image]:
-        """The labels as one of `ROWS` paints them, in the style where an adapter has it."""
-        suffix = SUFFIX if any(name.startswith("blue-ink") for name in adapters) else ""
-        prompts = [label + suffix for label in labels]
-        return text2image(self._load(model, adapters), prompts, steps=steps, seed=seed, batch_size=16)
+        """The labels as one of `ROWS` paints them."""
+        return text2image(self._load(model, adapters), list(labels), steps=steps, seed=seed, batch_size=16)
 
     def _load(self, model: str, adapters: Sequence[str]) -> ModelBundle:
         return fewstep.load(model, device="cpu", loras=[self.folder / name for name in adapters])
@@ -106,12 +104,10 @@ class Adapters:
         return str(self.folder / "ink" / "seen")
 
     def _train(self, base: RunConfig, name: str, values: dict[str, object]) -> None:
-        watch = {"watch.prompts": tuple(label + (SUFFIX if "ink" in name else "") for label in SHOWN)}
-        train(changed(base, values | watch), self.folder / name)
+        train(changed(base, values | {"watch.prompts": SHOWN}), self.folder / name)
 
 
 STYLE: dict[str, object] = {
-    "data.suffix": SUFFIX,
     "fit.pictures": 6_000,
     "fit.optimizer": "muon",
     "fit.lr": 8e-3,

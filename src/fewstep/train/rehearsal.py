@@ -56,7 +56,9 @@ def rehearse(config: RunConfig, folder: Path) -> Rehearsal:
     networks = {id(each): each for part in ("autoencoder", "text_encoder", "text_encoder_2", "unet")
                 for each in (getattr(model, part), getattr(trainee.bundle, part)) if each is not None}  # fmt: skip
     total = sum(weight.numel() for network in networks.values() for weight in network.parameters())
-    memory = _memory(trainee.parameters, list(networks.values()), config.fit, averages=trainee.target is not None)
+    copies = [model.unet] if config.method == "finetune" and config.lora is None and model.embeds_guidance else []
+    held = [*networks.values(), *copies]  # fine-tuned whole, a model that is told w is kept as it was, too
+    memory = _memory(trainee.parameters, held, config.fit, averages=trainee.target is not None)
     home = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
     free = free_memory(model.device), shutil.disk_usage(home).free
     checkpoint = 2 * trainee.parameters * int(8 + SLOTS[config.fit.optimizer])
