@@ -67,6 +67,30 @@ def test_a_file_without_an_autoencoder_takes_another(sd1: Path, tmp_path: Path) 
     assert np.array_equal(picture(model), picture(fewstep.load(sd1, device="cpu")))
 
 
+@pytest.mark.parametrize("names", ["first_stage_model.", "", "diffusers"])
+def test_an_autoencoder_in_a_file_of_its_own(sd1: Path, tmp_path: Path, names: str) -> None:
+    """As vae-ft-mse-840000 is published: the same pictures as with the folder that it was written from."""
+    other = write_miniature_sd1(tmp_path / "other")
+    weights = other / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file({key: value * 1.1 for key, value in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    whole = load_file(write_original(other, tmp_path / "whole.safetensors"))
+    stem = "first_stage_model."
+    vae = {names + key.removeprefix(stem): value for key, value in whole.items() if key.startswith(stem)}
+    if names == "diffusers":
+        vae = load_file(weights)
+    save_file(vae, tmp_path / "vae.safetensors")
+    expected = picture(fewstep.load(sd1, device="cpu", vae=other))
+    assert np.abs(expected - picture(fewstep.load(sd1, device="cpu"))).max() > 10
+    path = write_original(sd1, tmp_path / "model.safetensors", vae=False)
+    for model in (sd1, path):
+        config = sd1 if model == path else None
+        ours = fewstep.load(model, device="cpu", vae=tmp_path / "vae.safetensors", config=config)
+        assert np.array_equal(picture(ours), expected)
+    save_file({"something": torch.zeros(1)}, tmp_path / "wrong.safetensors")
+    with pytest.raises(InvalidModel, match="holds no autoencoder"):
+        fewstep.load(sd1, device="cpu", vae=tmp_path / "wrong.safetensors")
+
+
 @pytest.mark.parametrize("architecture", [SD1, SD2, SDXL], ids=lambda each: each.name)
 def test_the_family_is_read_from_the_shapes(architecture: Architecture, tmp_path: Path) -> None:
     width = architecture.unet["cross_attention_dim"]

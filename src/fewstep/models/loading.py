@@ -64,8 +64,8 @@ def load(
     kind    "lcm" or "diffusion", where the files say something else than what the model is
     prediction_type  "epsilon", "v_prediction" or "sample", likewise
     memory  what to do where the device's memory is short: "auto", "full", "parts" or "layers" (`memory.placed`)
-    vae     another autoencoder: a folder, a hub id, or "fast" for a decoder that is much faster and a little rougher
-            (the model's own, where it brings one, else TAESD)
+    vae     another autoencoder: a folder, a hub id, a .safetensors file, or "fast" for a decoder that is much faster
+            and a little rougher (the model's own, where it brings one, else TAESD)
 
     Raises `ModelNotFound`, `InvalidModel`, and `InvalidRequest` for an unknown device, dtype, kind or policy.
     """
@@ -143,11 +143,14 @@ def _read_folder(name: str | Path, dtype: torch.dtype, vae: str | Path | None, c
     parts = locate_parts(folder, card)
     unet = read_json(parts["unet"] / "config.json")
     brings_fast = vae == FAST and FAST_DECODER in parts
-    if vae is not None and not brings_fast:
-        parts["vae"] = locate_network(_autoencoder_name(vae, unet, name), "autoencoder", "vae")
+    replaced = vae is not None and not brings_fast
     settings = SchedulerSettings.from_config(read_json(parts["scheduler"] / "scheduler_config.json"))
-    present = [part for part in NETWORKS if part in parts]
+    present = [part for part in NETWORKS if part in parts and not (replaced and part == "vae")]
     networks = {part: read_network(part, parts[part], dtype) for part in present}
+    files: tuple[Path, ...] = ()
+    if replaced:
+        own = read_json(parts["vae"] / "config.json")
+        networks["vae"], files = _another_autoencoder(vae, unet, name, own, dtype)  # type: ignore[arg-type]
     if brings_fast:
         networks["vae"] = decoding_fast(networks["vae"], parts[FAST_DECODER])
         present.append(FAST_DECODER)
@@ -157,7 +160,7 @@ def _read_folder(name: str | Path, dtype: torch.dtype, vae: str | Path | None, c
         settings=settings,
         networks=networks,
         tokenizers={part: read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts},
-        weight_files=tuple(file for part in present for file in find_weights(parts[part])),
+        weight_files=(*(file for part in present for file in find_weights(parts[part])), *files),
         drops_to_zeros=read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt", False),
     )
 
@@ -177,9 +180,8 @@ def _read_file(name: str | Path, dtype: torch.dtype, vae: str | Path | None, con
     files: tuple[Path, ...] = (path,)
     unet = networks["unet"].config
     if vae is not None:
-        folder = locate_network(_autoencoder_name(vae, unet, name), "autoencoder", "vae")
-        networks["vae"] = read_network("vae", folder, dtype)
-        files = (path, *find_weights(folder))
+        networks["vae"], others = _another_autoencoder(vae, unet, name, unpacked.autoencoder, dtype)
+        files = (path, *others)
     settings = SchedulerSettings.from_config(unpacked.scheduler)
     return _Source(
         origin=path,
@@ -206,6 +208,20 @@ def _with_loras(model: ModelBundle, loras: Iterable[LoraSource]) -> ModelBundle:
     from fewstep.models.lora import with_loras
 
     return with_loras(model, wanted)
+
+
+def _another_autoencoder(
+    vae: str | Path, unet: Mapping[str, Any], model: str | Path, own: Mapping[str, Any], dtype: torch.dtype
+) -> tuple[Any, tuple[Path, ...]]:
+    """What `vae` names in place of a model's own autoencoder (whose config a single file shares), and its files."""
+    path = Path(vae).expanduser()
+    if _is_single_file(path):
+        from fewstep.models.single_file import unpack_autoencoder
+
+        with explained(path):
+            return unpack_autoencoder(path, own, dtype), (path,)
+    folder = locate_network(_autoencoder_name(vae, unet, model), "autoencoder", "vae")
+    return read_network("vae", folder, dtype), find_weights(folder)
 
 
 def _autoencoder_name(vae: str | Path, unet: Mapping[str, Any], model: str | Path) -> str | Path:

@@ -19,7 +19,7 @@ import torch
 
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.architectures import BY_CONTEXT_WIDTH, Architecture
-from fewstep.models.locating import download
+from fewstep.models.locating import download, read_json
 
 VOCABULARY = "openai/clip-vit-large-patch14"
 _UNET = "model.diffusion_model."
@@ -91,11 +91,12 @@ def is_checkpoint(path: Path) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Unpacked:
-    """A file's networks by their part's name, tokenizers, and the scheduler's config."""
+    """A file's networks by their part's name, tokenizers, and the configs of the scheduler and the autoencoder."""
 
     networks: Mapping[str, Any]
     tokenizers: Mapping[str, Any]
     scheduler: Mapping[str, Any]
+    autoencoder: Mapping[str, Any]
 
 
 def unpack(path: Path, config: Path | None, dtype: torch.dtype, *, with_vae: bool = True) -> Unpacked:
@@ -121,9 +122,27 @@ def unpack(path: Path, config: Path | None, dtype: torch.dtype, *, with_vae: boo
         checkpoint = load_single_file_checkpoint(str(path), local_files_only=True)
         parts = [part for part in ("unet", "vae", "text_encoder", "text_encoder_2") if (home / part).is_dir()]
         networks = {part: _converted(part, checkpoint, home, dtype) for part in parts if part != "vae" or with_vae}
-        scheduler = json.loads((home / "scheduler" / "scheduler_config.json").read_text())
+        scheduler = read_json(home / "scheduler" / "scheduler_config.json")
+        autoencoder = read_json(home / "vae" / "config.json")
         tokenizers = _vocabularies(header) if config is None else _tokenizers(home)
-    return Unpacked(networks, tokenizers, scheduler)
+    return Unpacked(networks, tokenizers, scheduler, autoencoder)
+
+
+def unpack_autoencoder(path: Path, config: Mapping[str, Any], dtype: torch.dtype) -> Any:
+    """An autoencoder alone, in Stability's names or in diffusers', of the shape that `config` says.
+
+    Raises `InvalidModel` where the file holds something else.
+    """
+    from diffusers.loaders.single_file_utils import load_single_file_checkpoint
+
+    checkpoint = load_single_file_checkpoint(str(path), local_files_only=True)
+    if not any(key.removeprefix("first_stage_model.").startswith("decoder.") for key in checkpoint):
+        raise InvalidModel(f"{path} holds no autoencoder: none of its tensors is of a decoder")
+    with TemporaryDirectory() as home:
+        folder = Path(home) / "vae"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(dict(config)))
+        return _converted("vae", checkpoint, Path(home), dtype)
 
 
 def _converted(part: str, checkpoint: Mapping[str, Any], home: Path, dtype: torch.dtype) -> Any:
