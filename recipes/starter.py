@@ -291,8 +291,12 @@ def main(
 def _ship(folder: Path, stages: Sequence[str]) -> None:
     """Copy what these stages made into the package: the model folder, and what evaluations look with."""
     if "export" in stages:
-        shutil.rmtree(PACKAGE, ignore_errors=True)
-        shutil.copytree(folder / "export", PACKAGE)
+        for part in (folder / "export").iterdir():  # beside the adapters, which are another recipe's
+            if part.is_dir():
+                shutil.rmtree(PACKAGE / part.name, ignore_errors=True)
+                shutil.copytree(part, PACKAGE / part.name)
+            else:
+                shutil.copyfile(part, PACKAGE / part.name)
     if "eye" in stages:
         eye.ship(folder)
 

@@ -18,6 +18,7 @@ import fewstep
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound, NotInstalled
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.locating import ADAPTERS
 from fewstep.models.lora import layers_of, with_loras
 from fewstep.models.lora_file import LoraFile
 from fewstep.models.lora_names import kohya_names, stability_names
@@ -282,3 +283,21 @@ def test_an_adapter_that_is_nowhere(base: ModelBundle, monkeypatch: pytest.Monke
         with_loras(base, ["someone/something"])
     with pytest.raises(ModelNotFound, match="no published LCM-LoRA for miniature-teacher"):
         with_loras(base, ["lcm-lora"])
+
+
+@pytest.mark.skipif(not all(path.is_file() for path in ADAPTERS.values()), reason="no weights yet")
+def test_the_adapters_that_come_along_go_by_name_and_do_what_they_say() -> None:
+    def colours(model: ModelBundle) -> float:
+        """How far the drawing leans to red rather than blue, in [-255, 255]."""
+        pixels = np.asarray(fewstep.text2image(model, "red apple", seed=0), dtype=float)
+        return float((pixels[..., 0] - pixels[..., 2]).mean())
+
+    fast = fewstep.load("starter-teacher", device="cpu", loras=["blue-ink", "lcm-lora"])
+    assert (fast.kind, fast.card.sampler, fast.card.steps, fast.card.phases) == ("lcm", "tcd", 4, 4)
+    plain = colours(fewstep.load("starter", device="cpu"))
+    assert plain > 40
+    for model in (
+        fast,
+        *(fewstep.load("starter", device="cpu", loras=[name]) for name in ("blue-ink", "blue-ink-lcf")),
+    ):
+        assert colours(model) < plain / 2
