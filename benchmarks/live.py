@@ -40,7 +40,7 @@ from fewstep.models.loading import FAST
 from fewstep.models.locating import STARTER, brings_fast_decoder
 from fewstep.server.protocol import JSON, Picture, PictureKind
 
-RESULTS = Path("/tmp/live-smoke.md")
+RESULTS = Path(__file__).parent / "results" / "live.md"
 PROMPTS = ("a cat face", "a sleepy fox", "strawberry cake", "a blue heart", "a smiling sun", "sad robot")
 WARM_UP = 2.0
 PATIENCE = 300.0  # seconds for a server to start: on a machine with other things to do, that takes a while
@@ -256,7 +256,9 @@ def main(
             "# Live sessions",
             "",
             f"`python -m benchmarks.live --model {model} --steps {steps} --seconds {seconds:g} --threads {threads}`",
-            f"on {platform.processor() or platform.machine()}, {threads} threads, torch {torch.__version__}.",
+            f"on {platform.processor() or platform.machine()}, {threads} threads, torch {torch.__version__}. Each server has the",
+            "machine to itself, one after the other. Ours runs as `fewstep serve` does (with OpenVINO where it is installed, and",
+            "the fast decoder where the model brings one), the usual design through diffusers, one request at a time.",
             "",
             *rows,
             "",
