@@ -75,7 +75,7 @@ def write_adapters(home: Path, model: ModelBundle) -> tuple[Path, Path]:
     return lcm, adapters.write_diffusers(home / "ink.safetensors", style, 3.0)
 
 
-@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`", "ignore:an LCM-LoRA on SDXL")
 @pytest.mark.parametrize("write", [write_miniature_sd1, write_miniature_sd2, write_miniature_sdxl])
 @pytest.mark.parametrize("weights", [(1.0, None), (1.0, 0.8)])
 def test_lcm_lora_alone_and_with_a_style(write: Write, weights: tuple[float, float | None], tmp_path: Path) -> None:

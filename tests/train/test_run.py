@@ -116,6 +116,7 @@ def test_a_student_and_a_lora_begin_as_their_teacher(tmp_path: Path, sd1: Path, 
         torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)  # it was saved in float16
 
 
+@pytest.mark.filterwarnings("ignore:an LCM-LoRA on SDXL")
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_an_lcm_lora_loads_in_diffusers_and_in_both_spellings_paints_the_same(
     tmp_path: Path, family: str, request: pytest.FixtureRequest, pictures: Path
