@@ -35,7 +35,7 @@ test: lint browser
 
 # Real pictures for the report come from the recipe; NUM_IMAGES=256 is quick, ALSO=model+adapter.safetensors adds one.
 NUM_IMAGES ?= 2000
-ALSO ?=
+ALSO ?= starter-teacher+lcm-lora
 report: $(VENV)/.installed-starter
 	$(BIN)/python -m recipes.starter art reference
 	$(BIN)/fewstep evaluate starter --num-images $(NUM_IMAGES) --reference build/starter/reference \
