@@ -347,7 +347,10 @@ def test_what_was_encoded_is_not_encoded_again(student: ModelBundle) -> None:
             with engine.lane() as lane:
                 for seed in range(5):
                     await events_of(engine, lane, Request.of("the same words", seed=seed))
-            calls = engine.metrics.registry.get_sample_value("fewstep_batch_rows_count", {"call": "encode_text"})
+            read = engine.metrics.registry.get_sample_value
+            calls = read("fewstep_batch_rows_count", {"call": "encode_text"})
+            kept = read("fewstep_prompt_bytes")
         assert calls == 1
+        assert kept == student.encode_prompts(["the same words"]).nbytes
 
     run(scene())

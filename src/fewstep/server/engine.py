@@ -90,6 +90,7 @@ class Engine:
         self.scheduler = Scheduler(max_lanes=max_clients, max_waiting=max_waiting, max_active=max(1, max_batch // 4))
         self.metrics = Metrics(self.scheduler)
         self.worker = Worker(self.models.values(), self.scheduler, max_batch=max_batch, on_batch=self.metrics.on_batch)
+        self.metrics.prompts.set_function(lambda: self.worker.prompt_bytes)
         self._shared: dict[str, tuple[Lane, int]] = {}
 
     def start(self) -> None:

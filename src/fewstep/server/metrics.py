@@ -44,6 +44,7 @@ class Metrics:
         waiting.set_function(lambda: scheduler.num_waiting)
         sessions = Gauge("fewstep_sessions", "Clients with a place.", registry=registry)
         sessions.set_function(lambda: scheduler.num_lanes)
+        self.prompts = Gauge("fewstep_prompt_bytes", "Of the encoded prompts that are kept.", registry=registry)
         resident = Gauge("fewstep_memory_bytes", "The process's resident size.", registry=registry)
         resident.set_function(lambda: psutil.Process().memory_info().rss)
         memory = Gauge("fewstep_peak_memory_bytes", "The process's largest resident size.", registry=registry)

@@ -57,6 +57,11 @@ class Worker:
         """Whether nothing new is taken in any more."""
         return self._stopping.is_set()
 
+    @property
+    def prompt_bytes(self) -> int:
+        """Held by the encoded prompts of all models."""
+        return sum(shared.prompts.size for shared in self._shared.values())
+
     def start(self) -> None:
         self._thread.start()
 
