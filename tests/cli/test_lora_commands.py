@@ -14,6 +14,8 @@ import adapters
 import fewstep
 from fewstep.cli.main import main
 from fewstep.models.lora_file import LoraFile
+from miniature import write_miniature_sd1
+from original import write_original
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -74,11 +76,31 @@ def test_convert_and_merge(run: Run, style: Path, miniature: Path) -> None:
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
+def test_one_file_is_merged_into_a_folder(run: Run) -> None:
+    write_original(write_miniature_sd1(Path("sd1")), Path("model.safetensors"))
+    layers = {"lora_unet": adapters.random_layers(fewstep.load("sd1", device="cpu").unet, 1)}
+    style = adapters.write_kohya(Path("ink.safetensors"), layers, alpha=2.0)
+    how = {"config": Path("sd1"), "prediction_type": "v_prediction"}
+    options = ("--config", "sd1", "--prediction-type", "v_prediction", "--dtype", "float32")
+    assert run("merge", "model.safetensors", "--lora", style, "-o", "inked", *options)[:2] == (0, "inked\n")
+    merged = fewstep.load("inked", device="cpu")
+    on_top = fewstep.load("model.safetensors", device="cpu", loras=[style], **how)
+    plain = fewstep.load("model.safetensors", device="cpu", **how)
+    pictures = [
+        np.asarray(fewstep.text2image(each, "a cat", seed=2, steps=2), dtype=int) for each in (merged, on_top, plain)
+    ]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+    assert np.abs(pictures[0] - pictures[2]).max() > 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("inspect", "nowhere.safetensors"), "no model 'nowhere.safetensors'"),
-        (("merge", "lcm-ink.safetensors", "--lora", "x.safetensors", "-o", "out"), "is one file: merging takes a"),
+        (
+            ("merge", "lcm-ink.safetensors", "--lora", "x.safetensors", "-o", "out"),
+            "no whole checkpoint of Stable Diff",
+        ),
         (("convert", "lcm-ink.safetensors", "--to", "latin", "-o", "x.safetensors"), "choose one of kohya"),
         (("convert", "lcm-ink.safetensors", "--to", "peft", "-o", "x.safetensors"), "a peft LoRA is a folder"),
         (("convert", "lcm-ink.safetensors", "--to", "kohya", "-o", "x.safetensors"), "name it with --model"),

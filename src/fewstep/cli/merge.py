@@ -8,34 +8,40 @@ from typing import Annotated
 
 import typer
 
+from fewstep.cli.options import Config, Kind, PredictionType, Vae
 from fewstep.errors import InvalidRequest
 
 
 def merge(
-    model: Annotated[str, typer.Argument(help="A built-in name, a folder as diffusers writes it, or a hub id.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A built-in name, a folder as diffusers writes it, a .safetensors file, or a hub id."),
+    ],
     lora: Annotated[
         list[str], typer.Option(help="An adapter, and how much of it: style.safetensors:0.8; repeat for several.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The new model's folder.")],
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16: the precision to save in.")] = "float16",
+    config: Config = None,
+    vae: Vae = None,
+    kind: Kind = None,
+    prediction_type: PredictionType = None,
 ) -> None:
-    """Add adapters into a model and save it: as fast as a model without any, and diffusers reads it.
+    """Add adapters into a model and save it as a folder: as fast as a model without any, and diffusers reads it.
 
-    **Example**
+    **Examples**
 
     fewstep merge ./my-sd15 --lora lcm-lora --lora ink.safetensors:0.8 -o ./my-fast-ink
+
+    fewstep merge dreamshaper.safetensors --lora lcm-lora -o ./fast-dreamshaper
     """
     if not lora:
         raise InvalidRequest("nothing to merge: give at least one --lora")
     from fewstep.models.loading import load
-    from fewstep.models.locating import locate
     from fewstep.models.lora import merged
-
-    if Path(model).is_file():
-        raise InvalidRequest(f"{model} is one file: merging takes a model folder, a built-in name or a hub id")
     from fewstep.models.saving import save
 
-    result = merged(load(model, device="cpu", dtype="float32", loras=lora))
-    card = dataclasses.replace(result.card, name=output.name, shared=None)
-    save(dataclasses.replace(result, card=card), output, base=locate(model), dtype=dtype)
+    base = load(model, "cpu", "float32", loras=lora, vae=vae, config=config, kind=kind, prediction_type=prediction_type)
+    card = dataclasses.replace((result := merged(base)).card, name=output.name, shared=None)
+    save(dataclasses.replace(result, card=card), output, base=base.folder, dtype=dtype)
     typer.echo(output)

@@ -179,7 +179,8 @@ Control = Annotated[
 Vae = Annotated[
     str | None,
     typer.Option(
-        help="Another autoencoder: a folder, a hub id, or fast (as --fast-decode). [default: the model's]",
+        help="Another autoencoder: a folder, a hub id, a .safetensors file, or fast (as --fast-decode). "
+        "[default: the model's]",
         rich_help_panel=WHERE,
         show_default=False,
     ),

@@ -44,6 +44,7 @@ def save(model: ModelBundle, target: Path, base: Path | None, dtype: str | None 
         raise InvalidModel(f"{model.name} has adapters on top; merge them first")
     parts = {name: part for name, field in PARTS.items() if (part := getattr(model, field)) is not None}
     scheduler = model.settings.to_config() if base is None else _scheduler_config(base)
+    scheduler["prediction_type"] = model.settings.prediction_type
     if model.kind == "lcm":
         scheduler |= {
             "_class_name": "TCDScheduler" if model.card.sampler == "tcd" else "LCMScheduler",
