@@ -22,6 +22,7 @@ from fewstep.errors import CannotWrite, FewstepWarning
 from fewstep.train.config import FitConfig, InvalidConfig
 from fewstep.train.log import LOG, RunLog, read_log
 from fewstep.train.loop import TrainingDiverged, fit
+from fewstep.train.processes import Processes
 from fewstep.train.state import CHECKPOINT, PREVIOUS, AveragedTarget, ForeignCheckpoint, TrainState, exchanged, newest
 
 
@@ -322,8 +323,6 @@ def two_processes(home: Path, pictures: int) -> list[int]:
     port = 20000 + random.Random().randrange(20000)
 
     def work(rank: int) -> None:
-        from fewstep.train.processes import Processes
-
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")  # as launchers set it
         processes = Processes.here("cpu")
@@ -373,3 +372,12 @@ def test_the_log_of_what_was_lost_is_taken_back(tmp_path: Path) -> None:
     with RunLog(tmp_path, 16, every=1) as log:
         log.write(24, {"loss": 2.0})
     assert [(row["seen"], row["loss"]) for row in read_log(tmp_path)] == [(8, 1.0), (16, 1.0), (24, 2.0)]
+
+
+@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_a_launcher_that_divides_the_weights_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "false")
+    assert Processes.here() == Processes()
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(InvalidConfig, match="holds the whole network"):
+        Processes.here()

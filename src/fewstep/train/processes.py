@@ -14,6 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fewstep.train.config import InvalidConfig
+
+SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -24,7 +28,15 @@ class Processes:
 
     @classmethod
     def here(cls, device: str | None = None) -> Processes:
-        """By the environment that a launcher leaves; joins the others where there are some."""
+        """By the environment that a launcher leaves; joins the others where there are some.
+
+        Raises `InvalidConfig` where accelerate is to divide the weights, and not only the pictures.
+        """
+        if any(os.environ.get(name) == "true" for name in SHARDING):
+            raise InvalidConfig(
+                "accelerate is configured for FSDP or DeepSpeed, and every process here holds the whole network: "
+                "launch with --multi_gpu; --lora, --precision bfloat16, --accumulate and --checkpointing save memory"
+            )
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         from accelerate import PartialState
