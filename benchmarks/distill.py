@@ -7,7 +7,9 @@ The script comes from diffusers or, as it was first published, from luosiallen/l
 is, in a process of its own. Both train a LoRA of the same rank on the same layers, with batches of the same size, by
 AdamW and the Huber loss, from the same pictures. Each runs twice, for a few steps and for more, so that what happens
 once (imports, loading, encoding) drops out of the speed; runs of the two alternate, and the best of each counts. Peak
-memory is that of all processes of a run together. Writes benchmarks/results/distill.json.
+memory is that of all processes of a run together; what Python and the libraries take before any model is loaded stands
+beside it. `--size sd15` trains at the true size of Stable Diffusion 1.5, with random weights, on one small picture a
+step. Writes benchmarks/results/distill-SIZE.json.
 """
 
 from __future__ import annotations
@@ -30,15 +32,22 @@ import torch
 import typer
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import fewstep
+from fewstep.models.architectures import SD1
 from fewstep.models.locating import locate
 from fewstep.models.saving import save
 from fewstep.train.caching import build_cache
 from fewstep.train.config import DataConfig
 from recipes.emoji import art
 
-RESULT = Path(__file__).parent / "results" / "distill.json"
+RESULTS = Path(__file__).parent / "results"
+LIBRARIES = """
+import torch, peft
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+"""
 
 
 @dataclass(frozen=True)
@@ -49,10 +58,62 @@ class Cost:
     memory: int
 
 
+@dataclass(frozen=True)
+class Task:
+    """What both train, as each of them is told."""
+
+    teacher: Path
+    tar: Path
+    cache: Path
+    resolution: int
+    batch_size: int
+    rank: int
+
+    def their_command(self, script: Path, output: Path, steps: int) -> list[str]:
+        options = {
+            "pretrained_teacher_model": self.teacher,
+            "output_dir": output,
+            "train_shards_path_or_url": self.tar,
+            "resolution": self.resolution,
+            "max_train_samples": 100_000,
+            "dataloader_num_workers": 1,
+            "train_batch_size": self.batch_size,
+            "max_train_steps": steps,
+            "lora_rank": self.rank,
+            "learning_rate": 1e-4,
+            "loss_type": "huber",
+            "lr_warmup_steps": 1,
+            "validation_steps": 10**9,
+            "checkpointing_steps": 10**9,
+            "seed": 0,
+        }
+        return [sys.executable, str(script), *(f"--{name}={value}" for name, value in options.items())]
+
+    def our_command(self, output: Path, steps: int) -> list[str]:
+        options = {
+            "teacher": self.teacher,
+            "data": self.cache,
+            "output": output,
+            "batch-size": self.batch_size,
+            "pictures": self.batch_size * steps,
+            "rank": self.rank,
+            "lr": 1e-4,
+            "guidance": "6:16",
+            "every": 10**9,
+            "prompt": "a cat",
+            "steps": 1,
+            "device": "cpu",
+        }
+        command = [sys.executable, "-m", "fewstep", "distill", "--lora"]
+        return [*command, *(f"--{name}={value}" for name, value in options.items())]
+
+
 def main(
     script: Annotated[Path, typer.Argument(help="train_lcm_distill_lora_sd_wds.py in a checkout.")],
     folder: Annotated[Path, typer.Option(help="Where the recipe built the art.")] = Path("build/starter"),
     work: Annotated[Path, typer.Option(help="For the runs; kept.")] = Path("build/benchmark-distill"),
+    size: Annotated[str, typer.Option(help="Of the teacher: starter, or sd15 with random weights.")] = "starter",
+    resolution: Annotated[int, typer.Option(help="Pixels.")] = 128,
     batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 16,
     rank: Annotated[int, typer.Option(help="Of the LoRA.")] = 64,
     short: Annotated[int, typer.Option(help="Steps of the short runs.")] = 4,
@@ -60,48 +121,66 @@ def main(
     rounds: Annotated[int, typer.Option(help="Repetitions.")] = 2,
 ) -> None:
     """Prepare the teacher and the pictures, run both, and write the comparison."""
-    teacher, tar, cache = _prepare(folder, work)
+    task = Task(*_prepare(folder, work / size, size, resolution), resolution, batch_size, rank)
+    libraries = _measure([sys.executable, "-c", LIBRARIES])
     runs: dict[str, dict[int, list[Cost]]] = {name: {short: [], long: []} for name in ("script", "fewstep")}
     for index in range(rounds):
         for steps in (short, long):
-            runs["script"][steps].append(_measure(_their_command(script, teacher, tar, work, batch_size, rank, steps)))
-            output = work / f"run-{os.getpid()}-{index}-{steps}"
-            runs["fewstep"][steps].append(_measure(_our_command(teacher, cache, output, batch_size, rank, steps)))
+            output = work / size / f"run-{os.getpid()}-{index}-{steps}"
+            runs["script"][steps].append(_measure(task.their_command(script, work / size / "script", steps)))
+            runs["fewstep"][steps].append(_measure(task.our_command(output, steps)))
             typer.echo(f"round {index}, {steps} steps: " + str({name: runs[name][steps][-1] for name in runs}))
-    rows = {name: _summary(costs, short, long, batch_size) for name, costs in runs.items()}
+    theirs, ours = (_summary(runs[name], short, long, batch_size, libraries) for name in ("script", "fewstep"))
     result = {
-        "command": "python -m benchmarks.distill SCRIPT",
+        "command": f"python -m benchmarks.distill SCRIPT --size {size} --resolution {resolution} --batch-size "
+        f"{batch_size} --short {short} --long {long} --rounds {rounds}",
         "script": str(script.name),
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
-        "batch_size": batch_size,
         "rank": rank,
-        "runs": rows,
-        "throughput_ratio": round(rows["fewstep"]["pictures_per_second"] / rows["script"]["pictures_per_second"], 2),
-        "memory_ratio": round(rows["fewstep"]["peak_megabytes"] / rows["script"]["peak_megabytes"], 2),
+        "megabytes_of_libraries": round(libraries.memory / 1e6),
+        "runs": {"script": theirs, "fewstep": ours},
+        "ratios": {name: round(ours[name] / theirs[name], 2) for name in ours},
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    (RESULTS / f"distill-{size}.json").write_text(json.dumps(result, indent=2) + "\n")
     typer.echo(json.dumps(result, indent=2))
 
 
-def _prepare(folder: Path, work: Path, count: int = 256) -> tuple[Path, Path, Path]:
-    """The teacher as one folder, pictures with captions in a tar, and the same in a cache."""
+def _prepare(folder: Path, work: Path, size: str, resolution: int) -> tuple[Path, Path, Path]:
+    """The teacher as one folder, pictures with captions in a tar, and the same in a cache.
+
+    Where a step of the network takes seconds there is one picture: fewstep begins by looking at eight captions.
+    """
+    count = 256 if size == "starter" else 1
     work.mkdir(parents=True, exist_ok=True)
-    teacher, tar, cache = work / "teacher", work / "pictures.tar", work / "cache"
+    teacher, tar, cache = work / "teacher", work / "pictures.tar", work / f"cache-{resolution}"
     if not teacher.is_dir():
         model = fewstep.load("starter-teacher", device="cpu", dtype="float32")
         save(model, teacher, locate("starter-teacher"), dtype="float32")
         _lengthen(teacher)
+        if size == "sd15":
+            networks = {part: SD1.network(part) for part in SD1.parts}
+            networks["unet"].register_to_config(sample_size=resolution // 8)
+            for part, network in networks.items():
+                network.to_empty(device="cpu").apply(_small).save_pretrained(teacher / part)
     if not tar.is_file():
         pictures, pixels = art.load(folder)
         with tarfile.open(tar, "w") as file:
             for index, (picture, values) in enumerate(zip(pictures[:count], pixels, strict=False)):
                 buffer = io.BytesIO()
-                Image.fromarray(values).save(buffer, "PNG")
+                Image.fromarray(values).resize((resolution, resolution)).save(buffer, "PNG")
                 _add(file, f"{index:05d}.png", buffer.getvalue())
                 _add(file, f"{index:05d}.txt", next(picture.captions()).encode())
     if not cache.is_dir():
-        build_cache(fewstep.load(teacher, device="cpu"), DataConfig(source=str(tar)), cache)
+        config = DataConfig(source=str(tar), size=(resolution, resolution))
+        build_cache(fewstep.load(teacher, device="cpu"), config, cache)
     return teacher, tar, cache
+
+
+@torch.no_grad()
+def _small(module: nn.Module) -> None:
+    """Weights that neither vanish nor explode; no number depends on what they are."""
+    for weight in module.parameters(recurse=False):
+        weight.normal_(0, 0.02)
 
 
 def _lengthen(teacher: Path, length: int = 77) -> None:
@@ -123,48 +202,6 @@ def _add(file: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(content)
     file.addfile(info, io.BytesIO(content))
-
-
-def _their_command(
-    script: Path, teacher: Path, tar: Path, work: Path, batch_size: int, rank: int, steps: int
-) -> list[str]:
-    options = {
-        "pretrained_teacher_model": teacher,
-        "output_dir": work / "script",
-        "train_shards_path_or_url": tar,
-        "resolution": 128,
-        "max_train_samples": 100_000,
-        "dataloader_num_workers": 1,
-        "train_batch_size": batch_size,
-        "max_train_steps": steps,
-        "lora_rank": rank,
-        "learning_rate": 1e-4,
-        "loss_type": "huber",
-        "lr_warmup_steps": 1,
-        "validation_steps": 10**9,
-        "checkpointing_steps": 10**9,
-        "seed": 0,
-    }
-    return [sys.executable, str(script), *(f"--{name}={value}" for name, value in options.items())]
-
-
-def _our_command(teacher: Path, cache: Path, output: Path, batch_size: int, rank: int, steps: int) -> list[str]:
-    options = {
-        "teacher": teacher,
-        "data": cache,
-        "output": output,
-        "batch-size": batch_size,
-        "pictures": batch_size * steps,
-        "rank": rank,
-        "lr": 1e-4,
-        "guidance": "6:16",
-        "every": 10**9,
-        "prompt": "a cat",
-        "steps": 1,
-        "device": "cpu",
-    }
-    command = [sys.executable, "-m", "fewstep", "distill", "--lora"]
-    return [*command, *(f"--{name}={value}" for name, value in options.items())]
 
 
 def _measure(command: list[str]) -> Cost:
@@ -190,12 +227,14 @@ def _memory(pid: int) -> int:
         return 0
 
 
-def _summary(costs: dict[int, list[Cost]], short: int, long: int, batch_size: int) -> dict[str, float]:
+def _summary(costs: dict[int, list[Cost]], short: int, long: int, batch_size: int, libraries: Cost) -> dict[str, float]:
     seconds = min(cost.seconds for cost in costs[long]) - min(cost.seconds for cost in costs[short])
+    memory = max(cost.memory for cost in costs[long])
     return {
-        "pictures_per_second": round((long - short) * batch_size / seconds, 2),
-        "peak_megabytes": round(max(cost.memory for cost in costs[long]) / 1e6),
+        "pictures_per_second": round((long - short) * batch_size / seconds, 3),
         "seconds_for_everything": round(min(cost.seconds for cost in costs[long]), 1),
+        "peak_megabytes": round(memory / 1e6),
+        "peak_megabytes_beside_libraries": round((memory - libraries.memory) / 1e6),
     }
 
 
