@@ -5,12 +5,12 @@
     python -m benchmarks.ablations --only lcm --only substeps --seeds 1
 
 Every run distils the same LCM-LoRA (or, with --full, the whole network) from the same latents; a path of the teacher
-counts as eight pictures, for that is what it costs. Measured are what comes out, as it ships, at 1, 2, 4 and 8 steps:
+counts as ten pictures, for that is what it costs. Measured are what comes out, as it ships, at 1, 2, 4 and 8 steps:
 `KID`, the kernel distance of the pictures to the real drawings under the shipped eye, times 1,000 (less is better), and
-`top 1`, the share of pictures whose nearest real drawing shows the prompt's concept under recipes/emoji/judge.py; and
-`gap`, how far one step ends from the ends of the teacher's own paths. Beside them stand the teacher in 25 steps and in
-as few steps without any training. Writes benchmarks/results/ablations.json and the table in docs/distillation.md, each
-value with its spread over the seeds.
+`top 1`, the share of pictures whose nearest real drawing shows the prompt's concept under recipes/emoji/judge.py.
+`calls` is what a picture costs in training, in calls of the network (backwards counts twice). Beside them stand the
+teacher in 25 steps, and in as few steps without any training, at two calls a step. Writes
+benchmarks/results/ablations.json and the table in docs/distillation.md, each value with its spread over the seeds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import merged
 from fewstep.pipelines.pixels import to_pixels
 from fewstep.pipelines.text2image import text2image
-from fewstep.train.config import WatchConfig
+from fewstep.train.config import RunConfig, WatchConfig
 from fewstep.train.defaults import PATHS, changed, default_config
 from fewstep.train.run import train
 from recipes.emoji import art
@@ -109,9 +109,19 @@ def distilled(name: str, cache: Path, run: Path, fit: Mapping[str, Any], gallery
     changes |= {f"fit.{key}": value for key, value in fit.items()}
     changes |= {f"fit.{key}": fit[key] // share for key in ("pictures", "batch_size")}
     watch = WatchConfig(every=fit["pictures"], prompts=("cat face, noto style", "red apple, twemoji style"))
-    train(changed(config, changes | {"watch": watch}), run)
-    gap = json.loads((run / "measures.jsonl").read_text().splitlines()[-1])["teacher_gap"]
-    return {"gap": gap, **kept(run / "ablation.json", lambda: gallery.measured(_result(run, full=full)))}
+    train(config := changed(config, changes | {"watch": watch}), run)
+    file = run / f"measured-{len(gallery.chosen)}.json"
+    return {"calls": calls(config) / share, **kept(file, lambda: gallery.measured(_result(run, full=full)))}
+
+
+def calls(config: RunConfig) -> int:
+    """Of the network, for a picture or a path of training."""
+    consistency = config.consistency
+    guided = 1 if consistency.w_range == (0.0, 0.0) else 2
+    student = 3  # forwards, and backwards
+    if consistency.target == "path":
+        return consistency.phases * consistency.substeps * (guided + student)
+    return guided * consistency.substeps + 1 + student
 
 
 def _result(run: Path, *, full: bool) -> ModelBundle:
@@ -140,11 +150,11 @@ class Gallery:
     def of_teacher(self, work: Path) -> Row:
         """One number stands for all step counts."""
         teacher = fewstep.load(STARTER_TEACHER, device="cpu")
-        return kept(work / "teacher.json", lambda: self.measured(teacher, steps=(25,)))
+        return kept(work / f"teacher-{len(self.chosen)}.json", lambda: self.measured(teacher, steps=(25,)))
 
     def untrained(self, work: Path) -> Row:
         teacher = fewstep.load(STARTER_TEACHER, device="cpu")
-        return kept(work / "untrained.json", lambda: self.measured(teacher, sampler="ddim"))
+        return kept(work / f"untrained-{len(self.chosen)}.json", lambda: self.measured(teacher, sampler="ddim"))
 
     @torch.no_grad()
     def measured(self, model: ModelBundle, steps: Sequence[int] = STEPS, **how: Any) -> Row:
@@ -165,7 +175,7 @@ class Gallery:
 
 def write_table(rows: Mapping[str, list[Row]], settings: Mapping[str, Any]) -> None:
     """Put the table between the marks of the page."""
-    names = ["gap", *(f"{measure}@{count}" for measure in ("KID", "top 1") for count in STEPS)]
+    names = ["calls", *(f"{measure}@{count}" for measure in ("KID", "top 1") for count in STEPS)]
     lines = [f"| setting | {' | '.join(names)} |", f"| --- |{' --: |' * len(names)}"]
     for name, measured in rows.items():
         cells = [_cell([row[each] for row in measured if each in row], each) for each in names]
@@ -191,8 +201,8 @@ def write_table(rows: Mapping[str, list[Row]], settings: Mapping[str, Any]) -> N
 
 
 def _cell(values: Sequence[float], measure: str) -> str:
-    digits = 1 if measure.startswith("KID") else 2
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    digits = 0 if measure == "calls" else 1 if measure.startswith("KID") else 2
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 and digits else ""
     return f"{statistics.mean(values):.{digits}f}{spread}" if values else ""
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fewstep.core.consistency import ConsistencyFunction, boundary_scalings
+from fewstep.core.guidance import LearntGuidance
 from fewstep.core.prediction import Denoiser
 from fewstep.core.schedule import Schedule
 from fewstep.core.solvers import transfer
@@ -117,16 +119,19 @@ def test_fine_tuning_asks_nobody_and_looks_at_the_same_noise_at_both_times(cache
         torch.testing.assert_close(x, schedule.add_noise(x_0, draw.noise, time), rtol=1e-5, atol=1e-5)
 
 
-def test_fine_tuning_keeps_what_guidance_did(cache: LatentCache) -> None:
-    """The reference answers x_0 = 2 w everywhere, so the picture that is learnt is moved by 2 w; phases end at once."""
+@pytest.mark.parametrize("trained", [(0.0, 6.0), (2.0, 14.0)])
+def test_fine_tuning_keeps_what_guidance_did(cache: LatentCache, trained: tuple[float, float]) -> None:
+    """The model before answered x_0 = 7 + 2 w where it was trained, and nonsense below: the picture is moved by 2 w."""
     student = Recording()
     schedule = Schedule.from_betas()
     f = ConsistencyFunction(Denoiser(student, schedule, "sample"), partial(boundary_scalings, timestep_scaling=10.0))
 
-    def reference(x_t: Tensor, t: Tensor, cond: Conditioning, w: float | Tensor = 0.0) -> Tensor:
-        return torch.zeros_like(x_t) + 2.0 * torch.as_tensor(w).view(-1, 1, 1, 1)
+    def before(x_t: Tensor, t: Any, cond: Any, w: float | Tensor | None = None) -> Tensor:
+        told = torch.as_tensor(w).view(-1, 1, 1, 1)
+        return torch.zeros_like(x_t) + torch.where(told < trained[0], -99.0, 7.0 + 2.0 * told)
 
-    objective = FineTuning(f, schedule, cache, reference=reference, w_range=(1.0, 3.0), k=1000, phases=4, metric="l2")  # type: ignore[arg-type]
+    guidance = LearntGuidance(before, trained)
+    objective = FineTuning(f, schedule, cache, guidance=guidance, w_range=(1.0, 3.0), k=1000, phases=4, metric="l2")
     assert objective.arrives
     draw = objective.draw(ROWS, torch.Generator().manual_seed(0))
     loss = objective.loss(draw)["loss"]

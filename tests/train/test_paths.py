@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.core.consistency import ConsistencyFunction, hard_scalings
+from fewstep.core.phases import phased_timesteps
 from fewstep.core.prediction import Denoiser
 from fewstep.core.schedule import Schedule
 from fewstep.core.solvers import transfer
@@ -16,6 +19,20 @@ from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
 from fewstep.train.config import ConsistencyConfig, DataConfig, FitConfig, InvalidConfig, RunConfig
 from fewstep.train.paths import PathDistillation
+from oracle import GaussianWorld
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A function as a teacher."""
+
+    function: Any
+    schedule: Schedule
+
+    def __call__(self, *asked: Any) -> Tensor:
+        answer: Tensor = self.function(*asked)
+        return answer
+
 
 ROWS = torch.tensor([0, 1, 2] * 4)
 SCHEDULE = Schedule.from_betas()
@@ -85,6 +102,31 @@ def test_the_student_learns_the_guided_teacher_and_is_told_w(cache: LatentCache)
     assert teacher.shift.grad is None
 
 
+@pytest.mark.parametrize(("solver", "order"), [("ddim", 1), ("dpm++", 2)])
+def test_the_teacher_walks_the_guided_flow_to_the_solvers_order(solver: str, order: int) -> None:
+    """In a Gaussian world the flow is known: twice the steps bring the phases' ends 2^order times as near."""
+    world, w = GaussianWorld(SCHEDULE), torch.tensor([0.0, 1.0, 2.5], dtype=torch.float64)
+    mu = torch.tensor([0.5, -1.0, 2.0])
+    states = torch.cat([torch.tensor([world.uncond]), mu]).double().view(-1, 1, 1)
+    cache = LatentCache(torch.zeros(3, 1), states, torch.tensor([[1], [2], [3]]))
+
+    def teacher(x_t: Tensor, t: Tensor, cond: Conditioning, w: Tensor | None = None) -> Tensor:
+        return world.denoise(x_t, t, cond.states.flatten().double())
+
+    x_T = torch.randn(3, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    errors = []
+    for substeps in (16, 32):
+        f = ConsistencyFunction(Exact(teacher, SCHEDULE), hard_scalings)
+        objective = PathDistillation(f, Exact(teacher, SCHEDULE), cache, w_range=(0.0, 3.0), phases=2, solver=solver)
+        falling = [t.round().long() for t in (torch.linspace(999, 499, substeps + 1), torch.linspace(499, 0, substeps))]
+        times = torch.cat([falling[0][:-1], falling[1]]).expand(3, -1)
+        cond = cache.conditioning(torch.arange(1, 4), torch.arange(3), "cpu")
+        walked = objective._walk(x_T, times, cond, w)
+        exact = world.flow(x_T, 999, 499, world.guided_mu(mu, w))
+        errors.append(float((walked[substeps] - exact).abs().max()))
+    assert 0.7 < math.log2(errors[0] / errors[1]) / order < 1.4
+
+
 def test_every_path_begins_its_phases_at_their_starts_and_falls(cache: LatentCache) -> None:
     for phases, substeps in ((1, 1), (2, 5), (4, 3), (7, 2)):
         objective = paths(cache, Told(), Told(), phases=phases, substeps=substeps)
@@ -103,7 +145,15 @@ def test_a_batch_in_parts_is_the_batch_in_one(cache: LatentCache) -> None:
     torch.testing.assert_close(sum(parts) / 2, objective.loss(draw)["loss"])
 
 
+def test_a_path_begins_where_the_sampler_does(cache: LatentCache) -> None:
+    """On a grid that does not divide the times: 30 of 1000 end at 989."""
+    objective = paths(cache, Told(), Told(), phases=3, original_inference_steps=30)
+    assert torch.equal(objective.starts, phased_timesteps(3, 3, original_inference_steps=30))
+
+
 def test_what_paths_cannot_do_is_said() -> None:
+    with pytest.raises(InvalidConfig, match="leave k out"):
+        ConsistencyConfig(target="path", k=20)
     with pytest.raises(InvalidConfig, match="no trajectory"):
         ConsistencyConfig(target="path", trajectory=True)
     with pytest.raises(InvalidConfig, match="has none"):

@@ -179,12 +179,25 @@ def test_fine_tuning_needs_no_teacher_and_stays_a_model_of_few_steps(
 def test_fine_tuning_keeps_the_phases_or_trajectories_that_a_model_walks(miniature: Path, pictures: Path) -> None:
     plain = fewstep.load(miniature, device="cpu")
     asked = config("finetune", miniature, pictures, lora=False)
-    for sampler, phases, expected in (("tcd", 4, (4, False)), ("tcd", 1, (1, True)), ("lcm", 1, (1, False))):
-        model = dataclasses.replace(plain, card=dataclasses.replace(plain.card, sampler=sampler, phases=phases))
+
+    def made(**card: Any) -> ModelBundle:
+        return dataclasses.replace(plain, card=dataclasses.replace(plain.card, **card))
+
+    for sampler, phases, gamma, expected in (
+        ("tcd", 4, 0.0, (4, False)),
+        ("tcd", 4, 0.3, (4, True)),
+        ("tcd", 1, 0.0, (1, True)),
+        ("lcm", 1, 0.0, (1, False)),
+    ):
+        model = made(sampler=sampler, phases=phases, gamma=gamma, original_inference_steps=25)
         algorithm = trainee_of(asked, model, "new").config.consistency
-        assert (algorithm.phases, algorithm.trajectory) == expected
+        assert (algorithm.phases, algorithm.trajectory, algorithm.original_inference_steps) == (*expected, 25)
     with pytest.raises(InvalidConfig, match="was made with 1, which fine-tuning keeps"):
         trainee_of(changed(asked, {"consistency.phases": 2}), plain, "new")
+    with pytest.raises(InvalidConfig, match="original_inference_steps=30, but miniature was made with 50"):
+        trainee_of(changed(asked, {"consistency.original_inference_steps": 30}), plain, "new")
+    with pytest.raises(InvalidConfig, match="which are known: leave target out"):
+        trainee_of(changed(asked, {"consistency.target": "ema"}), made(sampler="tcd", phases=4, gamma=0.0), "new")
 
 
 def test_paths_of_the_teacher_make_a_phased_adapter(tmp_path: Path, miniature: Path, pictures: Path) -> None:

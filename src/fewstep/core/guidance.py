@@ -47,6 +47,27 @@ class ClassifierFreeGuidance:
         return c + broadcast(self.w, c) * (c - u)
 
 
+@dataclass(frozen=True, eq=False)
+class LearntGuidance:
+    """What a network that embeds w adds to its estimate of x_0 for it; called as a `Denoise`.
+
+    Guidance is linear in w (eq. 6, above): where w = 0 was not trained, its effect is told from both ends of the range.
+
+    w_range  that the network was trained in, 0 <= low < high
+    """
+
+    denoise: Denoise
+    w_range: tuple[float, float]
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+        low, high = self.w_range
+        w = 0.0 if w is None else w
+        if low == 0.0:
+            return self.denoise(x_t, t, cond, w) - self.denoise(x_t, t, cond, low)
+        slope = (self.denoise(x_t, t, cond, high) - self.denoise(x_t, t, cond, low)) / (high - low)
+        return broadcast(w, slope) * slope
+
+
 def w_embedding(w: Tensor, dim: int) -> Tensor:
     """w (B,) as sines and cosines (B, dim) float32, to join a network's time embedding (LCM, sec. 4.2).
 

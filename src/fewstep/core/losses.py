@@ -138,22 +138,21 @@ def consistency_training_loss(
     *,
     metric: Metric = l2,
     floor: int | Tensor = 0,
-    reference: Denoise | None = None,
+    guidance: Denoise | None = None,
 ) -> Loss:
     """Latent consistency fine-tuning (LCM, Algorithm 4): distillation without a teacher.
 
     As `consistency_distillation_loss`, but x_s = alpha_s x_0 + sigma_s noise, with the same noise as x_t.
 
-    reference  the model before it was fine-tuned, told w: what its guidance adds to x_0, reference(x_t, t, w) -
-               reference(x_t, t, 0), is added to the picture, so that w goes on meaning something. Without one the
-               student learns pictures without guidance, whatever w it is told, as in the paper
+    guidance  what w added to x_0 in the model before it was fine-tuned (`LearntGuidance`): it is added to the picture,
+              so that w goes on meaning something. Without it the student learns pictures without guidance, whatever w
+              it is told, as in the paper
     """
     t, s, x_t = _pair(schedule, grid, k, x_0, noise, indices, floor)
     with torch.no_grad():
         x_s = schedule.add_noise(x_0, noise, s)
-        if reference is not None:
-            added = reference(x_t, t, cond, w) - reference(x_t, t, cond, 0.0)
-            x_s = transfer(schedule, x_t, x_0 + added, t, s)
+        if guidance is not None:
+            x_s = transfer(schedule, x_t, x_0 + guidance(x_t, t, cond, w), t, s)
         target = f_target(x_s, s, cond, w)
     return _compare(f(x_t, t, cond, w), target, metric)
 

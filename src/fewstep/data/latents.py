@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -75,6 +76,12 @@ class LatentCache:
         pooled = None if self.pooled is None else self.pooled[captions].to(device).float()
         time_ids = None if self.time_ids is None else self.time_ids[rows].to(device)
         return Conditioning(self.states[captions].to(device).float(), pooled, time_ids)
+
+    def unconditional(self, cond: Conditioning) -> Conditioning:
+        """The empty caption's, for as many rows, of the same sizes, on the same device."""
+        first = torch.zeros(1, dtype=torch.int64)
+        empty = self.conditioning(first, first, cond.states.device)
+        return dataclasses.replace(dataclasses.replace(empty, time_ids=None).expand(len(cond)), time_ids=cond.time_ids)
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -147,6 +147,8 @@ class ConsistencyConfig:
         _one_of("target", self.target, ("student", "ema", "path"))
         if self.target == "path" and self.trajectory:
             raise InvalidConfig("target='path' learns the ends of phases and no trajectory: set phases, or trajectory")
+        if self.target == "path" and self.k is not None:
+            raise InvalidConfig(f"k={self.k} says where a target is asked, and target='path' walks there: leave k out")
         for name in ("original_inference_steps", "substeps", "phases"):
             if getattr(self, name) < 1:
                 raise InvalidConfig(f"{name}={getattr(self, name)} must be at least 1")

@@ -54,6 +54,18 @@ class Draw:
         return {name: tensor for name, tensor in fields.items() if tensor is not None}
 
 
+def draw_w(w_range: tuple[float, float], count: int, generator: torch.Generator) -> Tensor:
+    """(count,) uniformly from the range."""
+    low, high = w_range
+    return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def told_w(w_range: tuple[float, float], draw: Draw, device: torch.device | str) -> float | Tensor:
+    """What was drawn, or the number 0 where there is no guidance, which spends no second call of the teacher."""
+    assert draw.w is not None
+    return 0.0 if w_range == (0.0, 0.0) else draw.w.to(device)
+
+
 class Diffusion:
     """A teacher's objective: denoise at uniformly drawn times; `empty` of the captions are dropped, for guidance."""
 
@@ -113,8 +125,7 @@ class _Consistency:
         return self.loss(self.draw(rows, generator))
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Draw:
-        low, high = self.w_range
-        w = low + (high - low) * torch.rand(len(rows), generator=generator)
+        w = draw_w(self.w_range, len(rows), generator)
         indices = torch.randint(len(self.grid), (len(rows),), generator=generator)
         noise = torch.randn(len(rows), *self.cache.latents.shape[1:], generator=generator)
         captions = self.cache.draw_captions(rows, generator, self.empty)
@@ -129,8 +140,7 @@ class _Consistency:
         floor = self.floor[draw.times]
         f = self._leading_to(self.f, draw, floor)
         f_target = _arrived if self.arrives else self._leading_to(self.f_target, draw, floor)
-        assert draw.w is not None
-        w = 0.0 if self.w_range == (0.0, 0.0) else draw.w.to(self.device)
+        w = told_w(self.w_range, draw, self.device)
         result = self._compare(f, f_target, x_0, noise, indices, cond, w, floor.to(self.device))
         return scalars(result, self.grid[draw.times], self.schedule)
 
@@ -213,8 +223,6 @@ class Distillation(_Consistency):
             device=device,
         )
         self.teacher, self.solver, self.substeps = teacher, SOLVERS[solver](teacher.schedule), substeps
-        first = torch.zeros(1, dtype=torch.int64)
-        self.uncond = dataclasses.replace(cache.conditioning(first, first, device), time_ids=None)
 
     def _compare(
         self,
@@ -239,7 +247,7 @@ class Distillation(_Consistency):
             noise,
             indices,
             cond,
-            dataclasses.replace(self.uncond.expand(len(x_0)), time_ids=cond.time_ids),
+            self.cache.unconditional(cond),
             w,
             metric=self.metric,
             substeps=self.substeps,
@@ -250,8 +258,8 @@ class Distillation(_Consistency):
 class FineTuning(_Consistency):
     """Latent consistency fine-tuning (LCM, Algorithm 4): the same noise at both times takes the teacher's place.
 
-    reference  the model as it was, told w: the picture is moved by what its guidance did (`core.losses`). Without it
-               nothing obeys w, which is still drawn and told
+    guidance  what w did in the model as it was: the picture is moved by it (`core.losses`). Without it nothing obeys w,
+              which is still drawn and told
     The rest as for `Distillation`.
     """
 
@@ -261,11 +269,11 @@ class FineTuning(_Consistency):
         schedule: Schedule,
         cache: LatentCache,
         *,
-        reference: Denoise | None = None,
+        guidance: Denoise | None = None,
         **options: Any,
     ) -> None:
         super().__init__(f, schedule, cache, **options)
-        self.reference = reference
+        self.guidance = guidance
 
     def _compare(
         self,
@@ -291,7 +299,7 @@ class FineTuning(_Consistency):
             w,
             metric=self.metric,
             floor=floor,
-            reference=self.reference,
+            guidance=self.guidance,
         )
 
 

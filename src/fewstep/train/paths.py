@@ -8,7 +8,6 @@ with the target solved for). No picture is needed, only captions.
 
 from __future__ import annotations
 
-import dataclasses
 from itertools import pairwise
 
 import torch
@@ -18,11 +17,11 @@ from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction
 from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.losses import METRICS, Loss
 from fewstep.core.phases import phase_ends
-from fewstep.core.schedule import CLEAN
+from fewstep.core.schedule import CLEAN, training_grid
 from fewstep.core.solvers import SOLVERS
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
-from fewstep.train.objectives import Draw, Teacher, scalars
+from fewstep.train.objectives import Draw, Teacher, draw_w, scalars, told_w
 
 
 class PathDistillation:
@@ -55,18 +54,17 @@ class PathDistillation:
         self.substeps, self.device = substeps, device
         total = self.schedule.num_train_timesteps
         ends = phase_ends(phases, original_inference_steps=original_inference_steps, num_train_timesteps=total)
-        self.starts = torch.cat([torch.tensor([total - 1]), ends.flip(0)[:-1]])  # falling: 999, 739, 499, 239
+        last = training_grid(total, original_inference_steps)[-1:]
+        self.starts = torch.cat([last, ends.flip(0)[:-1]])  # falling: 999, 739, 499, 239
         self.ends = torch.cat([self.starts[1:], torch.tensor([CLEAN])])
-        first = torch.zeros(1, dtype=torch.int64)
-        self.uncond = dataclasses.replace(cache.conditioning(first, first, device), time_ids=None)
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         return self.loss(self.draw(rows, generator))
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Draw:
         """The times are (B, phases x substeps), falling: every phase's start, then times spread over the phase."""
-        count, (low, high) = len(rows), self.w_range
-        w = low + (high - low) * torch.rand(count, generator=generator)
+        count = len(rows)
+        w = draw_w(self.w_range, count, generator)
         noise = torch.randn(count, *self.cache.latents.shape[1:], generator=generator)
         captions = self.cache.draw_captions(rows, generator, self.empty)
         width = ((self.starts - self.ends) / self.substeps)[:, None]
@@ -76,15 +74,15 @@ class PathDistillation:
         return Draw(rows, captions, times.flatten(1), noise, w)
 
     def loss(self, draw: Draw) -> dict[str, Tensor]:
-        assert draw.w is not None
         cond = self.cache.conditioning(draw.captions, draw.rows, self.device)
-        w = 0.0 if self.w_range == (0.0, 0.0) else draw.w.to(self.device)
+        w = told_w(self.w_range, draw, self.device)
         states = self._walk(draw.noise.to(self.device), draw.times, cond, w)
         phase_of = torch.arange(len(states) - 1) // self.substeps
         times, ends = draw.times.T.flatten(), self.ends[phase_of].repeat_interleave(len(draw))
         x_t = torch.cat(states[:-1])
         target = torch.cat([states[(phase + 1) * self.substeps] for phase in phase_of.tolist()])
-        step = TrajectoryFunction(self.f, self.schedule, ends.to(self.device))
+        f = self.f if len(self.starts) == 1 else self.f.denoise
+        step = TrajectoryFunction(f, self.schedule, ends.to(self.device))
         many = len(states) - 1
         told = w.repeat(many) if isinstance(w, Tensor) else w
         prediction = step(x_t, times.to(self.device), cond.repeat(many), told).to(target)
@@ -94,8 +92,8 @@ class PathDistillation:
     @torch.no_grad()
     def _walk(self, x_t: Tensor, times: Tensor, cond: Conditioning, w: float | Tensor) -> list[Tensor]:
         """Where the guided teacher is at each of the times, and at the end."""
-        uncond = dataclasses.replace(self.uncond.expand(len(x_t)), time_ids=cond.time_ids)
-        guided, state = ClassifierFreeGuidance(self.teacher, uncond, w), self.solver.init()
+        guided = ClassifierFreeGuidance(self.teacher, self.cache.unconditional(cond), w)
+        state = self.solver.init()
         states = [x_t]
         for t, s in pairwise([*times.to(self.device).unbind(1), torch.full((len(x_t),), CLEAN, device=self.device)]):
             x_t, state = self.solver.step(guided, x_t, t, s, cond, state)

@@ -56,8 +56,7 @@ def rehearse(config: RunConfig, folder: Path) -> Rehearsal:
     networks = {id(each): each for part in ("autoencoder", "text_encoder", "text_encoder_2", "unet")
                 for each in (getattr(model, part), getattr(trainee.bundle, part)) if each is not None}  # fmt: skip
     total = sum(weight.numel() for network in networks.values() for weight in network.parameters())
-    copies = [model.unet] if config.method == "finetune" and config.lora is None and model.embeds_guidance else []
-    held = [*networks.values(), *copies]  # fine-tuned whole, a model that is told w is kept as it was, too
+    held = [*networks.values(), *([model.unet] if trainee.keeps_copy else [])]
     memory = _memory(trainee.parameters, held, config.fit, averages=trainee.target is not None)
     home = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
     free = free_memory(model.device), shutil.disk_usage(home).free
@@ -112,7 +111,8 @@ def _advice(
         told.append(
             f"every picture will be seen {config.fit.pictures // pictures} times: watch the sheets, and stop early"
         )
-    if config.consistency.solver == "dpm++" and config.consistency.substeps == 1 and config.method == "distill":
+    asked = config.consistency
+    if asked.solver == "dpm++" and asked.substeps == 1 and asked.target != "path" and config.method == "distill":
         told.append("dpm++ is DDIM in its first step: give it 2 substeps or more")
     if (folder / CONFIG).is_file():
         differing = differences(json.loads((folder / CONFIG).read_text()), as_json(config))

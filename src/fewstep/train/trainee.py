@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_scalings, hard_scalings
-from fewstep.core.guidance import guidance_scale_from_w, w_from_guidance_scale
+from fewstep.core.guidance import LearntGuidance, guidance_scale_from_w, w_from_guidance_scale
 from fewstep.core.prediction import Denoise
 from fewstep.data.latents import LatentCache
 from fewstep.models.bundle import ModelBundle
@@ -34,9 +34,10 @@ LCM_RANGE = (2.0, 14.0)  # of w, where a model that embeds it does not say (LCM,
 class Trainee:
     """bundle     samples with the network as it is now
     network    the U-Net in training
-    reference  the teacher as it stays, to sample from; None where there is none
     objective  makes the objective, once the data is there
     record     what a LoRA's file says of itself
+    teacher    as it stays, to sample from; None where there is none, or where it is the same network
+    obeyed     the w that fine-tuning keeps the meaning of; None where nothing obeys it
     """
 
     config: RunConfig
@@ -48,6 +49,12 @@ class Trainee:
     target: AveragedTarget | None
     record: Mapping[str, Any]
     teacher: ModelBundle | None = None
+    obeyed: tuple[float, float] | None = None
+
+    @property
+    def keeps_copy(self) -> bool:
+        """Whether the network is held a second time, as it was."""
+        return self.obeyed is not None and self.config.lora is None
 
     @property
     def parameters(self) -> int:
@@ -88,16 +95,18 @@ def trainee_of(config: RunConfig, model: ModelBundle, name: str) -> Trainee:
         bundle = _few_step_student(bundle, consistency, w_range, model.name)
     bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, name=name, shared=None, measured={}))
     target = AveragedTarget(unet, consistency.target_decay) if consistency.target == "ema" else None
+    obeyed = obeyed_w(model, w_range) if config.method == "finetune" else None
     return Trainee(
         config=config,
         bundle=bundle,
         network=unet,
         base=model.folder,
         w_range=w_range,
-        objective=partial(_objective, config, bundle, model, target, w_range),
+        objective=partial(_objective, config, bundle, model, target, w_range, obeyed),
         target=None if config.method == "style" else target,
         record=_record(config, bundle, model),
         teacher=model if config.method == "distill" and config.lora is None else None,
+        obeyed=obeyed,
     )
 
 
@@ -112,19 +121,36 @@ def w_range_of(config: RunConfig, model: ModelBundle) -> tuple[float, float]:
     return (own, own) if config.lora is not None else (0.0, 2 * scale)
 
 
+def obeyed_w(model: ModelBundle, w_range: tuple[float, float]) -> tuple[float, float] | None:
+    """The range of w that a consistency model was trained in, where it is told w, and is to go on obeying it."""
+    low, high = model.card.w_range or LCM_RANGE
+    return (low, high) if model.embeds_guidance and w_range != (0.0, 0.0) and low < high else None
+
+
 def as_it_walks(config: ConsistencyConfig, model: ModelBundle) -> ConsistencyConfig:
-    """With the phases or trajectories that a consistency model was distilled in: without, it would forget them.
+    """With the grid, phases or trajectories that a consistency model was distilled in: without, it would forget them.
 
     A phased model is asked, where `k` says nothing else, for the end of each phase at once.
     """
-    card = model.card
-    own = {"phases": card.phases, "trajectory": card.sampler == "tcd" and card.phases == 1}
-    for name, plain in (("phases", 1), ("trajectory", False)):
+    card, plain = model.card, ConsistencyConfig()
+    own: dict[str, Any] = {
+        "original_inference_steps": card.original_inference_steps,
+        "timestep_scaling": card.timestep_scaling,
+        "phases": card.phases,
+        "trajectory": card.sampler == "tcd" and (card.phases == 1 or card.gamma > 0),
+    }
+    for name, value in own.items():
         given = getattr(config, name)
-        if given not in (plain, own[name]):
-            raise InvalidConfig(f"{name}={given}, but {model.name} was made with {own[name]}, which fine-tuning keeps")
-    k = model.schedule.num_train_timesteps if config.k is None and card.phases > 1 else config.k
-    return dataclasses.replace(config, k=k, phases=card.phases, trajectory=bool(own["trajectory"]))
+        if given not in (getattr(plain, name), value):
+            raise InvalidConfig(f"{name}={given}, but {model.name} was made with {value}, which fine-tuning keeps")
+    if card.phases > 1 and config.k is None and not own["trajectory"]:
+        if config.target == "ema":
+            raise InvalidConfig(
+                f"target='ema' averages answers, and {model.name} is asked for the ends of its {card.phases} phases, "
+                "which are known: leave target out, or give a k within a phase"
+            )
+        own["k"] = model.schedule.num_train_timesteps
+    return dataclasses.replace(config, **own)
 
 
 def _check_kind(config: RunConfig, model: ModelBundle) -> None:
@@ -182,6 +208,7 @@ def _objective(
     model: ModelBundle,
     target: AveragedTarget | None,
     w_range: tuple[float, float],
+    obeyed: tuple[float, float] | None,
     cache: LatentCache,
 ) -> Objective:
     algorithm = config.consistency
@@ -199,8 +226,8 @@ def _objective(
     }
     learnt: dict[str, Any] = {"k": algorithm.k, "trajectory": algorithm.trajectory, "f_target": f_target}
     if config.method == "finetune":
-        reference = _as_it_was(config, model) if model.embeds_guidance and w_range != (0.0, 0.0) else None
-        return FineTuning(f, bundle.schedule, cache, reference=reference, **common, **learnt)
+        guidance = None if obeyed is None else LearntGuidance(_as_it_was(config, model), obeyed)
+        return FineTuning(f, bundle.schedule, cache, guidance=guidance, **common, **learnt)
     teacher = model.denoise if config.lora is None else Unadapted(model.denoise, model.unet)
     common |= {"solver": algorithm.solver, "substeps": algorithm.substeps}
     if algorithm.target == "path":
