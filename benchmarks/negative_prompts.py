@@ -56,7 +56,10 @@ def main(
     rows = {name: _shares(model, steps, seeds, guidance_scale) for name, (model, steps) in models.items()}
     settings = {"pictures": pictures, "seeds": seeds, "guidance_scale": guidance_scale}
     RESULT.write_text(
-        json.dumps({"command": f"python -m benchmarks.negative_prompts --pictures {pictures}", **settings, "rows": rows}, indent=2)
+        json.dumps(
+            {"command": f"python -m benchmarks.negative_prompts --pictures {pictures}", **settings, "rows": rows},
+            indent=2,
+        )
     )
     typer.echo(json.dumps(rows, indent=2))
 
