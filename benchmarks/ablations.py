@@ -65,7 +65,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "trajectory": {"consistency.trajectory": True},
     "phases 2": {"consistency.phases": 2},
     "phases 4": {"consistency.phases": 4},
-    "path": {"consistency.target": "path"},
+    "phases 4, trajectory": {"consistency.phases": 4, "consistency.trajectory": True},
+    "phases 4, pseudo_huber": {"consistency.phases": 4, "consistency.metric": "pseudo_huber"},
+    "path": {"consistency.target": "path", "consistency.phases": 4},
 }
 
 
@@ -102,7 +104,7 @@ def main(
 
 def distilled(name: str, cache: Path, run: Path, fit: Mapping[str, Any], gallery: Gallery, *, full: bool) -> Row:
     """What a run of one setting comes to; trained and measured where that has not been done."""
-    changes = dict(SETTINGS[name])
+    changes = {"consistency.phases": 1} | SETTINGS[name]
     target = changes.get("consistency.target")
     config = default_config("distill", STARTER_TEACHER, str(cache), lora=not full, target=target)
     share = PATHS if target == "path" else 1

@@ -61,12 +61,13 @@ def distill(
         t.option(
             "--target",
             help="What the student is held against: itself (student), its average (ema), or whole paths of the teacher "
-            "(path; brings 4 phases and its own sizes). [default: student]",
+            "(path; brings its own sizes, where there is no --recipe). [default: student]",
             panel=t.HOW,
         ),
     ] = None,
     phases: Annotated[
-        int | None, t.option("--phases", help="Of a phased model, for sampling without fresh noise.", panel=t.HOW)
+        int | None,
+        t.option("--phases", help="Walked without fresh noise; 1 is LCM's own way. [default: 4]", panel=t.HOW),
     ] = None,
     trajectory: Annotated[
         bool | None,
@@ -140,6 +141,6 @@ def distill(
         "consistency.gamma": gamma,
     }
     model, source = given("teacher", teacher, recipe), given("data", data, recipe)
-    start = lambda: default_config("distill", model, source, lora=lora, target=target)  # noqa: E731
+    start = lambda: default_config("distill", model, source, lora=lora, target=target, trajectory=bool(trajectory))  # noqa: E731
     config = configured(recipe, start, values, lora=lora)
     return run(config, output, dry_run, measure)

@@ -34,10 +34,14 @@ RATES: dict[tuple[Method, bool], float] = {
 PATHS = 10  # pictures that one path of the teacher costs: 12 steps of 5 calls of the network, against 6
 
 
-def default_config(method: Method, model: str, source: str, *, lora: bool, target: str | None = None) -> RunConfig:
-    """Adam, batches of 16, a short rise and a third of falling; sizes that suit a few thousand pictures.
+def default_config(
+    method: Method, model: str, source: str, *, lora: bool, target: str | None = None, trajectory: bool = False
+) -> RunConfig:
+    """Adam, batches of 16, a short rise and a third of falling; sizes that suit a few thousand pictures. A distillation
+    is in four phases, which is what the ablations in docs/distillation.md speak for.
 
-    target  of a distillation, as in `ConsistencyConfig`: `path` brings its phases, its solver and its sizes along
+    target      of a distillation, as in `ConsistencyConfig`: `path` brings its solver and its sizes along
+    trajectory  whether all earlier times are to be learnt, which needs no phases
     """
     adapter = None
     if lora:
@@ -53,9 +57,10 @@ def default_config(method: Method, model: str, source: str, *, lora: bool, targe
         ema_halflife=2_000 // share,
         explosion=1_000.0,
     )
-    consistency = ConsistencyConfig(empty=0.1 if method == "style" else 0.05)
+    phases = 4 if method == "distill" and not trajectory else 1
+    consistency = ConsistencyConfig(empty=0.1 if method == "style" else 0.05, phases=phases)
     if target == "path":
-        consistency = dataclasses.replace(consistency, target="path", phases=4, solver="dpm++", substeps=3)
+        consistency = dataclasses.replace(consistency, target="path", solver="dpm++", substeps=3)
     return RunConfig(
         method=method, model=model, data=DataConfig(source=source), fit=fit, consistency=consistency, lora=adapter
     )
