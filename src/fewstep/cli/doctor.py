@@ -89,13 +89,13 @@ def _check_machine(console: Console, name: str, wanted: str | None, precision: s
     from fewstep.models.loading import load
     from fewstep.models.memory import free_memory
     from fewstep.models.placement import choose_device, choose_dtype, devices_here
-    from fewstep.runtime.machine import matrix_speed, operations
+    from fewstep.runtime.machine import described, matrix_speed, operations
 
     device = choose_device(wanted)
     dtype = choose_dtype(precision, device)
     speed = matrix_speed(device, dtype)
     console.print(f"\n[bold]This machine[/]  {speed.device}, {speed.dtype}")
-    console.print(f"  devices: {', '.join(map(_described, devices_here()))}", markup=False)
+    console.print(f"  devices: {', '.join(map(described, devices_here()))}", markup=False)
     console.print(f"  free memory: {free_memory(device) / 2**30:.1f} GiB")
     console.print(f"  matrix products: {speed.flops / 1e9:,.0f} GFLOP/s")
     console.print("\n[bold]What to expect[/]")
@@ -111,14 +111,6 @@ def _check_machine(console: Console, name: str, wanted: str | None, precision: s
         least = speed.seconds(4 * step + decode)
         console.print(f"  {architecture.name}, 4 steps at {side}x{side}: {_span(least)} or more, from the speed above")
     return None
-
-
-def _described(device: str) -> str:
-    import torch
-
-    if device == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads)"
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
 
 
 def _measured(model: ModelBundle) -> Iterator[str]:
