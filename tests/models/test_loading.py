@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, StableDiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    LatentConsistencyModelPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 
 import fewstep
 from fewstep.errors import FewstepError, InvalidModel, InvalidRequest, ModelNotFound
 from fewstep.models import locating
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.locating import read_json
 from miniature import write_miniature, write_miniature_sdxl
 
 
@@ -234,6 +240,13 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str, complaint:
     (tmp_path / name).write_bytes(b"0")
     with pytest.raises(InvalidModel, match=complaint):
         fewstep.load(tmp_path / name)
+
+
+def test_an_inpainting_folder_is_called_by_its_name(broken: Path) -> None:
+    config = read_json(broken / "unet" / "config.json")
+    UNet2DConditionModel.from_config(config, in_channels=33).save_pretrained(broken / "unet")
+    with pytest.raises(InvalidModel, match="is an inpainting model; fewstep paints with ordinary"):
+        fewstep.load(broken, device="cpu")
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "cpu:x", "meta"])

@@ -158,6 +158,8 @@ def test_an_lcm_lora_makes_a_few_step_model_as_in_diffusers(base: ModelBundle, m
     model = with_loras(base, [path])
     assert (model.kind, model.card.steps, model.card.guidance_scale) == ("lcm", 4, 1.0)
     assert abs(ours(model, sampler=None, steps=1, guidance_scale=None) - expected).max() <= 1
+    with pytest.raises(InvalidRequest, match=r"with an LCM-LoRA has learnt its guidance, .*: 1 to 2 are allowed"):
+        fewstep.text2image(model, "a cat", guidance_scale=2.1)
 
 
 def test_a_weight_of_zero_is_the_base_itself(base: ModelBundle, tmp_path: Path) -> None:
@@ -256,12 +258,16 @@ def test_files_that_do_not_fit_are_refused_in_words(base: ModelBundle, tmp_path:
     )
     refused({f"{key}.lora_down.weight": torch.zeros(4, 32)}, "is damaged: .* needs a down and an up matrix")
     refused({"lora_unet_x.hada_w1_a": torch.zeros(4)}, "is a LoHa, not a plain LoRA")
+    refused({"lora_unet_x.lokr_w1": torch.zeros(4)}, "is a LoKr, not a plain LoRA")
+    refused({"lora_unet_x.oft_blocks": torch.zeros(4)}, "is a OFT, not a plain LoRA")
     refused({f"{key}.dora_scale": torch.zeros(4)}, "is a DoRA")
     refused({"model.weight": torch.zeros(4)}, "is no LoRA that fewstep knows .*'model.weight'")
     refused({}, "is no LoRA")
     path.write_bytes(b"not safetensors at all")
     with pytest.raises(InvalidModel, match="cannot be read as safetensors"):
         with_loras(base, [path])
+    with pytest.raises(InvalidModel, match=r"is no LoRA: a folder of one has adapter_model.safetensors \(PEFT\) or"):
+        with_loras(base, [tmp_path])
     pickle = tmp_path / "style.pt"
     pickle.write_bytes(b"x")
     with pytest.raises(InvalidModel, match="is a pickle"):

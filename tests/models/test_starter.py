@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 import fewstep
 from fewstep.models.card import ModelCard
@@ -30,6 +32,15 @@ def test_it_loads_by_its_name_and_says_what_it_is(name: str) -> None:
     assert model.default_size == (128, 128)
     assert model.card.licences
     assert model.card.data
+
+
+def test_in_half_precision_it_paints_the_same_without_a_word() -> None:
+    full, half = (fewstep.load("starter", device="cpu", dtype=dtype) for dtype in ("float32", "float16"))
+    assert half.dtype == torch.float16
+    expected, painted = (
+        np.asarray(fewstep.text2image(model, "owl", seed=1, steps=1), dtype=int) for model in (full, half)
+    )  # a decoder that overflowed would warn, and warnings are errors here
+    assert np.abs(painted - expected).mean() < 2
 
 
 def test_the_student_names_its_teacher() -> None:

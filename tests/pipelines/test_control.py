@@ -176,3 +176,19 @@ def test_on_the_command_line(
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     assert main(["generate", PROMPT, "-o", "c.png", *common, "--control", "edges.png"]) == 2
     assert "give NET=PICTURE" in capsys.readouterr().err
+
+
+def test_the_same_net_may_read_several_pictures(sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2):
+        edges(number).save(f"{number}.png")
+    nets_twice = ["--control", f"{nets(sd1)[0]}=1.png:0.8", "--control", f"{nets(sd1)[0]}=2.png:0.4"]
+    common = ["--model", str(sd1), "--steps", "2", "--seed", "3", "--device", "cpu"]
+    assert main(["generate", PROMPT, "-o", "a.png", *common, *nets_twice]) == 0
+    assert [(used.name, used.scale) for used in read_record("a.png").controls] == [("canny", 0.8), ("canny-2", 0.4)]
+    model = fewstep.load(sd1, device="cpu", controlnets=[nets(sd1)[0]] * 2)
+    controls: dict[str, Any] = {"canny": ("1.png", 0.8), "canny-2": ("2.png", 0.4)}
+    expected = fewstep.text2image(model, PROMPT, seed=SEED, steps=2, controls=controls)
+    alone = fewstep.text2image(model, PROMPT, seed=SEED, steps=2, controls={"canny-2": ("2.png", 0.4)})
+    assert apart(Image.open("a.png"), expected) <= GREY_LEVELS
+    assert apart(Image.open("a.png"), alone) > 3

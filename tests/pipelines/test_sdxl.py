@@ -181,3 +181,11 @@ def test_a_folder_without_the_second_encoder_says_so(tmp_path: Path) -> None:
     shutil.rmtree(broken / "text_encoder_2")
     with pytest.raises(InvalidModel, match="of the SDXL kind and has no text_encoder_2/ folder; is it a refiner"):
         fewstep.load(broken)
+
+
+def test_a_refiner_is_called_by_its_name(tmp_path: Path) -> None:
+    refiner = write_miniature_sdxl(tmp_path / "refiner")
+    for part in ("text_encoder", "tokenizer"):
+        shutil.rmtree(refiner / part)
+    with pytest.raises(InvalidModel, match="refiner is an SDXL refiner, which only paints over"):
+        fewstep.load(refiner)

@@ -200,10 +200,10 @@ def test_what_does_not_fit_at_once_is_painted_in_parts(student: ModelBundle, mon
     expected = fewstep.text2image(student, "cat", seed=1, num_images=5)
     painted = text2image_module.paint
 
-    def little_memory(model: ModelBundle, plan: Plan) -> Iterator[Step]:
+    def little_memory(model: ModelBundle, plan: Plan, *given: Any) -> Iterator[Step]:
         if len(plan.seeds) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return painted(model, plan)
+        return painted(model, plan, *given)
 
     monkeypatch.setattr(text2image_module, "paint", little_memory)
     with pytest.warns(FewstepWarning, match="do not fit into memory at once"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,11 @@ from PIL import Image
 import fewstep
 from fewstep.cli.main import main
 from fewstep.core.noise import NoiseBetween, PictureNoise, slerp
-from fewstep.errors import InvalidRequest
+from fewstep.core.sampling import Step
+from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines import text2image as text2image_module
+from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.travel import Frame, frames_on_the_way, there_and_back
 
 
@@ -73,6 +78,38 @@ def test_the_stops_are_the_pictures_that_they_name(request: pytest.FixtureReques
     assert max(moved[4:]) < np.abs(pixels(images[4]) - pixels(images[8])).mean()
 
 
+def test_frames_that_do_not_fit_into_memory_at_once_are_the_same(
+    student: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def frames() -> list[Image.Image]:
+        return fewstep.travel(student, [("a cat", 1), ("a dog", 5)], 5, steps=1)
+
+    expected = frames()
+    painted = text2image_module.paint
+
+    def little_memory(model: ModelBundle, plan: Plan, *given: Any) -> Iterator[Step]:
+        if len(plan.seeds) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return painted(model, plan, *given)
+
+    monkeypatch.setattr(text2image_module, "paint", little_memory)
+    with pytest.warns(FewstepWarning, match="5 pictures of 128 x 128 do not fit into memory at once: 3 at a time"):
+        images = frames()
+    assert all(np.abs(pixels(a) - pixels(b)).max() <= 1 for a, b in zip(images, expected, strict=True))
+
+
+def test_a_way_takes_the_options_of_a_picture(student: ModelBundle) -> None:
+    options: dict[str, Any] = {"timesteps": [999, 490], "upscale": 1.5, "refine_strength": 0.6}
+    with pytest.warns(FewstepWarning, match="guesses at 490"):
+        images = fewstep.travel(student, [("a cat", 1), ("a dog", 5)], 3, batch_size=1, **options)
+    with pytest.warns(FewstepWarning, match="guesses at 490"):
+        last = fewstep.text2image(student, "a dog", seed=5, **options)
+    assert np.abs(pixels(images[2]) - pixels(last)).max() <= 1
+    assert images[1].size == (192, 192)
+    with pytest.raises(InvalidRequest, match="the variation seed of a way is in its stops"):
+        fewstep.travel(student, [("a cat", 1), ("a dog", 5)], 3, variation_seed=2)
+
+
 def test_on_the_command_line(
     miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,7 +119,9 @@ def test_on_the_command_line(
         assert main(["travel", "a cat", "a dog", "-o", name, "--frames", "4", "--back", *common]) == 0
         with Image.open(name) as animation:
             assert (animation.n_frames, animation.size) == (6, (128, 128))  # type: ignore[attr-defined]
-    assert capsys.readouterr().out.split() == ["a.webp", "b.gif", "c.png"]
+    told = capsys.readouterr()
+    assert told.out.split() == ["a.webp", "b.gif", "c.png"]
+    assert told.err.count("1/1") == 3  # four frames are one batch
     assert main(["travel", "a cat", "--seed", "1", "--seed", "2", "-o", "d.gif", "--frames", "3", *common]) == 0
     for arguments, words in (
         (["travel", "a cat", "-o", "x.gif", *common], "1 stops were given"),

@@ -112,6 +112,30 @@ def test_upscale_with_times_of_ones_own_takes_the_later_ones(student: ModelBundl
         complete(Request.of(PROMPT, 1, upscale=2.0, timesteps=(979, 599)), student)
 
 
+def test_such_a_picture_is_made_again_from_its_file(
+    student: ModelBundle, miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ["--model", str(miniature), "--device", "cpu", "--quiet", "-o"]
+    times = ["--timesteps", "979,599,259", "--upscale", "1.5", "--seed", "2"]
+    assert main(["generate", PROMPT, *times, *common, "a.png"]) == 0
+    assert main(["generate", "--from", "a.png", *common, "b.png"]) == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+
+@pytest.mark.parametrize(("steps", "strength", "expected"), [(1, 0.4, 3), (2, 0.3, 4), (10, 0.05, 20), (9, 0.4, 9)])
+def test_the_second_round_of_an_ordinary_model_has_a_step_to_walk(
+    teacher: ModelBundle, steps: int, strength: float, expected: int
+) -> None:
+    asked = Request.of(PROMPT, 1, steps=steps, upscale=2.0, refine_strength=strength, sampler="ddim")
+    refinement = complete(asked, teacher).refinement
+    assert refinement is not None
+    assert refinement.steps == expected
+    assert len(refinement.timesteps) == int(expected * strength)
+    with pytest.raises(InvalidRequest, match=r"painting over the larger picture: strength 0.4 leaves none of 2 steps"):
+        complete(Request.of(PROMPT, 1, steps=9, upscale=2.0, refine_steps=2), teacher)
+
+
 def test_every_step_of_both_rounds_is_told(teacher: ModelBundle) -> None:
     steps: list[Any] = []
     options: dict[str, Any] = {"num_images": 2, "steps": 5, "upscale": 2.0, "on_step": steps.append}

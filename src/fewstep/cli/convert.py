@@ -12,7 +12,7 @@ from fewstep.models.lora_names import SPELLINGS
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(help="A LoRA file, or a folder as PEFT writes it.")],
+    file: Annotated[Path, typer.Argument(help="A LoRA file, a folder as PEFT writes it, or a built-in name.")],
     to: Annotated[str, typer.Option(help="kohya (ComfyUI, AUTOMATIC1111), diffusers, or peft (a folder).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The new file; for peft a folder.")],
     model: Annotated[
@@ -32,10 +32,12 @@ def convert(
     if (spelling == "peft") == (output.suffix == ".safetensors"):
         raise InvalidRequest(f"{output}: a peft LoRA is a folder, the others are .safetensors files")
     from fewstep.models.loading import load
+    from fewstep.models.locating import ADAPTERS
     from fewstep.models.lora_convert import convert as rewrite
     from fewstep.models.lora_file import LoraFile
 
-    left_out = rewrite(LoraFile.read(file), spelling, output, None if model is None else load(model, device="cpu"))
+    path = file if file.exists() else ADAPTERS.get(str(file), file)
+    left_out = rewrite(LoraFile.read(path), spelling, output, None if model is None else load(model, device="cpu"))
     if left_out:
         typer.echo(f"left out, for no network has them: {', '.join(left_out)}", err=True)
     typer.echo(output)

@@ -18,8 +18,20 @@ if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle
 
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface_hub", "pillow")
-SERVING = ("fastapi", "uvicorn", "websockets", "greenlet", "msgpack", "simplejpeg", "prometheus-client", "cryptography")
+SERVING = (
+    "fastapi",
+    "uvicorn",
+    "websockets",
+    "greenlet",
+    "msgpack",
+    "python-multipart",
+    "prometheus-client",
+    "simplejpeg",
+    "cryptography",
+)
 LORA_MISSING = "without peft; pip install 'fewstep[lora]'"
+OPENVINO_MISSING = "without; pip install 'fewstep[openvino]' runs networks on Intel's runtime"
+CODECS = {"jpg": "JPEG", "webp": "WebP", "zlib": "PNG"}  # Pillow's names, and ours
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox", "microsoft-edge", "open")
 
 
@@ -50,9 +62,19 @@ def _check_packages(console: Console) -> list[str]:
     state = f"without {', '.join(absent)}; pip install 'fewstep[serve]'" if absent else "complete"
     console.print(f"  the server: {state}", markup=False)
     console.print(f"  adapters: {'complete' if _version('peft') else LORA_MISSING}", markup=False)
+    console.print(f"  OpenVINO: {_version('openvino') or OPENVINO_MISSING}", markup=False)
+    console.print(f"  pictures: {_codecs()}")
     browser = next(filter(shutil.which, BROWSERS), None)
     console.print(f"  a browser for the live page: {browser or 'none on the PATH'}")
     return [name for name in NEEDED if not found[name]]
+
+
+def _codecs() -> str:
+    from PIL import features
+
+    there = [name for codec, name in CODECS.items() if features.check(codec)]
+    absent = [name for name in CODECS.values() if name not in there]
+    return ", ".join(there) + (f"; not {', '.join(absent)}: install pillow again" if absent else "")
 
 
 def _version(name: str) -> str | None:
@@ -66,13 +88,14 @@ def _check_machine(console: Console, name: str, wanted: str | None, precision: s
     from fewstep.models.architectures import SD1, SDXL
     from fewstep.models.loading import load
     from fewstep.models.memory import free_memory
-    from fewstep.models.placement import choose_device, choose_dtype
-    from fewstep.runtime.machine import matrix_speed, operations
+    from fewstep.models.placement import choose_device, choose_dtype, devices_here
+    from fewstep.runtime.machine import described, matrix_speed, operations
 
     device = choose_device(wanted)
     dtype = choose_dtype(precision, device)
     speed = matrix_speed(device, dtype)
     console.print(f"\n[bold]This machine[/]  {speed.device}, {speed.dtype}")
+    console.print(f"  devices: {', '.join(map(described, devices_here()))}", markup=False)
     console.print(f"  free memory: {free_memory(device) / 2**30:.1f} GiB")
     console.print(f"  matrix products: {speed.flops / 1e9:,.0f} GFLOP/s")
     console.print("\n[bold]What to expect[/]")

@@ -23,7 +23,7 @@ from fewstep.cli.again import (
 from fewstep.cli.output import output_paths, write_png
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import InvalidRequest
-from fewstep.models.locating import name_of
+from fewstep.models.locating import names_of
 from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.image_file import read_image
 from fewstep.pipelines.provenance import Record, read_record, record_of
@@ -145,7 +145,7 @@ def generate(
 
 def _read_controls(given: list[str]) -> tuple[list[str], dict[str, Control]]:
     """The ControlNets to load, and by their names the pictures that they read."""
-    nets, controls = [], {}
+    nets, controls = [], []
     for text in given:
         net, equals, file = text.rpartition("=")
         path, colon, scale = file.rpartition(":")
@@ -156,8 +156,8 @@ def _read_controls(given: list[str]) -> tuple[list[str], dict[str, Control]]:
         except ValueError:
             picture, strength = file, 1.0
         nets.append(net)
-        controls[name_of(net)] = Control(read_image(picture), strength)
-    return nets, controls
+        controls.append(Control(read_image(picture), strength))
+    return nets, dict(zip(names_of(nets), controls, strict=True))
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:

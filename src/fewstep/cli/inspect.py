@@ -1,20 +1,27 @@
-"""`fewstep inspect`: what an adapter or a model is, without running it."""
+"""`fewstep inspect`: what a model, an adapter or another part is, without running it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from fewstep.models.beside import Beside
+    from fewstep.models.bundle import ModelBundle
+    from fewstep.models.lora_file import LoraFile
+
+NAMED = 20  # layers that do not fit
+
 
 def inspect(
-    files: Annotated[list[Path], typer.Argument(help="LoRA files, model folders, checkpoints, built-in names.")],
+    files: Annotated[list[Path], typer.Argument(help="Files, folders, built-in names.")],
     model: Annotated[
         str | None, typer.Option(help="Also say what of a LoRA does not fit this model.", show_default=False)
     ] = None,
 ) -> None:
-    """Say what LoRA files, model folders and single-file checkpoints are: kind, base, rank, what they change.
+    """Say what files and folders are: models, checkpoints, LoRAs, what steers, autoencoders; kind, base, rank.
 
     **Examples**
 
@@ -22,7 +29,7 @@ def inspect(
 
     fewstep inspect style.safetensors --model ./my-sd15
 
-    fewstep inspect starter dreamshaper.safetensors
+    fewstep inspect starter blue-ink dreamshaper.safetensors ./canny
     """
     from rich.console import Console
     from rich.table import Table
@@ -38,12 +45,25 @@ def inspect(
         Console(soft_wrap=True, highlight=False).print(table)
 
 
-def _facts(path: Path, base: object) -> dict[str, str]:
+def _facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
+    from fewstep.models.beside import Beside
+    from fewstep.models.locating import ADAPTERS
     from fewstep.models.single_file import is_checkpoint
 
+    if not path.exists() and str(path) in ADAPTERS:
+        return _lora_facts(ADAPTERS[str(path)], base)
     if not path.exists() or (path / "model_index.json").is_file():
         return _model_facts(path)
-    return _checkpoint_facts(path) if is_checkpoint(path) else _lora_facts(path, base)
+    if is_checkpoint(path):
+        return _checkpoint_facts(path)
+    part = Beside.of(path)
+    return _lora_facts(path, base) if part is None else _part_facts(part)
+
+
+def _part_facts(part: Beside) -> dict[str, str]:
+    from fewstep.models.bundle import hash_of
+
+    return {"kind": part.kind, "made for": part.family, "SHA-256": hash_of(part.weight_files)}
 
 
 def _checkpoint_facts(path: Path) -> dict[str, str]:
@@ -70,8 +90,7 @@ def _guidance(embedded: bool) -> str:
     return "inside the network (w embedded)" if embedded else "by a second call of the network"
 
 
-def _lora_facts(path: Path, base: object) -> dict[str, str]:
-    from fewstep.models.bundle import ModelBundle
+def _lora_facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
     from fewstep.models.lora import PARTS, place
     from fewstep.models.lora_file import LoraFile
 
@@ -87,13 +106,22 @@ def _lora_facts(path: Path, base: object) -> dict[str, str]:
         "parameters": f"{file.num_parameters / 1e6:.2f} million",
         "SHA-256": file.hash,
     }
-    if isinstance(base, ModelBundle):
+    if base is not None:
         missing = []
         for part, layers in file.layers.items():
             network = getattr(base, part, None) if part in PARTS else None
             missing += list(layers) if network is None else place(layers, network, part, base.unet.config)[1]
-        facts[f"fits {base.name}"] = "wholly" if not missing else f"but for {len(missing)} layers: {', '.join(missing)}"
+        facts[f"fits {base.name}"] = _fit(file, base, missing)
     return facts
+
+
+def _fit(file: LoraFile, base: ModelBundle, missing: list[str]) -> str:
+    if file.context_width not in (None, base.unet.config.cross_attention_dim):
+        return f"no: it was made for {file.family}"
+    if not missing:
+        return "wholly"
+    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    return f"but for {len(missing)} layers: {', '.join(missing[:NAMED])}{more}"
 
 
 def _model_facts(folder: Path) -> dict[str, str]:

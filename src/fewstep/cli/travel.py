@@ -54,8 +54,7 @@ def travel(
     stops = list(zip(islice(cycle(prompts), count), islice(cycle(seeds), count), strict=True))
     with one_line_warnings(quiet), StepBar(quiet) as bar, replacing(output) as partial:
         from fewstep.models.loading import load
-        from fewstep.pipelines.travel import there_and_back
-        from fewstep.pipelines.travel import travel as paint
+        from fewstep.pipelines.travel import Way, there_and_back
 
         bundle = load(
             model or "starter",
@@ -68,8 +67,9 @@ def travel(
             dtype=dtype,
             memory=memory,
         )
-        bar.expect(0)
-        images = paint(bundle, stops, frames, steps=steps, guidance_scale=guidance_scale, on_step=bar.advance)
+        way = Way.of(bundle, stops, frames, steps=steps, guidance_scale=guidance_scale)
+        bar.expect(way.plan.num_steps)
+        images = way.paint(bar.advance)
         first, *rest = there_and_back(images) if back else images
         writing: dict[str, Any] = FORMATS[output.suffix.lower()]
         kind = output.suffix[1:].upper()

@@ -82,7 +82,7 @@ def with_controlnets(model: ModelBundle, networks: Iterable[tuple[str, Any]]) ->
     nets: list[Any] = []
     for name, network in networks:
         _check_family(name, network, model)
-        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+        names.append(name)
         nets.append(network.to(model.device).eval())
     return dataclasses.replace(model, controlnets=ControlNets(tuple(names), tuple(nets))) if names else model
 

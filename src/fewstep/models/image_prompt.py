@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.errors import InvalidModel, ModelNotFound
-from fewstep.models.locating import IS_A_PICKLE, PICKLES, download, name_of
+from fewstep.models.locating import IS_A_PICKLE, PICKLES, download
 from fewstep.models.lora_file import FAMILIES
 from fewstep.models.placement import dtype_of
 
@@ -103,15 +103,15 @@ class _Split(nn.Module):
         return [part[:, None] for part in tokens.split(self.counts, dim=1)]
 
 
-def with_image_prompts(model: ModelBundle, sources: Sequence[str | Path]) -> ModelBundle:
-    """The model with IP-Adapters, from files or hub paths (owner/name/folder/file.safetensors); the U-Net is changed
-    in place, by diffusers' own conversion.
+def with_image_prompts(model: ModelBundle, sources: Sequence[tuple[str, str]]) -> ModelBundle:
+    """The model with IP-Adapters, (name, source) each, from files or hub paths (owner/name/folder/file.safetensors);
+    the U-Net is changed in place, by diffusers' own conversion.
 
     Raises `ModelNotFound`, and `InvalidModel` for an adapter of another family, one for faces, or without an encoder.
     """
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-    files = [_find(str(source)) for source in sources]
+    files = [_find(source) for _, source in sources]
     weights = [_read(file) for file in files]
     for file, each in zip(files, weights, strict=True):
         _check_family(file, each, model)
@@ -125,12 +125,12 @@ def with_image_prompts(model: ModelBundle, sources: Sequence[str | Path]) -> Mod
     unet._load_ip_adapter_weights(weights)
     projections = unet.encoder_hid_proj.image_projection_layers
     adapters = []
-    for source, file, each, projection in zip(sources, files, weights, projections, strict=True):
+    for (name, _), file, each, projection in zip(sources, files, weights, projections, strict=True):
         encoder = encoders[_encoder_for(file, each["image_proj"])]
         size = encoder.config.image_size
         processor = CLIPImageProcessor(size=size, crop_size=size)
         places = "proj.weight" not in each["image_proj"]
-        adapters.append(ImagePrompt(name_of(source), encoder, processor, projection.eval(), places))
+        adapters.append(ImagePrompt(name, encoder, processor, projection.eval(), places))
     stack = ImagePrompts(tuple(adapters))
     unet.encoder_hid_proj = _Split([adapter.tokens(None, model.device).shape[1] for adapter in adapters])
     for processor in unet.attn_processors.values():

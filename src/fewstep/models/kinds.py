@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from fewstep.errors import InvalidRequest
+from fewstep.errors import InvalidModel, InvalidRequest
 from fewstep.models.card import KINDS, Kind, ModelCard
 from fewstep.models.scheduler_config import PREDICTION_TYPES, SchedulerSettings
 
@@ -21,6 +22,13 @@ class Overrides:
     kind: str | None = None
     prediction_type: str | None = None
     vae: str | None = None
+
+
+def check_channels(origin: Path, in_channels: int, latent_channels: int) -> None:
+    """Raises `InvalidModel` for a network that reads more than the latents: a mask, or another picture."""
+    if in_channels > latent_channels:
+        what = "an inpainting model" if in_channels == 2 * latent_channels + 1 else f"of {in_channels} input channels"
+        raise InvalidModel(f"{origin} is {what}; fewstep paints with ordinary text-to-image models (masks included)")
 
 
 def defaults_of(kind: Kind, *, reads_w: bool) -> dict[str, Any]:

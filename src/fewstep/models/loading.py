@@ -13,7 +13,7 @@ from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import Kind, ModelCard
-from fewstep.models.kinds import Overrides, defaults_of, overridden
+from fewstep.models.kinds import Overrides, check_channels, defaults_of, overridden
 from fewstep.models.locating import (
     FAST_DECODER,
     NETWORKS,
@@ -23,7 +23,7 @@ from fewstep.models.locating import (
     locate,
     locate_network,
     locate_parts,
-    name_of,
+    names_of,
     read_json,
     reference_of,
 )
@@ -78,6 +78,7 @@ def load(
         networks = {part: _ready(network, dtype) for part, network in source.networks.items()}
     card, settings = overridden(source.card, source.settings, kind, prediction_type, reads_w=_reads_w(networks["unet"]))
     _check_readers(networks, source.origin)
+    check_channels(source.origin, networks["unet"].config.in_channels, networks["unet"].config.out_channels)
     _check_autoencoder(networks["unet"], networks["vae"])
     model = ModelBundle(
         card=card,
@@ -106,18 +107,23 @@ def _reads_w(unet: Any) -> bool:
 def _with_controlnets(model: ModelBundle, sources: Iterable[str | Path]) -> ModelBundle:
     """With ControlNets and T2I-Adapters, which are folders, and IP-Adapters, which are files."""
     wanted = [str(source) for source in sources]
-    files = [source for source in wanted if Path(source).suffix in (".safetensors", *PICKLES)]
-    folders = [(source, locate_network(source, "ControlNet", "controlnet")) for source in wanted if source not in files]
+    named = list(zip(names_of(wanted), wanted, strict=True))
+    files = [(name, source) for name, source in named if Path(source).suffix in (".safetensors", *PICKLES)]
+    folders = [
+        (name, locate_network(source, "ControlNet", "controlnet"))
+        for name, source in named
+        if (name, source) not in files
+    ]
     if folders:
         from fewstep.models.control import with_controlnets
 
         with quiet():
-            networks = [(name_of(name), read_network("controlnet", home, model.dtype)) for name, home in folders]
+            networks = [(name, read_network("controlnet", home, model.dtype)) for name, home in folders]
         model = with_controlnets(model, networks)
     if files:
         from fewstep.models.image_prompt import with_image_prompts
 
-        with quiet(), explained(Path(files[0])):
+        with quiet(), explained(Path(files[0][1])):
             model = with_image_prompts(model, files)
     return model
 

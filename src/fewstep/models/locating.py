@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ IS_A_PICKLE = (
     "is a pickle, which can run any code when it is read: fewstep reads safetensors only. Where you trust it: read it "
     "with torch.load(…, weights_only=True) and save it with safetensors.torch.save_file (docs/models.md shows how)"
 )
+IS_A_REFINER = "is an SDXL refiner, which only paints over what the base has painted: give the base"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = [
@@ -52,7 +53,8 @@ def locate(name: str | Path) -> Path:
     if _HUB_ID.fullmatch(str(name)):
         return download(str(name))
     raise ModelNotFound(
-        f"no model {str(name)!r}: give {', '.join(BUILT_IN)}, an existing folder, or a hub id (owner/name)"
+        f"no model {str(name)!r}: give {', '.join(BUILT_IN)}, an existing folder or .safetensors file, or a hub id "
+        "(owner/name)"
     )
 
 
@@ -66,6 +68,13 @@ def name_of(source: str | Path) -> str:
     return str(source).rstrip("/").split("/")[-1].removesuffix(".safetensors")
 
 
+def names_of(sources: Iterable[str | Path]) -> list[str]:
+    """The same for several: one that comes again gets a number, as each reads a picture of its own."""
+    names = [name_of(source) for source in sources]
+    earlier = [names[:place].count(name) for place, name in enumerate(names)]
+    return [f"{name}-{before + 1}" if before else name for name, before in zip(names, earlier, strict=True)]
+
+
 def locate_parts(folder: Path, card: ModelCard | None) -> dict[str, Path]:
     """The folder of every part, from the model's own folder or from the one that it shares parts with."""
     homes = [folder] if card is None or card.shared is None else [folder, folder / card.shared]
@@ -74,6 +83,8 @@ def locate_parts(folder: Path, card: ModelCard | None) -> dict[str, Path]:
         found = [home / part for home in homes if (home / part).is_dir()]
         if not found and part in OPTIONAL:
             continue
+        if part == "text_encoder" and not found and (folder / "text_encoder_2").is_dir():
+            raise InvalidModel(f"{folder} {IS_A_REFINER}")
         if not found:
             raise InvalidModel(f"{folder} has no {part}/ folder, which a latent diffusion model needs")
         parts[part] = found[0]

@@ -110,6 +110,10 @@ class LoraFile:
         from safetensors import SafetensorError, safe_open
 
         file = path / "adapter_model.safetensors" if path.is_dir() else path
+        if path.is_dir() and not file.is_file():
+            raise InvalidModel(
+                f"{path} is no LoRA: a folder of one has {file.name} (PEFT) or {DIFFUSERS_STEM}.safetensors"
+            )
         if file.suffix in PICKLES:
             raise InvalidModel(f"{file} {IS_A_PICKLE}")
         try:

@@ -70,8 +70,9 @@ def explained(folder: Path) -> Iterator[None]:
     except FewstepError:
         raise
     except Exception as error:
-        first_line = next(iter(str(error).strip().splitlines()), "")
-        raise InvalidModel(f"{folder} cannot be loaded: {type(error).__name__}: {first_line}") from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+        said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+        raise InvalidModel(f"{folder} cannot be loaded: {type(error).__name__}: {said[:400]}") from error
 
 
 @contextmanager

@@ -15,7 +15,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     """The device asked for, or the best one here: CUDA, then Apple's, then the CPU."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
-    allowed = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *(["mps"] if _has_mps() else [])]
+    allowed = devices_here()
     try:
         chosen = torch.device(device)
     except (RuntimeError, TypeError):
@@ -24,6 +24,11 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     if chosen is None or (name not in allowed and f"{name}:0" not in allowed):
         raise InvalidRequest(f"there is no device {str(device)!r} on this machine; it has {', '.join(allowed)}")
     return chosen
+
+
+def devices_here() -> list[str]:
+    """The names of all devices of this machine."""
+    return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *(["mps"] if _has_mps() else [])]
 
 
 def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:

@@ -11,6 +11,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import ModelCard
 from fewstep.models.locating import NETWORKS, locate_parts, read_json
+from fewstep.models.parts import quiet
 from fewstep.models.placement import choose_dtype
 from fewstep.writing import new_folder
 
@@ -51,7 +52,7 @@ def save(model: ModelBundle, target: Path, base: Path | None, dtype: str | None 
             "original_inference_steps": model.card.original_inference_steps,
             "timestep_scaling": model.card.timestep_scaling,
         }
-    with new_folder(target) as folder:
+    with new_folder(target) as folder, quiet():
         for name, part in parts.items():
             if precision is not None and name in NETWORKS:
                 part.to(precision)

@@ -19,12 +19,14 @@ import torch
 
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.architectures import BY_CONTEXT_WIDTH, Architecture
-from fewstep.models.locating import download, read_json
+from fewstep.models.kinds import check_channels
+from fewstep.models.locating import IS_A_REFINER, download, read_json
 
 VOCABULARY = "openai/clip-vit-large-patch14"
 _UNET = "model.diffusion_model."
 _W_EMBEDDING = f"{_UNET}time_embed.cond_proj.weight"
 _TEXT = ("cond_stage_model.", "conditioner.embedders.")
+_REFINER_WIDTH = 1280  # of the text states that an SDXL refiner reads
 _SCHEDULER = {
     "_class_name": "DDIMScheduler",
     "num_train_timesteps": 1000,
@@ -72,9 +74,9 @@ class Header:
             w_width=None if w is None else w[1],
             has_vae=any(key.startswith("first_stage_model.") for key in shapes),
         )
-        if header.in_channels != 4:
-            kind = "an inpainting model" if header.in_channels == 9 else f"of {header.in_channels} input channels"
-            raise InvalidModel(f"{path} is {kind}; fewstep paints with ordinary text-to-image models (masks included)")
+        check_channels(path, header.in_channels, 4)
+        if contexts[0] == _REFINER_WIDTH:
+            raise InvalidModel(f"{path} {IS_A_REFINER}")
         return header
 
 

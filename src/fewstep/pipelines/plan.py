@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CONSISTENCY = ("lcm", "tcd")  # samplers
 DEFAULT_STRENGTH = 0.5
 LATENTS_AT_ONCE = 16_384  # 16 pictures of 8 x 8 latents up to BATCH_LIMIT, 4 of 64 x 64
 BATCH_LIMIT = 16
@@ -138,12 +140,12 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
         variation_seeds=request.variation_seeds,
         window=model.latent_shape(*model.default_size)[1:] if request.tile else None,
         upscale=request.upscale,
-        refinement=_refinement(request, model, height, width, steps),
+        refinement=_refinement(request, model, sampler, height, width, steps),
         advice=tuple(_advice(request, model, guidance_scale)),
     )
 
 
-def _refinement(request: Request, model: ModelBundle, height: int, width: int, steps: int) -> Plan | None:
+def _refinement(request: Request, model: ModelBundle, sampler: str, height: int, width: int, steps: int) -> Plan | None:
     """The second round: the same words and seeds, at the size that is wanted at last, over a part of the times."""
     if request.upscale is None:
         return None
@@ -156,6 +158,8 @@ def _refinement(request: Request, model: ModelBundle, height: int, width: int, s
     times = tuple(t for t in request.timesteps or () if t < strength * total)
     if request.timesteps and not times:
         raise InvalidRequest(f"none of the timesteps lies below {strength * total:g}, where the refinement begins")
+    # a solver walks a part of its steps, a consistency model all of them in a part of the time
+    least = 1 if sampler in CONSISTENCY else math.ceil(1 / strength)
     second = dataclasses.replace(
         request,
         upscale=None,
@@ -163,14 +167,17 @@ def _refinement(request: Request, model: ModelBundle, height: int, width: int, s
         refine_steps=None,
         image=None,
         strength=None,
-        steps=None if times else _first(request.refine_steps, steps),
+        steps=None if times else _first(request.refine_steps, max(steps, least)),
         height=down,
         width=across,
     )
     plan = complete(dataclasses.replace(second, timesteps=times or None), model, batch_size=1)
     if times:
         return plan
-    return dataclasses.replace(plan, strength=strength, timesteps=_times(model, plan.sampler, plan.steps, strength))
+    try:
+        return dataclasses.replace(plan, strength=strength, timesteps=_times(model, plan.sampler, plan.steps, strength))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"painting over the larger picture: {error}") from error
 
 
 def samplers_of(model: ModelBundle) -> tuple[str, ...]:
@@ -200,7 +207,7 @@ def _times(model: ModelBundle, sampler: str, steps: int, strength: float) -> Ten
         if sampler == "tcd" and model.card.phases > 1 and strength == 1.0:
             phases = model.card.phases
             return phased_timesteps(steps, phases, original_inference_steps=grid, num_train_timesteps=total)
-        if sampler in ("lcm", "tcd"):
+        if sampler in CONSISTENCY:
             return consistency_timesteps(steps, strength, original_inference_steps=grid, num_train_timesteps=total)
         return ode_timesteps(
             steps,
@@ -240,9 +247,15 @@ def guidance_range(model: ModelBundle) -> tuple[float, float]:
 def _checked_guidance(request: Request, model: ModelBundle) -> float:
     low, high = guidance_range(model)
     scale = float(_first(request.guidance_scale, model.card.guidance_scale))
-    if not low <= scale <= high:
+    if low <= scale <= high:
+        return scale
+    if model.embeds_guidance:
         raise InvalidRequest(f"the guidance scale is {scale:g}; {model.name} was distilled for {low:g} to {high:g}")
-    return scale
+    few_step = model.name if model.loras is None else f"{model.name} with an LCM-LoRA"
+    raise InvalidRequest(
+        f"the guidance scale is {scale:g}; {few_step} has learnt its guidance, and more on top burns the colours: "
+        f"{low:g} to {high:g} are allowed"
+    )
 
 
 def _windows(request: Request, model: ModelBundle) -> tuple[int, ...]:

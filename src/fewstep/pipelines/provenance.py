@@ -166,11 +166,18 @@ def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
         variation_seed=plan.variation_seeds[index] if plan.variation else None,
         upscale=plan.upscale,
         refine_strength=None if plan.refinement is None else plan.refinement.strength,
-        refine_steps=None if plan.refinement is None or plan.refinement.steps == plan.steps else plan.refinement.steps,
+        refine_steps=_refine_steps(plan),
         tile=plan.window is not None,
         source=None if plan.image is None else image_hash(plan.image),
         mask=None if plan.mask is None else image_hash(plan.mask),
     ).chunks()
+
+
+def _refine_steps(plan: Plan) -> int | None:
+    """Where they are not those of the first round, and times do not say all."""
+    if plan.refinement is None or plan.strength is None or plan.refinement.steps == plan.steps:
+        return None
+    return plan.refinement.steps
 
 
 def _used(model: ModelBundle, plan: Plan) -> tuple[UsedLora, ...]:

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     Picture = Image | str | Path
 
 OnStep = Callable[[Step], None]
+Given = Callable[[range], tuple[Conditioning | None, Noise | None]]  # by the rows of a plan: words, and noise
+
+
+def _nothing_given(_: range) -> tuple[None, None]:
+    return None, None
 
 
 class Options(TypedDict, total=False):
@@ -135,47 +140,55 @@ def as_controls(given: Mapping[str, Picture | tuple[Picture, float]] | None) -> 
 
 def generate(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> list[Image]:
     """Carry out a plan, batch by batch; warns of what has no effect."""
-    for advice in plan.advice:
-        warnings.warn(advice, FewstepWarning, stacklevel=3)
-    images = [image for batch in plan.batches() for image in _paint_within_memory(model, batch, on_step)]
-    if plan.refinement is not None:
-        images = [_refined(model, plan.refinement.rows(i, i + 1), image, on_step) for i, image in enumerate(images)]
+    images = carry_out(model, plan, on_step)
     for index, image in enumerate(images):
         image.info.update(describe(model, plan, index))
     return images
 
 
-def _refined(model: ModelBundle, plan: Plan, image: Image, on_step: OnStep | None) -> Image:
-    """A picture made as large as the plan wants it, and painted over."""
-    (refined,) = _paint_within_memory(model, replace(plan, image=image), on_step)
-    return refined
+def carry_out(model: ModelBundle, plan: Plan, on_step: OnStep | None, given: Given = _nothing_given) -> list[Image]:
+    """The pictures of a plan, without their parameters; `given` may put other words and noise in place of its own."""
+    for advice in plan.advice:
+        warnings.warn(advice, FewstepWarning, stacklevel=4)
+    images: list[Image] = []
+    for batch in plan.batches():
+        rows = range(len(images), len(images) + len(batch.seeds))
+        images += _paint_within_memory(model, plan, rows, on_step, given)
+    if plan.refinement is None:
+        return images
+    # each made as large as the plan wants it, and painted over
+    rounds = [replace(plan.refinement, image=image) for image in images]
+    return [_paint_within_memory(model, each, range(i, i + 1), on_step, given)[0] for i, each in enumerate(rounds)]
 
 
-def _paint_within_memory(model: ModelBundle, batch: Plan, on_step: OnStep | None) -> list[Image]:
+def _paint_within_memory(
+    model: ModelBundle, plan: Plan, rows: range, on_step: OnStep | None, given: Given
+) -> list[Image]:
     """A batch that does not fit is painted in halves; for one picture that does not fit, the model takes less room."""
     try:
-        return _paint_batch(model, batch, on_step)
+        return _paint_rows(model, plan, rows, on_step, given)
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
         cause = error.with_traceback(None)  # whose frames hold on to the memory
-    size, count = f"{batch.width} x {batch.height}", len(batch.seeds)
+    size, count = f"{plan.width} x {plan.height}", len(rows)
     if count == 1:
         if (how := take_less(model)) is None:
             raise InvalidRequest(
                 f"a picture of {size} does not fit into the memory of {model.device}; ask for a smaller one"
             ) from cause
         warnings.warn(f"a picture of {size} does not fit into memory at once: {how}", FewstepWarning, 4)
-        return _paint_within_memory(model, batch, on_step)
+        return _paint_within_memory(model, plan, rows, on_step, given)
     free_cache(model.device)
     half = math.ceil(count / 2)
     warnings.warn(f"{count} pictures of {size} do not fit into memory at once: {half} at a time", FewstepWarning, 4)
-    halves = replace(batch, batch_size=half).batches()
-    return [image for part in halves for image in _paint_within_memory(model, part, on_step)]
+    parts = (rows[:half], rows[half:])
+    return [image for part in parts for image in _paint_within_memory(model, plan, part, on_step, given)]
 
 
-def _paint_batch(model: ModelBundle, batch: Plan, on_step: OnStep | None) -> list[Image]:
-    for step in paint(model, batch):
+def _paint_rows(model: ModelBundle, plan: Plan, rows: range, on_step: OnStep | None, given: Given) -> list[Image]:
+    batch = plan.rows(rows.start, rows.stop)
+    for step in paint(model, batch, *given(rows)):
         if on_step is not None:
             on_step(step)
     return to_images(decoded(model, batch, step.x_t))

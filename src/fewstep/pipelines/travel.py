@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fewstep.core.noise import NoiseBetween, slerp
+from fewstep.core.noise import Noise, NoiseBetween, slerp
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
-from fewstep.pipelines.pixels import to_images
-from fewstep.pipelines.plan import complete
-from fewstep.pipelines.request import MAX_PICTURES, Request
-from fewstep.pipelines.text2image import OnStep, decoded, paint
+from fewstep.pipelines.plan import Plan, complete
+from fewstep.pipelines.request import MAX_PICTURES
+from fewstep.pipelines.text2image import OnStep, carry_out, requested
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,33 +31,51 @@ class Frame:
     fraction: float
 
 
+@dataclass(frozen=True, eq=False)
+class Way:
+    """Frames through `stops`, planned: what `travel` paints."""
+
+    model: ModelBundle
+    stops: Sequence[Stop]
+    frames: Sequence[Frame]
+    plan: Plan
+
+    @classmethod
+    def of(
+        cls, model: ModelBundle, stops: Sequence[Stop], frames: int, *, batch_size: int | None = None, **options: Any
+    ) -> Way:
+        """Raises `InvalidRequest`."""
+        way = frames_on_the_way(len(stops), frames)
+        if given := [name for name in ("seed", "variation", "variation_seed") if options.get(name) is not None]:
+            raise InvalidRequest(f"the {given[0].replace('_', ' ')} of a way is in its stops: (prompt, seed) each")
+        request = requested([stops[frame.leg][0] for frame in way], None, options)
+        seeds = tuple(stops[frame.leg][1] for frame in way)
+        return cls(model, stops, way, complete(replace(request, seeds=seeds), model, batch_size))
+
+    def paint(self, on_step: OnStep | None = None) -> list[Image]:
+        """The frames in their order."""
+        encode = self.model.encode_prompts
+        words = _equally_long([encode([prompt], self.plan.lora_weights) for prompt, _ in self.stops])
+
+        def on_the_way(rows: range) -> tuple[Conditioning, Noise]:
+            part = [self.frames[row] for row in rows]
+            legs = [(self.stops[f.leg][1], self.stops[f.leg + 1][1], f.fraction) for f in part]
+            cond = Conditioning.cat([between(words[f.leg], words[f.leg + 1], f.fraction) for f in part])
+            return cond, NoiseBetween(*zip(*legs, strict=True))
+
+        return carry_out(self.model, self.plan, on_step, on_the_way)
+
+
 def travel(
     model: ModelBundle, stops: Sequence[Stop], frames: int = 24, *, on_step: OnStep | None = None, **options: Any
 ) -> list[Image]:
     """Paint `frames` pictures on the way through `stops`, (prompt, seed) each, the first and the last stop included.
 
     At a stop it is the picture that `text2image` paints. Between two prompts the text states, between two seeds the
-    noise, move along an arc (slerp). `options` as for `text2image`. Raises `InvalidRequest`.
+    noise, move along an arc (slerp). `options` as for `text2image`, without seed and variations. Raises
+    `InvalidRequest`.
     """
-    way = frames_on_the_way(len(stops), frames)
-    request = Request(
-        prompts=tuple(stops[frame.leg][0] for frame in way),
-        seeds=tuple(stops[frame.leg][1] for frame in way),
-        **options,
-    )
-    plan = complete(request, model)
-    words = _equally_long([model.encode_prompts([prompt], plan.lora_weights) for prompt, _ in stops])
-    images: list[Image] = []
-    for batch in plan.batches():
-        part = way[len(images) : len(images) + len(batch.seeds)]
-        legs = [(stops[frame.leg][1], stops[frame.leg + 1][1], frame.fraction) for frame in part]
-        cond = Conditioning.cat([between(words[f.leg], words[f.leg + 1], f.fraction) for f in part])
-        with torch.inference_mode():
-            for step in paint(model, batch, cond, NoiseBetween(*zip(*legs, strict=True))):
-                if on_step is not None:
-                    on_step(step)
-            images += to_images(decoded(model, batch, step.x_t))
-    return images
+    return Way.of(model, stops, frames, **options).paint(on_step)
 
 
 def frames_on_the_way(stops: int, frames: int) -> list[Frame]:

@@ -28,6 +28,13 @@ class Speed:
         return operations / self.flops
 
 
+def described(device: str) -> str:
+    """A device's name with what it is."""
+    if device == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
+
+
 @torch.inference_mode()
 def matrix_speed(device: torch.device, dtype: torch.dtype, size: int = MATRIX) -> Speed:
     """The best of a few products of two `size` x `size` matrices."""
