@@ -74,7 +74,8 @@ def distill(
         t.option("--trajectory/--no-trajectory", help="Learn all earlier times, for TCD's sampler.", panel=t.HOW),
     ] = None,
     gamma: Annotated[
-        float | None, t.option("--gamma", help="Fresh noise in TCD's sampler, 0 to 1. [default: 0.3]", panel=t.HOW)
+        float | None,
+        t.option("--gamma", help="Fresh noise in TCD's sampler, 0 to 1. [default: 0; trajectories: 0.3]", panel=t.HOW),
     ] = None,
     empty: t.Empty = None,
     prompt: t.Prompts = None,
