@@ -29,7 +29,7 @@ from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.server.compat.fal_addresses import PROXY, TARGET
 from fewstep.server.compat.fal_fields import Input
 from fewstep.server.compat.fal_painting import Painting, for_json
-from fewstep.server.compat.fal_queue import Queue, Queued, deadline_of
+from fewstep.server.compat.fal_queue import Queue, Queued, patience
 from fewstep.server.compat.fal_realtime import Realtime
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Failed, Painted, Stepped
@@ -153,13 +153,15 @@ class QueueDoor:
         fal_webhook: str | None = None,
         x_fal_request_timeout: Annotated[str | None, Header()] = None,
     ) -> dict[str, Any]:
-        """The request's id, and where to ask for it. It starts within `x-fal-request-timeout` seconds or fails."""
+        """The request's id, and where to ask for it. Its first picture is started within `x-fal-request-timeout`
+        seconds, at most 600, or it fails; then it takes the time that it needs, as fal has it.
+        """
         if fal_webhook is not None:
             raise InvalidRequest("this server calls no webhooks; poll the status, or stream it")
-        deadline = deadline_of(x_fal_request_timeout)
+        start_within = patience(x_fal_request_timeout)
         painting = await Painting.of(self._engine, wanted)
-        request = await self._queue.submit(_client(http), f"{owner}/{app}", painting, deadline)
-        return self._described(request, http) | {"status": "IN_QUEUE", "queue_position": request.ticket.position}
+        request = await self._queue.submit(_client(http), f"{owner}/{app}", painting, start_within)
+        return self._described(request, http) | {"status": "IN_QUEUE", "queue_position": request.position}
 
     async def status(self, owner: str, app: str, id_: str, http: HttpRequest, response: Response) -> dict[str, Any]:
         """IN_QUEUE with a place in the line, IN_PROGRESS or COMPLETED."""
@@ -178,14 +180,14 @@ class QueueDoor:
         if not request.task.done():
             raise InvalidRequest(f"request {id_} is still {request.status['status']}")
         response.headers["x-fal-request-id"] = request.id
-        return for_json(request.task.result())
+        return for_json(request.answer)
 
     async def cancel(self, owner: str, app: str, id_: str) -> JSONResponse:
         """It is not painted, or not to its end; 400 where it is completed already."""
         request = self._queue.find(f"{owner}/{app}", id_)
         if request.task.done():
             return JSONResponse({"status": "ALREADY_COMPLETED", "detail": "it is completed already"}, 400)
-        request.ticket.cancel()
+        request.cancel()
         await asyncio.wait((request.task,), timeout=5)
         return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202)
 
