@@ -33,11 +33,10 @@ from fewstep.server.compat.fal_queue import Queue, Queued, patience
 from fewstep.server.compat.fal_realtime import Realtime
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Failed, Painted, Stepped
-from fewstep.server.passes import MAX_SECONDS, Passes
+from fewstep.server.passes import MAX_SECONDS, OURS, Passes
 from fewstep.server.presence import while_present
 
 TAILS = ("", "/image-to-image", "/inpainting")  # what their applications call the same thing with a picture
-OURS = ("v1", "sdapi", "queue", "web", "fal")  # first words of paths that are nobody's applications
 
 
 class Wish(BaseModel):
