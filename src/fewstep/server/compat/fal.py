@@ -34,6 +34,7 @@ from fewstep.server.compat.fal_realtime import Realtime
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Failed, Painted, Stepped
 from fewstep.server.passes import MAX_SECONDS, OURS, Passes
+from fewstep.server.places import Places
 from fewstep.server.presence import while_present
 
 TAILS = ("", "/image-to-image", "/inpainting")  # what their applications call the same thing with a picture
@@ -46,7 +47,7 @@ class Wish(BaseModel):
     token_expiration: int = Field(120, ge=1, le=MAX_SECONDS)
 
 
-def router(engine: Engine, passes: Passes | None = None) -> APIRouter:
+def router(engine: Engine, passes: Passes | None = None, places: Places | None = None) -> APIRouter:
     calls, queue, granted = Calls(engine), QueueDoor(engine), passes or Passes()
     routes = APIRouter(tags=["fal"], dependencies=[Depends(_theirs)])
     routes.add_api_route(PROXY, _nowhere, methods=["GET", "POST", "PUT"], include_in_schema=False)
@@ -62,7 +63,7 @@ def router(engine: Engine, passes: Passes | None = None) -> APIRouter:
     routes.add_api_route(f"{base}/status", queue.status, summary="How it goes with what was handed in")
     routes.add_api_route(f"{base}/status/stream", queue.stream, summary="The same, whenever it changes")
     routes.add_api_route(f"{base}/cancel", queue.cancel, methods=["PUT"], summary="Do not paint it")
-    routes.add_api_websocket_route("/{owner}/{app}/{path:path}", Realtime(engine))
+    routes.add_api_websocket_route("/{owner}/{app}/{path:path}", Realtime(engine, places or Places(engine)))
 
     @routes.post("/tokens/", summary="A pass for a browser, in the place of the token")
     async def tokens(wish: Wish) -> str:
