@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -213,6 +215,42 @@ def test_a_deadline_ends_a_job_in_words(student: ModelBundle) -> None:
     run(scene())
 
 
+def test_what_must_start_in_time_may_then_take_its_time(student: ModelBundle) -> None:
+    """One picture after the other, and the first takes longer than either may wait for the start."""
+
+    def slow(x_t: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        time.sleep(0.5)
+        return student.unet(x_t, *rest, **more)
+
+    async def scene() -> None:
+        wish = Request.of("x", seed=0, steps=1, num_images=2)
+        engine = Engine(with_network(student, Calling(student.unet, slow)), max_batch=1)
+        with engine.lane() as lane:
+            late = engine.submit(lane, await engine.order(wish), start_within=0.01)
+            await asyncio.sleep(0.02)
+            engine.start()
+            assert {getattr(event, "reason", None) async for _, event in late} == {Reason.DEADLINE}
+            events = await events_of(engine, lane, wish, start_within=0.4)
+            assert [type(event) for event in events] == [Painted, Painted]
+        await engine.stop()
+
+    run(scene())
+
+
+@dataclasses.dataclass
+class Calling:
+    """The network, but a call of it is a call of `call`."""
+
+    unet: Any
+    call: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unet, name)
+
+    def __call__(self, *arguments: Any, **more: Any) -> Any:
+        return self.call(*arguments, **more)
+
+
 class Poisoned:
     """The network, but a batch with the poisoned seed in it, or larger than `limit`, fails."""
 
@@ -232,8 +270,6 @@ class Poisoned:
 
 
 def with_network(model: ModelBundle, network: Any) -> ModelBundle:
-    import dataclasses
-
     return dataclasses.replace(model, unet=network)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -9,20 +10,25 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgpack
 import pytest
 from PIL import Image
+from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from fewstep.models.bundle import ModelBundle
 from fewstep.server.certificate import self_signed
-from fewstep.server.compat import fal_queue
+from fewstep.server.compat import fal_queue, fal_realtime
+from fewstep.server.compat.fal_realtime import Realtime
+from fewstep.server.engine import Engine
+from fewstep.server.places import Places
 from fewstep.server.security import Access
 from serving import Server, serving
 
@@ -281,6 +287,28 @@ def test_text_is_json_and_sizes_have_names(server: Server) -> None:
     assert (wide["images"][0]["width"], wide["images"][0]["height"]) == (128, 96)
     (odd,) = converse(server, {"prompt": "x", "image_size": "gigantic"}, answers=1)
     assert "square_hd" in odd["reason"]
+
+
+def test_large_requests_that_wait_give_way_to_newer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty of them would be a gigabyte."""
+
+    class Socket:
+        def __init__(self, *sizes: int) -> None:
+            self.messages: list[dict[str, Any]] = [{"type": "websocket.receive", "bytes": bytes(n)} for n in sizes]
+
+        async def receive(self) -> dict[str, Any]:
+            return self.messages.pop(0) if self.messages else {"type": "websocket.disconnect"}
+
+    def kept(*sizes: int) -> list[int]:
+        waiting: deque[Any] = deque(maxlen=60)
+        door = Realtime(cast(Engine, None), cast(Places, None))
+        asyncio.run(door._read(cast(WebSocket, Socket(*sizes)), waiting, asyncio.Event()))
+        return [len(message["bytes"]) for message in waiting]
+
+    monkeypatch.setattr(fal_realtime, "MAX_BYTES", 100)
+    assert kept(40, 50, 30) == [50, 30]
+    assert kept(40, 500) == [500]
+    assert kept(*[1] * 70) == [1] * 60
 
 
 @pytest.mark.parametrize("message", ["{", "[]", "null", {"prompt": 5}, [], {"seed": -1}])

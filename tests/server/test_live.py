@@ -317,6 +317,34 @@ def test_an_address_has_its_share_and_gets_it_back(student: ModelBundle) -> None
             time.sleep(0.2)
 
 
+def test_realtime_connections_count_as_well(student: ModelBundle) -> None:
+    """Each has a place in the line of its own; nobody takes them all by another door."""
+    far = {"additional_headers": {"x-forwarded-for": "203.0.113.5"}}
+    with serving(student) as server, ExitStack() as stack:
+        for number in range(16):
+            door = server.live if number % 2 else server.live.replace("/v1/live", "/fal-ai/lcm/realtime")
+            stack.enter_context(connect(door, **far))
+        time.sleep(0.2)
+        with connect(f"ws://{server.address}/fal-ai/lcm/realtime", **far) as late:
+            assert json.loads(late.recv(timeout=10))["error"] == "BUSY"
+        with talking(server):
+            pass
+
+
+def test_parked_pictures_have_a_limit_in_bytes() -> None:
+    async def scene() -> None:
+        sessions = [Session(cast(Engine, None), cast(Lane, None)) for _ in range(3)]
+        for session in sessions:
+            session.image, session.mask = Image.new("RGB", (100, 100)), Image.new("L", (100, 100))
+        assert sessions[0].num_bytes == 40_000
+        parking = Parking(most_bytes=100_000)
+        for session in sessions:
+            parking.put(session)
+        assert [parking.claim(session.token) for session in sessions] == [None, *sessions[1:]]
+
+    asyncio.run(scene())
+
+
 def test_parked_sessions_go_when_their_time_is_over_or_there_are_too_many() -> None:
     async def scene() -> None:
         engine = cast(Engine, None)

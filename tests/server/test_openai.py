@@ -80,6 +80,19 @@ def test_the_format_is_the_one_asked_for(client: openai.OpenAI, form: Any) -> No
     assert opened(answer.data[0].b64_json).format == form.upper()
 
 
+def test_the_newest_pictures_are_kept_and_of_large_ones_fewer(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def url() -> str:
+        return str(client.images.generate(prompt="a cat", response_format="url").data[0].url)  # type: ignore[index]
+
+    first, second = url(), url()
+    assert [httpx.get(each).status_code for each in (first, second)] == [200, 200]
+    monkeypatch.setattr("fewstep.server.compat.openai.KEPT_BYTES", 1)
+    third = url()
+    assert [httpx.get(each).status_code for each in (first, second, third)] == [404, 404, 200]
+
+
 def test_a_url_gives_the_picture(client: openai.OpenAI) -> None:
     answer = client.images.generate(prompt="a cat", response_format="url")
     assert answer.data is not None

@@ -239,6 +239,23 @@ def test_progress_and_interrupt(api: webuiapi.WebUIApi) -> None:
     assert api.get_progress()["progress"] == 0
 
 
+def test_an_interruption_stops_nothing_else_from_the_same_address(api: webuiapi.WebUIApi, server: Server) -> None:
+    """Other doors share its lane: what waits behind the request in fal's queue is painted all the same."""
+    long = {"prompt": "a cat", "steps": 50, "n_iter": 4, "batch_size": 4, "width": 128, "height": 128}
+    thread = threading.Thread(target=lambda: api.txt2img(**long))
+    thread.start()
+    until = time.monotonic() + 30
+    while time.monotonic() < until and not api.get_progress()["progress"]:
+        pass
+    handed = httpx.post(f"{server.url}/queue/fal-ai/lcm", json={"prompt": "x", "num_images": 2}).json()
+    api.interrupt()
+    thread.join(30)
+    while httpx.get(handed["status_url"]).status_code == 202:
+        time.sleep(0.01)
+    assert "error" not in httpx.get(handed["status_url"]).json()
+    assert len(httpx.get(handed["response_url"]).json()["images"]) == 2
+
+
 @pytest.mark.parametrize("image", ["https://example.org/cat.png", "file:///etc/passwd", "&&&", "aGVsbG8="])
 def test_only_pictures_are_read_and_nothing_is_fetched(server: Server, image: str) -> None:
     answer = httpx.post(f"{server.url}/sdapi/v1/img2img", json={"init_images": [image]})

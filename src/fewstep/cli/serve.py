@@ -64,7 +64,7 @@ def serve(
     ] = False,
     max_sessions: Annotated[int, typer.Option(help="Clients at once.", min=1, rich_help_panel=WHO)] = 256,
     max_per_address: Annotated[
-        int, typer.Option(help="Live sessions of one other machine at once.", min=1, rich_help_panel=WHO)
+        int, typer.Option(help="Live and realtime sessions of one other machine at once.", min=1, rich_help_panel=WHO)
     ] = 16,
     max_batch: Annotated[int, typer.Option(help="Pictures in the making at once.", min=1, rich_help_panel=HOW)] = 16,
     max_pixels: Annotated[

@@ -20,7 +20,8 @@ from fewstep.server.compat import fal, openai, sdapi
 from fewstep.server.compat.fal_addresses import FalAddresses
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Reason
-from fewstep.server.live import PER_ADDRESS, LiveDoor
+from fewstep.server.live import LiveDoor
+from fewstep.server.places import PER_ADDRESS, Places
 from fewstep.server.scheduler import Busy
 from fewstep.server.security import Access, Guard
 
@@ -32,8 +33,9 @@ STATUSES = {Reason.SHUTDOWN: 503, Reason.DEADLINE: 504, Reason.CANCELLED: 499, R
 def create_app(
     engine: Engine, access: Access | None = None, *, metrics: bool = True, per_address: int = PER_ADDRESS
 ) -> FastAPI:
-    """The ASGI app; it starts and stops the engine. `per_address`: see `LiveDoor`."""
-    live = LiveDoor(engine, per_address=per_address)
+    """The ASGI app; it starts and stops the engine. `per_address`: see `Places`."""
+    places = Places(engine, per_address)
+    live = LiveDoor(engine, places)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,7 +54,7 @@ def create_app(
     )
     app.add_api_websocket_route("/v1/live", live)
     access = access or Access()
-    for doors in (openai.router(engine), sdapi.router(engine), fal.router(engine, access.passes)):
+    for doors in (openai.router(engine), sdapi.router(engine), fal.router(engine, access.passes, places)):
         app.include_router(doors)
     _add_health(app, engine, metrics)
     _add_errors(app)

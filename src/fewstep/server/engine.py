@@ -17,7 +17,7 @@ from fewstep.pipelines.pixels import fitted
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.provenance import describe
 from fewstep.pipelines.request import Request
-from fewstep.server.job import Event, Failed, Job, Painted, Pixels, Reason, Stepped
+from fewstep.server.job import Deadline, Event, Failed, Job, Painted, Pixels, Reason, Stepped
 from fewstep.server.metrics import Metrics
 from fewstep.server.scheduler import Lane, Scheduler
 from fewstep.server.worker import Worker
@@ -153,14 +153,19 @@ class Engine:
         previews: bool = False,
         latest_wins: bool = False,
         deadline: float | None = None,
+        start_within: float | None = None,
     ) -> Ticket:
-        """Queue an order; with `latest_wins` in the place of all that wait in the lane.
+        """Queue an order; with `latest_wins` in the place of all that wait in the lane. It fails unless it is finished
+        within `deadline` seconds; with `start_within` instead, unless its first picture has been started by then.
 
         Raises `Busy`, and `PaintingFailed` when the server is shutting down.
         """
         if self.worker.stopping:
             raise PaintingFailed(Failed(Reason.SHUTDOWN, "the server is shutting down"))
-        until = time.monotonic() + (self.deadline if deadline is None else deadline)
+        if start_within is None:
+            until = Deadline(time.monotonic() + (self.deadline if deadline is None else deadline))
+        else:
+            until = Deadline(time.monotonic() + start_within, to_start=True)
         ticket = Ticket(self, lane, order, until, previews)
         self.scheduler.submit(lane, ticket.jobs, latest_wins=latest_wins)
         return ticket
@@ -187,13 +192,13 @@ class Ticket:
     leave its `with` block to cancel what is left.
     """
 
-    def __init__(self, engine: Engine, lane: Lane, order: Order, deadline: float, previews: bool) -> None:
+    def __init__(self, engine: Engine, lane: Lane, order: Order, deadline: Deadline, previews: bool) -> None:
         self._engine, self._lane = engine, lane
         self._loop, self._events = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Event]]()
         self.jobs = [self._job(index, order.model, plan, deadline, previews) for index, plan in enumerate(order.plans)]
         self._left = len(self.jobs)
 
-    def _job(self, index: int, model: ModelBundle, plan: Plan, deadline: float, previews: bool) -> Job:
+    def _job(self, index: int, model: ModelBundle, plan: Plan, deadline: Deadline, previews: bool) -> Job:
         def sink(event: Event) -> None:
             self._engine.metrics.on_event(event)
             if not self._loop.is_closed():

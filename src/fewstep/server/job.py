@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -58,19 +59,33 @@ Event = Stepped | Painted | Failed
 
 
 @dataclass(eq=False)
+class Deadline:
+    """The `time.monotonic()` until which the jobs of one order are wanted; with `to_start` only until the first of them
+    has started, after which all of them may take their time.
+    """
+
+    at: float
+    to_start: bool = False
+
+    def started(self) -> None:
+        if self.to_start:
+            self.at = math.inf
+
+
+@dataclass(eq=False)
 class Job:
     """A plan for one picture by `model`.
 
     sink      is told every event, on whatever thread it happens: it must not block. After `Painted` or `Failed`, one of
               which always comes, there is silence
-    deadline  `time.monotonic()` after which nobody wants the picture any more
+    deadline  after which nobody wants the picture any more
     previews  whether `Stepped` should carry pictures (each costs a decoding)
     """
 
     model: ModelBundle
     plan: Plan
     sink: Callable[[Event], None]
-    deadline: float
+    deadline: Deadline
     previews: bool = False
     submitted: float = field(default_factory=time.monotonic)
     started: float | None = None
@@ -86,6 +101,10 @@ class Job:
         """The work in it, in network calls times latents."""
         plans = (self.plan, self.plan.refinement)
         return float(sum(len(plan.timesteps) * plan.height * plan.width for plan in plans if plan is not None))
+
+    def begin(self) -> None:
+        self.started = time.monotonic()
+        self.deadline.started()
 
     def tell(self, event: Event) -> None:
         """Pass an event on, unless all has been said; from any thread."""

@@ -6,9 +6,8 @@ import asyncio
 import json
 import logging
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +20,7 @@ from fewstep.server import protocol
 from fewstep.server.engine import Engine
 from fewstep.server.outbox import Outbox
 from fewstep.server.parking import Parking
+from fewstep.server.places import Places
 from fewstep.server.protocol import (
     Cancel,
     Frame,
@@ -33,11 +33,9 @@ from fewstep.server.protocol import (
     Trouble,
 )
 from fewstep.server.scheduler import Busy, Lane
-from fewstep.server.security import is_loopback
 from fewstep.server.session import Session
 from fewstep.server.wording import in_words
 
-PER_ADDRESS = 16
 MESSAGES_PER_SECOND, BURST = 200.0, 400.0
 SHUTDOWN, MISTAKE, FULL, REPLACED = 1001, 1011, 1013, 4001
 
@@ -76,16 +74,11 @@ class Connection:
 
 
 class LiveDoor:
-    """All live sessions of a server.
+    """All live sessions of a server."""
 
-    per_address  sessions from one address at once. This machine's own has no limit: behind it may be a proxy, and
-                 everybody
-    """
-
-    def __init__(self, engine: Engine, *, per_address: int = PER_ADDRESS) -> None:
-        self.engine, self.per_address = engine, per_address
+    def __init__(self, engine: Engine, places: Places) -> None:
+        self.engine, self._places = engine, places
         self.parking = Parking()
-        self._addresses: Counter[str] = Counter()
         self._connections: dict[str, Connection] = {}  # by the session's token
 
     async def __call__(self, socket: WebSocket) -> None:
@@ -96,7 +89,7 @@ class LiveDoor:
         session = await self._returning(socket.query_params.get("resume"))
         connection = Connection(socket)
         try:
-            with self._place(socket.client.host if socket.client else "unknown") as lane:
+            with self._places.one(socket.client.host if socket.client else "unknown") as lane:
                 await self._serve(connection, session, lane, form == protocol.MSGPACK)
         except Busy as error:
             if session is not None:
@@ -109,19 +102,6 @@ class LiveDoor:
                 await socket.close(MISTAKE, "the server made a mistake")
             elif connection.replaced.is_set():
                 await socket.close(REPLACED, "the session goes on over another connection")
-
-    @contextmanager
-    def _place(self, address: str) -> Iterator[Lane]:
-        """A place in the line; raises `Busy`."""
-        if self._addresses[address] >= self.per_address and not is_loopback(address):
-            raise Busy(f"{self.per_address} sessions from one address are enough", retry_after=10.0)
-        self._addresses[address] += 1
-        try:
-            with self.engine.lane() as lane:
-                yield lane
-        finally:
-            self._addresses[address] -= 1
-            self._addresses += Counter()  # drops those at zero
 
     async def _returning(self, token: str | None) -> Session | None:
         """The session with this token, if there is one.

@@ -9,17 +9,19 @@ from collections import OrderedDict
 from fewstep.server.session import Session
 
 RESUME_SECONDS = 60.0
-MOST = 64  # each may hold a picture of some megabytes
+MOST = 64
+MOST_BYTES = 256 * 2**20  # of their pictures: one may have 16 million pixels, and its mask as many
 
 
 class Parking:
-    """Parked sessions by their token, for `seconds` each; the oldest go where there are more than `most`.
+    """Parked sessions by their token, for `seconds` each; the oldest go where there are more than `most`, or their
+    pictures have more than `most_bytes`.
 
     They take no place in the line: whoever comes back finds a new one, or is told that the house is full.
     """
 
-    def __init__(self, seconds: float = RESUME_SECONDS, most: int = MOST) -> None:
-        self._seconds, self._most = seconds, most
+    def __init__(self, seconds: float = RESUME_SECONDS, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
+        self._seconds, self._most, self._most_bytes = seconds, most, most_bytes
         self._sessions: OrderedDict[str, tuple[Session, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -39,9 +41,10 @@ class Parking:
         self._sessions.clear()
 
     def _forget(self) -> None:
-        now = time.monotonic()
+        now, num_bytes = time.monotonic(), sum(session.num_bytes for session, _ in self._sessions.values())
         while self._sessions:
-            _, until = next(iter(self._sessions.values()))
-            if until > now and len(self._sessions) <= self._most:
+            oldest, until = next(iter(self._sessions.values()))
+            if until > now and len(self._sessions) <= self._most and num_bytes <= self._most_bytes:
                 return
             self._sessions.popitem(last=False)
+            num_bytes -= oldest.num_bytes

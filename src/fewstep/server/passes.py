@@ -15,7 +15,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fewstep.errors import InvalidRequest
+
 MAX_SECONDS = 3600
+OURS = frozenset(("v1", "images", "models", "sdapi", "queue", "web", "fal", "tokens"))
+"""First words of the paths that are the server's own; under any other one, `/{owner}/{app}` is an application's."""
 _HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
@@ -24,22 +28,38 @@ class Passes:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def grant(self, apps: Sequence[str], seconds: float) -> str:
-        """A pass for these applications, by the second part of their name, `owner/app`."""
+        """A pass for these applications, each `owner/app`, or `app` alone, whoever its owner; raises `InvalidRequest`
+        for what is no application's name.
+        """
+        for name in apps:
+            words = name.split("/")
+            if len(words) > 2 or "" in words or not OURS.isdisjoint(words):
+                raise InvalidRequest(
+                    f"{name[:60]!r} is no application's name; it must be `app` or `owner/app`, "
+                    f"without the server's own words: {', '.join(sorted(OURS))}"
+                )
         claims = {"apps": list(apps), "exp": time.time() + seconds}
         said = f"{_coded(json.dumps(_HEADER).encode())}.{_coded(json.dumps(claims).encode())}"
         return f"{said}.{self._signature(said)}"
 
     def opens(self, shown: str, path: str) -> bool:
-        """Whether this is a pass of ours, still good, for the application that `path` leads to."""
+        """Whether this is a pass of ours, still good, for the application whose door `path` is."""
         said, _, signature = shown.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._signature(said).encode()):
             return False
         claims = json.loads(_plain(said.partition(".")[2]))
-        parts = path.split("/")
-        return bool(claims["exp"] > time.time() and len(parts) > 2 and parts[2] in claims["apps"])
+        return bool(claims["exp"] > time.time() and not _names(path).isdisjoint(claims["apps"]))
 
     def _signature(self, said: str) -> str:
         return _coded(hmac.digest(self.key, said.encode(), hashlib.sha256))
+
+
+def _names(path: str) -> frozenset[str]:
+    """Of the application whose door a path is, those that a pass may have for it; none where it is no such door."""
+    root, owner, app, *_ = [*path.split("/"), "", ""]
+    if root or not (owner and app) or owner in OURS:
+        return frozenset()
+    return frozenset((app, f"{owner}/{app}"))
 
 
 def _coded(data: bytes) -> str:

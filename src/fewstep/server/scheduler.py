@@ -131,9 +131,9 @@ class Scheduler:
     def expire(self, now: float) -> None:
         """Fail what has waited past its deadline."""
         with self._changed:
-            late = [job for lane in self._lanes for job in lane.waiting if job.deadline <= now]
+            late = [job for lane in self._lanes for job in lane.waiting if job.deadline.at <= now]
             for lane in self._lanes:
-                lane.waiting = deque(job for job in lane.waiting if job.deadline > now)
+                lane.waiting = deque(job for job in lane.waiting if job.deadline.at > now)
         _fail(late, Reason.DEADLINE, "its deadline passed before its turn came")
 
     def drain(self) -> None:

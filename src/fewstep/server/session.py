@@ -73,6 +73,11 @@ class Session:
         self._budget, self._said = Budget(), ""
         self._listeners: set[asyncio.Task[None]] = set()
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the picture to start from and its mask."""
+        return sum(each.width * each.height * len(each.getbands()) for each in (self.image, self.mask) if each)
+
     def set(self, id_: int, changes: dict[str, Any]) -> None:
         """Change parameters and ask for a picture; raises `InvalidRequest`, and then nothing has changed."""
         try:

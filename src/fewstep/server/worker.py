@@ -89,7 +89,7 @@ class Worker:
         if not self._stopping.is_set():
             for job in self._scheduler.take(self.max_batch - len(self._paintings)):
                 self._begin(job)
-        for job in [job for job in self._paintings if job.over or job.deadline <= now]:
+        for job in [job for job in self._paintings if job.over or job.deadline.at <= now]:
             self._end(job, Failed(Reason.DEADLINE, "its deadline passed before it was finished"))
         if self._paintings:
             self._answer(self._next_batch())
@@ -113,7 +113,7 @@ class Worker:
             self._go_on(job, partial(go_on, result))
 
     def _begin(self, job: Job) -> None:
-        job.started = time.monotonic()
+        job.begin()
         self._paintings[job] = painting = Suspendable(lambda: self._paint(job))
         self._go_on(job, painting.start)
 

@@ -29,15 +29,15 @@ from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.server.compat.fal_addresses import PROXY, TARGET
 from fewstep.server.compat.fal_fields import Input
 from fewstep.server.compat.fal_painting import Painting, for_json
-from fewstep.server.compat.fal_queue import Queue, Queued, deadline_of
+from fewstep.server.compat.fal_queue import Queue, Queued, patience
 from fewstep.server.compat.fal_realtime import Realtime
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Failed, Painted, Stepped
-from fewstep.server.passes import MAX_SECONDS, Passes
+from fewstep.server.passes import MAX_SECONDS, OURS, Passes
+from fewstep.server.places import Places
 from fewstep.server.presence import while_present
 
 TAILS = ("", "/image-to-image", "/inpainting")  # what their applications call the same thing with a picture
-OURS = ("v1", "sdapi", "queue", "web", "fal")  # first words of paths that are nobody's applications
 
 
 class Wish(BaseModel):
@@ -47,7 +47,7 @@ class Wish(BaseModel):
     token_expiration: int = Field(120, ge=1, le=MAX_SECONDS)
 
 
-def router(engine: Engine, passes: Passes | None = None) -> APIRouter:
+def router(engine: Engine, passes: Passes | None = None, places: Places | None = None) -> APIRouter:
     calls, queue, granted = Calls(engine), QueueDoor(engine), passes or Passes()
     routes = APIRouter(tags=["fal"], dependencies=[Depends(_theirs)])
     routes.add_api_route(PROXY, _nowhere, methods=["GET", "POST", "PUT"], include_in_schema=False)
@@ -63,7 +63,7 @@ def router(engine: Engine, passes: Passes | None = None) -> APIRouter:
     routes.add_api_route(f"{base}/status", queue.status, summary="How it goes with what was handed in")
     routes.add_api_route(f"{base}/status/stream", queue.stream, summary="The same, whenever it changes")
     routes.add_api_route(f"{base}/cancel", queue.cancel, methods=["PUT"], summary="Do not paint it")
-    routes.add_api_websocket_route("/{owner}/{app}/{path:path}", Realtime(engine))
+    routes.add_api_websocket_route("/{owner}/{app}/{path:path}", Realtime(engine, places or Places(engine)))
 
     @routes.post("/tokens/", summary="A pass for a browser, in the place of the token")
     async def tokens(wish: Wish) -> str:
@@ -153,13 +153,15 @@ class QueueDoor:
         fal_webhook: str | None = None,
         x_fal_request_timeout: Annotated[str | None, Header()] = None,
     ) -> dict[str, Any]:
-        """The request's id, and where to ask for it. It starts within `x-fal-request-timeout` seconds or fails."""
+        """The request's id, and where to ask for it. Its first picture is started within `x-fal-request-timeout`
+        seconds, at most 600, or it fails; then it takes the time that it needs, as fal has it.
+        """
         if fal_webhook is not None:
             raise InvalidRequest("this server calls no webhooks; poll the status, or stream it")
-        deadline = deadline_of(x_fal_request_timeout)
+        start_within = patience(x_fal_request_timeout)
         painting = await Painting.of(self._engine, wanted)
-        request = await self._queue.submit(_client(http), f"{owner}/{app}", painting, deadline)
-        return self._described(request, http) | {"status": "IN_QUEUE", "queue_position": request.ticket.position}
+        request = await self._queue.submit(_client(http), f"{owner}/{app}", painting, start_within)
+        return self._described(request, http) | {"status": "IN_QUEUE", "queue_position": request.position}
 
     async def status(self, owner: str, app: str, id_: str, http: HttpRequest, response: Response) -> dict[str, Any]:
         """IN_QUEUE with a place in the line, IN_PROGRESS or COMPLETED."""
@@ -178,14 +180,14 @@ class QueueDoor:
         if not request.task.done():
             raise InvalidRequest(f"request {id_} is still {request.status['status']}")
         response.headers["x-fal-request-id"] = request.id
-        return for_json(request.task.result())
+        return for_json(request.answer)
 
     async def cancel(self, owner: str, app: str, id_: str) -> JSONResponse:
         """It is not painted, or not to its end; 400 where it is completed already."""
         request = self._queue.find(f"{owner}/{app}", id_)
         if request.task.done():
             return JSONResponse({"status": "ALREADY_COMPLETED", "detail": "it is completed already"}, 400)
-        request.ticket.cancel()
+        request.cancel()
         await asyncio.wait((request.task,), timeout=5)
         return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202)
 

@@ -53,7 +53,7 @@ class Input(BaseModel):
     num_images: int = Field(1, ge=1, le=8)
     format: Literal["jpeg", "png"] = "jpeg"
     sync_mode: bool = True
-    request_id: str = ""
+    request_id: str = Field("", max_length=200)
     image_url: str | None = None
     image_bytes: bytes | None = None
     mask_url: str | None = None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fewstep.server.coding import MEDIA_TYPES, Coding, encode
+from fewstep.server.coding import MEDIA_TYPES, Coding, Format, encode
 from fewstep.server.compat.fal_fields import Input
 from fewstep.server.engine import Engine, Order
 from fewstep.server.job import Pixels
@@ -18,16 +18,23 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class Painting:
-    """An input that the engine has found to be possible."""
+    """An input that the engine has found to be possible: its order, the form of its pictures, and what the answer
+    repeats of it. The input itself, which may hold files, is not kept.
+    """
 
-    wanted: Input
     order: Order
+    form: Format
+    repeated: Answer
 
     @classmethod
     async def of(cls, engine: Engine, wanted: Input) -> Painting:
         """Raises `InvalidRequest`. A model's name that is not ours means the first one: theirs are addresses."""
         model = engine.models.get(wanted.model_name or "", engine.model)
-        return cls(wanted, await engine.order(await wanted.request(model), model))
+        order = await engine.order(await wanted.request(model), model)
+        repeated: Answer = {"prompt": wanted.prompt, "request_id": wanted.request_id}
+        if wanted.ignored:
+            repeated["ignored"] = wanted.ignored
+        return cls(order, wanted.format, repeated)
 
     async def answer(self, pictures: Sequence[Pixels], seconds: float) -> Answer:
         """With the pictures' files as bytes, as realtime connections carry them; `seconds` were spent on them."""
@@ -37,19 +44,16 @@ class Painting:
             "seed": self.order.plans[0].seeds[0],
             "timings": {"inference": seconds},
             "has_nsfw_concepts": [False] * len(images),
-            "prompt": self.wanted.prompt,
-            "request_id": self.wanted.request_id,
-            **({"ignored": self.wanted.ignored} if self.wanted.ignored else {}),
+            **self.repeated,
             **({"advice": list(self.order.advice)} if self.order.advice else {}),
         }
 
     async def image(self, pixels: Pixels, index: int) -> Answer:
         """The picture of that number, or a preview of it."""
-        form = self.wanted.format
-        chunks = self.order.chunks[index] if form == "png" else None
-        content = await asyncio.to_thread(encode, pixels, Coding(form), chunks)
+        chunks = self.order.chunks[index] if self.form == "png" else None
+        content = await asyncio.to_thread(encode, pixels, Coding(self.form), chunks)
         height, width, _ = pixels.shape
-        return {"content": content, "content_type": MEDIA_TYPES[form], "width": width, "height": height}
+        return {"content": content, "content_type": MEDIA_TYPES[self.form], "width": width, "height": height}
 
 
 def for_json(answer: Answer) -> Answer:

@@ -1,13 +1,14 @@
 """fal's queue, as their clients' `submit` and `subscribe` speak it: hand in, ask how it goes, fetch, cancel.
 
 The line is the engine's own: what was handed in waits in its client's lane like everything else. Answers are kept for
-ten minutes, the newest of them where they are large.
+ten minutes, the newest of them where they are large; nothing else is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections import OrderedDict
@@ -18,12 +19,15 @@ from typing import Any
 
 from fewstep.errors import InvalidRequest
 from fewstep.server.compat.fal_painting import Answer, Painting
-from fewstep.server.engine import Engine, Ticket
+from fewstep.server.engine import Engine, PaintingFailed, Ticket
+from fewstep.server.job import Failed, Reason
+
+log = logging.getLogger(__name__)
 
 KEPT_SECONDS = 600.0
 KEPT_REQUESTS = 1024
 KEPT_BYTES = 128 * 2**20
-DEADLINE = 600.0  # seconds that a request may wait, unless it says otherwise: who queues has time
+START_WITHIN = 600.0  # seconds that a request may wait for its start, unless it wants less: who queues has time
 POLL = 0.1  # seconds between two looks at a request whose status is streamed
 
 
@@ -35,38 +39,51 @@ class UnknownRequest(InvalidRequest):
 
 @dataclass(eq=False)
 class Queued:
-    """A request that was handed in, under the application `app`, and the answer that it gets."""
+    """A request that was handed in, under the application `app`, and the answer that it gets.
+
+    ticket  until it is done: its jobs hold the pictures that they start from
+    """
 
     app: str
-    ticket: Ticket
-    task: asyncio.Task[Answer]
+    ticket: Ticket | None
+    task: asyncio.Task[Answer | Failed]
     id: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     done_at: float | None = None
 
     @property
+    def answer(self) -> Answer:
+        """Of a request that is done; raises `PaintingFailed` where there is none."""
+        outcome = self.task.result()
+        if isinstance(outcome, Failed):
+            raise PaintingFailed(outcome)
+        return outcome
+
+    @property
     def num_bytes(self) -> int:
         """Of the answer, where there is one."""
-        if not self.task.done() or self.task.exception() is not None:
-            return 0
-        return sum(len(image["content"]) for image in self.task.result()["images"])
+        outcome = self.task.result() if self.task.done() else None
+        return sum(len(image["content"]) for image in outcome["images"]) if isinstance(outcome, dict) else 0
+
+    @property
+    def position(self) -> int:
+        """How many pictures, at most, start before its first."""
+        return self.ticket.position if self.ticket else 0
+
+    def cancel(self) -> None:
+        if self.ticket is not None:
+            self.ticket.cancel()
 
     @property
     def status(self) -> dict[str, Any]:
         """In fal's words; what failed is completed, with an error."""
         if not self.task.done():
-            started = any(job.started is not None for job in self.ticket.jobs)
-            where = {} if started else {"queue_position": self.ticket.position}
+            started = self.ticket is not None and any(job.started is not None for job in self.ticket.jobs)
+            where = {} if started else {"queue_position": self.position}
             return {"status": "IN_PROGRESS" if started else "IN_QUEUE", **where, "logs": []}
-        error = self.task.exception()
-        if error is not None:
-            return {"status": "COMPLETED", "logs": [], "error": str(error), "error_type": _kind(error)}
-        timings = self.task.result()["timings"]
-        return {"status": "COMPLETED", "logs": [], "metrics": {"inference_time": timings["inference"]}}
-
-
-def _kind(error: BaseException) -> str:
-    """fal's word for it: the reason, where the engine gave one."""
-    return str(getattr(error, "reason", "error"))
+        outcome = self.task.result()
+        if isinstance(outcome, Failed):
+            return {"status": "COMPLETED", "logs": [], "error": outcome.message, "error_type": outcome.reason}
+        return {"status": "COMPLETED", "logs": [], "metrics": {"inference_time": outcome["timings"]["inference"]}}
 
 
 class Queue:
@@ -76,11 +93,11 @@ class Queue:
         self._engine = engine
         self._requests: OrderedDict[str, Queued] = OrderedDict()
 
-    async def submit(self, client: str, app: str, painting: Painting, deadline: float) -> Queued:
+    async def submit(self, client: str, app: str, painting: Painting, start_within: float) -> Queued:
         """Raises `Busy`."""
         with ExitStack() as held:
             lane = held.enter_context(self._engine.lane(client))
-            ticket = held.enter_context(self._engine.submit(lane, painting.order, deadline=deadline))
+            ticket = held.enter_context(self._engine.submit(lane, painting.order, start_within=start_within))
             task = asyncio.create_task(_paint(painting, ticket, held.pop_all()))
         request = Queued(app, ticket, task)
         self._requests[request.id] = request
@@ -108,8 +125,7 @@ class Queue:
             await asyncio.wait((request.task,), timeout=POLL)
 
     def _ended(self, request: Queued) -> None:
-        request.done_at = time.monotonic()
-        request.task.exception()  # told to whoever asks; not to the log
+        request.done_at, request.ticket = time.monotonic(), None
         self._forget()
         asyncio.get_running_loop().call_later(KEPT_SECONDS + 0.1, self._forget)
 
@@ -125,21 +141,28 @@ class Queue:
                 del self._requests[request.id]
 
 
-async def _paint(painting: Painting, ticket: Ticket, held: ExitStack) -> Answer:
+async def _paint(painting: Painting, ticket: Ticket, held: ExitStack) -> Answer | Failed:
+    """What comes of a request. Never an exception: its traceback would keep everything that was in the making."""
     started = time.perf_counter()
-    with held:
-        pictures = await ticket.pictures()
-    return await painting.answer(pictures, time.perf_counter() - started)
+    try:
+        with held:
+            pictures = await ticket.pictures()
+        return await painting.answer(pictures, time.perf_counter() - started)
+    except PaintingFailed as error:
+        return Failed(error.reason, str(error))
+    except Exception:
+        log.exception("a queued request failed")
+        return Failed(Reason.ERROR, "the server made a mistake")
 
 
-def deadline_of(header: str | None) -> float:
-    """Seconds from `x-fal-request-timeout`; raises `InvalidRequest`."""
+def patience(header: str | None) -> float:
+    """How many seconds a request waits for its start, by `x-fal-request-timeout`; raises `InvalidRequest`."""
     if header is None:
-        return DEADLINE
+        return START_WITHIN
     try:
         seconds = float(header)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < 86400:
+    if not seconds > 0:
         raise InvalidRequest(f"x-fal-request-timeout is {header[:40]!r}; it must be a number of seconds")
-    return seconds
+    return min(seconds, START_WITHIN)

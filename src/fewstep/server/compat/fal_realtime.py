@@ -1,7 +1,7 @@
 """fal's realtime connections: msgpack maps in binary messages (or JSON in text) in, msgpack maps with bytes out.
 
 Errors are JSON text of the type `x-fal-error`. A client that sends faster than pictures are painted loses the oldest
-requests beyond `max_buffering`.
+requests beyond `max_buffering`, or beyond 32 MiB of them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.server.compat.fal_fields import Input
 from fewstep.server.compat.fal_painting import Answer, Painting
 from fewstep.server.engine import Engine
+from fewstep.server.places import Places
 from fewstep.server.scheduler import Busy, Lane
 from fewstep.server.wording import in_words
 
 IDLE_SECONDS = 60.0
 MAX_BUFFERING = 60
+MAX_BYTES = 32 * 2**20  # of the requests that wait, unless it is a single one
 
 
 class Realtime:
     """The WebSocket endpoint; it says TIMEOUT and closes after `idle_seconds` without a request."""
 
-    def __init__(self, engine: Engine, idle_seconds: float = IDLE_SECONDS) -> None:
-        self._engine, self._idle_seconds = engine, idle_seconds
+    def __init__(self, engine: Engine, places: Places, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._engine, self._places, self._idle_seconds = engine, places, idle_seconds
 
     async def __call__(self, socket: WebSocket) -> None:
         """One connection: requests are answered in their order, the oldest dropped when too many wait."""
@@ -42,14 +44,16 @@ class Realtime:
             return
         try:
             buffering = min(max(int(socket.query_params.get("max_buffering", MAX_BUFFERING)), 1), MAX_BUFFERING)
-            with self._engine.lane() as lane:
+        except ValueError:
+            await _error(socket, "INVALID_INPUT", "max_buffering must be a whole number")
+            await socket.close(1008)
+            return
+        try:
+            with self._places.one(socket.client.host if socket.client else "unknown") as lane:
                 await self._converse(socket, lane, deque(maxlen=buffering))
         except Busy as busy:
             await _error(socket, "BUSY", f"{busy}; try again in {busy.retry_after:g} s")
             await socket.close(1013)
-        except ValueError:
-            await _error(socket, "INVALID_INPUT", "max_buffering must be a whole number")
-            await socket.close(1008)
         except (WebSocketDisconnect, RuntimeError):  # gone while we were sending
             return
 
@@ -77,6 +81,8 @@ class Realtime:
             if message["type"] == "websocket.disconnect":
                 return
             waiting.append(message)
+            while len(waiting) > 1 and sum(map(_size, waiting)) > MAX_BYTES:
+                waiting.popleft()
             arrived.set()
 
     async def _answer(self, socket: WebSocket, lane: Lane, waiting: deque[Any], arrived: asyncio.Event) -> None:
@@ -98,6 +104,10 @@ class Realtime:
         painting = await Painting.of(self._engine, wanted)
         pictures = await self._engine.pictures(lane, painting.order)
         return await painting.answer(pictures, time.perf_counter() - started)
+
+
+def _size(message: dict[str, Any]) -> int:
+    return len(message.get("bytes") or message.get("text") or "")
 
 
 def _input(message: dict[str, Any]) -> Input:

@@ -32,7 +32,8 @@ from fewstep.server.engine import Engine, Order, PaintingFailed
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
 from fewstep.server.presence import while_present
 
-KEPT_PICTURES = 256  # that a `url` may still be fetched for
+KEPT_PICTURES = 256  # that a `url` may still be fetched for, the newest
+KEPT_BYTES = 128 * 2**20  # in all, unless it is a single one
 
 
 def router(engine: Engine) -> APIRouter:
@@ -73,6 +74,7 @@ class Door:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._kept: OrderedDict[str, tuple[bytes, str]] = OrderedDict()
+        self._kept_bytes = 0
         self._born = int(time.time())
 
     async def generations(self, http: HttpRequest) -> Response:
@@ -159,8 +161,10 @@ class Door:
             return {"b64_json": base64.b64encode(file).decode()}
         name = f"{secrets.token_urlsafe(24)}.{wanted.output_format}"
         self._kept[name] = (file, MEDIA_TYPES[wanted.output_format])
-        while len(self._kept) > KEPT_PICTURES:
-            self._kept.popitem(last=False)
+        self._kept_bytes += len(file)
+        while len(self._kept) > KEPT_PICTURES or (self._kept_bytes > KEPT_BYTES and len(self._kept) > 1):
+            _, (oldest, _) = self._kept.popitem(last=False)
+            self._kept_bytes -= len(oldest)
         return {"url": str(http.base_url.replace(path=f"/v1/images/files/{name}"))}
 
     async def _stream(

@@ -35,17 +35,17 @@ from fewstep.server.compat.sdapi_fields import (
     upscaled,
 )
 from fewstep.server.compat.sdapi_lists import add_what_is_fixed, loras, samplers, schedulers, sd_models, title
-from fewstep.server.engine import Engine, Order, PaintingFailed
+from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
 from fewstep.server.presence import while_present
 from fewstep.server.scheduler import Lane
 
 
 class Progress:
-    """What one client's newest request has come to: A1111's clients ask, they are not told."""
+    """What the newest request from an address has come to: A1111's clients ask, they are not told."""
 
-    def __init__(self, lane: Lane, pictures: int, steps: int) -> None:
-        self.lane, self.pictures, self.steps = lane, pictures, steps
+    def __init__(self, ticket: Ticket, pictures: int, steps: int) -> None:
+        self.ticket, self.pictures, self.steps = ticket, pictures, steps
         self.done, self.step, self.started = 0, 0, time.time()
         self.preview: Pixels | None = None
         self.interrupted = False
@@ -112,10 +112,10 @@ class Door:
 
     async def _watched(self, client: str, lane: Lane, order: Order) -> dict[int, Pixels]:
         """The pictures of an order, while `progress` can see how far it is; those painted before an interruption."""
-        progress = self._running[client] = Progress(lane, len(order.plans), order.plans[0].num_steps)
         painted: dict[int, Pixels] = {}
-        try:
-            with self.engine.submit(lane, order, previews=True) as ticket:
+        with self.engine.submit(lane, order, previews=True) as ticket:
+            progress = self._running[client] = Progress(ticket, len(order.plans), order.plans[0].num_steps)
+            try:
                 async for index, event in ticket:
                     match event:
                         case Stepped():
@@ -125,13 +125,13 @@ class Door:
                             progress.done, progress.step, progress.preview = len(painted), 0, event.pixels
                         case Failed() if not progress.interrupted:
                             raise PaintingFailed(event)
-        finally:
-            if self._running.get(client) is progress:
-                del self._running[client]
+            finally:
+                if self._running.get(client) is progress:
+                    del self._running[client]
         return dict(sorted(painted.items()))
 
     async def progress(self, http: HttpRequest, skip_current_image: bool = False) -> dict[str, Any]:
-        """How far this client's newest request is."""
+        """How far the newest request from this address is."""
         progress = self._running.get(http.client.host if http.client else "unknown")
         fraction = progress.fraction if progress else 0.0
         elapsed = time.time() - progress.started if progress else 0.0
@@ -157,11 +157,11 @@ class Door:
         }
 
     async def interrupt(self, http: HttpRequest) -> dict[str, Any]:
-        """Stop this client's request; nobody else's."""
+        """Stop the newest request that came to this door from the client's address; nothing else."""
         progress = self._running.get(http.client.host if http.client else "unknown")
         if progress is not None:
             progress.interrupted = True
-            self.engine.scheduler.cancel(progress.lane)
+            progress.ticket.cancel()
         return {}
 
     def _chosen(self, wanted: Wanted) -> ModelBundle:

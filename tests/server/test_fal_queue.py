@@ -1,0 +1,123 @@
+"""fal's queue: what it keeps, for how long, and how long it lets a request wait."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import time
+import weakref
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from fewstep.errors import InvalidRequest
+from fewstep.models.bundle import ModelBundle
+from fewstep.server.compat.fal_fields import Input
+from fewstep.server.compat.fal_painting import Painting
+from fewstep.server.compat.fal_queue import START_WITHIN, Queue, patience
+from fewstep.server.engine import Engine
+from serving import Server
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("ended", ["COMPLETED", "cancelled"])
+def test_of_what_is_done_only_the_answer_is_kept(student: ModelBundle, ended: str) -> None:
+    """The picture that it started from is gone, however it ended; the limit in bytes does not count it."""
+
+    async def scene() -> None:
+        engine = Engine(student)
+        queue = Queue(engine)
+        wish = Input(prompt="x", image_bytes=png(), mask_bytes=png(), strength=0.5, num_inference_steps=4)
+        painting = await Painting.of(engine, wish)
+        plan = painting.order.plans[0]
+        held = [weakref.ref(plan.image), weakref.ref(plan.mask), weakref.ref(painting)]
+        request = await queue.submit("me", "fal-ai/lcm", painting, START_WITHIN)
+        del painting, plan
+        if ended == "cancelled":
+            request.cancel()
+        engine.start()
+        await asyncio.wait((request.task,), timeout=30)
+        until = time.monotonic() + 5
+        while any(each() is not None for each in held) and time.monotonic() < until:
+            await asyncio.sleep(0.05)  # the network's thread, too, lets go of it
+            gc.collect()
+        assert [each() for each in held] == [None] * 3
+        assert ended in queue.find("fal-ai/lcm", request.id).status.values()
+        await engine.stop()
+
+    asyncio.run(scene())
+
+
+def test_what_waits_keeps_no_files(student: ModelBundle) -> None:
+    """Of an input with a picture in base64 only the picture as it will be painted on is kept."""
+
+    async def scene() -> None:
+        engine = Engine(student)
+        wish = Input(prompt="x", image_bytes=png(), strength=0.5)
+        held = weakref.ref(wish)
+        painting = await Painting.of(engine, wish)
+        del wish
+        gc.collect()
+        assert held() is None
+        assert painting.order.plans[0].image is not None
+
+    asyncio.run(scene())
+
+
+def test_a_mistake_of_the_server_is_not_told_to_its_clients(student: ModelBundle) -> None:
+    async def scene() -> None:
+        def checker(_: Image.Image) -> bool:
+            raise RuntimeError("a secret of the server")
+
+        engine = Engine(student, checker=checker)
+        engine.start()
+        queue = Queue(engine)
+        request = await queue.submit("me", "fal-ai/lcm", await Painting.of(engine, Input(prompt="x")), START_WITHIN)
+        await asyncio.wait((request.task,), timeout=30)
+        assert request.status["error"] == "the server made a mistake"
+        assert request.status["error_type"] == "error"
+        await engine.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_request_s_own_id_is_short(server: Server) -> None:
+    """It is kept with the answer."""
+    answer = httpx.post(f"{server.url}/queue/fal-ai/lcm", json={"prompt": "x", "request_id": "x" * 201})
+    assert answer.status_code == 422
+
+
+def test_the_header_shortens_the_wait_for_the_start(server: Server) -> None:
+    def handed(**headers: str) -> dict[str, Any]:
+        wish = {"prompt": "x", "num_images": 8, "num_inference_steps": 4}
+        told: dict[str, Any] = httpx.post(f"{server.url}/queue/fal-ai/lcm", json=wish, headers=headers).json()
+        return told
+
+    first, second = handed(), handed(**{"x-fal-request-timeout": "0.001"})
+    for each in (first, second):
+        while httpx.get(each["status_url"]).status_code == 202:
+            time.sleep(0.01)
+    assert "error" not in httpx.get(first["status_url"]).json()
+    assert httpx.get(second["status_url"]).json()["error_type"] == "deadline"
+    assert httpx.get(second["response_url"]).status_code == 504
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [(None, START_WITHIN), ("0.5", 0.5), ("599", 599), ("86399", START_WITHIN)]
+)
+def test_nothing_waits_for_longer_than_is_said(header: str | None, seconds: float) -> None:
+    assert patience(header) == seconds
+
+
+@pytest.mark.parametrize("header", ["0", "-1", "nan", "soon", ""])
+def test_a_wait_is_a_number_of_seconds(header: str) -> None:
+    with pytest.raises(InvalidRequest, match="it must be a number of seconds"):
+        patience(header)
