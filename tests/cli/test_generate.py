@@ -117,6 +117,15 @@ def test_adapters_are_recorded_and_asked_for_again(run: Run, miniature: Path) ->
     assert "was made with the LoRAs" in run("--from", "plain.png", "-o", "x.png", "--lora", "ink.safetensors").err
 
 
+def test_a_built_in_adapter_is_found_again(run: Run, miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").unet, 1)}
+    ink = adapters.write_kohya(Path("blue-ink.safetensors"), layers, alpha=3.0)
+    monkeypatch.setitem(locating.ADAPTERS, "blue-ink", ink)
+    assert run("owl", "-o", "owl.png", "--seed", 7, "--lora", "blue-ink:0.8").code == 0
+    assert run("--from", "owl.png", "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path("owl.png").read_bytes()
+
+
 def test_an_adapter_that_does_not_fit_is_one_line(run: Run) -> None:
     Path("broken.safetensors").write_bytes(b"nothing")
     for source, words in {

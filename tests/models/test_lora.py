@@ -22,7 +22,7 @@ from fewstep.models.locating import ADAPTERS
 from fewstep.models.lora import layers_of, with_loras
 from fewstep.models.lora_file import LoraFile
 from fewstep.models.lora_names import kohya_names, stability_names
-from fewstep.models.lora_source import LoraSpec
+from fewstep.models.lora_source import LoraSpec, find_lora
 from miniature import sdxl_unet
 
 ALPHA = 2.0
@@ -242,6 +242,20 @@ def test_layers_that_the_model_lacks_are_named(base: ModelBundle, tmp_path: Path
         with_loras(base, [path])
 
 
+@pytest.mark.parametrize(
+    ("source", "name"), [("someone/ink", "ink"), ("someone/styles/ink.safetensors", "ink"), ("blue-ink", "blue-ink")]
+)
+def test_what_an_adapter_calls_itself_finds_it_again(
+    source: str, name: str, base: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_style(tmp_path / "pytorch_lora_weights.safetensors", base)
+    monkeypatch.setattr("fewstep.models.lora_source._download", lambda repository, file: path)
+    monkeypatch.setitem(ADAPTERS, "blue-ink", path)
+    file = find_lora(source, base)
+    assert (file.name, file.reference) == (name, source)
+    assert find_lora(str(file.reference), base).hash == file.hash
+
+
 def test_files_that_do_not_fit_are_refused_in_words(base: ModelBundle, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
 
@@ -300,6 +314,8 @@ def test_the_adapters_that_come_along_go_by_name_and_do_what_they_say() -> None:
 
     fast = fewstep.load("starter-teacher", device="cpu", loras=["blue-ink", "lcm-lora"])
     assert (fast.kind, fast.card.sampler, fast.card.steps, fast.card.phases) == ("lcm", "tcd", 4, 4)
+    assert fast.loras is not None
+    assert [file.reference for file in fast.loras.files] == ["blue-ink", "lcm-lora"]
     plain = colours(fewstep.load("starter", device="cpu"))
     assert plain > 40
     for model in (
