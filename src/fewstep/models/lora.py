@@ -56,6 +56,11 @@ class LoraStack:
         """Whether one of them changes a text encoder, so that a prompt means something else under another weight."""
         return any(part != "unet" for file in self.files for part in file.layers)
 
+    @property
+    def makes_few_step(self) -> bool:
+        """Whether an LCM-LoRA is among them."""
+        return any(file.kind == "lcm" for file in self.files)
+
     def weigh(self, wanted: Mapping[str, float] | None) -> tuple[float, ...]:
         """All weights, from those that a request names; raises `InvalidRequest`."""
         if unknown := sorted(set(wanted or ()) - set(self.names)):

@@ -309,7 +309,8 @@ def _few_step_advice(request: Request, model: ModelBundle, guidance_scale: float
     steps = request.steps or model.card.steps
     height, width = request.height or model.default_size[0], request.width or model.default_size[1]
     small = height < model.default_size[0] or width < model.default_size[1]
-    if model.is_sdxl and model.loras is not None and not small and steps < FEW_FOR_SDXL and not request.timesteps:
+    stacked = model.card.sampler == "lcm" and model.loras is not None and model.loras.makes_few_step
+    if model.is_sdxl and stacked and not small and steps < FEW_FOR_SDXL and not request.timesteps:
         yield (
             f"an LCM-LoRA on SDXL at its full size shows a grid in {steps} steps: take {FEW_FOR_SDXL} to {MOST_STEPS}, "
             "or paint at 768 x 768 and upscale"
