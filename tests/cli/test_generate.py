@@ -19,6 +19,7 @@ from PIL import Image
 
 import adapters
 import fewstep
+from fewstep.cli import options
 from fewstep.cli.main import main
 from fewstep.models import locating
 from fewstep.pipelines import text2image
@@ -266,7 +267,34 @@ def test_fast_decode_takes_the_tiny_autoencoder(run: Run, miniature: Path, monke
     assert fetched == ["madebyollin/taesd"] * 2
     assert run("--from", "x.png", "-o", "full.png", "--full-decode").code == 0
     assert read_record("full.png").vae is None
-    assert "choose one of them" in run("cat", "--fast-decode", "--vae", "other").err
+    assert run("cat", "-o", "y.png", "--steps", 1, "--vae", "someone/vae").code == 0
+    assert run("--from", "y.png", "-o", "full.png", "--full-decode").code == 0
+    assert Path("full.png").read_bytes() == Path("y.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("vae", "fast_decode", "recorded", "expected"),
+    [
+        (None, None, None, None),
+        (None, None, "fast", "fast"),
+        (None, False, "fast", None),
+        (None, False, "someone/vae", "someone/vae"),
+        (None, True, "someone/vae", "fast"),
+        ("mine", None, "fast", "mine"),
+        ("mine", False, "fast", "mine"),
+        ("fast", True, None, "fast"),
+    ],
+)
+def test_full_decode_undoes_fast_and_nothing_else(
+    vae: str | None, fast_decode: bool | None, recorded: str | None, expected: str | None
+) -> None:
+    assert options.decoder(vae, fast_decode, recorded) == expected
+
+
+@pytest.mark.parametrize("arguments", [("--fast-decode", "--vae", "other"), ("--full-decode", "--vae", "fast")])
+def test_two_decoders_are_refused(run: Run, arguments: tuple[str, ...]) -> None:
+    outcome = run("cat", *arguments)
+    assert (outcome.code, "choose one of them" in outcome.err) == (2, True)
 
 
 def test_the_kind_of_model_can_be_overridden(run: Run) -> None:

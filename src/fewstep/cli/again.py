@@ -37,7 +37,7 @@ RECORDED = (
 )
 
 
-OVERRIDES = ("kind", "prediction_type", "vae")
+OVERRIDES = ("kind", "prediction_type")
 
 
 def recorded_options(record: Record, given: Mapping[str, Any]) -> dict[str, Any]:
