@@ -297,8 +297,9 @@ def test_without_peft_it_says_how_to_get_it(base: ModelBundle, monkeypatch: pyte
 def test_an_adapter_that_is_nowhere(base: ModelBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelNotFound, match=r"give a \.safetensors file"):
-        with_loras(base, ["nowhere.safetensors"])
+    for name in ("nowhere.safetensors", "loras/nowhere.safetensors"):
+        with pytest.raises(ModelNotFound, match=rf"no LoRA '{name}': give a \.safetensors file"):
+            with_loras(base, [name])
     with pytest.raises(ModelNotFound, match="the hub cannot be reached"):
         with_loras(base, ["someone/something"])
     with pytest.raises(ModelNotFound, match="no published LCM-LoRA for miniature-teacher"):

@@ -21,7 +21,7 @@ _PUBLISHED = {
     768: "latent-consistency/lcm-lora-sdv1-5",
     2048: "latent-consistency/lcm-lora-sdxl",
 }
-_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:/(.+\.safetensors))?")
+_HUB = re.compile(r"([\w.-]+/[\w.-]+(?<!\.safetensors))(?:/(.+\.safetensors))?")
 
 
 @dataclass(frozen=True)
