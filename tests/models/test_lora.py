@@ -162,6 +162,21 @@ def test_an_lcm_lora_makes_a_few_step_model_as_in_diffusers(base: ModelBundle, m
         fewstep.text2image(model, "a cat", guidance_scale=2.1)
 
 
+def test_an_lcm_lora_on_a_consistency_model_is_refused(base: ModelBundle, student: ModelBundle, tmp_path: Path) -> None:
+    layers = {"lora_unet": adapters.random_layers(base.unet, 5)}
+    guessed = adapters.write_kohya(tmp_path / "lcm-lora-test.safetensors", layers, ALPHA)
+    known = tmp_path / "known.safetensors"
+    save_file(load_file(guessed), known, metadata={"fewstep": '{"kind": "lcm"}'})
+    few = with_loras(base, [guessed])
+    for model in (student, few):
+        with pytest.raises(
+            InvalidModel, match=rf"known\.safetensors is an LCM-LoRA, .* and {model.name} does so already"
+        ):
+            with_loras(model, [known])
+    with pytest.raises(InvalidModel, match=r"is an LCM-LoRA \(by its name; a style of that name wants another\),"):
+        with_loras(student, [guessed])
+
+
 def test_a_weight_of_zero_is_the_base_itself(base: ModelBundle, tmp_path: Path) -> None:
     plain = ours(base)
     model = with_loras(base, [write_style(tmp_path / "style.safetensors", base)])
