@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,7 +22,7 @@ import adapters
 import fewstep
 from fewstep.cli import options
 from fewstep.cli.main import main
-from fewstep.models import locating
+from fewstep.models import loading, locating
 from fewstep.pipelines import text2image
 from fewstep.pipelines.image_file import read_image
 from fewstep.pipelines.provenance import read_record
@@ -251,8 +252,6 @@ def test_quiet_is_quiet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fast_decode_takes_the_tiny_autoencoder(run: Run, miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fewstep.models import loading
-
     fetched: list[str] = []
 
     def locate(name: str, what: str, within: str) -> Path:
@@ -425,6 +424,18 @@ def test_a_full_disk_leaves_nothing_behind(run: Run, monkeypatch: pytest.MonkeyP
     outcome = run("cat", "-o", "x.png", "--steps", 1)
     assert (outcome.code, files()) == (2, [])
     assert "cannot write x.png: No space left on device" in outcome.err
+
+
+@pytest.mark.parametrize(("words", "reason"), [("CUDA out of memory.\nTried", "CUDA out of memory."), ("", "OutOfMem")])
+def test_memory_that_is_used_up_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, words: str, reason: str) -> None:
+    def too_large(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError(words)
+
+    monkeypatch.setattr(loading, "load", too_large)
+    outcome = run("cat")
+    assert (outcome.code, len(outcome.err.splitlines())) == (2, 2)  # "loading", and the error
+    assert f"error: not enough memory ({reason}" in outcome.err
+    assert "--memory" not in outcome.err
 
 
 @pytest.mark.parametrize("moment", ["painting", "writing"])
