@@ -113,13 +113,14 @@ def placed(model: ModelBundle, device: torch.device, memory: str = "auto") -> Mo
 def take_less(model: ModelBundle) -> str | None:
     """After a picture did not fit: take less of the device's memory from now on. Says how; None where no way is left.
 
-    In this order: decoding in tiles, the parts in turns, every layer in its turn. The model is changed in place.
+    In this order: decoding in tiles, the parts in turns, every layer in its turn. The model is changed in place; the
+    networks of one in training, which the optimiser holds too, stay where they are.
     """
     device = model.device
     free_cache(device)
     if model.decode_in_tiles():
         return "pictures are decoded in tiles"
-    if not has_own_memory(device) or in_layers_already(model):
+    if not has_own_memory(device) or in_layers_already(model) or in_training(model):
         return None
     from accelerate.hooks import remove_hook_from_module
 
@@ -156,6 +157,10 @@ def has_own_memory(device: torch.device) -> bool:
 
 def in_layers_already(model: ModelBundle) -> bool:
     return any(parameter.is_meta for parameter in model.unet.parameters())
+
+
+def in_training(model: ModelBundle) -> bool:
+    return any(parameter.requires_grad for parameter in model.unet.parameters())
 
 
 def stages_of(model: ModelBundle) -> list[list[Any]]:
