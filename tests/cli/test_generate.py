@@ -13,14 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import adapters
 import fewstep
+from fewstep.cli import options
 from fewstep.cli.main import main
-from fewstep.models import locating
+from fewstep.models import loading, locating
 from fewstep.pipelines import text2image
 from fewstep.pipelines.image_file import read_image
 from fewstep.pipelines.provenance import read_record
@@ -115,6 +117,15 @@ def test_adapters_are_recorded_and_asked_for_again(run: Run, miniature: Path) ->
     assert run("--from", "ink.png", "-o", "again.png", "--lora", "ink.safetensors:0.5").err.count("warning") == 0
     assert np.array_equal(pixels("again.png"), pixels("ink.png"))
     assert "was made with the LoRAs" in run("--from", "plain.png", "-o", "x.png", "--lora", "ink.safetensors").err
+
+
+def test_a_built_in_adapter_is_found_again(run: Run, miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").unet, 1)}
+    ink = adapters.write_kohya(Path("blue-ink.safetensors"), layers, alpha=3.0)
+    monkeypatch.setitem(locating.ADAPTERS, "blue-ink", ink)
+    assert run("owl", "-o", "owl.png", "--seed", 7, "--lora", "blue-ink:0.8").code == 0
+    assert run("--from", "owl.png", "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path("owl.png").read_bytes()
 
 
 def test_an_adapter_that_does_not_fit_is_one_line(run: Run) -> None:
@@ -241,8 +252,6 @@ def test_quiet_is_quiet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fast_decode_takes_the_tiny_autoencoder(run: Run, miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fewstep.models import loading
-
     fetched: list[str] = []
 
     def locate(name: str, what: str, within: str) -> Path:
@@ -257,7 +266,34 @@ def test_fast_decode_takes_the_tiny_autoencoder(run: Run, miniature: Path, monke
     assert fetched == ["madebyollin/taesd"] * 2
     assert run("--from", "x.png", "-o", "full.png", "--full-decode").code == 0
     assert read_record("full.png").vae is None
-    assert "choose one of them" in run("cat", "--fast-decode", "--vae", "other").err
+    assert run("cat", "-o", "y.png", "--steps", 1, "--vae", "someone/vae").code == 0
+    assert run("--from", "y.png", "-o", "full.png", "--full-decode").code == 0
+    assert Path("full.png").read_bytes() == Path("y.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("vae", "fast_decode", "recorded", "expected"),
+    [
+        (None, None, None, None),
+        (None, None, "fast", "fast"),
+        (None, False, "fast", None),
+        (None, False, "someone/vae", "someone/vae"),
+        (None, True, "someone/vae", "fast"),
+        ("mine", None, "fast", "mine"),
+        ("mine", False, "fast", "mine"),
+        ("fast", True, None, "fast"),
+    ],
+)
+def test_full_decode_undoes_fast_and_nothing_else(
+    vae: str | None, fast_decode: bool | None, recorded: str | None, expected: str | None
+) -> None:
+    assert options.decoder(vae, fast_decode, recorded) == expected
+
+
+@pytest.mark.parametrize("arguments", [("--fast-decode", "--vae", "other"), ("--full-decode", "--vae", "fast")])
+def test_two_decoders_are_refused(run: Run, arguments: tuple[str, ...]) -> None:
+    outcome = run("cat", *arguments)
+    assert (outcome.code, "choose one of them" in outcome.err) == (2, True)
 
 
 def test_the_kind_of_model_can_be_overridden(run: Run) -> None:
@@ -388,6 +424,18 @@ def test_a_full_disk_leaves_nothing_behind(run: Run, monkeypatch: pytest.MonkeyP
     outcome = run("cat", "-o", "x.png", "--steps", 1)
     assert (outcome.code, files()) == (2, [])
     assert "cannot write x.png: No space left on device" in outcome.err
+
+
+@pytest.mark.parametrize(("words", "reason"), [("CUDA out of memory.\nTried", "CUDA out of memory."), ("", "OutOfMem")])
+def test_memory_that_is_used_up_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, words: str, reason: str) -> None:
+    def too_large(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError(words)
+
+    monkeypatch.setattr(loading, "load", too_large)
+    outcome = run("cat")
+    assert (outcome.code, len(outcome.err.splitlines())) == (2, 2)  # "loading", and the error
+    assert f"error: not enough memory ({reason}" in outcome.err
+    assert "--memory" not in outcome.err
 
 
 @pytest.mark.parametrize("moment", ["painting", "writing"])

@@ -51,6 +51,14 @@ def test_inspect_says_what_a_file_is(run: Run, style: Path, miniature: Path) -> 
         assert words in out
 
 
+def test_a_mistyped_path_is_not_looked_for_on_the_hub(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *names, **_: asked.append(names) or "nowhere")
+    code, _, err = run("inspect", "loras/stlye.safetensors")
+    assert (code, asked) == (2, [])
+    assert "no model 'loras/stlye.safetensors': give starter, starter-teacher, an existing folder or" in err
+
+
 def test_inspect_reads_a_checkpoint_from_its_names(run: Run) -> None:
     names = ("input_blocks.0.0.weight", "time_embed.cond_proj.weight", "middle_block.1.attn2.to_k.weight")
     shapes = ((320, 4, 3, 3), (320, 256), (320, 768))

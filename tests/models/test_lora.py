@@ -22,7 +22,7 @@ from fewstep.models.locating import ADAPTERS
 from fewstep.models.lora import layers_of, with_loras
 from fewstep.models.lora_file import LoraFile
 from fewstep.models.lora_names import kohya_names, stability_names
-from fewstep.models.lora_source import LoraSpec
+from fewstep.models.lora_source import LoraSpec, find_lora
 from miniature import sdxl_unet
 
 ALPHA = 2.0
@@ -162,6 +162,21 @@ def test_an_lcm_lora_makes_a_few_step_model_as_in_diffusers(base: ModelBundle, m
         fewstep.text2image(model, "a cat", guidance_scale=2.1)
 
 
+def test_an_lcm_lora_on_a_consistency_model_is_refused(base: ModelBundle, student: ModelBundle, tmp_path: Path) -> None:
+    layers = {"lora_unet": adapters.random_layers(base.unet, 5)}
+    guessed = adapters.write_kohya(tmp_path / "lcm-lora-test.safetensors", layers, ALPHA)
+    known = tmp_path / "known.safetensors"
+    save_file(load_file(guessed), known, metadata={"fewstep": '{"kind": "lcm"}'})
+    few = with_loras(base, [guessed])
+    for model in (student, few):
+        with pytest.raises(
+            InvalidModel, match=rf"known\.safetensors is an LCM-LoRA, .* and {model.name} does so already"
+        ):
+            with_loras(model, [known])
+    with pytest.raises(InvalidModel, match=r"is an LCM-LoRA \(by its name; a style of that name wants another\),"):
+        with_loras(student, [guessed])
+
+
 def test_a_weight_of_zero_is_the_base_itself(base: ModelBundle, tmp_path: Path) -> None:
     plain = ours(base)
     model = with_loras(base, [write_style(tmp_path / "style.safetensors", base)])
@@ -242,6 +257,20 @@ def test_layers_that_the_model_lacks_are_named(base: ModelBundle, tmp_path: Path
         with_loras(base, [path])
 
 
+@pytest.mark.parametrize(
+    ("source", "name"), [("someone/ink", "ink"), ("someone/styles/ink.safetensors", "ink"), ("blue-ink", "blue-ink")]
+)
+def test_what_an_adapter_calls_itself_finds_it_again(
+    source: str, name: str, base: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_style(tmp_path / "pytorch_lora_weights.safetensors", base)
+    monkeypatch.setattr("fewstep.models.lora_source._download", lambda repository, file: path)
+    monkeypatch.setitem(ADAPTERS, "blue-ink", path)
+    file = find_lora(source, base)
+    assert (file.name, file.reference) == (name, source)
+    assert find_lora(str(file.reference), base).hash == file.hash
+
+
 def test_files_that_do_not_fit_are_refused_in_words(base: ModelBundle, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
 
@@ -283,8 +312,9 @@ def test_without_peft_it_says_how_to_get_it(base: ModelBundle, monkeypatch: pyte
 def test_an_adapter_that_is_nowhere(base: ModelBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelNotFound, match=r"give a \.safetensors file"):
-        with_loras(base, ["nowhere.safetensors"])
+    for name in ("nowhere.safetensors", "loras/nowhere.safetensors"):
+        with pytest.raises(ModelNotFound, match=rf"no LoRA '{name}': give a \.safetensors file"):
+            with_loras(base, [name])
     with pytest.raises(ModelNotFound, match="the hub cannot be reached"):
         with_loras(base, ["someone/something"])
     with pytest.raises(ModelNotFound, match="no published LCM-LoRA for miniature-teacher"):
@@ -300,6 +330,8 @@ def test_the_adapters_that_come_along_go_by_name_and_do_what_they_say() -> None:
 
     fast = fewstep.load("starter-teacher", device="cpu", loras=["blue-ink", "lcm-lora"])
     assert (fast.kind, fast.card.sampler, fast.card.steps, fast.card.phases) == ("lcm", "tcd", 4, 4)
+    assert fast.loras is not None
+    assert [file.reference for file in fast.loras.files] == ["blue-ink", "lcm-lora"]
     plain = colours(fewstep.load("starter", device="cpu"))
     assert plain > 40
     for model in (

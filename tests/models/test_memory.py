@@ -177,6 +177,17 @@ def test_a_picture_that_does_not_fit_is_painted_with_less_and_less(
     assert np.abs(np.asarray(fewstep.text2image(model, PROMPT, seed=1, steps=2), dtype=int) - expected).max() <= 1
 
 
+def test_a_network_in_training_stays_where_it_is(model: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the sheets of a run: the optimiser holds the very weights that would be moved."""
+    monkeypatch.setattr(memory, "has_own_memory", lambda device: True)
+    moves: list[object] = []
+    monkeypatch.setattr(memory, "in_turns", lambda model, device: moves.append("turns"))
+    next(iter(model.unet.parameters())).requires_grad_(True)
+    assert memory.take_less(model) == "pictures are decoded in tiles"
+    assert memory.take_less(model) is None
+    assert (moves, model.runs_on) == ([], None)
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

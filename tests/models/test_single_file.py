@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +65,13 @@ def test_a_file_without_an_autoencoder_takes_another(sd1: Path, tmp_path: Path) 
     with pytest.raises(InvalidModel, match="has no autoencoder in it: give one with --vae"):
         fewstep.load(path, device="cpu", config=sd1)
     model = fewstep.load(path, device="cpu", config=sd1, vae=sd1)
-    assert np.array_equal(picture(model), picture(fewstep.load(sd1, device="cpu")))
+    expected = picture(fewstep.load(sd1, device="cpu"))
+    assert np.array_equal(picture(model), expected)
+    configs = shutil.copytree(sd1, tmp_path / "configs", ignore=shutil.ignore_patterns("vae"))
+    assert np.array_equal(picture(fewstep.load(path, device="cpu", config=configs, vae=sd1)), expected)
+    alone = sd1 / "vae" / "diffusion_pytorch_model.safetensors"
+    with pytest.raises(InvalidModel, match="does not say its shape, and neither does the folder of configs"):
+        fewstep.load(path, device="cpu", config=configs, vae=alone)
 
 
 @pytest.mark.parametrize("names", ["first_stage_model.", "", "diffusers"])

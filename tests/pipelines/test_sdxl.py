@@ -23,6 +23,7 @@ from fewstep.core.noise import PictureNoise
 from fewstep.errors import InvalidModel
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import LoraStack, with_loras
+from fewstep.models.lora_file import LoraFile
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
 from fewstep.server.batching import SharedModel
@@ -49,17 +50,20 @@ def pipeline_of(kind: type, folder: Path) -> Any:
     return pipeline
 
 
-def test_few_steps_at_the_full_size_are_advised_against(model: ModelBundle) -> None:
-    fast = dataclasses.replace(
-        model, card=dataclasses.replace(model.card, kind="lcm", steps=4, guidance_scale=1.0), loras=LoraStack()
-    )
+def test_few_steps_of_an_lcm_lora_at_the_full_size_are_advised_against(model: ModelBundle, tmp_path: Path) -> None:
+    layers = {"lora_unet": adapters.random_layers(model.unet, 1)}
+    paths = {kind: adapters.write_kohya(tmp_path / f"{kind}.safetensors", layers, alpha=2.0) for kind in ("lcm", "ink")}
+    files = {kind: LoraFile.read(path) for kind, path in paths.items()}
 
-    def advice(**options: Any) -> tuple[str, ...]:
+    def advice(kind: str, sampler: str = "lcm", **options: Any) -> tuple[str, ...]:
+        card = dataclasses.replace(model.card, kind="lcm", steps=4, guidance_scale=1.0, sampler=sampler)
+        fast = dataclasses.replace(model, card=card, loras=LoraStack((kind,), (files[kind],), (1.0,)))
         return complete(Request.of(PROMPT, SEED, **options), fast).advice
 
-    (told,) = advice()
+    (told,) = advice("lcm")
     assert "an LCM-LoRA on SDXL at its full size shows a grid in 4 steps: take 6 to 8" in told
-    assert advice(steps=6) == advice(width=96, height=96) == ()
+    assert advice("lcm", steps=6) == advice("lcm", width=96, height=96) == ()
+    assert advice("ink") == advice("lcm", "tcd") == ()
 
 
 def noise_for(model: ModelBundle) -> torch.Tensor:

@@ -16,7 +16,7 @@ from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.image_file import read_image
 from fewstep.pipelines.plan import complete
-from fewstep.pipelines.provenance import read_record, record_of
+from fewstep.pipelines.provenance import Record, read_record, record_of
 from fewstep.pipelines.request import Request
 
 PROMPT = "a red cat"
@@ -112,15 +112,28 @@ def test_upscale_with_times_of_ones_own_takes_the_later_ones(student: ModelBundl
         complete(Request.of(PROMPT, 1, upscale=2.0, timesteps=(979, 599)), student)
 
 
-def test_such_a_picture_is_made_again_from_its_file(
+def test_times_and_refine_steps_give_way_to_each_other(
     student: ModelBundle, miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whichever is given anew; a picture made again keeps its own, and the strength that chose among its times."""
     monkeypatch.chdir(tmp_path)
-    common = ["--model", str(miniature), "--device", "cpu", "--quiet", "-o"]
-    times = ["--timesteps", "979,599,259", "--upscale", "1.5", "--seed", "2"]
-    assert main(["generate", PROMPT, *times, *common, "a.png"]) == 0
-    assert main(["generate", "--from", "a.png", *common, "b.png"]) == 0
-    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    options: dict[str, Any] = {"seed": 3, "upscale": 1.5}
+    timed = fewstep.text2image(student, PROMPT, refine_strength=0.65, timesteps=[979, 599, 259], **options)
+    counted = fewstep.text2image(student, PROMPT, steps=3, refine_steps=1, **options)
+    write_png(timed, Path("timed.png"))
+    write_png(counted, Path("counted.png"))
+
+    def again(*arguments: str) -> Record:
+        assert main(["generate", *arguments, "--model", str(miniature), "--device", "cpu", "-o", "x.png"]) == 0
+        return read_record("x.png")
+
+    assert (record_of(timed).refine_strength, record_of(timed).refine_steps) == (0.65, None)  # type: ignore[union-attr]
+    again("--from", "timed.png")
+    assert Path("x.png").read_bytes() == Path("timed.png").read_bytes()
+    record = again("--from", "timed.png", "--refine-steps", "1")
+    assert (record.timesteps, record.steps, record.refine_steps) == (None, 3, 1)
+    record = again("--from", "counted.png", "--timesteps", "979,259")
+    assert (record.timesteps, record.refine_strength, record.refine_steps) == ((979, 259), 0.4, None)
 
 
 @pytest.mark.parametrize(("steps", "strength", "expected"), [(1, 0.4, 3), (2, 0.3, 4), (10, 0.05, 20), (9, 0.4, 9)])

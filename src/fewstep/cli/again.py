@@ -37,15 +37,15 @@ RECORDED = (
 )
 
 
-OVERRIDES = ("kind", "prediction_type", "vae")
+OVERRIDES = ("kind", "prediction_type")
 
 
 def recorded_options(record: Record, given: Mapping[str, Any]) -> dict[str, Any]:
     """What `Request.of` takes: from the record, except where something was given."""
     values = {name: getattr(record, name) for name in RECORDED}
-    if values["timesteps"] or "timesteps" in given:  # they stand for steps and strength: whichever was given wins
-        silent = ("steps", "strength") if not {"steps", "strength"} & set(given) else ("timesteps",)
-        values |= dict.fromkeys(silent)
+    if values["timesteps"] or "timesteps" in given:  # they stand for all of these: whichever was given wins
+        counted = ("steps", "strength", "refine_steps")
+        values |= dict.fromkeys(counted if not set(counted) & set(given) else ("timesteps",))
     return values | dict(given)
 
 

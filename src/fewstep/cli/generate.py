@@ -114,7 +114,6 @@ def generate(
         "refine_steps": refine_steps,
         "tile": tile or None,
     }
-    decoder = options.decoder(vae, fast_decode)
     with one_line_warnings(quiet):
         given = {name: value for name, value in wanted.items() if value is not None}
         nets, given["controls"] = _read_controls(control or [])
@@ -125,7 +124,7 @@ def generate(
         loading = {
             "device": device,
             "dtype": dtype,
-            "vae": decoder,
+            "vae": options.decoder(vae, fast_decode, None if job.record is None else job.record.vae),
             "config": config,
             "controlnets": nets,
             "kind": kind,
@@ -134,7 +133,6 @@ def generate(
         }
         if job.record is not None:
             loading = recorded_overrides(job.record, loading)
-            loading["vae"] = None if fast_decode is False else loading["vae"]
         images = _paint(job, loading, quiet)
     if seed is None and again is None and not quiet:
         typer.echo(f"seed {seeds[0]}", err=True)

@@ -84,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if not _out_of_memory(error):
             raise
-        reason = str(error).strip().splitlines()[0]
-        print(f"error: not enough memory ({reason}); smaller or fewer pictures, or --memory parts", file=sys.stderr)
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        print(f"error: not enough memory ({reason}); ask for less at a time, or free some", file=sys.stderr)
         return 2
     if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)

@@ -225,8 +225,16 @@ Dtype = Annotated[
 ]
 
 
-def decoder(vae: str | None, fast_decode: bool | None) -> str | None:
-    """What `load` takes as `vae`; raises `InvalidRequest` where both options were given and differ."""
+def decoder(vae: str | None, fast_decode: bool | None, recorded: str | None = None) -> str | None:
+    """What `load` takes as `vae`: `recorded` where neither option says otherwise; --full-decode undoes "fast" alone.
+
+    Raises `InvalidRequest` where both options were given and differ.
+    """
     if fast_decode and vae not in (None, "fast"):
         raise InvalidRequest(f"--fast-decode means --vae fast, and --vae {vae} was given; choose one of them")
-    return "fast" if fast_decode else vae
+    if fast_decode is False and vae == "fast":
+        raise InvalidRequest("--full-decode means no fast decoder, and --vae fast was given; choose one of them")
+    if fast_decode:
+        return "fast"
+    chosen = recorded if vae is None else vae
+    return None if fast_decode is False and chosen == "fast" else chosen

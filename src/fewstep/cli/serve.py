@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fewstep.cli.options import decoder
 from fewstep.cli.progress import one_line_warnings
 from fewstep.cli.runtime import Runtime, run_by, told
 from fewstep.errors import CannotWrite, InvalidRequest, NotInstalled
@@ -167,8 +168,7 @@ def serve(
     if steps is not None and steps < 1:
         raise InvalidRequest(f"the number of steps is {steps}; it must be at least 1")
     first, *rest = model or ("starter", "starter-teacher")
-    if fast_decode and vae is not None:
-        raise InvalidRequest(f"--fast-decode chooses the decoder, and --vae {vae} another; give one of them")
+    vae = decoder(vae, fast_decode)
 
     def decoder_of(name: str) -> str | None:
         return FAST if fast_decode or (fast_decode is None and brings_fast_decoder(name)) else None

@@ -201,10 +201,10 @@ def _read_file(name: str | Path, dtype: torch.dtype, vae: str | Path | None, con
 
 
 def _ready(network: Any, dtype: torch.dtype) -> Any:
-    """Ready to run; an autoencoder that overflows in float16 (it says so) in float32."""
+    """Ready to run, not in training; an autoencoder that overflows in float16 (it says so) in float32."""
     if dtype is torch.float16 and getattr(network.config, "force_upcast", False):
         network = network.float()
-    return network.eval()
+    return network.eval().requires_grad_(False)
 
 
 def _with_loras(model: ModelBundle, loras: Iterable[LoraSource]) -> ModelBundle:

@@ -28,7 +28,7 @@ IS_A_PICKLE = (
 )
 IS_A_REFINER = "is an SDXL refiner, which only paints over what the base has painted: give the base"
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.safetensors)")  # which is a file that is not there
 _HUB_FILES = [
     "model_index.json",
     CARD_FILE,

@@ -56,6 +56,11 @@ class LoraStack:
         """Whether one of them changes a text encoder, so that a prompt means something else under another weight."""
         return any(part != "unet" for file in self.files for part in file.layers)
 
+    @property
+    def makes_few_step(self) -> bool:
+        """Whether an LCM-LoRA is among them."""
+        return any(file.kind == "lcm" for file in self.files)
+
     def weigh(self, wanted: Mapping[str, float] | None) -> tuple[float, ...]:
         """All weights, from those that a request names; raises `InvalidRequest`."""
         if unknown := sorted(set(wanted or ()) - set(self.names)):
@@ -82,8 +87,8 @@ def with_loras(model: ModelBundle, specs: Iterable[str | Path | tuple[str | Path
     """The model with adapters on top, more on top of those it has; the networks are changed in place.
 
     An LCM-LoRA also turns the card into that of a few-step model, so that its schedule cannot be forgotten.
-    Raises `NotInstalled` without PEFT, `ModelNotFound`, `InvalidModel` for an adapter of another base,
-    `InvalidRequest` for its weight; warns of layers that the model does not have.
+    Raises `NotInstalled` without PEFT, `ModelNotFound`, `InvalidModel` for an adapter of another base or an LCM-LoRA on
+    a consistency model, `InvalidRequest` for its weight; warns of layers that the model does not have.
     """
     if find_spec("peft") is None:
         raise NotInstalled("adapters need PEFT, which is missing; install it with: pip install 'fewstep[lora]'")
@@ -94,7 +99,7 @@ def with_loras(model: ModelBundle, specs: Iterable[str | Path | tuple[str | Path
 
 def _with_one(model: ModelBundle, file: LoraFile, weight: float) -> ModelBundle:
     stack = model.loras or LoraStack()
-    _check_family(file, model)
+    _check_fits(file, model)
     adapter = f"{ADAPTER}{len(stack.names)}"
     unmatched = []
     matched = 0
@@ -124,12 +129,18 @@ def _with_one(model: ModelBundle, file: LoraFile, weight: float) -> ModelBundle:
     return few_step(model, file.record) if file.kind == "lcm" else model
 
 
-def _check_family(file: LoraFile, model: ModelBundle) -> None:
+def _check_fits(file: LoraFile, model: ModelBundle) -> None:
     width, own = file.context_width, model.unet.config.cross_attention_dim
     if width is not None and width != own:
         raise InvalidModel(
             f"{file.path.name} was made for {file.family} and {model.name} is {FAMILIES.get(own, 'of another kind')}: "
             "a LoRA fits only the family of the model that it was trained on"
+        )
+    if file.kind == model.kind == "lcm":
+        guessed = "" if "kind" in file.record else " (by its name; a style of that name wants another)"
+        raise InvalidModel(
+            f"{file.path.name} is an LCM-LoRA{guessed}, for a diffusion model to paint in few steps, and {model.name} "
+            "does so already: leave it out, or give the diffusion model (for the starter: --model starter-teacher)"
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewstep.errors import InvalidModel
 from fewstep.models.card import Kind
-from fewstep.models.locating import IS_A_PICKLE, PICKLES, read_json
+from fewstep.models.locating import IS_A_PICKLE, PICKLES, name_of, read_json
 from fewstep.models.lora_names import Matrix, Spelling, read_key
 
 # Width of the text states that cross-attention reads: what tells the families of Stable Diffusion apart.
@@ -44,7 +44,7 @@ class LoraFile:
     """Layers by part of the model (`unet`, `text_encoder`, `text_encoder_2`) and name, as the file spells them.
 
     kind       "lcm" for an adapter that makes its base a few-step model, by its record or its name
-    reference  what finds it on another machine: a hub id, or None
+    reference  what finds it on another machine: a built-in name, a hub id, or None
     """
 
     path: Path
@@ -59,7 +59,7 @@ class LoraFile:
         stem = self.path.stem
         if stem == DIFFUSERS_STEM and self.reference is None:
             stem = self.path.resolve().parent.name or stem
-        return (self.reference or stem).split("/")[-1]
+        return name_of(self.reference or stem)
 
     @cached_property
     def hash(self) -> str:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 MAX_WEIGHT = 10.0
 _PUBLISHED = {
-    384: str(ADAPTERS["lcm-lora"]),
+    384: "lcm-lora",
     768: "latent-consistency/lcm-lora-sdv1-5",
     2048: "latent-consistency/lcm-lora-sdxl",
 }
-_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:/(.+\.safetensors))?")
+_HUB = re.compile(r"([\w.-]+/[\w.-]+(?<!\.safetensors))(?:/(.+\.safetensors))?")
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ def find_lora(source: str, model: ModelBundle) -> LoraFile:
         if width not in _PUBLISHED:
             raise ModelNotFound(f"there is no published LCM-LoRA for {model.name} ({FAMILIES.get(width, 'unknown')})")
         source = _PUBLISHED[width]
-    elif source in ADAPTERS:
-        source = str(ADAPTERS[source])
+    if source in ADAPTERS:
+        return LoraFile.read(ADAPTERS[source], reference=source)
     path = Path(source).expanduser()
     if path.is_dir() and (path / "pytorch_lora_weights.safetensors").is_file():
         path = path / "pytorch_lora_weights.safetensors"
     if path.exists():
         return LoraFile.read(path)
     if found := _HUB.fullmatch(source):
-        return LoraFile.read(_download(*found.groups()), reference=source.removesuffix(".safetensors"))
+        return LoraFile.read(_download(*found.groups()), reference=source)
     known = ", ".join(ADAPTERS)
     raise ModelNotFound(f"no LoRA {source!r}: give a .safetensors file, a hub id (owner/name), or {known}")
 

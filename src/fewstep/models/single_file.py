@@ -93,7 +93,9 @@ def is_checkpoint(path: Path) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Unpacked:
-    """A file's networks by their part's name, tokenizers, and the configs of the scheduler and the autoencoder."""
+    """A file's networks by their part's name, tokenizers, and the configs of the scheduler and the autoencoder (empty
+    where another autoencoder is used, and the folder of configs has none).
+    """
 
     networks: Mapping[str, Any]
     tokenizers: Mapping[str, Any]
@@ -125,7 +127,7 @@ def unpack(path: Path, config: Path | None, dtype: torch.dtype, *, with_vae: boo
         parts = [part for part in ("unet", "vae", "text_encoder", "text_encoder_2") if (home / part).is_dir()]
         networks = {part: _converted(part, checkpoint, home, dtype) for part in parts if part != "vae" or with_vae}
         scheduler = read_json(home / "scheduler" / "scheduler_config.json")
-        autoencoder = read_json(home / "vae" / "config.json")
+        autoencoder = read_json(home / "vae" / "config.json") if with_vae or (home / "vae").is_dir() else {}
         tokenizers = _vocabularies(header) if config is None else _tokenizers(home)
     return Unpacked(networks, tokenizers, scheduler, autoencoder)
 
@@ -133,10 +135,12 @@ def unpack(path: Path, config: Path | None, dtype: torch.dtype, *, with_vae: boo
 def unpack_autoencoder(path: Path, config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     """An autoencoder alone, in Stability's names or in diffusers', of the shape that `config` says.
 
-    Raises `InvalidModel` where the file holds something else.
+    Raises `InvalidModel` where the file holds something else, or its shape is not known.
     """
     from diffusers.loaders.single_file_utils import load_single_file_checkpoint
 
+    if not config:
+        raise InvalidModel(f"{path} does not say its shape, and neither does the folder of configs: it has no vae/")
     checkpoint = load_single_file_checkpoint(str(path), local_files_only=True)
     if not any(key.removeprefix("first_stage_model.").startswith("decoder.") for key in checkpoint):
         raise InvalidModel(f"{path} holds no autoencoder: none of its tensors is of a decoder")

@@ -39,7 +39,8 @@ MAX_BAKED_GUIDANCE = 2.0  # for a model whose guidance is baked in without w: mo
 class Plan:
     """A `Request` without open questions.
 
-    strength        1 without a picture to start from; None where the timesteps were given
+    strength        1 without a picture to start from; None where the timesteps were given (a refinement, whose
+                    timesteps are those below it, has one all the same)
     mask            of a picture in part: white is painted anew, black stays
     timesteps       (N,) int64, descending: where the network is asked
     final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does (models with times of
@@ -172,12 +173,11 @@ def _refinement(request: Request, model: ModelBundle, sampler: str, height: int,
         width=across,
     )
     plan = complete(dataclasses.replace(second, timesteps=times or None), model, batch_size=1)
-    if times:
-        return plan
     try:
-        return dataclasses.replace(plan, strength=strength, timesteps=_times(model, plan.sampler, plan.steps, strength))
+        timesteps = plan.timesteps if times else _times(model, plan.sampler, plan.steps, strength)
     except InvalidRequest as error:
         raise InvalidRequest(f"painting over the larger picture: {error}") from error
+    return dataclasses.replace(plan, strength=strength, timesteps=timesteps)
 
 
 def samplers_of(model: ModelBundle) -> tuple[str, ...]:
@@ -309,7 +309,8 @@ def _few_step_advice(request: Request, model: ModelBundle, guidance_scale: float
     steps = request.steps or model.card.steps
     height, width = request.height or model.default_size[0], request.width or model.default_size[1]
     small = height < model.default_size[0] or width < model.default_size[1]
-    if model.is_sdxl and model.loras is not None and not small and steps < FEW_FOR_SDXL and not request.timesteps:
+    stacked = model.card.sampler == "lcm" and model.loras is not None and model.loras.makes_few_step
+    if model.is_sdxl and stacked and not small and steps < FEW_FOR_SDXL and not request.timesteps:
         yield (
             f"an LCM-LoRA on SDXL at its full size shows a grid in {steps} steps: take {FEW_FOR_SDXL} to {MOST_STEPS}, "
             "or paint at 768 x 768 and upscale"
