@@ -65,6 +65,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "trajectory": {"consistency.trajectory": True},
     "phases 2": {"consistency.phases": 2},
     "phases 4": {"consistency.phases": 4},
+    "phases 4, k 100": {"consistency.phases": 4, "consistency.k": 100},
     "phases 4, trajectory": {"consistency.phases": 4, "consistency.trajectory": True},
     "phases 4, pseudo_huber": {"consistency.phases": 4, "consistency.metric": "pseudo_huber"},
     "path": {"consistency.target": "path", "consistency.phases": 4},
