@@ -69,6 +69,15 @@ def test_a_sentence_becomes_a_file_and_its_path_is_all_that_stdout_gets(run: Run
     assert read_image("cat.png").size == (128, 128)
 
 
+def test_a_model_of_ones_own_is_said_to_be_what_it_was_taken_for(run: Run, miniature: Path) -> None:
+    assert "prediction type" not in run("cat", "--steps", 1).err
+    told = run("cat", "--steps", 1, "--model", miniature).err
+    assert "miniature: a consistency model, prediction type v_prediction, w embedded; 4 steps by default" in told
+    other = run("cat", "--steps", 1, "--model", miniature / "teacher", "--prediction-type", "epsilon").err
+    assert "a diffusion model, prediction type epsilon;" in other
+    assert run("cat", "--steps", 1, "--model", miniature, "--quiet").err == ""
+
+
 def test_the_picture_is_the_one_that_python_gives(run: Run, miniature: Path) -> None:
     run("a cat", "-o", "cat.png", "--seed", 7, "--steps", 2, "--guidance-scale", 5)
     model = fewstep.load(miniature, device="cpu")

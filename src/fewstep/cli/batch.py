@@ -68,6 +68,7 @@ def batch(
             dtype=dtype,
             memory=memory,
         )
+        bar.loaded(bundle)
         left = _left(wanted, output, bundle)
         plans = [(ones, _plan(ones, bundle)) for ones in batches(left, batch_size)]
         bar.expect(sum(plan.num_steps for _, plan in plans))

@@ -204,6 +204,7 @@ def _plan_job(
 def _paint(job: _Job, loading: dict[str, Any], quiet: bool) -> list[Image]:
     with StepBar(quiet) as bar:
         model = _load(job.model, loras=job.loras, **loading)
+        bar.loaded(model)
         from fewstep.pipelines.plan import complete
         from fewstep.pipelines.text2image import generate
 

@@ -21,9 +21,11 @@ from rich.progress import (
 )
 
 from fewstep.errors import FewstepWarning
+from fewstep.models.locating import BUILT_IN
 
 if TYPE_CHECKING:
     from fewstep.core.sampling import Step
+    from fewstep.models.bundle import ModelBundle
 
 
 class StepBar:
@@ -40,6 +42,11 @@ class StepBar:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def loaded(self, model: ModelBundle) -> None:
+        """Say what a model was taken for, where it does not come along with fewstep."""
+        if model.reference not in BUILT_IN:
+            self._progress.console.print(model.described, highlight=False, markup=False, soft_wrap=True)
 
     def expect(self, steps: int) -> None:
         """The loading is over; so many steps follow."""

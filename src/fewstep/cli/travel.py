@@ -67,6 +67,7 @@ def travel(
             dtype=dtype,
             memory=memory,
         )
+        bar.loaded(bundle)
         way = Way.of(bundle, stops, frames, steps=steps, guidance_scale=guidance_scale)
         bar.expect(way.plan.num_steps)
         images = way.paint(bar.advance)
