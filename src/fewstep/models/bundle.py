@@ -81,10 +81,8 @@ class ModelBundle:
     def described(self) -> str:
         """What it was taken for, in a line."""
         kind = "consistency model" if self.kind == "lcm" else "diffusion model"
-        told = ", w embedded" if self.embeds_guidance else ""
-        return (
-            f"{self.name}: a {kind}, prediction type {self.prediction_type}{told}; {self.card.steps} steps by default"
-        )
+        what = f"a {kind}, prediction type {self.prediction_type}{', w embedded' if self.embeds_guidance else ''}"
+        return f"{self.name}: {what}; {self.card.steps} steps by default"
 
     @property
     def schedule(self) -> Schedule:
