@@ -133,7 +133,7 @@ def test_a_merged_model_paints_as_with_the_adapters_on_top(model: ModelBundle, m
     with pytest.raises(CannotWrite, match="it is there already"):
         save(result, tmp_path / "merged", base=miniature / "teacher")
     with pytest.raises(InvalidModel, match="merge them first"):
-        save(with_loras(result, [path]), tmp_path / "other", base=miniature / "teacher")
+        save(with_loras(result, [path.rename(tmp_path / "ink.safetensors")]), tmp_path / "x", miniature / "teacher")
     assert not list(tmp_path.glob(".fewstep*"))
 
 
