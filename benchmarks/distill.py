@@ -68,6 +68,7 @@ class Task:
     resolution: int
     batch_size: int
     rank: int
+    accumulate: int
 
     def their_command(self, script: Path, output: Path, steps: int) -> list[str]:
         options = {
@@ -77,7 +78,8 @@ class Task:
             "resolution": self.resolution,
             "max_train_samples": 100_000,
             "dataloader_num_workers": 1,
-            "train_batch_size": self.batch_size,
+            "train_batch_size": self.batch_size // self.accumulate,
+            "gradient_accumulation_steps": self.accumulate,
             "max_train_steps": steps,
             "lora_rank": self.rank,
             "learning_rate": 1e-4,
@@ -95,6 +97,7 @@ class Task:
             "data": self.cache,
             "output": output,
             "batch-size": self.batch_size,
+            "accumulate": self.accumulate,
             "pictures": self.batch_size * steps,
             "rank": self.rank,
             "lr": 1e-4,
@@ -116,12 +119,13 @@ def main(
     resolution: Annotated[int, typer.Option(help="Pixels.")] = 128,
     batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 16,
     rank: Annotated[int, typer.Option(help="Of the LoRA.")] = 64,
+    accumulate: Annotated[int, typer.Option(help="Parts that both divide a batch into.")] = 1,
     short: Annotated[int, typer.Option(help="Steps of the short runs.")] = 4,
     long: Annotated[int, typer.Option(help="Steps of the long runs.")] = 24,
     rounds: Annotated[int, typer.Option(help="Repetitions.")] = 2,
 ) -> None:
     """Prepare the teacher and the pictures, run both, and write the comparison."""
-    task = Task(*_prepare(folder, work / size, size, resolution), resolution, batch_size, rank)
+    task = Task(*_prepare(folder, work / size, size, resolution), resolution, batch_size, rank, accumulate)
     libraries = _measure([sys.executable, "-c", LIBRARIES])
     runs: dict[str, dict[int, list[Cost]]] = {name: {short: [], long: []} for name in ("script", "fewstep")}
     for index in range(rounds):
@@ -133,7 +137,7 @@ def main(
     theirs, ours = (_summary(runs[name], short, long, batch_size, libraries) for name in ("script", "fewstep"))
     result = {
         "command": f"python -m benchmarks.distill SCRIPT --size {size} --resolution {resolution} --batch-size "
-        f"{batch_size} --short {short} --long {long} --rounds {rounds}",
+        f"{batch_size} --accumulate {accumulate} --short {short} --long {long} --rounds {rounds}",
         "script": str(script.name),
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
         "rank": rank,
@@ -141,7 +145,8 @@ def main(
         "runs": {"script": theirs, "fewstep": ours},
         "ratios": {name: round(ours[name] / theirs[name], 2) for name in ours},
     }
-    (RESULTS / f"distill-{size}.json").write_text(json.dumps(result, indent=2) + "\n")
+    name = f"distill-{size}" + (f"-accumulate-{accumulate}" if accumulate > 1 else "")
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     typer.echo(json.dumps(result, indent=2))
 
 

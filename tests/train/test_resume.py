@@ -372,12 +372,3 @@ def test_the_log_of_what_was_lost_is_taken_back(tmp_path: Path) -> None:
     with RunLog(tmp_path, 16, every=1) as log:
         log.write(24, {"loss": 2.0})
     assert [(row["seen"], row["loss"]) for row in read_log(tmp_path)] == [(8, 1.0), (16, 1.0), (24, 2.0)]
-
-
-@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
-def test_a_launcher_that_divides_the_weights_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "false")
-    assert Processes.here() == Processes()
-    monkeypatch.setenv(name, "true")
-    with pytest.raises(InvalidConfig, match="holds the whole network"):
-        Processes.here()

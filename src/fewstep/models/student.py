@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -72,12 +72,15 @@ def adapted_layers(unet: nn.Module) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def adapter_layers(unet: nn.Module) -> dict[str, LoraLayer]:
-    """The LoRA in training as it is now, for `lora_convert.write_lora`; on the CPU."""
+def adapter_layers(unet: nn.Module, gathered: Callable[[Tensor], Tensor] = Tensor.detach) -> dict[str, LoraLayer]:
+    """The LoRA in training as it is now, for `lora_convert.write_lora`; on the CPU.
+
+    gathered  makes a weight whole that is divided among processes
+    """
     return {
         name: LoraLayer(
-            module.lora_A[ADAPTER].weight.detach().cpu().clone(),
-            module.lora_B[ADAPTER].weight.detach().cpu().clone(),
+            gathered(module.lora_A[ADAPTER].weight.detach()).cpu().clone(),
+            gathered(module.lora_B[ADAPTER].weight.detach()).cpu().clone(),
             float(module.lora_alpha[ADAPTER]),
         )
         for name, module in adapted_layers(unet).items()

@@ -23,6 +23,7 @@ from fewstep.train.config import FitConfig, InvalidConfig
 from fewstep.train.log import RunLog
 from fewstep.train.muon import Muon
 from fewstep.train.processes import Processes
+from fewstep.train.sharding import whole
 from fewstep.train.state import AveragedTarget, TrainState, trained
 
 DIVERGED = "diverged"
@@ -96,8 +97,8 @@ def fit(
                 on_step(state.seen, scalars)
             now = time.monotonic()
             if stop or state.seen >= config.pictures or now - saved >= 60 * config.checkpoint_minutes:
-                if processes.is_main:
-                    state.save(folder)
+                if processes.is_main or processes.shards:
+                    state.save(folder, writes=processes.is_main)
                 saved = now
                 if on_checkpoint:
                     on_checkpoint(state)
@@ -118,10 +119,11 @@ def _step(run: _Run, stop: bool) -> tuple[dict[str, float], bool]:
     means, stop = _agreed(run, means, stop)
     _check_loss(run, means["loss"], draw, rows)
     weights = list(trained(state.model).values())
-    run.processes.average([weight.grad for weight in weights if weight.grad is not None])
+    if not run.processes.shards:  # which averages as it divides
+        run.processes.average([weight.grad for weight in weights if weight.grad is not None])
     if state.scaler is not None:
         state.scaler.unscale_(state.optimizer)
-    norm = nn.utils.clip_grad_norm_(weights, config.clip)
+    norm = whole(nn.utils.clip_grad_norm_(weights, config.clip))
     rate = config.rate(state.seen)
     for group in state.optimizer.param_groups:
         group["lr"] = group["base_lr"] * rate
@@ -204,6 +206,11 @@ def _check_divisible(objective: Objective, config: FitConfig, processes: Process
         raise InvalidConfig(
             f"batch_size={config.batch_size} must be a multiple of {parts}: {processes.count} processes, each with "
             f"accumulate={config.accumulate} parts"
+        )
+    if processes.shards and (config.optimizer != "adamw" or config.precision == "float16"):
+        raise InvalidConfig(
+            f"optimizer={config.optimizer} with precision={config.precision} cannot learn weights that are divided "
+            "among processes: use adamw, and float32 or bfloat16"
         )
     if parts > 1 and not hasattr(objective, "draw"):
         raise InvalidConfig(f"{type(objective).__name__} cannot be divided: use accumulate=1 and one process")

@@ -23,6 +23,7 @@ from fewstep.train.folder import open_folder, write_records
 from fewstep.train.loop import batches_of, fit
 from fewstep.train.measures import TeacherGap
 from fewstep.train.processes import Processes
+from fewstep.train.resting import resting
 from fewstep.train.state import TrainState, exchanged, newest
 from fewstep.train.trainee import Trainee, trainee_of
 from fewstep.train.watching import Measure, Watch, joined, watch_of
@@ -83,32 +84,43 @@ def train(config: RunConfig, folder: Path, *, measures: Sequence[Measure] = (), 
     processes.wait()
     model = load_for_training(config, processes)
     cache, manifest = _cached(config, model, folder, processes, hooks.picture)
-    trainee = trainee_of(config, model, config.name or folder.resolve().name)
-    watch = _watch(config, trainee, folder, manifest, measures, hooks) if processes.is_main else None
+    trainee = trainee_of(config, model, config.name or folder.resolve().name, processes)
+    looks = processes.is_main or processes.shards
+    watch = _watch(config, trainee, folder, manifest, measures, hooks) if looks else None
     if processes.is_main:
         facts = {"parameters": trainee.parameters, "batch": dict(batches_of(config.fit, processes))}
         write_records(folder, config, manifest, facts)
     seen = _seen(folder)
     if watch is not None:
         watch.begin(seen)
-        if hooks.began is not None:
+        if processes.is_main and hooks.began is not None:
             hooks.began(trainee, manifest, seen)
-    state = fit(
-        trainee.network,
-        trainee.objective(cache),
-        len(cache),
-        config.fit,
-        folder,
-        on_step=_on_step(watch, hooks),
-        target=trainee.target,
-        processes=processes,
-        before_step=_before_step(watch, hooks),
-    )
-    done = state.seen >= config.fit.pictures or (watch is not None and watch.finished)
-    if watch is None or not done:
-        return Outcome(state.seen, config.fit.pictures, (), None, manifest, processes.is_main)
+    with resting(model, folder, processes.rank) as encoders:
+        if watch is not None:
+            watch.awake = encoders.awake
+        state = fit(
+            trainee.network,
+            trainee.objective(cache),
+            len(cache),
+            config.fit,
+            folder,
+            on_step=_on_step(watch, hooks),
+            target=trainee.target,
+            processes=processes,
+            before_step=_before_step(watch, hooks),
+        )
+        files, best = _finish(trainee, watch, state, folder)
+    return Outcome(state.seen, config.fit.pictures, files, best, manifest, processes.is_main)
+
+
+def _finish(
+    trainee: Trainee, watch: Watch | None, state: TrainState, folder: Path
+) -> tuple[tuple[Path, ...], Mapping[str, Any] | None]:
+    """The last look and the export, where the run is at its end: (files, measures of what they hold)."""
+    if watch is None or not (state.seen >= trainee.config.fit.pictures or watch.finished):
+        return (), None
     watch.look_now(state)
-    return Outcome(state.seen, config.fit.pictures, *_export(trainee, watch, state, folder), manifest)
+    return _export(trainee, watch, state, folder)
 
 
 def load_for_training(config: RunConfig, processes: Processes | None = None) -> ModelBundle:
@@ -134,7 +146,9 @@ def _watch(
 ) -> Watch:
     own = [_teacher_gap(trainee, manifest, config)] if config.method == "distill" else []
     every = joined([*own, *measures])
-    watch = watch_of(config.watch, trainee.bundle, folder, config.fit.pictures, manifest.examples, every)
+    watch = watch_of(
+        config.watch, trainee.bundle, folder, config.fit.pictures, manifest.examples, every, trainee.processes
+    )
     watch.on_look = hooks.look
     return watch
 
@@ -149,7 +163,7 @@ def _teacher_gap(trainee: Trainee, manifest: Manifest, config: RunConfig) -> Mea
 
 
 def _on_step(watch: Watch | None, hooks: Hooks) -> Callable[[int, dict[str, float]], None] | None:
-    if watch is None:
+    if watch is None or not watch.processes.is_main:
         return None
 
     def on_step(seen: int, scalars: dict[str, float]) -> None:
@@ -190,6 +204,7 @@ def _export(
         measured={name: round(value, 5) for name, value in measured.items()},
     )
     result = dataclasses.replace(trainee, bundle=dataclasses.replace(trainee.bundle, card=card))
-    shutil.rmtree(folder / "model", ignore_errors=True)
+    if trainee.processes.is_main:
+        shutil.rmtree(folder / "model", ignore_errors=True)
     with exchanged(trainee.network, weights), torch.no_grad():
         return tuple(result.export(folder)), row

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from fewstep.core.prediction import Denoise
 from fewstep.core.schedule import Time
 from fewstep.errors import CannotWrite, FewstepError, FewstepWarning
+from fewstep.train.sharding import all_whole, is_part, part
 
 CHECKPOINT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"
@@ -39,17 +40,26 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 
 @contextmanager
 def exchanged(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """`model` with other tensors in the place of some of its weights, without a copy; as before afterwards."""
-    live = {name: weight.data for name, weight in model.named_parameters() if name in weights}
+    """`model` with other tensors in the place of some of its weights, without a copy; as before afterwards.
+
+    Of weights that are divided among processes, the parts here are copied: what gathers them knows their place.
+    """
+    changed = {name: weight for name, weight in model.named_parameters() if name in weights}
+    live = {name: weight.detach().clone() if is_part(weight) else weight.data for name, weight in changed.items()}
     try:
-        for name, weight in model.named_parameters():
-            if name in weights:
-                weight.data = weights[name]
+        _put(changed, weights)
         yield
     finally:
-        for name, weight in model.named_parameters():
-            if name in live:
-                weight.data = live[name]
+        _put(changed, live)
+
+
+@torch.no_grad()
+def _put(into: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor]) -> None:
+    for name, weight in into.items():
+        if is_part(weight):
+            weight.copy_(part(weights[name], like=weight))
+        else:
+            weight.data = weights[name]
 
 
 class AveragedTarget:
@@ -107,15 +117,20 @@ class TrainState:
             finally:
                 self.model.train(training)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, writes: bool = True) -> None:
         """Write a checkpoint; the one before stays as `checkpoint.previous.safetensors`.
+
+        writes  False for a process that only gives its parts of divided weights
 
         Raises `CannotWrite`, with the last checkpoint untouched, where the disk is full or refuses.
         """
+        tensors = all_whole(self._tensors(), keep=writes)
+        if not writes:
+            return
         partial = folder / f"{CHECKPOINT}.partial"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(self._tensors(), partial, metadata=self._metadata())
+            save_file(tensors, partial, metadata=self._metadata())
             if (folder / CHECKPOINT).exists():
                 (folder / CHECKPOINT).replace(folder / PREVIOUS)
             partial.replace(folder / CHECKPOINT)
@@ -177,22 +192,24 @@ class TrainState:
             for name, tensor in tensors.items()
         }
 
+    @torch.no_grad()
     def _restore(self, tensors: dict[str, Tensor], folder: Path) -> None:
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "target": {}}
         for key, tensor in tensors.items():
             group, name = key.split("/", 1)
             parts[group][name] = tensor
         self._check(parts, folder)
-        self.model.load_state_dict(parts["model"], strict=False)
-        device = next(self.model.parameters()).device
-        self.ema = {name: parts["ema"][name].to(device) for name in self.ema}
-        if self.target is not None:
-            for name, weight in self.target.weights.items():
-                weight.copy_(parts["target"][name])
+        ours = {"model": self._learnt(), "ema": self.ema, "target": self.target.weights if self.target else {}}
+        for group, weights in ours.items():
+            for name, weight in weights.items():
+                weight.copy_(part(parts[group][name], like=weight))
+        weights_in_order = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         state: dict[int, dict[str, Any]] = {}
         for key, tensor in parts["optimizer"].items():
             index, slot = key.split(".", 1)
-            state.setdefault(int(index), {})[slot] = tensor
+            weight = weights_in_order[int(index)]
+            divided = part(tensor, like=weight) if tensor.shape == weight.shape else tensor
+            state.setdefault(int(index), {})[slot] = divided
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
 
     def _check(self, parts: Mapping[str, Mapping[str, Tensor]], folder: Path) -> None:

@@ -25,6 +25,8 @@ from fewstep.train.config import ConsistencyConfig, InvalidConfig, RunConfig
 from fewstep.train.loop import Objective
 from fewstep.train.objectives import Diffusion, Distillation, FineTuning
 from fewstep.train.paths import PathDistillation
+from fewstep.train.processes import Processes
+from fewstep.train.sharding import whole, whole_network
 from fewstep.train.state import AveragedTarget, trained
 
 LCM_RANGE = (2.0, 14.0)  # of w, where a model that embeds it does not say (LCM, sec. 5.1)
@@ -38,6 +40,7 @@ class Trainee:
     record     what a LoRA's file says of itself
     teacher    as it stays, to sample from; None where there is none, or where it is the same network
     obeyed     the w that fine-tuning keeps the meaning of; None where nothing obeys it
+    processes  among which the networks are divided, where they are
     """
 
     config: RunConfig
@@ -50,6 +53,7 @@ class Trainee:
     record: Mapping[str, Any]
     teacher: ModelBundle | None = None
     obeyed: tuple[float, float] | None = None
+    processes: Processes = dataclasses.field(default_factory=Processes)
 
     @property
     def keeps_copy(self) -> bool:
@@ -61,52 +65,69 @@ class Trainee:
         return sum(weight.numel() for weight in trained(self.network).values())
 
     def export(self, folder: Path) -> list[Path]:
-        """Write the result, as it is now: a model folder, or a LoRA in diffusers' and in kohya's spelling."""
+        """Write the result, as it is now: a model folder, or a LoRA in diffusers' and in kohya's spelling.
+
+        Of a divided network all processes give their parts, and the main one writes.
+        """
         if self.config.lora is None:
-            target = folder / "model"
-            save(self.bundle, target, self.base, dtype="float16")
-            return [target]
+            return self._export_model(folder / "model")
         layers = {name: dataclasses.replace(layer, down=layer.down.half(), up=layer.up.half())
-                  for name, layer in adapter_layers(self.network).items()}  # fmt: skip
+                  for name, layer in adapter_layers(self.network, whole).items()}  # fmt: skip
+        if not self.processes.is_main:
+            return []
         files = {"diffusers": folder / "pytorch_lora_weights.safetensors", "kohya": self.kohya_file(folder)}
         for spelling, file in files.items():
             write_lora({"unet": layers}, spelling, file, self.record)  # type: ignore[arg-type]
         return list(files.values())
 
+    def _export_model(self, target: Path) -> list[Path]:
+        unet = whole_network(self.network) if self.processes.shards else self.network
+        if not self.processes.is_main:
+            return []
+        save(dataclasses.replace(self.bundle, unet=unet), target, self.base, dtype="float16")
+        return [target]
+
     def kohya_file(self, folder: Path) -> Path:
         return folder / f"{self.bundle.name}.safetensors"
 
 
-def trainee_of(config: RunConfig, model: ModelBundle, name: str) -> Trainee:
+def trainee_of(config: RunConfig, model: ModelBundle, name: str, processes: Processes | None = None) -> Trainee:
     """Make the network that `config` trains of `model`, which a LoRA changes in place.
+
+    processes  among which the networks are divided, where they are
 
     Raises `InvalidConfig` where the model is of the wrong kind.
     """
     _check_kind(config, model)
+    processes = processes or Processes()
     if config.method == "finetune":
         config = dataclasses.replace(config, consistency=as_it_walks(config.consistency, model))
     w_range = w_range_of(config, model)
     unet = _network(config, model, w_range)
     if config.checkpointing:
         unet.enable_gradient_checkpointing()
+    obeyed = obeyed_w(model, w_range) if config.method == "finetune" else None
+    guidance = None if obeyed is None else LearntGuidance(_as_it_was(config, model, processes), obeyed)
+    for network in {id(each): each for each in (model.unet, unet)}.values():
+        processes.divide(network)
     consistency = config.consistency
     bundle = dataclasses.replace(model, unet=unet, folder=None, reference=None, weight_files=())
     if config.method == "distill":
         bundle = _few_step_student(bundle, consistency, w_range, model.name)
     bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, name=name, shared=None, measured={}))
     target = AveragedTarget(unet, consistency.target_decay) if consistency.target == "ema" else None
-    obeyed = obeyed_w(model, w_range) if config.method == "finetune" else None
     return Trainee(
         config=config,
         bundle=bundle,
         network=unet,
         base=model.folder,
         w_range=w_range,
-        objective=partial(_objective, config, bundle, model, target, w_range, obeyed),
+        objective=partial(_objective, config, bundle, model, target, w_range, guidance),
         target=None if config.method == "style" else target,
         record=_record(config, bundle, model),
         teacher=model if config.method == "distill" and config.lora is None else None,
         obeyed=obeyed,
+        processes=processes,
     )
 
 
@@ -208,7 +229,7 @@ def _objective(
     model: ModelBundle,
     target: AveragedTarget | None,
     w_range: tuple[float, float],
-    obeyed: tuple[float, float] | None,
+    guidance: LearntGuidance | None,
     cache: LatentCache,
 ) -> Objective:
     algorithm = config.consistency
@@ -226,7 +247,6 @@ def _objective(
     }
     learnt: dict[str, Any] = {"k": algorithm.k, "trajectory": algorithm.trajectory, "f_target": f_target}
     if config.method == "finetune":
-        guidance = None if obeyed is None else LearntGuidance(_as_it_was(config, model), obeyed)
         return FineTuning(f, bundle.schedule, cache, guidance=guidance, **common, **learnt)
     teacher = model.denoise if config.lora is None else Unadapted(model.denoise, model.unet)
     common |= {"solver": algorithm.solver, "substeps": algorithm.substeps}
@@ -235,11 +255,12 @@ def _objective(
     return Distillation(f, teacher, cache, **common, **learnt)
 
 
-def _as_it_was(config: RunConfig, model: ModelBundle) -> Denoise:
+def _as_it_was(config: RunConfig, model: ModelBundle, processes: Processes) -> Denoise:
     """The model before fine-tuning: with its adapter off, or a frozen copy."""
     if config.lora is not None:
         return Unadapted(model.denoise, model.unet)
     frozen = copy.deepcopy(model.unet).requires_grad_(False)
+    processes.divide(frozen)
     return dataclasses.replace(model, unet=frozen).denoise
 
 

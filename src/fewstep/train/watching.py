@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import InvalidConfig, WatchConfig
 from fewstep.train.curves import write_report
 from fewstep.train.log import read_log
+from fewstep.train.processes import Processes
+from fewstep.train.sharding import all_whole
 from fewstep.train.state import TrainState
 from fewstep.writing import replacing
 
@@ -31,8 +34,10 @@ SHEETS = "sheets"
 class Watch:
     """Looks at `bundle`, with its averaged weights, every so many pictures.
 
-    measure   what is measured of it, by name; `config.best` is one of the names
-    finished  set when patience is over
+    measure    what is measured of it, by name; `config.best` is one of the names
+    processes  of a divided network all look together, and the main one writes
+    awake      wakes what rests while the network learns
+    finished   set when patience is over
     """
 
     config: WatchConfig
@@ -42,6 +47,8 @@ class Watch:
     prompts: tuple[str, ...]
     steps: tuple[int, ...]
     measure: Measure | None = None
+    processes: Processes = field(default_factory=Processes)
+    awake: Callable[[], AbstractContextManager[None]] = nullcontext
     on_look: Callable[[int, Mapping[str, float]], None] | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
@@ -53,10 +60,10 @@ class Watch:
         path = self.folder / MEASURES
         lines = path.read_text().splitlines() if path.is_file() else []
         self.rows = [row for line in lines if (row := json.loads(line))["seen"] <= seen]
-        if len(self.rows) < len(lines):
+        if len(self.rows) < len(lines) and self.processes.is_main:
             self._write_rows()
         self.due = (self.rows[-1]["seen"] // self.every + 1) * self.every if self.rows else seen
-        if self.config.tensorboard:
+        if self.config.tensorboard and self.processes.is_main:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=seen)
@@ -77,22 +84,26 @@ class Watch:
     def look_now(self, state: TrainState) -> None:
         if any(row["seen"] == state.seen for row in self.rows):
             return
-        with state.averaged():
+        with self.awake(), state.averaged():
             sheet = self._sheet(state.seen)
-            values = dict(self.measure(self.bundle)) if self.measure is not None else {}
+            values = self.processes.as_main(self.measure(self.bundle) if self.measure is not None else {})
         self._check(values)
         best = self.best_row()
         self.rows.append({"seen": state.seen, **values})
         if values and self.config.best is not None and self.best_row() is not best:
             self._keep(state)
-        self._write_rows()
         self.finished = self._is_out_of_patience()
+        if self.processes.is_main:
+            self._report(state.seen, values, sheet)
+
+    def _report(self, seen: int, values: Mapping[str, float], sheet: Path) -> None:
+        self._write_rows()
         write_report(self.folder / "report.html", read_log(self.folder), self.rows, sheet)
         if self.board is not None:
             for name, value in values.items():
-                self.board.add_scalar(f"measure/{name}", value, state.seen)
+                self.board.add_scalar(f"measure/{name}", value, seen)
         if self.on_look is not None:
-            self.on_look(state.seen, values)
+            self.on_look(seen, values)
 
     def best_row(self) -> dict[str, Any] | None:
         """The row of measures that is best by `config.best`; the earliest of equals; None without measures."""
@@ -117,9 +128,12 @@ class Watch:
             raise InvalidConfig(f"the best is to be chosen by {name!r}, and measured are {', '.join(values) or 'none'}")
 
     def _keep(self, state: TrainState) -> None:
+        weights = all_whole(state.ema, keep=self.processes.is_main)
+        if not self.processes.is_main:
+            return
         with replacing(self.folder / BEST) as path:
-            weights = {name: tensor.cpu().contiguous() for name, tensor in state.ema.items()}
-            save_file(weights, path, metadata={"seen": str(state.seen)})
+            contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+            save_file(contiguous, path, metadata={"seen": str(state.seen)})
 
     def _is_out_of_patience(self) -> bool:
         best, patience = self.best_row(), self.config.patience
@@ -136,6 +150,8 @@ class Watch:
             )
         ]
         path = self.folder / SHEETS / f"{seen:08d}.png"
+        if not self.processes.is_main:
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             contact_sheet(images, columns=len(self.prompts)).save(temporary, format="PNG")
@@ -153,12 +169,13 @@ def watch_of(
     pictures: int,
     examples: Sequence[str],
     measure: Measure | None,
+    processes: Processes | None = None,
 ) -> Watch:
     """A `Watch` with what the config leaves open: a tenth of the run, captions of the data, 1, 2, 4, 8 steps."""
     prompts = config.prompts or tuple(examples[:8]) or ("",)
     steps = config.steps or ((1, 2, 4, 8) if bundle.kind == "lcm" else (bundle.card.steps,))
     every = config.every or max(pictures // 10, 1)
-    return Watch(config, bundle, folder, every, prompts, steps, measure)
+    return Watch(config, bundle, folder, every, prompts, steps, measure, processes or Processes())
 
 
 def joined(measures: Sequence[Measure]) -> Measure | None:

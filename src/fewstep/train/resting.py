@@ -1,0 +1,74 @@
+"""Encoders at rest: what only samples need is out of the way while the network learns.
+
+Latents and text states are made once, before. Until the next sheet of samples the autoencoder and the text encoders lie
+in the host's memory (CUDA), or in a file of the run's folder, of which the system keeps in memory what is read (CPU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from fewstep.errors import CannotWrite
+from fewstep.models.bundle import ModelBundle
+
+FILE = "encoders-at-rest-{rank}.safetensors"
+
+
+class Resting:
+    """The encoders of `model`, at rest but in `awake`; `keep` is where they may lie."""
+
+    def __init__(self, model: ModelBundle, keep: Path) -> None:
+        parts = {name: getattr(model, name) for name in ("autoencoder", "text_encoder", "text_encoder_2")}
+        self.parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
+        self.device, self.keep = model.device, keep
+        if self.device.type == "cpu":
+            self._write()
+        self._rest()
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """For sampling: where the network is, as long as the block lasts."""
+        if self.device.type == "cuda":
+            for part in self.parts.values():
+                part.to(self.device)
+        try:
+            yield
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        if self.device.type == "cuda":
+            for part in self.parts.values():
+                part.to("cpu")
+        elif self.device.type == "cpu":  # anew from the file, which forgets what was read of it
+            tensors = load_file(self.keep)
+            for name, part in self.parts.items():
+                mine = {key: tensors[f"{name}.{key}"] for key in part.state_dict()}
+                part.load_state_dict(mine, assign=True)
+
+    def _write(self) -> None:
+        tensors = {
+            f"{name}.{key}": tensor.contiguous()
+            for name, part in self.parts.items()
+            for key, tensor in part.state_dict().items()
+        }
+        try:
+            save_file(tensors, self.keep)
+        except OSError as error:
+            raise CannotWrite(f"cannot write {self.keep}: {error}; make room on the disk") from error
+
+
+@contextmanager
+def resting(model: ModelBundle, folder: Path, rank: int = 0) -> Iterator[Resting]:
+    """The encoders of `model` at rest; what that left in `folder` is gone afterwards."""
+    keep = folder / FILE.format(rank=rank)
+    try:
+        yield Resting(model, keep)
+    finally:
+        with suppress(PermissionError):  # of Windows, while it is mapped
+            keep.unlink(missing_ok=True)
