@@ -165,5 +165,38 @@ def test_rows_of_several_tensors_are_those_of_one() -> None:
     index = torch.tensor([19, 0, 6, 7, 8, 7])
     assert torch.equal(rows[index], whole[index])
     assert torch.equal(rows[5:9], whole[5:9])
-    assert rows.shape == whole.shape
-    assert LatentCache(rows, whole, torch.zeros(20, 1, dtype=torch.int64)).latents.shape == (20, 3)
+    assert [group.tolist() for group in rows.by_shape()] == [list(range(20))]
+    mixed = Rows([torch.zeros(3, 2), torch.ones(4, 5), torch.zeros(2, 2)])
+    assert [group.tolist() for group in mixed.by_shape()] == [[0, 1, 2, 7, 8], [3, 4, 5, 6]]
+    cache = LatentCache(mixed, whole, torch.zeros(9, 1, dtype=torch.int64))
+    assert cache.draw_noise(torch.tensor([4, 6]), torch.Generator()).shape == (2, 5)
+
+
+def test_in_buckets_pictures_keep_their_shapes(tmp_path: Path, teacher: ModelBundle) -> None:
+    pictures = tmp_path / "mine"
+    pictures.mkdir()
+    shapes = {
+        "wide": (300, 200),
+        "high": (100, 170),
+        "square": (90, 90),
+        "panorama": (600, 100),
+        "also wide": (120, 80),
+    }
+    for name, shape in shapes.items():
+        Image.new("RGB", shape, "red").save(pictures / f"{name}.png")
+    config = DataConfig(source=str(pictures), buckets=True)
+    cache, manifest = cached(teacher, config, tmp_path / "cache")
+    assert manifest.shapes == {"96x160": 3, "128x128": 1, "160x96": 1}
+    shapes_of = {tuple(cache.latents[rows].shape[1:]): len(rows) for rows in cache.groups()}
+    assert shapes_of == {(16, 6, 10): 3, (16, 8, 8): 1, (16, 10, 6): 1}
+    names = sorted(path.stem for path in pictures.iterdir())
+    for rows in cache.groups():  # each with its own caption
+        for row in rows:
+            text = cache.states[cache.captions[row, :1]].float()
+            said = [name for name in names if torch.allclose(text, teacher.encode_text([name]).states, atol=2e-3)]
+            height, width = (16 * side for side in cache.latents[row[None]].shape[2:])
+            with Image.open(pictures / f"{said[0]}.png") as image:
+                expected = teacher.encode_images(to_pixels(image, height, width))
+            torch.testing.assert_close(cache.latents[row[None]].float(), expected, atol=2e-3, rtol=2e-3)
+    with pytest.raises(InvalidData, match="buckets"):
+        cached(teacher, dataclasses.replace(config, buckets=False), tmp_path / "cache")

@@ -101,6 +101,26 @@ def test_the_run_s_folder_tells_everything(tmp_path: Path, miniature: Path, pict
     assert "http://" not in report.replace("http://www.w3.org", "")
 
 
+@pytest.mark.parametrize(("kind", "target"), [("sdxl", "student"), ("sd1", "path")])
+def test_aspect_buckets_are_trained_on_and_a_stopped_run_goes_on_with_them(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str, target: str
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index, shape in enumerate(((200, 100), (180, 90), (100, 210), (90, 90))):
+        Image.new("RGB", shape, "red").save(pictures / f"a_cat_{index}.png")
+    values = {"data.buckets": True, "consistency.target": target, "fit.pictures": 8, "fit.accumulate": 2}
+    asked = config("distill", request.getfixturevalue(kind), pictures, lora=True, **values)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(asked, whole)
+    shapes = json.loads((whole / "data.json").read_text())["shapes"]
+    assert sorted(shapes.values()) == [1, 1, 2]
+    train(changed(asked, {"fit.pictures": 4}), parts)
+    train(asked, parts)
+    one, two = (load_file(run / "checkpoint.safetensors") for run in (whole, parts))
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+
+
 def test_a_student_and_a_lora_begin_as_their_teacher(tmp_path: Path, sd1: Path, pictures: Path) -> None:
     """With a rate of nearly nothing the result paints the teacher's own pictures."""
     teacher = fewstep.load(sd1, device="cpu")

@@ -18,6 +18,7 @@ def cache(
         str, typer.Option(help="Whose autoencoder and text encoder: the model that will be trained, or its teacher.")
     ] = "starter-teacher",
     size: t.Size = None,
+    buckets: t.Buckets = None,
     flip: t.Flip = None,
     suffix: t.Suffix = None,
     image_column: t.ImageColumn = None,
@@ -39,6 +40,7 @@ def cache(
     config = DataConfig(
         source=data,
         size=t.size_of(size),
+        buckets=bool(buckets),
         flip=bool(flip),
         suffix=suffix or "",
         image_column=image_column,
@@ -52,3 +54,5 @@ def cache(
     for reason, names in manifest.skipped.items():
         typer.echo(f"left out, {reason}: {few(names)}", err=True)
     typer.echo(f"{output}: {manifest.pictures} pictures, {manifest.captions - 1} captions")
+    if len(manifest.shapes) > 1:
+        typer.echo("height x width: " + ", ".join(f"{count} of {shape}" for shape, count in manifest.shapes.items()))

@@ -127,6 +127,9 @@ def _hooks(bar: Progress, config: RunConfig, interrupted: list[int]) -> Hooks:
             soft_wrap=True,
             highlight=False,
         )
+        if len(manifest.shapes) > 1:
+            shapes = ", ".join(f"{count} of {shape}" for shape, count in manifest.shapes.items())
+            bar.console.print(f"height x width: {shapes}", highlight=False, soft_wrap=True)
         for reason, names in manifest.skipped.items():
             bar.console.print(f"left out, {reason}: {few(names)}", markup=False, highlight=False, soft_wrap=True)
 

@@ -36,6 +36,14 @@ Recipe = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print what would run, and stop.")]
 Size = Annotated[str | None, option("--size", help="Pixels: 512, or HEIGHTxWIDTH. [default: the model's]", panel=DATA)]
+Buckets = Annotated[
+    bool | None,
+    option(
+        "--buckets/--no-buckets",
+        help="Several sizes of about the same area, for each picture the nearest to its shape; else all are cropped.",
+        panel=DATA,
+    ),
+]
 Flip = Annotated[bool | None, option("--flip/--no-flip", help="Also every picture's mirror image.", panel=DATA)]
 Suffix = Annotated[
     str | None, option("--suffix", help='Added to every caption, to call a style: ", ink style".', panel=DATA)

@@ -33,7 +33,8 @@ class Manifest:
 
     encoders        a hash of the autoencoder, the text encoders and the tokenizers that made it
     source, digest  where the pictures lay, and what changes when they do
-    size            (height, width) in pixels
+    size            (height, width) in pixels; with aspect buckets, what all are about as large as
+    shapes          how many pictures there are of each size, as in "512x640": height x width
     settings        how they were prepared: flips, the captions' suffix
     examples        a few of the captions
     skipped         for each reason, the names of the pictures left out
@@ -49,6 +50,7 @@ class Manifest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     examples: Sequence[str] = ()
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shapes: Mapping[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
     @classmethod

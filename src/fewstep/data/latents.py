@@ -26,8 +26,17 @@ class Rows:
         return int(self.ends[-1])
 
     @property
-    def shape(self) -> torch.Size:
-        return torch.Size((len(self), *self.parts[0].shape[1:]))
+    def shapes(self) -> list[torch.Size]:
+        """Of each row's tensor, part by part."""
+        return [part.shape[1:] for part in self.parts]
+
+    def by_shape(self) -> list[Tensor]:
+        """The rows of each shape, in the order in which the shapes come first."""
+        starts = [0, *self.ends.tolist()]
+        groups: dict[torch.Size, list[Tensor]] = {}
+        for shape, start, end in zip(self.shapes, starts, starts[1:], strict=False):
+            groups.setdefault(shape, []).append(torch.arange(start, end))
+        return [torch.cat(some) for some in groups.values()]
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         if isinstance(rows, slice):
@@ -41,7 +50,7 @@ class Rows:
 class LatentCache:
     """A data set as a training loop wants it.
 
-    latents   (N, C, h, w), scaled as the diffusion model sees them
+    latents   (N, C, h, w), scaled as the diffusion model sees them; in `Rows` h and w may differ
     states    (M, L, D) fp16: the text states of M captions; row 0 is the empty caption
     captions  (N, K) int64: the rows of `states` that describe each picture
     pooled    (M, P) fp16: the pooled text states, for networks that want them
@@ -64,6 +73,15 @@ class LatentCache:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def groups(self) -> list[Tensor]:
+        """The rows that may share a batch: all of them, or those of each shape."""
+        return self.latents.by_shape() if isinstance(self.latents, Rows) else [torch.arange(len(self))]
+
+    def draw_noise(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Unit noise (B, C, h, w) in the shape of the pictures, which have the same."""
+        shape = self.latents[rows[:1]].shape[1:]
+        return torch.randn(len(rows), *shape, generator=generator)
 
     def draw_captions(self, rows: Tensor, generator: torch.Generator, empty: float = 0.0) -> Tensor:
         """One caption's row (B,) for each picture, the empty one with probability `empty`."""

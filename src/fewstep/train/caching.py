@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from fewstep.data.aspects import bucket_sizes, nearest_size
 from fewstep.data.cache_folder import PICTURES_PER_SHARD, Manifest, is_cache, read_cache, write_shard
 from fewstep.data.latents import LatentCache
 from fewstep.data.sources import Example, InvalidData, Source, open_source
@@ -65,7 +67,8 @@ def build_cache(model: ModelBundle, config: DataConfig, folder: Path, on_picture
     _check_size(model, size)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as partial:
-        writer = _Writer(model, config, size, partial)
+        sizes = bucket_sizes(size, _unit(model)) if config.buckets else [size]
+        writer = _Writer(model, config, sizes, partial)
         for some in _chunks(writer.usable(source), AT_ONCE):
             writer.encode(some)
             if on_picture is not None:
@@ -84,6 +87,7 @@ def build_cache(model: ModelBundle, config: DataConfig, folder: Path, on_picture
             settings=_settings(config),
             examples=[text for text in writer.texts if text][:EXAMPLES],
             skipped=writer.skipped,
+            shapes={f"{height}x{width}": count for (height, width), count in sorted(writer.counts.items())},
         )
         manifest.write(partial)
     return manifest
@@ -141,7 +145,8 @@ def _source(config: DataConfig) -> Source:
 
 
 def _settings(config: DataConfig) -> dict[str, object]:
-    return {"flip": config.flip, "suffix": config.suffix, "min_side": config.min_side}
+    settings: dict[str, object] = {"flip": config.flip, "suffix": config.suffix, "min_side": config.min_side}
+    return settings | ({"buckets": True} if config.buckets else {})
 
 
 def _check_pictures(manifest: Manifest, source: Source, config: DataConfig, folder: Path) -> None:
@@ -156,28 +161,44 @@ def _check_pictures(manifest: Manifest, source: Source, config: DataConfig, fold
         )
 
 
-def _check_size(model: ModelBundle, size: tuple[int, int]) -> None:
+def _unit(model: ModelBundle) -> int:
+    """Pixels that every side must be a multiple of."""
     deepest = 2 ** (len(model.unet.config.block_out_channels) - 1)
-    unit = model.pixels_per_latent * deepest
+    return int(model.pixels_per_latent * deepest)
+
+
+def _check_size(model: ModelBundle, size: tuple[int, int]) -> None:
+    unit = _unit(model)
     if any(side % unit for side in size):
         raise InvalidData(f"the size is {size[0]} x {size[1]}; for {model.name} both must be multiples of {unit}")
 
 
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """A picture of the cache."""
+
+    latent: Tensor
+    captions: list[int]
+    time_ids: list[int]
+
+
 @dataclass(eq=False)
 class _Writer:
-    """The cache in the making."""
+    """The cache in the making: a shard holds pictures of one of the sizes."""
 
     model: ModelBundle
     config: DataConfig
-    size: tuple[int, int]
+    sizes: list[tuple[int, int]]
     folder: Path
-    pictures: int = 0
+    counts: Counter[tuple[int, int]] = field(default_factory=Counter)
     texts: dict[str, int] = field(default_factory=lambda: {"": 0})
     skipped: dict[str, list[str]] = field(default_factory=dict)
-    latents: list[Tensor] = field(default_factory=list)
-    captions: list[list[int]] = field(default_factory=list)
-    time_ids: list[list[int]] = field(default_factory=list)
+    waiting: dict[tuple[int, int], list[_Row]] = field(default_factory=dict)
     shards: int = 0
+
+    @property
+    def pictures(self) -> int:
+        return self.counts.total()
 
     def usable(self, source: Source) -> Iterator[tuple[Image.Image, Example]]:
         for example in source:
@@ -192,25 +213,32 @@ class _Writer:
             yield image, example
 
     def encode(self, some: tuple[tuple[Image.Image, Example], ...]) -> None:
-        height, width = self.size
         views = [(image, example) for image, example in some]
         if self.config.flip:
             views += [(ImageOps.mirror(image), example) for image, example in some]
+        by_size: dict[tuple[int, int], list[tuple[Image.Image, Example]]] = {}
+        for view in views:
+            by_size.setdefault(nearest_size(view[0].size, self.sizes), []).append(view)
+        for size, of_size in by_size.items():
+            self._encode(of_size, *size)
+
+    def _encode(self, views: list[tuple[Image.Image, Example]], height: int, width: int) -> None:
         pixels = torch.cat([to_pixels(image, height, width) for image, _ in views])
         latents = self.model.encode_images(pixels).cpu()
+        rows = self.waiting.setdefault((height, width), [])
         for (image, example), latent in zip(views, latents, strict=True):
             if not latent.isfinite().all():
                 self._skip("the autoencoder gives no finite latents for it", example)
                 continue
-            self.latents.append(latent.half())
-            self.time_ids.append(_sizes(image, height, width))
-            self.captions.append([self._row(caption) for caption in example.captions])
-            self.pictures += 1
-            if len(self.latents) == PICTURES_PER_SHARD:
-                self._flush()
+            captions = [self._row(caption) for caption in example.captions]
+            rows.append(_Row(latent.half(), captions, _sizes(image, height, width)))
+            self.counts[height, width] += 1
+            if len(rows) == PICTURES_PER_SHARD:
+                self._flush(rows)
 
     def finish(self) -> None:
-        self._flush()
+        for rows in self.waiting.values():
+            self._flush(rows)
         for index, some in enumerate(_chunks(self.texts, PICTURES_PER_SHARD // 4)):
             write_shard(self.folder, "texts", index, self._states(some))
 
@@ -223,17 +251,18 @@ class _Writer:
     def _skip(self, reason: str, example: Example) -> None:
         self.skipped.setdefault(reason, []).append(example.name)
 
-    def _flush(self) -> None:
-        if not self.latents:
+    def _flush(self, rows: list[_Row]) -> None:
+        if not rows:
             return
+        reads_sizes = UNetNetwork(self.model.unet).reads_sizes
         tensors: dict[str, Tensor | None] = {
-            "latents": torch.stack(self.latents),
-            "captions": torch.tensor([_repeated(rows, CAPTIONS) for rows in self.captions]),
-            "time_ids": torch.tensor(self.time_ids) if UNetNetwork(self.model.unet).reads_sizes else None,
+            "latents": torch.stack([row.latent for row in rows]),
+            "captions": torch.tensor([_repeated(row.captions, CAPTIONS) for row in rows]),
+            "time_ids": torch.tensor([row.time_ids for row in rows]) if reads_sizes else None,
         }
         write_shard(self.folder, "latents", self.shards, tensors)
         self.shards += 1
-        self.latents, self.captions, self.time_ids = [], [], []
+        rows.clear()
 
     def _states(self, texts: tuple[str, ...]) -> dict[str, Tensor | None]:
         states, pooled = [], []

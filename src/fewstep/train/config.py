@@ -202,6 +202,9 @@ class DataConfig:
     """A folder, tars, a dataset's folder or id, or a cache that `fewstep cache` made."""
     size: tuple[int, int] | None = None
     """(height, width) in pixels, cropped from the middle; None: the model's own."""
+    buckets: bool = False
+    """Instead of one size several of about its area, from 1:2 to 2:1, for each picture the one that it is cropped least
+    in; a batch is of one size."""
     min_side: int = 32
     """Pictures with a shorter side are left out, and named."""
     flip: bool = False

@@ -86,12 +86,13 @@ def as_json(config: RunConfig) -> dict[str, Any]:
 
 
 def differences(there: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ, and may not, under their dotted names."""
+    """The settings that differ, and may not, under their dotted names; one that did not exist yet was off."""
     before, now = (dict(_flat(values)) for values in (there, wanted))
+    pairs = {name: (before.get(name), now.get(name)) for name in sorted({*before, *now})}
     return {
-        name: (before.get(name), now.get(name))
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name) and not name.startswith(CHANGEABLE)
+        name: (was, asked)
+        for name, (was, asked) in pairs.items()
+        if was != asked and (name in before or asked) and not name.startswith(CHANGEABLE)
     }
 
 

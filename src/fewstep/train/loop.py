@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fewstep.data.order import rows_at
+from fewstep.data.order import grouped_rows_at, rows_at
 from fewstep.errors import FewstepError, NotInstalled
 from fewstep.train.config import FitConfig, InvalidConfig
 from fewstep.train.log import RunLog
@@ -54,6 +54,7 @@ class _Run:
     config: FitConfig
     folder: Path
     processes: Processes
+    groups: Sequence[Tensor] = ()
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=STEPS_IN_MEAN))
     lowest: list[float] = field(default_factory=lambda: [math.inf])
 
@@ -70,6 +71,7 @@ def fit(
     target: AveragedTarget | None = None,
     processes: Processes | None = None,
     before_step: Callable[[TrainState], bool] | None = None,
+    groups: Sequence[Tensor] = (),
 ) -> TrainState:
     """Train `model` by `objective` over a data set of `num_rows` and return its state; resumes from `folder`.
 
@@ -77,6 +79,7 @@ def fit(
     `on_checkpoint` is called after every checkpoint: the place for sample sheets and measures.
     `before_step` is called before every step: the place for what is due by pictures seen; where it returns True, that
     step is the last, and a checkpoint follows it.
+    `groups` are the rows that may share a batch, where not all may.
     Raises TrainingDiverged when the loss is not finite; the checkpoint before it stays.
     """
     processes = processes or Processes()
@@ -84,7 +87,7 @@ def fit(
     scaler = _scaler(model, config)
     state = TrainState(model, _optimizer(model, config), target, scaler)
     state.resume(folder)
-    run = _Run(state, objective, num_rows, config, folder, processes)
+    run = _Run(state, objective, num_rows, config, folder, processes, groups)
     model.train()
     started = saved = time.monotonic()
     with RunLog(folder, state.seen, writes=processes.is_main) as log:
@@ -111,7 +114,7 @@ def _step(run: _Run, stop: bool) -> tuple[dict[str, float], bool]:
     """One step of the optimiser; returns its scalars, and whether any process wants to stop after it."""
     state, config = run.state, run.config
     generator = torch.Generator().manual_seed(hash((config.seed, state.seen)) & 0xFFFFFFFF)
-    rows = rows_at(state.seen, config.batch_size, run.num_rows, seed=config.seed)
+    rows = _rows(run)
     state.optimizer.zero_grad(set_to_none=True)
     draw, parts = _divided(run, rows, generator)
     rows_of_scalars = [_descend(run, part, len(parts)) for part in parts]
@@ -137,6 +140,14 @@ def _step(run: _Run, stop: bool) -> tuple[dict[str, float], bool]:
         state.target.update()
     state.update_ema(config.ema_decay(state.seen))
     return means | {"grad_norm": float(norm), "rate": rate}, stop
+
+
+def _rows(run: _Run) -> Tensor:
+    """The rows (B,) of the next batch."""
+    place = {"seen": run.state.seen, "batch_size": run.config.batch_size, "seed": run.config.seed}
+    return (
+        grouped_rows_at(groups=run.groups, **place) if len(run.groups) > 1 else rows_at(num_rows=run.num_rows, **place)
+    )
 
 
 def _divided(run: _Run, rows: Tensor, generator: torch.Generator) -> tuple[Any, list[Callable[[], dict[str, Tensor]]]]:

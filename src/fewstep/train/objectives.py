@@ -79,7 +79,7 @@ class Diffusion:
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Draw:
         t = torch.randint(self.denoiser.schedule.num_train_timesteps, (len(rows),), generator=generator)
-        noise = torch.randn(len(rows), *self.cache.latents.shape[1:], generator=generator)
+        noise = self.cache.draw_noise(rows, generator)
         return Draw(rows, self.cache.draw_captions(rows, generator, self.empty), t, noise)
 
     def loss(self, draw: Draw) -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ class _Consistency:
     def draw(self, rows: Tensor, generator: torch.Generator) -> Draw:
         w = draw_w(self.w_range, len(rows), generator)
         indices = torch.randint(len(self.grid), (len(rows),), generator=generator)
-        noise = torch.randn(len(rows), *self.cache.latents.shape[1:], generator=generator)
+        noise = self.cache.draw_noise(rows, generator)
         captions = self.cache.draw_captions(rows, generator, self.empty)
         share = torch.rand(len(rows), generator=generator) if self.trajectory else None
         return Draw(rows, captions, indices, noise, w, share)

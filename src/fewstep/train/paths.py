@@ -65,7 +65,7 @@ class PathDistillation:
         """The times are (B, phases x substeps), falling: every phase's start, then times spread over the phase."""
         count = len(rows)
         w = draw_w(self.w_range, count, generator)
-        noise = torch.randn(count, *self.cache.latents.shape[1:], generator=generator)
+        noise = self.cache.draw_noise(rows, generator)
         captions = self.cache.draw_captions(rows, generator, self.empty)
         width = ((self.starts - self.ends) / self.substeps)[:, None]
         within = torch.rand(count, len(self.starts), self.substeps - 1, generator=generator)

@@ -108,6 +108,7 @@ def train(config: RunConfig, folder: Path, *, measures: Sequence[Measure] = (), 
             target=trainee.target,
             processes=processes,
             before_step=_before_step(watch, hooks),
+            groups=cache.groups(),
         )
         files, best = _finish(trainee, watch, state, folder)
     return Outcome(state.seen, config.fit.pictures, files, best, manifest, processes.is_main)
