@@ -121,7 +121,7 @@ def test_the_teacher_walks_the_guided_flow_to_the_solvers_order(solver: str, ord
         falling = [t.round().long() for t in (torch.linspace(999, 499, substeps + 1), torch.linspace(499, 0, substeps))]
         times = torch.cat([falling[0][:-1], falling[1]]).expand(3, -1)
         cond = cache.conditioning(torch.arange(1, 4), torch.arange(3), "cpu")
-        walked = objective._walk(x_T, times, cond, w)
+        walked = objective.walk(x_T, times, cond, w)
         exact = world.flow(x_T, 999, 499, world.guided_mu(mu, w))
         errors.append(float((walked[substeps] - exact).abs().max()))
     assert 0.7 < math.log2(errors[0] / errors[1]) / order < 1.4

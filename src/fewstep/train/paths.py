@@ -76,7 +76,7 @@ class PathDistillation:
     def loss(self, draw: Draw) -> dict[str, Tensor]:
         cond = self.cache.conditioning(draw.captions, draw.rows, self.device)
         w = told_w(self.w_range, draw, self.device)
-        states = self._walk(draw.noise.to(self.device), draw.times, cond, w)
+        states = self.walk(draw.noise.to(self.device), draw.times, cond, w)
         phase_of = torch.arange(len(states) - 1) // self.substeps
         times, ends = draw.times.T.flatten(), self.ends[phase_of].repeat_interleave(len(draw))
         x_t = torch.cat(states[:-1])
@@ -90,7 +90,7 @@ class PathDistillation:
         return scalars(Loss(per_sample.mean(), per_sample, prediction, target), times, self.schedule)
 
     @torch.no_grad()
-    def _walk(self, x_t: Tensor, times: Tensor, cond: Conditioning, w: float | Tensor) -> list[Tensor]:
+    def walk(self, x_t: Tensor, times: Tensor, cond: Conditioning, w: float | Tensor) -> list[Tensor]:
         """Where the guided teacher is at each of the times, and at the end."""
         guided = ClassifierFreeGuidance(self.teacher, self.cache.unconditional(cond), w)
         state = self.solver.init()
