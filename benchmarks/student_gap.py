@@ -5,8 +5,8 @@
     python -m benchmarks.student_gap --adapter lcm-lora --adapter runs/mine
 
 From states on whole paths of the guided teacher one step is taken to the end of the phase (of four), and compared with
-where the path leaves it: mean |difference| in latents of unit variance, for each phase and each of its three states. The
-guided teacher, at two calls a step, is what a student may come to; the teacher without guidance is where it began.
+where the path leaves it: mean |difference| in latents of unit variance, for each phase and each of its three states.
+The guided teacher, at two calls a step, is what a student may come to; the unguided one is where it began.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ PROMPTS = (
 
 
 PHASES = 4  # of the student
+GUIDANCE_SCALE = 5.0  # that the student is told; it hears less of it than its teacher does of 3 (docs/starter.md)
 
 
 def scheduler_config(kind: str) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def card(stage: str, w_range: tuple[float, float]) -> ModelCard:
         "starter",
         "lcm",
         4,
-        3.0,
+        GUIDANCE_SCALE,
         w_range=w_range,
         sampler="tcd",
         gamma=0.0,

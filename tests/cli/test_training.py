@@ -48,6 +48,8 @@ def test_a_run_says_what_it_left_out_and_where_the_result_is(
     base = ["generate", "a cat", "--model", str(miniature / "teacher"), "--steps", "2", "-o", str(picture)]
     assert main([*base, "--lora", str(tmp_path / "run")]) == 0
     assert picture.is_file()
+    assert main(["inspect", str(tmp_path / "run")]) == 0
+    assert "LCM-LoRA" in capfd.readouterr().out
 
 
 def test_a_dry_run_prints_everything_and_writes_nothing(

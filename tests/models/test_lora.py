@@ -295,7 +295,9 @@ def test_files_that_do_not_fit_are_refused_in_words(base: ModelBundle, tmp_path:
     path.write_bytes(b"not safetensors at all")
     with pytest.raises(InvalidModel, match="cannot be read as safetensors"):
         with_loras(base, [path])
-    with pytest.raises(InvalidModel, match=r"is no LoRA: a folder of one has adapter_model.safetensors \(PEFT\) or"):
+    with pytest.raises(
+        InvalidModel, match=r"is no LoRA: a folder of one has pytorch_lora_weights.safetensors \(diffusers\) or"
+    ):
         with_loras(base, [tmp_path])
     pickle = tmp_path / "style.pt"
     pickle.write_bytes(b"x")

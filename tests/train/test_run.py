@@ -121,6 +121,16 @@ def test_aspect_buckets_are_trained_on_and_a_stopped_run_goes_on_with_them(
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
+def test_the_gap_to_the_teacher_is_measured_of_one_caption_too(tmp_path: Path, miniature: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(3):
+        Image.new("RGB", (128, 128), "red").save(pictures / f"a_cat_{index}.png")
+    train(config("distill", miniature / "teacher", pictures, lora=True), tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "measures.jsonl").read_text().splitlines()]
+    assert all(0 < row["teacher_gap"] < 10 for row in rows)
+
+
 def test_a_student_and_a_lora_begin_as_their_teacher(tmp_path: Path, sd1: Path, pictures: Path) -> None:
     """With a rate of nearly nothing the result paints the teacher's own pictures."""
     teacher = fewstep.load(sd1, device="cpu")

@@ -106,14 +106,14 @@ class LoraFile:
 
     @classmethod
     def read(cls, path: Path, reference: str | None = None) -> LoraFile:
-        """Read a `.safetensors` file, or a folder as PEFT writes it; raises `InvalidModel`."""
+        """Read a `.safetensors` file, or a folder as diffusers or PEFT writes it; raises `InvalidModel`."""
         from safetensors import SafetensorError, safe_open
 
-        file = path / "adapter_model.safetensors" if path.is_dir() else path
-        if path.is_dir() and not file.is_file():
-            raise InvalidModel(
-                f"{path} is no LoRA: a folder of one has {file.name} (PEFT) or {DIFFUSERS_STEM}.safetensors"
-            )
+        names = (f"{DIFFUSERS_STEM}.safetensors", "adapter_model.safetensors")
+        candidates = [path / name for name in names] if path.is_dir() else [path]
+        file = next((each for each in candidates if each.is_file()), path)
+        if file.is_dir():
+            raise InvalidModel(f"{path} is no LoRA: a folder of one has {names[0]} (diffusers) or {names[1]} (PEFT)")
         if file.suffix in PICKLES:
             raise InvalidModel(f"{file} {IS_A_PICKLE}")
         try:
@@ -123,7 +123,8 @@ class LoraFile:
         except (OSError, SafetensorError) as error:
             raise InvalidModel(f"{file} cannot be read as safetensors: {error}") from error
         config = file.parent / "adapter_config.json"
-        alphas = _Alphas.of(metadata, read_json(config) if path.is_dir() and config.is_file() else {})
+        by_peft = path.is_dir() and file.name == names[1] and config.is_file()
+        alphas = _Alphas.of(metadata, read_json(config) if by_peft else {})
         spelling, layers = _layers(tensors, alphas, file)
         return cls(file, spelling, layers, metadata, reference)
 

@@ -67,8 +67,6 @@ def find_lora(source: str, model: ModelBundle) -> LoraFile:
     if source in ADAPTERS:
         return LoraFile.read(ADAPTERS[source], reference=source)
     path = Path(source).expanduser()
-    if path.is_dir() and (path / "pytorch_lora_weights.safetensors").is_file():
-        path = path / "pytorch_lora_weights.safetensors"
     if path.exists():
         return LoraFile.read(path)
     if found := _HUB.fullmatch(source):

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from fewstep.train.trainee import Trainee, trainee_of
 from fewstep.train.watching import Measure, Watch, joined, watch_of
 
 CACHE = "cache"
+PATHS_SEEN = 8  # of the teacher, to measure against
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,9 @@ def _teacher_gap(trainee: Trainee, manifest: Manifest, config: RunConfig) -> Mea
     low, high = trainee.w_range
     scale = config.watch.guidance_scale
     w = (low + high) / 2 if scale is None or not model.embeds_guidance else w_from_guidance_scale(scale)
-    return TeacherGap(teacher, model, tuple(manifest.examples[:8]) or ("",), w, config.watch.seed)
+    examples = manifest.examples or ("",)
+    prompts = tuple(islice(cycle(examples), PATHS_SEEN))  # of one caption, too: the gap is measured by their spread
+    return TeacherGap(teacher, model, prompts, w, config.watch.seed)
 
 
 def _on_step(watch: Watch | None, hooks: Hooks) -> Callable[[int, dict[str, float]], None] | None:
