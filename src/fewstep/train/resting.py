@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fewstep.errors import CannotWrite
@@ -59,7 +60,7 @@ class Resting:
         }
         try:
             save_file(tensors, self.keep)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise CannotWrite(f"cannot write {self.keep}: {error}; make room on the disk") from error
 
 
