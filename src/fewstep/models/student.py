@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -40,6 +40,16 @@ def student_of(teacher: Any, w_dim: int | None = W_DIM) -> Any:
     if result.missing_keys:
         student.time_embedding.cond_proj.weight.zero_()
     return student.to(teacher.device, torch.float32).requires_grad_(True)
+
+
+def copy_with(unet: Any, state: Mapping[str, Tensor]) -> Any:
+    """Another U-Net of the same shape that holds the tensors of `state` themselves; frozen."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        copy: Any = UNet2DConditionModel.from_config(unet.config)
+    copy.load_state_dict(state, assign=True)
+    return copy.eval().requires_grad_(False)
 
 
 def add_adapter(unet: nn.Module, rank: int, alpha: float, targets: Sequence[str], seed: int = 0) -> None:

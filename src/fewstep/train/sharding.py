@@ -8,7 +8,6 @@ together; a tensor that is not divided passes through unchanged.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,14 +60,3 @@ def all_whole(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, 
         if keep:
             kept[name] = gathered.cpu()
     return kept
-
-
-def whole_network(network: Any) -> Any:
-    """A copy of a divided U-Net in one piece, on the CPU."""
-    from diffusers import UNet2DConditionModel
-
-    state = all_whole(network.state_dict())
-    with torch.device("meta"):
-        copy: Any = UNet2DConditionModel.from_config(network.config)
-    copy.load_state_dict(state, assign=True)
-    return copy.eval().requires_grad_(False)

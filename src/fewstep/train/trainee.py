@@ -20,13 +20,13 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import SAMPLED, TIMES, few_step
 from fewstep.models.lora_convert import write_lora
 from fewstep.models.saving import save
-from fewstep.models.student import W_DIM, Unadapted, adapter_layers, add_adapter, student_of
+from fewstep.models.student import W_DIM, Unadapted, adapter_layers, add_adapter, copy_with, student_of
 from fewstep.train.config import ConsistencyConfig, InvalidConfig, RunConfig
 from fewstep.train.loop import Objective
 from fewstep.train.objectives import Diffusion, Distillation, FineTuning
 from fewstep.train.paths import PathDistillation
 from fewstep.train.processes import Processes
-from fewstep.train.sharding import whole, whole_network
+from fewstep.train.sharding import all_whole, whole
 from fewstep.train.state import AveragedTarget, trained
 
 LCM_RANGE = (2.0, 14.0)  # of w, where a model that embeds it does not say (LCM, sec. 5.1)
@@ -81,9 +81,11 @@ class Trainee:
         return list(files.values())
 
     def _export_model(self, target: Path) -> list[Path]:
-        unet = whole_network(self.network) if self.processes.shards else self.network
-        if not self.processes.is_main:
+        shards, is_main = self.processes.shards, self.processes.is_main
+        state = all_whole(self.network.state_dict(), keep=is_main) if shards else None
+        if not is_main:
             return []
+        unet = self.network if state is None else copy_with(self.network, state)
         save(dataclasses.replace(self.bundle, unet=unet), target, self.base, dtype="float16")
         return [target]
 
