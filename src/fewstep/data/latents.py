@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import torch
@@ -25,17 +25,12 @@ class Rows:
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    @property
-    def shapes(self) -> list[torch.Size]:
-        """Of each row's tensor, part by part."""
-        return [part.shape[1:] for part in self.parts]
-
     def by_shape(self) -> list[Tensor]:
         """The rows of each shape, in the order in which the shapes come first."""
         starts = [0, *self.ends.tolist()]
         groups: dict[torch.Size, list[Tensor]] = {}
-        for shape, start, end in zip(self.shapes, starts, starts[1:], strict=False):
-            groups.setdefault(shape, []).append(torch.arange(start, end))
+        for part, (start, end) in zip(self.parts, pairwise(starts), strict=True):
+            groups.setdefault(part.shape[1:], []).append(torch.arange(start, end))
         return [torch.cat(some) for some in groups.values()]
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
