@@ -227,7 +227,7 @@ def test_what_waits_in_the_queue_knows_its_place(student: ModelBundle) -> None:
     """The second of two large requests: behind pictures of the first, then in the making, then done."""
     with serving(student, max_waiting=24) as alone, httpx.Client() as http:
         url = f"{alone.url}/queue/fal-ai/lcm"
-        wish = {"prompt": "x", "num_images": 8, "num_inference_steps": 6}
+        wish = {"prompt": "x", "num_images": 8, "num_inference_steps": 40}
         handed = [http.post(url, json=wish).json() for _ in range(2)]
         assert handed[1]["queue_position"] >= 4
         assert [http.post(url, json=wish).status_code for _ in range(3)][-1] == 429

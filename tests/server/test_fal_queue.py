@@ -72,6 +72,22 @@ def test_what_waits_keeps_no_files(student: ModelBundle) -> None:
     asyncio.run(scene())
 
 
+def test_a_server_that_ends_forgets_in_peace_what_it_was_painting(student: ModelBundle) -> None:
+    async def scene() -> None:
+        queue = Queue(Engine(student))  # which never starts: the request waits
+        painting = await Painting.of(queue._engine, Input(prompt="x"))
+        request = await queue.submit("me", "fal-ai/lcm", painting, START_WITHIN)
+        mistakes: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: mistakes.append(context))
+        request.task.cancel()
+        await asyncio.wait((request.task,))
+        await asyncio.sleep(0)
+        assert request.num_bytes == 0
+        assert mistakes == []
+
+    asyncio.run(scene())
+
+
 def test_a_mistake_of_the_server_is_not_told_to_its_clients(student: ModelBundle) -> None:
     async def scene() -> None:
         def checker(_: Image.Image) -> bool:

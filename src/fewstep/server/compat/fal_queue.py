@@ -61,7 +61,8 @@ class Queued:
     @property
     def num_bytes(self) -> int:
         """Of the answer, where there is one."""
-        outcome = self.task.result() if self.task.done() else None
+        ended = self.task.done() and not self.task.cancelled()  # as it is where the server ends
+        outcome = self.task.result() if ended else None
         return sum(len(image["content"]) for image in outcome["images"]) if isinstance(outcome, dict) else 0
 
     @property
