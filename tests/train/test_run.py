@@ -20,6 +20,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora_file import LoraFile
 from fewstep.train.config import ConsistencyConfig, DataConfig, InvalidConfig, LoraConfig, RunConfig, WatchConfig
 from fewstep.train.defaults import changed, default_config
+from fewstep.train.folder import differences
 from fewstep.train.run import Hooks, train
 from fewstep.train.trainee import trainee_of
 from miniature import write_miniature_sd1, write_miniature_sdxl
@@ -338,3 +339,10 @@ def test_settings_that_cannot_work_are_refused_by_name() -> None:
         DataConfig(source="x", size=(0, 8))
     with pytest.raises(InvalidConfig, match="add --lora"):
         changed(default_config("distill", "m", "d", lora=False), {"lora.rank": 4})
+
+
+def test_a_setting_that_did_not_exist_when_a_run_began_was_off() -> None:
+    before: dict[str, Any] = {"data": {"flip": True}}
+    assert differences(before, {"data": {"flip": True, "buckets": False, "image_column": None}}) == {}
+    assert differences(before, {"data": {"flip": True, "buckets": True}}) == {"data.buckets": (None, True)}
+    assert differences(before, {"data": {"flip": False}}) == {"data.flip": (True, False)}
