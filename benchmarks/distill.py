@@ -25,7 +25,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import psutil
 import torch
@@ -164,7 +164,7 @@ def _prepare(folder: Path, work: Path, size: str, resolution: int) -> tuple[Path
         save(model, teacher, locate("starter-teacher"), dtype="float32")
         _lengthen(teacher)
         if size == "sd15":
-            networks = {part: SD1.network(part) for part in SD1.parts}
+            networks: dict[str, Any] = {part: SD1.network(part) for part in SD1.parts}
             networks["unet"].register_to_config(sample_size=resolution // 8)
             for part, network in networks.items():
                 network.to_empty(device="cpu").apply(_small).save_pretrained(teacher / part)

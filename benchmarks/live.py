@@ -33,6 +33,7 @@ from typing import Annotated, Any
 import torch
 import typer
 import websockets
+from websockets.typing import Subprotocol
 
 from fewstep.cli.main import SPINS
 from fewstep.cli.runtime import Runtime, run_by
@@ -163,7 +164,7 @@ def clients(connection: Connection, port: int, count: int, steps: int, seconds: 
         latencies = []
         begins = ends - seconds
         async with websockets.connect(
-            f"ws://127.0.0.1:{port}/v1/live", subprotocols=[JSON], compression=None, max_size=None
+            f"ws://127.0.0.1:{port}/v1/live", subprotocols=[Subprotocol(JSON)], compression=None, max_size=None
         ) as live:
             if number == 0 and manner is not Manner.PATIENT:
                 return await hasty(live, number, ends)

@@ -31,6 +31,7 @@ import psutil
 import typer
 import websockets
 from PIL import Image
+from websockets.typing import Subprotocol
 
 from benchmarks.live import PROMPTS, running, serve_ours
 from fewstep.server.protocol import JSON, Picture, PictureKind
@@ -70,7 +71,11 @@ class Tally:
 def connect(port: int, resume: str = "", **options: Any) -> Any:
     query = f"?resume={resume}" if resume else ""
     return websockets.connect(
-        f"ws://127.0.0.1:{port}/v1/live{query}", subprotocols=[JSON], compression=None, max_size=None, **options
+        f"ws://127.0.0.1:{port}/v1/live{query}",
+        subprotocols=[Subprotocol(JSON)],
+        compression=None,
+        max_size=None,
+        **options,
     )
 
 

@@ -63,7 +63,7 @@ def _sheet(
     filled = [] if first is None else [first]
     for sampler, steps in columns:
         model, who = (starter, "STARTER") if sampler == "tcd" else (teacher, sampler.upper())
-        filled.append((f"{who} {steps}", text2image(model, prompts, steps=steps, seed=0, sampler=sampler)))
+        filled.append((f"{who} {steps}", text2image(model, list(prompts), steps=steps, seed=0, sampler=sampler)))
     sheet = Image.new("RGB", (MARGIN + TILE * len(filled), 16 + TILE * len(prompts)), "white")
     draw = ImageDraw.Draw(sheet)
     for column, (title, images) in enumerate(filled):

@@ -12,7 +12,7 @@ starter hears something in every word ("a bicycle, blue ink style" is a blue bal
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +31,7 @@ from recipes.emoji import art
 from recipes.emoji.cache import STARTER_TEACHER, as_training_cache
 
 HELD_OUT_PERCENT = 10  # of the concepts
-INK = {"black": "#0b2a6b", "mid": "#5b8ad6", "white": "white"}
+INK, HALF_INK = "#0b2a6b", "#5b8ad6"
 SHOWN = ("cat face", "rocket", "red apple", "house", "tulip", "owl", "bicycle", "frog")
 # What is compared: the model, its adapters, the steps.
 ROWS: tuple[tuple[str, tuple[str, ...], int], ...] = (
@@ -103,11 +103,11 @@ class Adapters:
     def _seen(self) -> str:
         return str(self.folder / "ink" / "seen")
 
-    def _train(self, base: RunConfig, name: str, values: dict[str, object]) -> None:
-        train(changed(base, values | {"watch.prompts": SHOWN}), self.folder / name)
+    def _train(self, base: RunConfig, name: str, values: Mapping[str, object]) -> None:
+        train(changed(base, {**values, "watch.prompts": SHOWN}), self.folder / name)
 
 
-STYLE: dict[str, object] = {
+STYLE = {
     "fit.pictures": 6_000,
     "fit.optimizer": "muon",
     "fit.lr": 8e-3,
@@ -117,7 +117,7 @@ STYLE: dict[str, object] = {
 
 def inked(picture: Image.Image) -> Image.Image:
     """A drawing in shades of one ink on white."""
-    return ImageOps.colorize(ImageOps.grayscale(picture), **INK)
+    return ImageOps.colorize(ImageOps.grayscale(picture), black=INK, mid=HALF_INK, white="white")
 
 
 STAGES = ("ink", "lcm_lora", "style", "lcf", "sheets")

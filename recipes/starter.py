@@ -4,10 +4,10 @@
     python -m recipes.starter teacher --minutes 60    one stage, for at most an hour; the same again goes on
     python -m recipes.starter --size gpu          the larger lengths, for a GPU
 
-Stages: art, autoencoder, words, rare_words, latents, fast_decoder, teacher, student, export, judge (for the benchmark),
-eye and reference (for `fewstep evaluate`). Checkpoints, logs and sheets of samples go to `build/starter/<stage>/`;
-`export` writes the model folder to `build/starter/export`, and `eye` what evaluations look with to
-`build/starter/evaluate`; with `--ship` both also into the package.
+Stages: art, autoencoder, decoder, words, rare_words, latents, fast_decoder, teacher, student, phased, export, judge
+(for the benchmark), eye and reference (for `fewstep evaluate`). Checkpoints, logs and sheets of samples go to
+`build/starter/<stage>/`; `export` writes the model folder to `build/starter/export`, and `eye` what evaluations look
+with to `build/starter/evaluate`; with `--ship` both also into the package.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import typer
@@ -31,8 +31,12 @@ from fewstep.train.objectives import Diffusion, Distillation
 from fewstep.train.paths import PathDistillation
 from fewstep.train.state import TrainState
 from recipes.emoji import art, autoencoder, cache, eye, fast_decoder, judge, networks, sheets, words
+from recipes.emoji.autoencoder import Pixels
 from recipes.emoji.export import write_starter
 from recipes.emoji.run import run
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 PACKAGE = Path(__file__).parents[1] / "src" / "fewstep" / "models" / "starter"
 W_RANGE = (0.0, 6.0)
@@ -44,6 +48,7 @@ class Size:
 
     channels: tuple[int, int]
     autoencoder: FitConfig
+    decoder: FitConfig
     words: FitConfig
     rare_words: FitConfig
     fast_decoder: FitConfig
@@ -57,6 +62,7 @@ def cpu() -> Size:
     return Size(
         channels=(96, 224),
         autoencoder=FitConfig(pictures=54_000, batch_size=16, lr=0.012, cooldown=0.6, warmup=800, ema_halflife=600),
+        decoder=FitConfig(pictures=56_000, batch_size=16, lr=0.004, cooldown=0.9, warmup=800, ema_halflife=600),
         words=FitConfig(
             pictures=220_000, batch_size=96, lr=0.004, adam_lr=2e-3, cooldown=0.7, warmup=4_000, ema_halflife=10_000
         ),
@@ -87,9 +93,10 @@ def cpu() -> Size:
 def gpu() -> Size:
     """Minutes on one large GPU: the same networks, more pictures."""
     small = cpu()
-    return Size(
-        channels=small.channels,
+    return dataclasses.replace(
+        small,
         autoencoder=dataclasses.replace(small.autoencoder, pictures=600_000, batch_size=32),
+        decoder=dataclasses.replace(small.decoder, pictures=600_000, batch_size=32),
         words=dataclasses.replace(small.words, pictures=2_000_000),
         fast_decoder=dataclasses.replace(small.fast_decoder, pictures=600_000),
         teacher=dataclasses.replace(small.teacher, pictures=6_000_000, batch_size=256),
@@ -112,25 +119,27 @@ class Starter:
 
     def autoencoder(self) -> None:
         torch.manual_seed(0)
-        seen, unseen = (autoencoder.Pixels(self.folder, held_out=flag, device=self.device) for flag in (False, True))
         vae = autoencoder.build().to(self.device)
-        folder = self.folder / "autoencoder"
+        with self._drawn(vae, self.size.autoencoder, "autoencoder").averaged():
+            autoencoder.standardize(vae, self._pixels(held_out=False))
+            vae.save_pretrained(self.folder / "vae")
+
+    def decoder(self) -> None:
+        vae = autoencoder.load(self.folder).to(self.device)
+        with self._drawn(vae, self.size.decoder, "decoder", freeze_encoder=True).averaged():
+            vae.save_pretrained(self.folder / "vae")
+
+    def _drawn(self, vae: AutoencoderKL, config: FitConfig, stage: str, *, freeze_encoder: bool = False) -> TrainState:
+        """What learning to reconstruct ends in; the sheets are of pictures that it never saw."""
+        seen, unseen = self._pixels(held_out=False), self._pixels(held_out=True)
+        objective = autoencoder.Reconstruction(vae, seen, freeze_encoder=freeze_encoder)
+        folder = self.folder / stage
 
         def sheet(state: TrainState) -> None:
             with state.averaged():
                 sheets.reconstructions(vae, unseen[slice(0, 32)], folder / "sheet.png")
 
-        state = run(
-            vae,
-            autoencoder.Reconstruction(vae, seen),
-            len(seen),
-            self._lasting(self.size.autoencoder),
-            folder,
-            sheet,
-        )
-        with state.averaged():
-            autoencoder.standardize(vae, seen)
-            vae.save_pretrained(self.folder / "vae")
+        return run(vae, objective, len(seen), self._lasting(config), folder, sheet)
 
     def words(self) -> None:
         torch.manual_seed(0)
@@ -164,7 +173,7 @@ class Starter:
     def fast_decoder(self) -> None:
         torch.manual_seed(0)
         decoder = fast_decoder.build().to(self.device)
-        pixels = autoencoder.Pixels(self.folder, held_out=False, device=self.device)
+        pixels = self._pixels(held_out=False)
         objective = fast_decoder.Drawing(decoder, self._cache(), pixels)
         folder = self.folder / "fast_decoder"
         with run(decoder, objective, len(pixels), self._lasting(self.size.fast_decoder), folder).averaged():
@@ -234,6 +243,9 @@ class Starter:
     def _lasting(self, config: FitConfig) -> FitConfig:
         return dataclasses.replace(config, minutes=self.minutes)
 
+    def _pixels(self, *, held_out: bool) -> Pixels:
+        return Pixels(self.folder, held_out=held_out, device=self.device)
+
     def _cache(self) -> LatentCache:
         return LatentCache.load(self.folder / "latents.safetensors")
 
@@ -252,6 +264,7 @@ class Starter:
 STAGES = (
     "art",
     "autoencoder",
+    "decoder",
     "words",
     "rare_words",
     "latents",

@@ -41,6 +41,14 @@ def build() -> AutoencoderKL:
     return vae.to(memory_format=torch.channels_last)
 
 
+def load(folder: Path) -> AutoencoderKL:
+    """What the recipe has made of it so far."""
+    from diffusers import AutoencoderKL
+
+    vae: AutoencoderKL = AutoencoderKL.from_pretrained(folder / "vae").float()
+    return vae.to(memory_format=torch.channels_last)
+
+
 class Pixels:
     """Pictures in memory as bytes; `pixels[rows]` is float32 (B, 3, 128, 128) in [-1, 1]."""
 

@@ -111,7 +111,8 @@ def disturbed(x: Tensor, generator: torch.Generator) -> Tensor:
 def train(folder: Path, minutes: float | None = None) -> None:
     """Train on the art in `folder`, and write there what the package ships of it: `folder / "evaluate"`."""
     torch.manual_seed(2)
-    network = EyeNetwork().to(memory_format=torch.channels_last)
+    network = EyeNetwork()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pixels = Pixels(folder, held_out=False)
     objective = Meeting(network, pixels, fewstep.load("starter", device="cpu"))
     config = dataclasses.replace(CONFIG, minutes=minutes)

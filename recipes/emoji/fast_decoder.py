@@ -13,7 +13,9 @@ LATENT_NOISE = 0.08  # a diffusion model's latents are less exact than an encode
 
 
 def build() -> FastDecoder:
-    return FastDecoder(FastDecoderConfig(latent_channels=16)).to(memory_format=torch.channels_last)
+    decoder = FastDecoder(FastDecoderConfig(latent_channels=16))
+    decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return decoder
 
 
 class Drawing:

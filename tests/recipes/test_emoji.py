@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from fewstep.train.config import FitConfig
 from recipes.emoji import autoencoder, networks
 from recipes.emoji.art import STYLES, Picture, held_out
+from recipes.emoji.run import run
+from recipes.starter import SIZES, STAGES, Starter
 
 
 def picture(label: str = "violin", style: str = "noto") -> Picture:
@@ -68,3 +73,22 @@ def test_a_student_starts_as_its_teacher_whatever_w_says() -> None:
         expected = teacher(x, t, states).sample
         given = student(x, t, states, timestep_cond=torch.randn(2, networks.W_DIM)).sample
     torch.testing.assert_close(given, expected)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_decoder_that_goes_on_alone_changes_the_pictures_and_no_latent(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vae, pixels = autoencoder.build(), FakePixels(4)
+    with torch.no_grad():
+        latents, before = autoencoder.mode(vae, pixels.x), autoencoder.reconstruct(vae, pixels.x)
+    objective = autoencoder.Reconstruction(vae, pixels, freeze_encoder=True)  # type: ignore[arg-type]
+    fit = FitConfig(pictures=8, batch_size=2, lr=0.004, ema_halflife=2)
+    with run(vae, objective, len(pixels), fit, tmp_path).averaged(), torch.no_grad():
+        assert torch.equal(autoencoder.mode(vae, pixels.x), latents)
+        assert not torch.allclose(autoencoder.reconstruct(vae, pixels.x), before, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_recipe_has_every_stage_in_each_of_its_sizes(size: str) -> None:
+    starter = Starter(SIZES[size](), Path("nowhere"))
+    assert all(callable(getattr(starter, stage)) for stage in STAGES)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 
 from fewstep.evaluate.candidates import Candidate

@@ -62,7 +62,7 @@ def free_memory(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     return int(psutil.virtual_memory().available)
 

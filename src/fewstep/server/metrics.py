@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from fewstep.server.job import Event, Failed, Painted
