@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import adapters
@@ -100,6 +101,17 @@ def test_adapters_that_come_along_go_by_name(run: Run) -> None:
     code, out, _ = run("inspect", "lcm-lora", "blue-ink")
     assert (code, out.count("the starter"), "LCM-LoRA" in out) == (0, 2, True)
     assert run("convert", "blue-ink", "--to", "diffusers", "-o", "d.safetensors", "--model", "starter")[0] == 0
+
+
+@pytest.mark.skipif(not (STARTER / "model_index.json").is_file(), reason="no weights yet")
+def test_inspect_says_how_a_picture_was_made_and_how_to_make_it_again(run: Run) -> None:
+    assert run("generate", "a [red] fox", "--seed", 3, "-o", "a fox.png")[0] == 0
+    code, out, _ = run("inspect", "a fox.png")
+    assert (code, "a [red] fox" in out, "Seed: 3" in out) == (0, True, True)
+    assert "fewstep generate --from 'a fox.png' -o again.png" in out
+    Image.new("RGB", (40, 30)).save("plain.jpg")
+    code, out, _ = run("inspect", "plain.jpg")
+    assert (code, "40 x 30" in out, "it does not say" in out) == (0, True, True)
 
 
 def test_inspect_names_some_of_what_does_not_fit(run: Run, miniature: Path) -> None:

@@ -1,8 +1,9 @@
-"""`fewstep inspect`: what a model, an adapter or another part is, without running it."""
+"""`fewstep inspect`: what a model, an adapter, another part or a picture is, without running it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from fewstep.models.lora_file import LoraFile
 
 NAMED = 20  # layers that do not fit
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def inspect(
@@ -21,7 +23,7 @@ def inspect(
         str | None, typer.Option(help="Also say what of a LoRA does not fit this model.", show_default=False)
     ] = None,
 ) -> None:
-    """Say what files and folders are: models, checkpoints, LoRAs, what steers, autoencoders; kind, base, rank.
+    """Say what files and folders are: models, checkpoints, LoRAs, what steers, autoencoders; how a picture was made.
 
     **Examples**
 
@@ -30,18 +32,21 @@ def inspect(
     fewstep inspect style.safetensors --model ./my-sd15
 
     fewstep inspect starter blue-ink dreamshaper.safetensors ./canny
+
+    fewstep inspect fox.png
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from fewstep.models.loading import load
 
     base = None if model is None else load(model, device="cpu")
     for file in files:
         facts = _facts(file, base)
-        table = Table(title=str(file), title_justify="left", show_header=False, box=None, padding=(0, 2))
+        table = Table(title=Text(str(file)), title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, value in facts.items():
-            table.add_row(name, value)
+            table.add_row(name, Text(value))
         Console(soft_wrap=True, highlight=False).print(table)
 
 
@@ -54,10 +59,26 @@ def _facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
         return _lora_facts(ADAPTERS[str(path)], base)
     if not path.exists() or (path / "model_index.json").is_file():
         return _model_facts(path)
+    if path.suffix.lower() in PICTURES:
+        return _picture_facts(path)
     if is_checkpoint(path):
         return _checkpoint_facts(path)
     part = Beside.of(path)
     return _lora_facts(path, base) if part is None else _part_facts(part)
+
+
+def _picture_facts(path: Path) -> dict[str, str]:
+    """How it was made, by whatever program wrote that into it."""
+    from fewstep.pipelines.image_file import read_image
+    from fewstep.pipelines.provenance import PARAMETERS, record_of
+
+    image = read_image(path)
+    record = record_of(image)
+    facts = {"kind": "a picture", "size": f"{image.width} x {image.height}"}
+    if record is not None:
+        return facts | {"made from": record.to_parameters(), "again": f"fewstep generate --from {quote(str(path))} -o again.png"}
+    said = image.info.get(PARAMETERS)
+    return facts | {"made from": said if isinstance(said, str) else "it does not say"}
 
 
 def _part_facts(part: Beside) -> dict[str, str]:
