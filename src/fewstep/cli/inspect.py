@@ -76,7 +76,8 @@ def _picture_facts(path: Path) -> dict[str, str]:
     record = record_of(image)
     facts = {"kind": "a picture", "size": f"{image.width} x {image.height}"}
     if record is not None:
-        return facts | {"made from": record.to_parameters(), "again": f"fewstep generate --from {quote(str(path))} -o again.png"}
+        again = f"fewstep generate --from {quote(str(path))} -o again.png"
+        return facts | {"made from": record.to_parameters(), "again": again}
     said = image.info.get(PARAMETERS)
     return facts | {"made from": said if isinstance(said, str) else "it does not say"}
 
