@@ -37,7 +37,6 @@ from fewstep.pipelines.pixels import to_pixels
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import RunConfig, WatchConfig
 from fewstep.train.defaults import PATHS, changed, default_config
-from fewstep.train.one_step import SHARE
 from fewstep.train.run import train
 from recipes.emoji import art
 from recipes.emoji.autoencoder import Pixels
@@ -72,9 +71,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "phases 4, trajectory": {"consistency.phases": 4, "consistency.trajectory": True},
     "phases 4, pseudo_huber": {"consistency.phases": 4, "consistency.metric": "pseudo_huber"},
     "path": {"consistency.target": "path", "consistency.phases": 4},
-    "one step": {"consistency.phases": 4, "consistency.one_step": 0.025},
-    "one step, more": {"consistency.phases": 4, "consistency.one_step": 0.05},
-    "one step, path": {"consistency.target": "path", "consistency.phases": 4, "consistency.one_step": 0.025},
 }
 
 
@@ -113,7 +109,7 @@ def main(
 
 def distilled(name: str, cache: Path, run: Path, fit: Mapping[str, Any], gallery: Gallery, *, full: bool) -> Row:
     """What a run of one setting comes to; trained and measured where that has not been done."""
-    changes = {"consistency.phases": 1, "consistency.one_step": 0.0} | SETTINGS[name]
+    changes = {"consistency.phases": 1} | SETTINGS[name]
     target = changes.get("consistency.target")
     config = default_config("distill", STARTER_TEACHER, str(cache), lora=not full, target=target)
     share = PATHS if target == "path" else 1
@@ -134,15 +130,14 @@ def measured_in(run: Path, gallery: Gallery) -> Path:
     return run / f"measured-{len(gallery.chosen)}.json"
 
 
-def calls(config: RunConfig) -> float:
+def calls(config: RunConfig) -> int:
     """Of the network, for a picture or a path of training."""
     consistency = config.consistency
     guided = 1 if consistency.w_range == (0.0, 0.0) else 2
     student = 3  # forwards, and backwards
-    lesson = (consistency.phases + student) if consistency.one_step else 0
     if consistency.target == "path":
-        return consistency.phases * consistency.substeps * (guided + student) + lesson
-    return guided * consistency.substeps + 1 + student + SHARE * lesson
+        return consistency.phases * consistency.substeps * (guided + student)
+    return guided * consistency.substeps + 1 + student
 
 
 def _result(run: Path, *, full: bool) -> ModelBundle:
@@ -223,8 +218,8 @@ def write_table(rows: Mapping[str, list[Row]], settings: Mapping[str, Any]) -> N
 
 
 def _cell(values: Sequence[float], measure: str) -> str:
-    digits = 1 if measure == "calls" or measure.startswith("KID") else 2
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 and measure != "calls" else ""
+    digits = 0 if measure == "calls" else 1 if measure.startswith("KID") else 2
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 and digits else ""
     return f"{statistics.mean(values):.{digits}f}{spread}" if values else ""
 
 

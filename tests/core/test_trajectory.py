@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from diffusers import TCDScheduler
 from torch import Tensor
 
 from fewstep.core.consistency import TrajectoryFunction
-from fewstep.core.losses import consistency_distillation_loss, consistency_training_loss, one_step_loss
+from fewstep.core.losses import consistency_distillation_loss, consistency_training_loss
 from fewstep.core.phases import phase_ends, phased_timesteps
 from fewstep.core.prediction import Denoiser
 from fewstep.core.sampling import sample_trajectory
@@ -39,19 +38,12 @@ def test_as_many_steps_as_phases_start_where_phases_start() -> None:
     assert phased_timesteps(1, 4).tolist() == [999]
 
 
-def test_a_model_with_a_time_for_one_step_starts_its_walks_below_it() -> None:
-    assert phased_timesteps(1, 4, one_step=True).tolist() == [999]
-    assert phased_timesteps(2, 4, one_step=True).tolist() == [979, 499]
-    assert phased_timesteps(4, 4, one_step=True).tolist() == [979, 739, 499, 239]
-
-
-@pytest.mark.parametrize("one_step", [False, True])
 @pytest.mark.parametrize("phases", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("steps", [1, 2, 4, 5, 8, 13])
-def test_times_fall_lie_on_the_grid_and_hold_every_start(phases: int, steps: int, one_step: bool) -> None:
-    times = phased_timesteps(steps, phases, one_step=one_step).tolist()
+def test_times_fall_lie_on_the_grid_and_hold_every_start(phases: int, steps: int) -> None:
+    times = phased_timesteps(steps, phases).tolist()
     assert len(times) == steps
-    assert times[0] == (979 if one_step and steps > 1 else 999)
+    assert times[0] == 999
     assert times == sorted(set(times), reverse=True)
     assert set(times) <= set(GRID.tolist())
     if steps >= phases:
@@ -94,35 +86,6 @@ def test_the_loss_is_zero_for_the_exact_flow_and_not_for_the_bare_estimate(phase
     assert float(exact.loss) < 1e-12
     wrong = TrajectoryFunction(WORLD.denoise, SD, floor)
     assert float(consistency_distillation_loss(wrong, wrong, **arguments).loss) > 1e-5
-
-
-def test_the_lesson_of_one_step_is_nothing_to_who_jumps_where_the_flow_leads() -> None:
-    """In the analytic world walk and jump end at the same picture, for estimates that lead exactly to their ends."""
-    walk = [979, 739, 499, 239, 0]
-
-    def towards(end: dict[int, int]) -> Any:
-        def denoise(x_t: Tensor, t: int, cond: Any, w: Any = None) -> Tensor:
-            s = end[t]
-            flow = WORLD.flow(x_t, t, s, WORLD.guided_mu(cond, 0.0))
-            ratio = SD.sigma(s) / SD.sigma(t)
-            return (flow - ratio * x_t) / (SD.alpha(s) - ratio * SD.alpha(t))
-
-        return denoise
-
-    whole, parts = towards({979: 0}), towards(dict(pairwise(walk)))
-    arguments: dict[str, Any] = {"schedule": SD, "noise": draw(3), "t": 979, "walk": walk, "cond": MU}
-    assert float(one_step_loss(whole, parts, **arguments).loss) < 1e-12
-    assert float(one_step_loss(WORLD.denoise, parts, **arguments).loss) > 1e-3
-
-
-def test_only_the_jump_gets_a_gradient() -> None:
-    jump, walked = (torch.ones(1, requires_grad=True) for _ in range(2))
-    result = one_step_loss(
-        lambda x_t, *_: jump * x_t.tanh(), lambda x_t, *_: walked * x_t, SD, torch.ones(1, 1), 999, [979, 499, 0], None
-    )
-    result.loss.backward()
-    assert jump.grad is not None
-    assert walked.grad is None
 
 
 def test_no_pair_crosses_the_end_of_its_phase() -> None:

@@ -176,12 +176,7 @@ def test_an_lcm_lora_loads_in_diffusers_and_in_both_spellings_paints_the_same(
 
 @pytest.mark.parametrize(
     ("options", "sampler", "gamma"),
-    [
-        ({"trajectory": True}, "tcd", 0.3),
-        ({"phases": 2}, "tcd", 0.0),
-        ({"phases": 2, "gamma": 0.1}, "tcd", 0.1),
-        ({"phases": 2, "one_step": 0.2}, "tcd", 0.0),
-    ],
+    [({"trajectory": True}, "tcd", 0.3), ({"phases": 2}, "tcd", 0.0), ({"phases": 2, "gamma": 0.1}, "tcd", 0.1)],
 )
 def test_phases_and_trajectories_travel_with_the_weights(
     tmp_path: Path, miniature: Path, pictures: Path, options: Mapping[str, Any], sampler: str, gamma: float
@@ -194,7 +189,6 @@ def test_phases_and_trajectories_travel_with_the_weights(
         fewstep.load(miniature / "teacher", device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
     )
     assert (model.card.sampler, model.card.gamma, model.card.phases) == (sampler, gamma, options.get("phases", 1))
-    assert model.card.one_step == ("one_step" in options)
     image = fewstep.text2image(model, "a red fox", seed=0)
     assert json.loads(image.info["fewstep"])["sampler"] == "tcd"
     if not lora:
@@ -228,10 +222,7 @@ def test_fine_tuning_keeps_the_phases_or_trajectories_that_a_model_walks(miniatu
     ):
         model = made(sampler=sampler, phases=phases, gamma=gamma, original_inference_steps=25)
         algorithm = trainee_of(asked, model, "new").config.consistency
-        assert algorithm.one_step == 0
         assert (algorithm.phases, algorithm.trajectory, algorithm.original_inference_steps) == (*expected, 25)
-    stepping = trainee_of(asked, made(sampler="tcd", phases=4, gamma=0.0, one_step=True), "new")
-    assert stepping.config.consistency.one_step > 0
     with pytest.raises(InvalidConfig, match="was made with 1, which fine-tuning keeps"):
         trainee_of(changed(asked, {"consistency.phases": 2}), plain, "new")
     with pytest.raises(InvalidConfig, match="original_inference_steps=30, but miniature was made with 50"):
@@ -245,7 +236,7 @@ def test_paths_of_the_teacher_make_a_phased_adapter(tmp_path: Path, miniature: P
     short = {"fit.pictures": 4, "fit.batch_size": 2, "fit.warmup": 1, "device": "cpu", "watch": WATCH, "lora.rank": 4}
     file, *_ = train(changed(base, short), tmp_path / "run").files
     card = fewstep.load(miniature / "teacher", device="cpu", loras=[file]).card
-    assert (card.sampler, card.phases, card.gamma, card.steps, card.one_step) == ("tcd", 4, 0.0, 4, True)
+    assert (card.sampler, card.phases, card.gamma, card.steps) == ("tcd", 4, 0.0, 4)
 
 
 def test_a_style_stacks_with_an_lcm_lora(tmp_path: Path, sd1: Path, pictures: Path) -> None:
@@ -338,17 +329,7 @@ def test_the_wrong_kind_and_foreign_folders_are_refused(tmp_path: Path, miniatur
 
 
 def test_settings_that_cannot_work_are_refused_by_name() -> None:
-    wrong = [
-        {"one_step": 0.2},
-        {"phases": 4, "one_step": -1.0},
-        {"phases": 26, "one_step": 0.2},
-        {"solver": "euler"},
-        {"phases": 0},
-        {"w_range": (3.0, 1.0)},
-        {"metric": "l3"},
-        {"gamma": 2.0},
-        {"k": 0},
-    ]
+    wrong = [{"solver": "euler"}, {"phases": 0}, {"w_range": (3.0, 1.0)}, {"metric": "l3"}, {"gamma": 2.0}, {"k": 0}]
     for values in wrong:
         with pytest.raises(InvalidConfig, match=next(iter(values))):
             ConsistencyConfig(**values)  # type: ignore[arg-type]

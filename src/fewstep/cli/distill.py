@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -69,15 +69,6 @@ def distill(
     phases: Annotated[
         int | None,
         t.option("--phases", help="Walked without fresh noise; 1 is LCM's own way. [default: 4]", panel=t.HOW),
-    ] = None,
-    one_step: Annotated[
-        float | None,
-        t.option(
-            "--one-step",
-            help="With phases: the weight of a lesson of where a single step leads, which the student's own walk "
-            "teaches. [default: 0.025]",
-            panel=t.HOW,
-        ),
     ] = None,
     trajectory: Annotated[
         bool | None,
@@ -149,12 +140,10 @@ def distill(
         "consistency.original_inference_steps": grid,
         "consistency.target": target,
         "consistency.phases": phases,
-        "consistency.one_step": one_step,
         "consistency.trajectory": trajectory,
         "consistency.gamma": gamma,
     }
     model, source = given("teacher", teacher, recipe), given("data", data, recipe)
-    algorithm: dict[str, Any] = {"target": target, "trajectory": bool(trajectory), "phases": phases}
-    start = lambda: default_config("distill", model, source, lora=lora, **algorithm)  # noqa: E731
+    start = lambda: default_config("distill", model, source, lora=lora, target=target, trajectory=bool(trajectory))  # noqa: E731
     config = configured(recipe, start, values, lora=lora)
     return run(config, output, dry_run, measure)

@@ -6,15 +6,13 @@ LCM is Luo et al. 2023 (2310.04378); iCT is Song & Dhariwal 2023 (2310.14189).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fewstep.core.consistency import TrajectoryFunction
 from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.prediction import Denoise, Denoiser, training_target
 from fewstep.core.schedule import Schedule
@@ -124,36 +122,6 @@ def consistency_distillation_loss(
         x_s = _follow(solver, guided, x_t, t, s, cond, substeps)
         target = f_target(x_s, s, cond, w)
     return _compare(f(x_t, t, cond, w), target, metric)
-
-
-def one_step_loss(
-    denoise: Denoise,
-    denoise_target: Denoise,
-    schedule: Schedule,
-    noise: Tensor,
-    t: int,
-    walk: Sequence[int] | Tensor,
-    cond: Any,
-    w: float | Tensor | None = None,
-    *,
-    metric: Metric = l2,
-) -> Loss:
-    """One step that leads where several do: metric(g(noise, t, end), the end of the walk from the same noise).
-
-    A phased student can walk to a sharp picture long before it can jump to one; here it teaches itself the jump, as
-    shortcut models teach themselves a doubled step (Frans et al. 2024, 2410.12557, sec. 3).
-
-    denoise, denoise_target  the student's estimates of x_0; the gradient flows through the first only
-    noise    (B, ...) unit noise
-    t        the time at which the jump is asked, one that no walk passes
-    walk     falling times, where the target's steps start; the last is where walk and jump end
-    """
-    times = [int(each) for each in walk]
-    with torch.no_grad():
-        target = noise
-        for start, end in pairwise(times):
-            target = TrajectoryFunction(denoise_target, schedule, end)(target, start, cond, w)
-    return _compare(TrajectoryFunction(denoise, schedule, times[-1])(noise, t, cond, w), target, metric)
 
 
 def consistency_training_loss(

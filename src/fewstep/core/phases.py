@@ -26,19 +26,15 @@ def phased_timesteps(
     *,
     original_inference_steps: int = 50,
     num_train_timesteps: int = 1000,
-    one_step: bool = False,
 ) -> Tensor:
     """N times for a phased consistency model, falling, with every phase's start among them where N allows it.
 
     (N,) int64. For N = phases they are the starts themselves (999, 739, 499, 239), so that every step goes where the
     model was trained to go; more steps divide the noisiest phases further, fewer skip starts and cross ends.
-
-    one_step  the model keeps the grid's last time for a single step: walks of several start one time below (979)
     """
     sizes = {"original_inference_steps": original_inference_steps, "num_train_timesteps": num_train_timesteps}
     k = num_train_timesteps // original_inference_steps
-    first = original_inference_steps * k - 1 - (k if one_step and num_inference_steps > 1 else 0)
-    ends = [*phase_ends(phases, **sizes).tolist(), first]
+    ends = [*phase_ends(phases, **sizes).tolist(), original_inference_steps * k - 1]
     starts = ends[:0:-1]
     if num_inference_steps <= phases:
         return torch.tensor([starts[i * phases // num_inference_steps] for i in range(num_inference_steps)])

@@ -29,7 +29,6 @@ class ModelCard:
     timestep_scaling          s in the boundary scalings c_skip, c_out
     sampler, gamma, phases    how a consistency model walks: "lcm", or "tcd" with its gamma along trajectories that were
                               distilled in so many phases
-    one_step                  whether the grid's last time is kept for a single step, and walks start one time below it
     teacher, data, licences   where it comes from
     measured                  numbers, each under the name of the command or document that made it
     shared                    a folder, relative to this one, with the parts that this one lacks
@@ -46,7 +45,6 @@ class ModelCard:
     sampler: str = "lcm"
     gamma: float = 0.3
     phases: int = 1
-    one_step: bool = False
     teacher: str | None = None
     data: tuple[str, ...] = ()
     licences: tuple[str, ...] = ()
@@ -85,7 +83,6 @@ class ModelCard:
         ]
         if self.kind == "lcm" and self.sampler == "tcd":
             phased = f", {self.phases} phases" if self.phases > 1 else ""
-            phased += ", the last time of the grid for a single step" if self.one_step else ""
             facts.append(f"Sampler: tcd (diffusers' TCDScheduler) with gamma (eta) {self.gamma:g}{phased}")
         if self.teacher:
             facts.append(f"Distilled from: {self.teacher}, on {self.original_inference_steps} times")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 ADAPTER = "lora_"  # and a number: PEFT's names for adapters, which must not hold a dot
 # What the record of an LCM-LoRA says: how it is sampled, and on which times it was distilled.
-SAMPLED = ("steps", "guidance_scale", "w_range", "sampler", "gamma", "phases", "one_step")
+SAMPLED = ("steps", "guidance_scale", "w_range", "sampler", "gamma", "phases")
 TIMES = ("original_inference_steps", "timestep_scaling")
 LCM_STEPS, LCM_GUIDANCE = 4, 1.0  # of LCM-LoRA (2311.05556): guidance is part of what it learnt
 

@@ -205,13 +205,8 @@ def _times(model: ModelBundle, sampler: str, steps: int, strength: float) -> Ten
     grid = settings.original_inference_steps
     try:
         if sampler == "tcd" and model.card.phases > 1 and strength == 1.0:
-            return phased_timesteps(
-                steps,
-                model.card.phases,
-                original_inference_steps=grid,
-                num_train_timesteps=total,
-                one_step=model.card.one_step,
-            )
+            phases = model.card.phases
+            return phased_timesteps(steps, phases, original_inference_steps=grid, num_train_timesteps=total)
         if sampler in CONSISTENCY:
             return consistency_timesteps(steps, strength, original_inference_steps=grid, num_train_timesteps=total)
         return ode_timesteps(

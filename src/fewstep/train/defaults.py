@@ -31,26 +31,17 @@ RATES: dict[tuple[Method, bool], float] = {
     ("finetune", True): 1e-4,
     ("style", True): 2e-4,
 }
-ONE_STEP = 0.025  # the weight of its lesson
 PATHS = 10  # pictures that one path of the teacher costs: 12 steps of 5 calls of the network, against 6
 
 
 def default_config(
-    method: Method,
-    model: str,
-    source: str,
-    *,
-    lora: bool,
-    target: str | None = None,
-    trajectory: bool = False,
-    phases: int | None = None,
+    method: Method, model: str, source: str, *, lora: bool, target: str | None = None, trajectory: bool = False
 ) -> RunConfig:
     """Adam, batches of 16, a short rise and a third of falling; sizes that suit a few thousand pictures. A distillation
-    is in four phases with a lesson of the single step, which is what the ablations in docs/distillation.md speak for.
+    is in four phases, which is what the ablations in docs/distillation.md speak for.
 
     target      of a distillation, as in `ConsistencyConfig`: `path` brings its solver and its sizes along
     trajectory  whether all earlier times are to be learnt, which needs no phases
-    phases      how many, where they are to be others; the lesson of the single step needs some
     """
     adapter = None
     if lora:
@@ -66,13 +57,8 @@ def default_config(
         ema_halflife=2_000 // share,
         explosion=1_000.0,
     )
-    if phases is None:
-        phases = 4 if method == "distill" and not trajectory else 1
-    consistency = ConsistencyConfig(
-        empty=0.1 if method == "style" else 0.05,
-        phases=phases,
-        one_step=ONE_STEP if phases > 1 and not trajectory else 0.0,
-    )
+    phases = 4 if method == "distill" and not trajectory else 1
+    consistency = ConsistencyConfig(empty=0.1 if method == "style" else 0.05, phases=phases)
     if target == "path":
         consistency = dataclasses.replace(consistency, target="path", solver="dpm++", substeps=3)
     return RunConfig(

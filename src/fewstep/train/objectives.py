@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -21,8 +23,47 @@ from fewstep.core.schedule import Schedule, training_grid
 from fewstep.core.solvers import SOLVERS
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
-from fewstep.train.draw import Draw, draw_w, told_w
-from fewstep.train.one_step import OneStep
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """All that is random about a batch, on the CPU: drawn for the whole batch, and divided among processes afterwards.
+
+    rows, captions  (B,) int64: the pictures, and the text states that were drawn for them
+    times           (B,) int64: t itself, or its place on the grid
+    noise           (B, C, h, w) unit noise
+    w               (B,) guidance in LCM's form
+    share           (B,) in [0, 1): how far down from the target's time a trajectory ends
+    """
+
+    rows: Tensor
+    captions: Tensor
+    times: Tensor
+    noise: Tensor
+    w: Tensor | None = None
+    share: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> Draw:
+        return Draw(**{name: tensor[part] for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return {name: tensor for name, tensor in fields.items() if tensor is not None}
+
+
+def draw_w(w_range: tuple[float, float], count: int, generator: torch.Generator) -> Tensor:
+    """(count,) uniformly from the range."""
+    low, high = w_range
+    return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def told_w(w_range: tuple[float, float], draw: Draw, device: torch.device | str) -> float | Tensor:
+    """What was drawn, or the number 0 where there is no guidance, which spends no second call of the teacher."""
+    assert draw.w is not None
+    return 0.0 if w_range == (0.0, 0.0) else draw.w.to(device)
 
 
 class Diffusion:
@@ -63,7 +104,6 @@ class _Consistency:
         empty: float = 0.05,
         phases: int = 1,
         trajectory: bool = False,
-        one_step: float = 0.0,
         f_target: ConsistencyFunction | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -74,18 +114,6 @@ class _Consistency:
         self.grid = training_grid(schedule.num_train_timesteps, original_inference_steps)
         self.k = k or schedule.num_train_timesteps // original_inference_steps
         ends = phase_ends(phases, original_inference_steps=original_inference_steps, **sizes)
-        self.one_step = None
-        if one_step:
-            self.one_step = OneStep(
-                f,
-                self.f_target,
-                schedule,
-                phases=phases,
-                weight=one_step,
-                metric=metric,
-                original_inference_steps=original_inference_steps,
-            )
-            self.grid = self.grid[:-1]
         self.floor = ends[torch.searchsorted(ends, self.grid) - 1] if phases > 1 else torch.zeros_like(self.grid)
 
     @property
@@ -102,8 +130,7 @@ class _Consistency:
         noise = self.cache.draw_noise(rows, generator)
         captions = self.cache.draw_captions(rows, generator, self.empty)
         share = torch.rand(len(rows), generator=generator) if self.trajectory else None
-        asked = None if self.one_step is None else self.one_step.draw(len(rows), generator)
-        return Draw(rows, captions, indices, noise, w, share, asked)
+        return Draw(rows, captions, indices, noise, w, share)
 
     def loss(self, draw: Draw) -> dict[str, Tensor]:
         x_0, noise, indices = (
@@ -115,8 +142,7 @@ class _Consistency:
         f_target = _arrived if self.arrives else self._leading_to(self.f_target, draw, floor)
         w = told_w(self.w_range, draw, self.device)
         result = self._compare(f, f_target, x_0, noise, indices, cond, w, floor.to(self.device))
-        values = scalars(result, self.grid[draw.times], self.schedule)
-        return values if self.one_step is None else self.one_step.added(values, draw, cond, w)
+        return scalars(result, self.grid[draw.times], self.schedule)
 
     def _leading_to(self, f: ConsistencyFunction, draw: Draw, floor: Tensor) -> Denoise:
         """f itself, or for phases and trajectories the step along the same estimate to where each of them ends."""
@@ -161,7 +187,6 @@ class Distillation(_Consistency):
     k         the skipping interval; default: the grid's spacing
     solver, substeps  how the teacher goes from t to t - k
     phases, trajectory  where the student's steps end (`config.ConsistencyConfig`)
-    one_step  the weight of the lesson of a single step (`one_step`)
     f_target  the target, where it is another than f
     """
 
@@ -180,7 +205,6 @@ class Distillation(_Consistency):
         empty: float = 0.05,
         phases: int = 1,
         trajectory: bool = False,
-        one_step: float = 0.0,
         f_target: ConsistencyFunction | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -195,7 +219,6 @@ class Distillation(_Consistency):
             empty=empty,
             phases=phases,
             trajectory=trajectory,
-            one_step=one_step,
             f_target=f_target,
             device=device,
         )

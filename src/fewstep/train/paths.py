@@ -16,14 +16,12 @@ from torch import Tensor
 from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction
 from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.losses import METRICS, Loss
-from fewstep.core.phases import phased_timesteps
-from fewstep.core.schedule import CLEAN
+from fewstep.core.phases import phase_ends
+from fewstep.core.schedule import CLEAN, training_grid
 from fewstep.core.solvers import SOLVERS
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
-from fewstep.train.draw import Draw, draw_w, told_w
-from fewstep.train.objectives import Teacher, scalars
-from fewstep.train.one_step import OneStep
+from fewstep.train.objectives import Draw, Teacher, draw_w, scalars, told_w
 
 
 class PathDistillation:
@@ -34,7 +32,6 @@ class PathDistillation:
     phases     where the student's steps end; with one, at the picture, which a single jump cannot reach sharply
     substeps   of the solver in each phase, and as many states: the phase's start, and random times below it
     empty      share of empty captions
-    one_step   the weight of the lesson of a single step (`one_step`); paths begin one time of the grid lower with it
     """
 
     def __init__(
@@ -49,32 +46,16 @@ class PathDistillation:
         substeps: int = 3,
         metric: str = "huber",
         empty: float = 0.05,
-        one_step: float = 0.0,
         original_inference_steps: int = 50,
         device: torch.device | str = "cpu",
     ) -> None:
         self.f, self.teacher, self.cache, self.w_range, self.empty = f, teacher, cache, w_range, empty
         self.schedule, self.solver, self.metric = teacher.schedule, SOLVERS[solver](teacher.schedule), METRICS[metric]
         self.substeps, self.device = substeps, device
-        self.one_step = None
-        if one_step:
-            self.one_step = OneStep(
-                f,
-                f,
-                self.schedule,
-                phases=phases,
-                weight=one_step,
-                metric=metric,
-                original_inference_steps=original_inference_steps,
-                share=1.0,
-            )
-        self.starts = phased_timesteps(  # falling: 999, 739, 499, 239
-            phases,
-            phases,
-            original_inference_steps=original_inference_steps,
-            num_train_timesteps=self.schedule.num_train_timesteps,
-            one_step=one_step > 0,
-        )
+        total = self.schedule.num_train_timesteps
+        ends = phase_ends(phases, original_inference_steps=original_inference_steps, num_train_timesteps=total)
+        last = training_grid(total, original_inference_steps)[-1:]
+        self.starts = torch.cat([last, ends.flip(0)[:-1]])  # falling: 999, 739, 499, 239
         self.ends = torch.cat([self.starts[1:], torch.tensor([CLEAN])])
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -90,8 +71,7 @@ class PathDistillation:
         within = torch.rand(count, len(self.starts), self.substeps - 1, generator=generator)
         back = width * (torch.arange(1, self.substeps) - 0.8 * within)
         times = self.starts[:, None] - torch.cat([torch.zeros(count, len(self.starts), 1), back], dim=2).long()
-        asked = None if self.one_step is None else self.one_step.draw(count, generator)
-        return Draw(rows, captions, times.flatten(1), noise, w, asked=asked)
+        return Draw(rows, captions, times.flatten(1), noise, w)
 
     def loss(self, draw: Draw) -> dict[str, Tensor]:
         cond = self.cache.conditioning(draw.captions, draw.rows, self.device)
@@ -107,8 +87,7 @@ class PathDistillation:
         told = w.repeat(many) if isinstance(w, Tensor) else w
         prediction = step(x_t, times.to(self.device), cond.repeat(many), told).to(target)
         per_sample = self.metric(prediction, target)
-        values = scalars(Loss(per_sample.mean(), per_sample, prediction, target), times, self.schedule)
-        return values if self.one_step is None else self.one_step.added(values, draw, cond, w)
+        return scalars(Loss(per_sample.mean(), per_sample, prediction, target), times, self.schedule)
 
     @torch.no_grad()
     def walk(self, x_t: Tensor, times: Tensor, cond: Conditioning, w: float | Tensor) -> list[Tensor]:

@@ -22,7 +22,6 @@ from fewstep.models.lora_convert import write_lora
 from fewstep.models.saving import save
 from fewstep.models.student import W_DIM, Unadapted, adapter_layers, add_adapter, copy_with, student_of
 from fewstep.train.config import ConsistencyConfig, InvalidConfig, RunConfig
-from fewstep.train.defaults import ONE_STEP
 from fewstep.train.loop import Objective
 from fewstep.train.objectives import Diffusion, Distillation, FineTuning
 from fewstep.train.paths import PathDistillation
@@ -161,7 +160,6 @@ def as_it_walks(config: ConsistencyConfig, model: ModelBundle) -> ConsistencyCon
         "original_inference_steps": card.original_inference_steps,
         "timestep_scaling": card.timestep_scaling,
         "phases": card.phases,
-        "one_step": ONE_STEP if card.one_step else 0.0,
         "trajectory": card.sampler == "tcd" and (card.phases == 1 or card.gamma > 0),
     }
     for name, value in own.items():
@@ -220,7 +218,6 @@ def _few_step_student(
         "sampler": config.sampler,
         "gamma": config.sampling_gamma,
         "phases": config.phases,
-        "one_step": config.one_step > 0,
         "steps": config.phases if config.phases > 1 else 4,
     }
     bundle = few_step(bundle, facts)
@@ -248,7 +245,6 @@ def _objective(
         "original_inference_steps": algorithm.original_inference_steps,
         "empty": algorithm.empty,
         "phases": algorithm.phases,
-        "one_step": algorithm.one_step,
         "device": bundle.device,
     }
     learnt: dict[str, Any] = {"k": algorithm.k, "trajectory": algorithm.trajectory, "f_target": f_target}
