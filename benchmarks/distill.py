@@ -7,9 +7,10 @@ The script comes from diffusers or, as it was first published, from luosiallen/l
 is, in a process of its own. Both train a LoRA of the same rank on the same layers, with batches of the same size, by
 AdamW and the Huber loss, from the same pictures. Each runs twice, for a few steps and for more, so that what happens
 once (imports, loading, encoding) drops out of the speed; runs of the two alternate, and the best of each counts. Peak
-memory is that of all processes of a run together; what Python and the libraries take before any model is loaded stands
-beside it. `--size sd15` trains at the true size of Stable Diffusion 1.5, with random weights, on one small picture a
-step. Writes benchmarks/results/distill-SIZE.json.
+memory is that of all processes of a run together, with and without the pages of mapped files, which the kernel may drop
+and read again (Linux only); what Python and the libraries take before any model is loaded stands beside it.
+`--size sd15` trains at the true size of Stable Diffusion 1.5, with random weights, on one small picture a step. Writes
+benchmarks/results/distill-SIZE.json.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,10 +54,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run: seconds, and the most bytes that its processes held together."""
+    """Of one run: seconds, the most bytes that its processes held together, and the most that were in no file."""
 
     seconds: float
     memory: int
+    anonymous: int
 
 
 @dataclass(frozen=True)
@@ -218,35 +221,41 @@ def _add(file: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def _measure(command: list[str]) -> Cost:
     """Run a command to its end, looking at its memory fifty times a second."""
-    started, most = time.perf_counter(), 0
+    started, most, anonymous = time.perf_counter(), 0, 0
     with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
         while process.poll() is None:
-            most = max(most, _memory(process.pid))
+            now = _memory(process.pid)
+            most, anonymous = max(most, now["Pss"]), max(anonymous, now["Pss_Anon"])
             time.sleep(0.02)
         seconds = time.perf_counter() - started
         if process.returncode:
             said.seek(0)
             raise SystemExit(f"{' '.join(command[:3])} failed:\n{said.read()[-3000:]}")
-    return Cost(seconds, most)
+    return Cost(seconds, most, anonymous)
 
 
-def _memory(pid: int) -> int:
-    """Bytes that a process and its children hold for themselves; what they share is counted once."""
+def _memory(pid: int) -> Counter[str]:
+    """Bytes that a process and its children hold, by kind; what they share is counted once."""
+    held: Counter[str] = Counter()
     try:
-        root = psutil.Process(pid)
-        return sum(each.memory_full_info().pss for each in (root, *root.children(recursive=True)))
-    except psutil.Error:
-        return 0
+        for each in (root := psutil.Process(pid), *root.children(recursive=True)):
+            for line in Path(f"/proc/{each.pid}/smaps_rollup").read_text().splitlines()[1:]:
+                kind, size, *_ = line.split()
+                held[kind.removesuffix(":")] += 1024 * int(size)
+    except (psutil.Error, OSError):
+        return Counter()  # one of them has just ended
+    return held
 
 
 def _summary(costs: dict[int, list[Cost]], short: int, long: int, batch_size: int, libraries: Cost) -> dict[str, float]:
     seconds = min(cost.seconds for cost in costs[long]) - min(cost.seconds for cost in costs[short])
-    memory = max(cost.memory for cost in costs[long])
+    memory, anonymous = (max(getattr(cost, kind) for cost in costs[long]) for kind in ("memory", "anonymous"))
     return {
         "pictures_per_second": round((long - short) * batch_size / seconds, 3),
         "seconds_for_everything": round(min(cost.seconds for cost in costs[long]), 1),
         "peak_megabytes": round(memory / 1e6),
         "peak_megabytes_beside_libraries": round((memory - libraries.memory) / 1e6),
+        "peak_megabytes_beside_libraries_in_no_file": round((anonymous - libraries.anonymous) / 1e6),
     }
 
 
