@@ -112,6 +112,8 @@ def test_inspect_says_how_a_picture_was_made_and_how_to_make_it_again(run: Run) 
     Image.new("RGB", (40, 30)).save("plain.jpg")
     code, out, _ = run("inspect", "plain.jpg")
     assert (code, "40 x 30" in out, "it does not say" in out) == (0, True, True)
+    code, _, err = run("inspect", "missing.png")
+    assert (code, "there is no picture at missing.png" in err) == (2, True)
 
 
 def test_inspect_names_some_of_what_does_not_fit(run: Run, miniature: Path) -> None:

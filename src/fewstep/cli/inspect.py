@@ -55,12 +55,12 @@ def _facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
     from fewstep.models.locating import ADAPTERS
     from fewstep.models.single_file import is_checkpoint
 
+    if path.suffix.lower() in PICTURES:
+        return _picture_facts(path)
     if not path.exists() and str(path) in ADAPTERS:
         return _lora_facts(ADAPTERS[str(path)], base)
     if not path.exists() or (path / "model_index.json").is_file():
         return _model_facts(path)
-    if path.suffix.lower() in PICTURES:
-        return _picture_facts(path)
     if is_checkpoint(path):
         return _checkpoint_facts(path)
     part = Beside.of(path)
