@@ -1,7 +1,7 @@
 """Which settings of the distillation are worth having, on the starter's teacher, at equal numbers of pictures seen.
 
     python -m recipes.starter art judge              (once, with the latents of the recipe: builds what is measured by)
-    python -m benchmarks.ablations                   (every setting, two seeds; resumable: run it again to go on)
+    python -m benchmarks.ablations                   (every setting, two seeds: those that the results lack; resumable)
     python -m benchmarks.ablations --only lcm --only substeps --seeds 1
 
 Every run distils the same LCM-LoRA (or, with --full, the whole network) from the same latents; a path of the teacher
@@ -11,7 +11,8 @@ counts as ten pictures, for that is what it costs. Measured are what comes out, 
 `calls` is what a picture costs in training, in calls of the network (backwards counts twice). Beside them stand the
 teacher in 25 steps, and in as few steps without any training, at two calls a step. Writes
 benchmarks/results/ablations.json and the table in docs/distillation.md, of all runs that were measured so far, each
-value with its spread over the seeds where there are several.
+value with its spread over the seeds where there are several. What the results hold, of runs of the same length, is not
+trained again: remove the file to begin anew.
 """
 
 from __future__ import annotations
@@ -47,7 +48,6 @@ RESULT = Path(__file__).parent / "results" / "ablations.json"
 PAGE = Path(__file__).parents[1] / "docs" / "distillation.md"
 STEPS = (1, 2, 4, 8)
 AT_ONCE = 32
-MOST_SEEDS = 8
 TEACHER, UNTRAINED = "teacher, 25 steps", "teacher, untrained"
 Row = dict[str, float]
 
@@ -70,6 +70,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "phases 4, k 100": {"consistency.phases": 4, "consistency.k": 100},
     "phases 4, trajectory": {"consistency.phases": 4, "consistency.trajectory": True},
     "phases 4, pseudo_huber": {"consistency.phases": 4, "consistency.metric": "pseudo_huber"},
+    "phases 4, bfloat16": {"consistency.phases": 4, "fit.precision": "bfloat16"},
     "path": {"consistency.target": "path", "consistency.phases": 4},
 }
 
@@ -90,21 +91,28 @@ def main(
     """Train, measure, and write the table."""
     if unknown := set(only or ()) - SETTINGS.keys():
         raise typer.BadParameter(f"unknown setting {', '.join(unknown)}; known are {', '.join(SETTINGS)}")
-    cache = as_training_cache(folder, work / "starter.cache")
-    gallery = Gallery(folder, prompts)
     fit = {"pictures": pictures, "batch_size": batch_size, "lr": lr}
-    rows = {TEACHER: [gallery.of_teacher(work)], UNTRAINED: [gallery.untrained(work)]}
-    for name in SETTINGS:
-        for seed in range(MOST_SEEDS):
-            run = work / f"{name.replace(' ', '-')}-{'full' if full else 'lora'}-{pictures}-{lr:g}-{seed}"
-            asked = name in (only or SETTINGS) and seed < seeds
-            if asked or measured_in(run, gallery).is_file():
-                rows.setdefault(name, []).append(distilled(name, cache, run, fit | {"seed": seed}, gallery, full=full))
-                typer.echo(f"{name}, seed {seed}: {rows[name][-1]}")
     settings = fit | {"full": full, "prompts": prompts}
+    rows = published(settings)
+    cache, gallery = as_training_cache(folder, work / "starter.cache"), Gallery(folder, prompts)
+    for name, teacher in ((TEACHER, gallery.of_teacher), (UNTRAINED, gallery.untrained)):
+        rows.setdefault(name, {"0": teacher(work)})
+    for name in only or SETTINGS:
+        for seed in range(seeds):
+            if str(seed) not in (measured := rows.setdefault(name, {})):
+                run = work / f"{name.replace(' ', '-')}-{'full' if full else 'lora'}-{pictures}-{lr:g}-{seed}"
+                row = measured[str(seed)] = distilled(name, cache, run, fit | {"seed": seed}, gallery, full=full)
+                typer.echo(f"{name}, seed {seed}: {row}")
+    rows = {name: rows[name] for name in (TEACHER, UNTRAINED, *SETTINGS) if rows.get(name)}
     report = {"command": "python -m benchmarks.ablations", **settings, "rows": rows}
     RESULT.write_text(json.dumps(report, indent=2) + "\n")
-    write_table(rows, settings)
+    write_table({name: list(measured.values()) for name, measured in rows.items()}, settings)
+
+
+def published(settings: Mapping[str, Any]) -> dict[str, dict[str, Row]]:
+    """The results' rows, by setting and seed; none where they are of other lengths."""
+    report = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    return dict(report["rows"]) if {name: report.get(name) for name in settings} == settings else {}
 
 
 def distilled(name: str, cache: Path, run: Path, fit: Mapping[str, Any], gallery: Gallery, *, full: bool) -> Row:

@@ -45,6 +45,7 @@ from fewstep.train.config import DataConfig
 from recipes.emoji import art
 
 RESULTS = Path(__file__).parent / "results"
+MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16"}  # fewstep's names, accelerate's
 LIBRARIES = """
 import torch, peft
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -72,6 +73,7 @@ class Task:
     batch_size: int
     rank: int
     accumulate: int
+    precision: str
 
     def their_command(self, script: Path, output: Path, steps: int) -> list[str]:
         options = {
@@ -87,6 +89,7 @@ class Task:
             "lora_rank": self.rank,
             "learning_rate": 1e-4,
             "loss_type": "huber",
+            "mixed_precision": MIXED_PRECISION[self.precision],
             "lr_warmup_steps": 1,
             "validation_steps": 10**9,
             "checkpointing_steps": 10**9,
@@ -103,6 +106,7 @@ class Task:
             "accumulate": self.accumulate,
             "pictures": self.batch_size * steps,
             "rank": self.rank,
+            "precision": self.precision,
             "lr": 1e-4,
             "guidance": "6:16",
             "every": 10**9,
@@ -123,12 +127,15 @@ def main(
     batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 16,
     rank: Annotated[int, typer.Option(help="Of the LoRA.")] = 64,
     accumulate: Annotated[int, typer.Option(help="Parts that both divide a batch into.")] = 1,
+    precision: Annotated[str, typer.Option(help=f"Of both: {', '.join(MIXED_PRECISION)}.")] = "float32",
     short: Annotated[int, typer.Option(help="Steps of the short runs.")] = 4,
     long: Annotated[int, typer.Option(help="Steps of the long runs.")] = 24,
     rounds: Annotated[int, typer.Option(help="Repetitions.")] = 2,
 ) -> None:
     """Prepare the teacher and the pictures, run both, and write the comparison."""
-    task = Task(*_prepare(folder, work / size, size, resolution), resolution, batch_size, rank, accumulate)
+    if precision not in MIXED_PRECISION:
+        raise typer.BadParameter(f"unknown precision {precision!r}; known are {', '.join(MIXED_PRECISION)}")
+    task = Task(*_prepare(folder, work / size, size, resolution), resolution, batch_size, rank, accumulate, precision)
     libraries = _measure([sys.executable, "-c", LIBRARIES])
     runs: dict[str, dict[int, list[Cost]]] = {name: {short: [], long: []} for name in ("script", "fewstep")}
     for index in range(rounds):
@@ -140,7 +147,8 @@ def main(
     theirs, ours = (_summary(runs[name], short, long, batch_size, libraries) for name in ("script", "fewstep"))
     result = {
         "command": f"python -m benchmarks.distill SCRIPT --size {size} --resolution {resolution} --batch-size "
-        f"{batch_size} --accumulate {accumulate} --short {short} --long {long} --rounds {rounds}",
+        f"{batch_size} --accumulate {accumulate} --precision {precision} --short {short} --long {long} "
+        f"--rounds {rounds}",
         "script": str(script.name),
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
         "rank": rank,
@@ -149,6 +157,7 @@ def main(
         "ratios": {name: round(ours[name] / theirs[name], 2) for name in ours},
     }
     name = f"distill-{size}" + (f"-accumulate-{accumulate}" if accumulate > 1 else "")
+    name += "" if precision == "float32" else f"-{precision}"
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     typer.echo(json.dumps(result, indent=2))
 

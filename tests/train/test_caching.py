@@ -117,9 +117,23 @@ def test_a_cache_of_other_encoders_or_sizes_is_refused(tmp_path: Path, made: Pat
         cached(teacher, DataConfig(source=str(made), size=(64, 64)), tmp_path / "cache")
 
 
-def test_encoders_are_known_again_in_another_precision(miniature: Path, teacher: ModelBundle) -> None:
-    half = fewstep.load(miniature / "teacher", device="cpu", dtype="float16")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_encoders_are_known_again_in_another_precision(miniature: Path, teacher: ModelBundle, dtype: str) -> None:
+    half = fewstep.load(miniature / "teacher", device="cpu", dtype=dtype)
     assert encoders_hash(half) == encoders_hash(teacher)
+    weight = next(half.autoencoder.parameters()).data.view(-1)
+    weight[0] = -weight[0]
+    assert encoders_hash(half) != encoders_hash(teacher)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="what is mapped is read from Linux's /proc")
+def test_what_was_read_of_a_cache_does_not_stay_in_memory(made: Path, teacher: ModelBundle, tmp_path: Path) -> None:
+    cache, _ = cached(teacher, DataConfig(source=str(made)), tmp_path / "cache")
+    every = torch.arange(len(cache))
+    first = cache.conditioning(cache.captions[:, 0], every, "cpu").states, cache.latents[every]
+    assert not [line for line in Path("/proc/self/maps").read_text().splitlines() if str(made) in line]
+    again = cache.conditioning(cache.captions[:, 0], every, "cpu").states, cache.latents[every]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "miscount"])

@@ -18,6 +18,7 @@ import fewstep
 from fewstep.errors import CannotWrite
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora_file import LoraFile
+from fewstep.train.caching import build_cache
 from fewstep.train.config import ConsistencyConfig, DataConfig, InvalidConfig, LoraConfig, RunConfig, WatchConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.folder import differences
@@ -100,6 +101,22 @@ def test_the_run_s_folder_tells_everything(tmp_path: Path, miniature: Path, pict
     assert "data:image/webp;base64," in report
     assert "teacher_gap" in report
     assert "http://" not in report.replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_a_precision_learns_from_the_same_cache_what_float32_learns(
+    tmp_path: Path, miniature: Path, pictures: Path, precision: str
+) -> None:
+    teacher, data = miniature / "teacher", tmp_path / "cache"
+    build_cache(fewstep.load(teacher, device="cpu"), DataConfig(source=str(pictures)), data)
+    steps: dict[str, list[dict[str, float]]] = {"float32": [], precision: []}
+    for each, told in steps.items():
+        hooks = Hooks(step=lambda seen, scalars, told=told: told.append(scalars))  # type: ignore[misc]
+        train(config("distill", teacher, data, lora=True, **{"fit.precision": each}), tmp_path / each, hooks=hooks)
+    for name in ("loss", "grad_norm"):
+        assert [step[name] for step in steps[precision]] == pytest.approx(
+            [step[name] for step in steps["float32"]], 0.05
+        )
 
 
 @pytest.mark.parametrize(("kind", "target"), [("sdxl", "student"), ("sd1", "path")])

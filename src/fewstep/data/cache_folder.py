@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fewstep.data.latents import LatentCache, Rows
 from fewstep.data.sources import InvalidData
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 PICTURES_PER_SHARD = 4096
 
 
@@ -83,15 +83,38 @@ def write_shard(folder: Path, kind: str, index: int, tensors: Mapping[str, Tenso
     save_file(present, folder / f"{kind}-{index:05d}.safetensors")
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of a file, of which only the rows asked for are read, and nothing stays mapped."""
+
+    file: Path
+    name: str
+    shape: torch.Size
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        with safe_open(self.file, "pt") as file:
+            tensor = file.get_slice(self.name)
+            result = torch.empty(len(rows), *self.shape[1:], dtype=tensor[:0].dtype)
+            for place, row in enumerate(rows.tolist()):
+                result[place] = tensor[row]
+        return result
+
+    def whole(self) -> Tensor:
+        return self[torch.arange(len(self))]
+
+
 def read_cache(folder: Path, manifest: Manifest) -> LatentCache:
-    """The cache, mapped from its files and read when asked for. Raises `InvalidData` when damaged."""
+    """The cache, whose latents and states are read when asked for. Raises `InvalidData` when damaged."""
     latents, texts = (_shards(folder, kind) for kind in ("latents", "texts"))
     pooled = [shard["pooled"] for shard in texts if "pooled" in shard]
-    time_ids = [shard["time_ids"] for shard in latents if "time_ids" in shard]
+    time_ids = [shard["time_ids"].whole() for shard in latents if "time_ids" in shard]
     cache = LatentCache(
         Rows([shard["latents"] for shard in latents]),
         Rows([shard["states"] for shard in texts]),
-        torch.cat([shard["captions"] for shard in latents]),
+        torch.cat([shard["captions"].whole() for shard in latents]),
         Rows(pooled) if pooled else None,
         torch.cat(time_ids) if time_ids else None,
     )
@@ -103,11 +126,16 @@ def read_cache(folder: Path, manifest: Manifest) -> LatentCache:
     return cache
 
 
-def _shards(folder: Path, kind: str) -> list[dict[str, Tensor]]:
+def _shards(folder: Path, kind: str) -> list[dict[str, Stored]]:
     files = sorted(folder.glob(f"{kind}-*.safetensors"))
     if not files:
         raise InvalidData(f"{folder} is damaged: it has no {kind}; make it anew")
     try:
-        return [load_file(file) for file in files]
+        return [_stored(file) for file in files]
     except (SafetensorError, OSError) as error:
         raise InvalidData(f"{folder} is damaged ({error}); make it anew") from error
+
+
+def _stored(path: Path) -> dict[str, Stored]:
+    with safe_open(path, "pt") as file:
+        return {name: Stored(path, name, torch.Size(file.get_slice(name).get_shape())) for name in file.keys()}  # noqa: SIM118

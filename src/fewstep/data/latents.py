@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,10 +16,21 @@ from torch import Tensor
 from fewstep.models.conditioning import Conditioning
 
 
-class Rows:
-    """Tensors one after the other along their first axis, in files or not; only the rows asked for are read."""
+class Part(Protocol):
+    """Rows of one shape: a tensor, or what reads them from a file."""
 
-    def __init__(self, parts: Sequence[Tensor]) -> None:
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
+
+
+class Rows:
+    """Parts one after the other along their first axis; only the rows asked for are read."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = parts
         self.ends = torch.tensor(list(accumulate(len(part) for part in parts)))
 
@@ -36,9 +48,14 @@ class Rows:
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         if isinstance(rows, slice):
             rows = torch.arange(*rows.indices(len(self)))
-        part = torch.searchsorted(self.ends, rows, right=True)
-        start = torch.cat([self.ends.new_zeros(1), self.ends])[part]
-        return torch.stack([self.parts[p][r] for p, r in zip(part.tolist(), (rows - start).tolist(), strict=True)])
+        of_part = torch.searchsorted(self.ends, rows.contiguous(), right=True)
+        local = rows - torch.cat([self.ends.new_zeros(1), self.ends])[of_part]
+        found = {part: self.parts[part][local[of_part == part]] for part in of_part.unique().tolist()}
+        first = next(iter(found.values()))
+        result = first.new_empty(len(rows), *first.shape[1:])
+        for part, some in found.items():
+            result[of_part == part] = some
+        return result
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,11 +145,15 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def free_cache(device: torch.device) -> None:
-    """Give back what PyTorch keeps of a device's memory for later."""
+    """Give back what PyTorch, or on a CPU the C library, keeps of a device's memory for later."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    elif sys.platform == "linux":
+        malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        if malloc_trim is not None:
+            malloc_trim(0)
 
 
 def has_own_memory(device: torch.device) -> bool:

@@ -39,7 +39,7 @@ def student_of(teacher: Any, w_dim: int | None = W_DIM) -> Any:
         raise InvalidModel(f"a student cannot be made of this network: {result.missing_keys + result.unexpected_keys}")
     if result.missing_keys:
         student.time_embedding.cond_proj.weight.zero_()
-    return student.to(teacher.device, torch.float32).requires_grad_(True)
+    return student.to(teacher.device).requires_grad_(True)
 
 
 def copy_with(unet: Any, state: Mapping[str, Tensor]) -> Any:

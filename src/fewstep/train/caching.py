@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -95,14 +96,14 @@ def build_cache(model: ModelBundle, config: DataConfig, folder: Path, on_picture
 
 def encoders_hash(model: ModelBundle) -> str:
     """12 hex digits that change with the autoencoder, a text encoder or a vocabulary, but not with the precision that
-    they were loaded in (all are compared in float16).
+    they were loaded in: of the weights they tell the signs, which no rounding turns.
     """
     digest = hashlib.sha256()
     for part in (model.autoencoder, model.text_encoder, model.text_encoder_2):
         if part is not None:
             for name, tensor in sorted(part.state_dict().items()):
                 digest.update(name.encode())
-                digest.update(tensor.detach().cpu().half().contiguous().view(torch.uint8).numpy().tobytes())
+                digest.update(np.packbits(tensor.detach().cpu().signbit().numpy()).tobytes())
     for tokenizer in (model.tokenizer, model.tokenizer_2):
         if tokenizer is not None:
             digest.update(repr(sorted(tokenizer.get_vocab().items())).encode())

@@ -115,7 +115,6 @@ def _step(run: _Run, stop: bool) -> tuple[dict[str, float], bool]:
     state, config = run.state, run.config
     generator = torch.Generator().manual_seed(hash((config.seed, state.seen)) & 0xFFFFFFFF)
     rows = _rows(run)
-    state.optimizer.zero_grad(set_to_none=True)
     draw, parts = _divided(run, rows, generator)
     rows_of_scalars = [_descend(run, part, len(parts)) for part in parts]
     means = {name: sum(each[name] for each in rows_of_scalars) / len(parts) for name in rows_of_scalars[0]}
@@ -135,6 +134,7 @@ def _step(run: _Run, stop: bool) -> tuple[dict[str, float], bool]:
     else:
         state.scaler.step(state.optimizer)
         state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)  # before samples need the room
     state.seen += config.batch_size
     if state.target is not None:
         state.target.update()

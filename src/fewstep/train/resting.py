@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from fewstep.errors import CannotWrite
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.memory import free_cache
 
 FILE = "encoders-at-rest-{rank}.safetensors"
 
@@ -33,7 +34,8 @@ class Resting:
 
     @contextmanager
     def awake(self) -> Iterator[None]:
-        """For sampling: where the network is, as long as the block lasts."""
+        """For sampling: where the network is, as long as the block lasts; in the room that learning took."""
+        free_cache(self.device)
         if self.device.type == "cuda":
             for part in self.parts.values():
                 part.to(self.device)
@@ -51,6 +53,7 @@ class Resting:
             for name, part in self.parts.items():
                 mine = {key: tensors[f"{name}.{key}"] for key in part.state_dict()}
                 part.load_state_dict(mine, assign=True)
+        free_cache(self.device)
 
     def _write(self) -> None:
         tensors = {
