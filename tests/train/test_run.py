@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import fewstep
-from fewstep.errors import CannotWrite
+from fewstep.errors import CannotWrite, FewstepWarning
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora_file import LoraFile
 from fewstep.train.caching import build_cache
 from fewstep.train.config import ConsistencyConfig, DataConfig, InvalidConfig, LoraConfig, RunConfig, WatchConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.folder import differences
+from fewstep.train.measures import TeacherGap
 from fewstep.train.run import Hooks, train
 from fewstep.train.trainee import trainee_of
 from miniature import write_miniature_sd1, write_miniature_sdxl
@@ -101,6 +103,23 @@ def test_the_run_s_folder_tells_everything(tmp_path: Path, miniature: Path, pict
     assert "data:image/webp;base64," in report
     assert "teacher_gap" in report
     assert "http://" not in report.replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize(("gaps", "told"), [((0.7, 1.3), True), ((0.7, 0.9), False), ((1.4, 1.3), False)])
+def test_a_student_that_falls_apart_is_told(
+    tmp_path: Path,
+    miniature: Path,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gaps: tuple[float, float],
+    told: bool,
+) -> None:
+    rest = list(gaps)
+    monkeypatch.setattr(TeacherGap, "__call__", lambda self, model: {self.name: rest.pop(0)})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FewstepWarning)
+        train(config("distill", miniature / "teacher", pictures, lora=True), tmp_path / "run")
+    assert any("fell apart" in str(warning.message) for warning in caught) == told
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

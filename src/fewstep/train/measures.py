@@ -27,6 +27,8 @@ class TeacherGap:
     teacher  as it was before training; w in LCM's form is the guidance of both
     """
 
+    name = "teacher_gap"
+
     def __init__(self, teacher: Denoise, model: ModelBundle, prompts: Sequence[str], w: float, seed: int = 0) -> None:
         self.prompts, self.w = prompts, w
         height, width = model.default_size
@@ -48,7 +50,7 @@ class TeacherGap:
             denoise = ClassifierFreeGuidance(denoise, self._uncond(model), self.w)
         jumps = denoise(self.x_T, last, cond, w if model.embeds_guidance else None)
         spread = (self.ends - self.ends.mean(0)).square().mean()
-        return {"teacher_gap": float(((jumps - self.ends).square().mean() / spread).sqrt())}
+        return {self.name: float(((jumps - self.ends).square().mean() / spread).sqrt())}
 
     def _paths(self, model: ModelBundle, cond: Conditioning) -> Tensor:
         guided = ClassifierFreeGuidance(self.teacher, self._uncond(model), self.w)

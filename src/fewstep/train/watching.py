@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -13,12 +14,14 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fewstep.errors import FewstepWarning
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import InvalidConfig, WatchConfig
 from fewstep.train.curves import write_report
 from fewstep.train.log import read_log
+from fewstep.train.measures import TeacherGap
 from fewstep.train.processes import Processes
 from fewstep.train.sharding import all_whole
 from fewstep.train.state import TrainState
@@ -28,6 +31,7 @@ Measure = Callable[[ModelBundle], Mapping[str, float]]
 MEASURES = "measures.jsonl"
 BEST = "best.safetensors"
 SHEETS = "sheets"
+APART = 1.25  # times the gap that a run began with
 
 
 @dataclass(eq=False)
@@ -90,6 +94,7 @@ class Watch:
         self._check(values)
         best = self.best_row()
         self.rows.append({"seen": state.seen, **values})
+        self._warn_of_collapse()
         if values and self.config.best is not None and self.best_row() is not best:
             self._keep(state)
         self.finished = self._is_out_of_patience()
@@ -134,6 +139,18 @@ class Watch:
         with replacing(self.folder / BEST) as path:
             contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
             save_file(contiguous, path, metadata={"seen": str(state.seen)})
+
+    def _warn_of_collapse(self) -> None:
+        """The loss does not tell when a student falls apart; its distance from the teacher's pictures does."""
+        gaps = [row[TeacherGap.name] for row in self.rows if TeacherGap.name in row]
+        if len(gaps) > 1 and gaps[-1] > max(1.0, APART * gaps[0]):
+            warnings.warn(
+                f"{TeacherGap.name} is {gaps[-1]:.2f}, and began at {gaps[0]:.2f}: one step is further from the "
+                "teacher's pictures than the mean of all pictures is. The run fell apart, whatever its loss says: look "
+                f"at the sheets, and begin anew with a lower --lr (--best {TeacherGap.name} keeps the best weights)",
+                FewstepWarning,
+                stacklevel=4,
+            )
 
     def _is_out_of_patience(self) -> bool:
         best, patience = self.best_row(), self.config.patience
