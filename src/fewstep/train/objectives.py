@@ -88,6 +88,21 @@ class Diffusion:
         return scalars(diffusion_loss(self.denoiser, x_0, noise, t, cond), draw.times, self.denoiser.schedule)
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What the losses of `core` compare two answers on; the names are theirs."""
+
+    schedule: Schedule
+    grid: Tensor
+    k: int
+    x_0: Tensor
+    noise: Tensor
+    indices: Tensor
+    cond: Conditioning
+    w: float | Tensor
+    floor: Tensor
+
+
 class _Consistency:
     """What distillation and fine-tuning have in common: the grid, w, the phases, and where trajectories end."""
 
@@ -141,8 +156,8 @@ class _Consistency:
         f = self._leading_to(self.f, draw, floor)
         f_target = _arrived if self.arrives else self._leading_to(self.f_target, draw, floor)
         w = told_w(self.w_range, draw, self.device)
-        result = self._compare(f, f_target, x_0, noise, indices, cond, w, floor.to(self.device))
-        return scalars(result, self.grid[draw.times], self.schedule)
+        asked = _Asked(self.schedule, self.grid, self.k, x_0, noise, indices, cond, w, floor.to(self.device))
+        return scalars(self._compare(f, f_target, asked), self.grid[draw.times], self.schedule)
 
     def _leading_to(self, f: ConsistencyFunction, draw: Draw, floor: Tensor) -> Denoise:
         """f itself, or for phases and trajectories the step along the same estimate to where each of them ends."""
@@ -154,17 +169,7 @@ class _Consistency:
             end = floor + (draw.share * (s - floor + 1)).long()
         return TrajectoryFunction(f.denoise, self.schedule, end.to(self.device))
 
-    def _compare(
-        self,
-        f: Denoise,
-        f_target: Denoise,
-        x_0: Tensor,
-        noise: Tensor,
-        indices: Tensor,
-        cond: Conditioning,
-        w: float | Tensor,
-        floor: Tensor,
-    ) -> Loss:
+    def _compare(self, f: Denoise, f_target: Denoise, asked: _Asked) -> Loss:
         raise NotImplementedError
 
 
@@ -196,62 +201,23 @@ class Distillation(_Consistency):
         teacher: Teacher,
         cache: LatentCache,
         *,
-        w_range: tuple[float, float],
-        metric: str = "huber",
-        original_inference_steps: int = 50,
-        k: int | None = None,
         solver: str = "ddim",
         substeps: int = 1,
-        empty: float = 0.05,
-        phases: int = 1,
-        trajectory: bool = False,
-        f_target: ConsistencyFunction | None = None,
-        device: torch.device | str = "cpu",
+        **options: Any,
     ) -> None:
-        super().__init__(
-            f,
-            teacher.schedule,
-            cache,
-            w_range=w_range,
-            metric=metric,
-            original_inference_steps=original_inference_steps,
-            k=k,
-            empty=empty,
-            phases=phases,
-            trajectory=trajectory,
-            f_target=f_target,
-            device=device,
-        )
+        super().__init__(f, teacher.schedule, cache, **options)
         self.teacher, self.solver, self.substeps = teacher, SOLVERS[solver](teacher.schedule), substeps
 
-    def _compare(
-        self,
-        f: Denoise,
-        f_target: Denoise,
-        x_0: Tensor,
-        noise: Tensor,
-        indices: Tensor,
-        cond: Conditioning,
-        w: float | Tensor,
-        floor: Tensor,
-    ) -> Loss:
+    def _compare(self, f: Denoise, f_target: Denoise, asked: _Asked) -> Loss:
         return consistency_distillation_loss(
             f,
             f_target,
             self.teacher,
             self.solver,
-            self.schedule,
-            self.grid,
-            self.k,
-            x_0,
-            noise,
-            indices,
-            cond,
-            self.cache.unconditional(cond),
-            w,
+            **vars(asked),
+            uncond=self.cache.unconditional(asked.cond),
             metric=self.metric,
             substeps=self.substeps,
-            floor=floor,
         )
 
 
@@ -275,32 +241,8 @@ class FineTuning(_Consistency):
         super().__init__(f, schedule, cache, **options)
         self.guidance = guidance
 
-    def _compare(
-        self,
-        f: Denoise,
-        f_target: Denoise,
-        x_0: Tensor,
-        noise: Tensor,
-        indices: Tensor,
-        cond: Conditioning,
-        w: float | Tensor,
-        floor: Tensor,
-    ) -> Loss:
-        return consistency_training_loss(
-            f,
-            f_target,
-            self.schedule,
-            self.grid,
-            self.k,
-            x_0,
-            noise,
-            indices,
-            cond,
-            w,
-            metric=self.metric,
-            floor=floor,
-            guidance=self.guidance,
-        )
+    def _compare(self, f: Denoise, f_target: Denoise, asked: _Asked) -> Loss:
+        return consistency_training_loss(f, f_target, **vars(asked), metric=self.metric, guidance=self.guidance)
 
 
 def scalars(result: Loss, t: Tensor, schedule: Schedule) -> dict[str, Tensor]:
