@@ -38,7 +38,7 @@ def main(
     """Paint, measure and write the table."""
     adapters, judge = Adapters(folder, starter), Judge(starter)
     known = set(judge.labels)
-    labels = [label for label in adapters.held_out() if label in known][:count]
+    labels = [label for label in adapters.held_out("ink") if label in known][:count]
     real = [Image.open(folder / "ink" / "held_out" / f"{label}.png").convert("RGB") for label in labels]
     rows = [{"model": "real drawings", "adapters": "in ink", "steps": 0} | _measured(judge, real, labels)]
     for model, names, steps in ROWS:

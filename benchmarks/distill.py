@@ -8,7 +8,9 @@ is, in a process of its own. Both train a LoRA of the same rank on the same laye
 AdamW and the Huber loss, from the same pictures. Each runs twice, for a few steps and for more, so that what happens
 once (imports, loading, encoding) drops out of the speed; runs of the two alternate, and the best of each counts. Peak
 memory is that of all processes of a run together, with and without the pages of mapped files, which the kernel may drop
-and read again (Linux only); what Python and the libraries take before any model is loaded stands beside it.
+and read again (Linux only); what Python and the libraries take before any model is loaded stands beside it. It is
+watched in a run of its own, which is not timed: to add up a process's pages takes it time, and the more of it the more
+often its memory changes.
 `--size sd15` trains at the true size of Stable Diffusion 1.5, with random weights, on one small picture a step. Writes
 benchmarks/results/distill-SIZE.json.
 """
@@ -17,7 +19,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -25,6 +26,8 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,9 +58,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run: seconds, the most bytes that its processes held together, and the most that were in no file."""
+    """Of one run: the most bytes that its processes held together, and the most that were in no file."""
 
-    seconds: float
     memory: int
     anonymous: int
 
@@ -136,15 +138,27 @@ def main(
     if precision not in MIXED_PRECISION:
         raise typer.BadParameter(f"unknown precision {precision!r}; known are {', '.join(MIXED_PRECISION)}")
     task = Task(*_prepare(folder, work / size, size, resolution), resolution, batch_size, rank, accumulate, precision)
-    libraries = _measure([sys.executable, "-c", LIBRARIES])
-    runs: dict[str, dict[int, list[Cost]]] = {name: {short: [], long: []} for name in ("script", "fewstep")}
+    commands: dict[str, Callable[[int], list[str]]] = {
+        "script": lambda steps: task.their_command(script, work / size / "script", steps),
+        "fewstep": lambda steps: task.our_command(Path(tempfile.mkdtemp(dir=work / size)), steps),
+    }
+    seconds: dict[tuple[str, int], list[float]] = {(name, steps): [] for name in commands for steps in (short, long)}
     for index in range(rounds):
-        for steps in (short, long):
-            output = work / size / f"run-{os.getpid()}-{index}-{steps}"
-            runs["script"][steps].append(_measure(task.their_command(script, work / size / "script", steps)))
-            runs["fewstep"][steps].append(_measure(task.our_command(output, steps)))
-            typer.echo(f"round {index}, {steps} steps: " + str({name: runs[name][steps][-1] for name in runs}))
-    theirs, ours = (_summary(runs[name], short, long, batch_size, libraries) for name in ("script", "fewstep"))
+        for (name, steps), taken in seconds.items():
+            taken.append(_timed(commands[name](steps)))
+            typer.echo(f"round {index}, {name}, {steps} steps: {taken[-1]:.1f} s")
+    libraries = _watched([sys.executable, "-c", LIBRARIES])
+    costs = {name: _watched(command(long)) for name, command in commands.items()}
+    theirs, ours = (
+        {
+            "pictures_per_second": round(
+                (long - short) * batch_size / (min(seconds[name, long]) - min(seconds[name, short])), 3
+            ),
+            "seconds_for_everything": round(min(seconds[name, long]), 1),
+            **_megabytes(costs[name], libraries),
+        }
+        for name in commands
+    )
     result = {
         "command": f"python -m benchmarks.distill SCRIPT --size {size} --resolution {resolution} --batch-size "
         f"{batch_size} --accumulate {accumulate} --precision {precision} --short {short} --long {long} "
@@ -228,19 +242,34 @@ def _add(file: tarfile.TarFile, name: str, content: bytes) -> None:
     file.addfile(info, io.BytesIO(content))
 
 
-def _measure(command: list[str]) -> Cost:
+def _timed(command: list[str]) -> float:
+    """Seconds that a command takes."""
+    started = time.perf_counter()
+    with _running(command) as process:
+        process.wait()
+    return time.perf_counter() - started
+
+
+def _watched(command: list[str]) -> Cost:
     """Run a command to its end, looking at its memory fifty times a second."""
-    started, most, anonymous = time.perf_counter(), 0, 0
-    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
+    most = anonymous = 0
+    with _running(command) as process:
         while process.poll() is None:
             now = _memory(process.pid)
             most, anonymous = max(most, now["Pss"]), max(anonymous, now["Pss_Anon"])
             time.sleep(0.02)
-        seconds = time.perf_counter() - started
+    return Cost(most, anonymous)
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """What it says is shown where it fails."""
+    with tempfile.TemporaryFile("w+") as said:
+        with subprocess.Popen(command, stdout=said, stderr=said, text=True) as process:
+            yield process
         if process.returncode:
             said.seek(0)
             raise SystemExit(f"{' '.join(command[:3])} failed:\n{said.read()[-3000:]}")
-    return Cost(seconds, most, anonymous)
 
 
 def _memory(pid: int) -> Counter[str]:
@@ -256,15 +285,11 @@ def _memory(pid: int) -> Counter[str]:
     return held
 
 
-def _summary(costs: dict[int, list[Cost]], short: int, long: int, batch_size: int, libraries: Cost) -> dict[str, float]:
-    seconds = min(cost.seconds for cost in costs[long]) - min(cost.seconds for cost in costs[short])
-    memory, anonymous = (max(getattr(cost, kind) for cost in costs[long]) for kind in ("memory", "anonymous"))
+def _megabytes(cost: Cost, libraries: Cost) -> dict[str, float]:
     return {
-        "pictures_per_second": round((long - short) * batch_size / seconds, 3),
-        "seconds_for_everything": round(min(cost.seconds for cost in costs[long]), 1),
-        "peak_megabytes": round(memory / 1e6),
-        "peak_megabytes_beside_libraries": round((memory - libraries.memory) / 1e6),
-        "peak_megabytes_beside_libraries_in_no_file": round((anonymous - libraries.anonymous) / 1e6),
+        "peak_megabytes": round(cost.memory / 1e6),
+        "peak_megabytes_beside_libraries": round((cost.memory - libraries.memory) / 1e6),
+        "peak_megabytes_beside_libraries_in_no_file": round((cost.anonymous - libraries.anonymous) / 1e6),
     }
 
 

@@ -1,12 +1,13 @@
-"""The adapters that come with the starter: an LCM-LoRA of its teacher, and a style, blue ink, for either.
+"""The adapters that come with the starter: an LCM-LoRA of its teacher, and two styles, blue ink and OpenMoji's.
 
     python -m recipes.starter                     (once: the art, the latents)
     python -m recipes.adapters                    (every stage, each resumable)
     python -m recipes.adapters style sheets --ship
 
-The style's pictures are the starter's Noto drawings in one colour; a tenth of the concepts is held out, and what is
+Blue ink's pictures are the starter's Noto drawings in one colour; a tenth of the concepts is held out, and what is
 drawn of those in the new style is what the sheets and `benchmarks/adapters.py` look at. No word calls the style: the
 starter hears something in every word ("a bicycle, blue ink style" is a blue ball), and the adapter's weight is enough.
+OpenMoji's drawings are CC BY-SA 4.0 (openmoji.org); a tenth of their concepts is held out, too.
 """
 
 from __future__ import annotations
@@ -20,16 +21,22 @@ import typer
 from PIL import Image, ImageOps
 
 import fewstep
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.locating import ADAPTERS
 from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.text2image import text2image
-from fewstep.train.config import RunConfig
+from fewstep.train.config import LCM_TARGETS, RunConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.run import train
 from recipes.emoji import art
 from recipes.emoji.cache import STARTER_TEACHER, as_training_cache
+from recipes.emoji.packages import NpmPackage
 
+OPENMOJI = NpmPackage(
+    "@iconify-json/openmoji",
+    "1.2.29",
+    "03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5",
+    "CC BY-SA 4.0, OpenMoji",
+)
 HELD_OUT_PERCENT = 10  # of the concepts
 INK, HALF_INK = "#0b2a6b", "#5b8ad6"
 SHOWN = ("cat face", "rocket", "red apple", "house", "tulip", "owl", "bicycle", "frog")
@@ -42,6 +49,13 @@ ROWS: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("starter", (), 4),
     ("starter", ("blue-ink",), 4),
     ("starter", ("blue-ink-lcf",), 4),
+)
+OPENMOJI_ROWS: tuple[tuple[str, tuple[str, ...], int], ...] = (
+    (STARTER_TEACHER, (), 25),
+    (STARTER_TEACHER, ("openmoji",), 25),
+    (STARTER_TEACHER, ("openmoji", "lcm-lora"), 4),
+    ("starter", ("openmoji",), 4),
+    ("starter", ("openmoji-lcf",), 4),
 )
 
 
@@ -80,31 +94,57 @@ class Adapters:
         """The distilled starter in another style, with no teacher."""
         self._train(default_config("finetune", "starter", self._seen, lora=True), "blue-ink-lcf", STYLE)
 
+    def openmoji_art(self) -> None:
+        """OpenMoji's drawings of what the starter knows, `seen` and `held_out`, each named by what it shows."""
+        home = self.folder / "openmoji.art"
+        if home.is_dir():
+            return
+        partial = home.with_suffix(".partial")
+        for part in ("seen", "held_out"):
+            (partial / part).mkdir(parents=True, exist_ok=True)
+        known = {picture.label for picture in art.load(self.starter)[0]}
+        for picture, pixels in art.drawn("openmoji", OPENMOJI, self.starter / "packages"):
+            if picture.label in known:
+                part = "held_out" if art.held_out(picture.label, "openmoji", HELD_OUT_PERCENT) else "seen"
+                Image.fromarray(pixels).save(partial / part / f"{picture.label.replace('/', '-')}.png")
+        partial.rename(home)
+
+    def openmoji(self) -> None:
+        """OpenMoji's style on the teacher. It is far from the starter's own three, and takes ten times as long."""
+        source = str(self.folder / "openmoji.art" / "seen")
+        self._train(default_config("style", STARTER_TEACHER, source, lora=True), "openmoji", OPENMOJI_STYLE)
+
+    def openmoji_lcf(self) -> None:
+        """The distilled starter in OpenMoji's style, with no teacher; not good enough to come along."""
+        source = str(self.folder / "openmoji.art" / "seen")
+        values = OPENMOJI_STYLE | {"fit.pictures": 24_000}
+        self._train(default_config("finetune", "starter", source, lora=True), "openmoji-lcf", values)
+
     def sheets(self) -> None:
         """A row for each combination, of concepts that were seen in the style, and of concepts that were not."""
-        for name, labels in (("seen", SHOWN), ("held-out", self.held_out()[: len(SHOWN)])):
-            images = [image for row in ROWS for image in self.paint(labels, *row, seed=0)]
-            contact_sheet(images, columns=len(labels)).save(self.folder / f"{name}.webp", quality=85)
+        for style, rows in (("ink", ROWS), ("openmoji.art", OPENMOJI_ROWS)):
+            for part, labels in (("seen", SHOWN), ("held-out", self.held_out(style)[: len(SHOWN)])):
+                images = [image for row in rows for image in self.paint(labels, *row, seed=0)]
+                contact_sheet(images, columns=len(labels)).save(self.folder / f"{style}-{part}.webp", quality=85)
 
-    def held_out(self) -> list[str]:
+    def held_out(self, style: str) -> list[str]:
         """The concepts that were never shown in the style, shortest names first."""
-        return sorted((path.stem for path in (self.folder / "ink" / "held_out").glob("*.png")), key=len)
+        return sorted((path.stem for path in (self.folder / style / "held_out").glob("*.png")), key=len)
 
     def paint(
         self, labels: Sequence[str], model: str, adapters: Sequence[str], steps: int, seed: int
     ) -> list[Image.Image]:
-        """The labels as one of `ROWS` paints them."""
-        return text2image(self._load(model, adapters), list(labels), steps=steps, seed=seed, batch_size=16)
-
-    def _load(self, model: str, adapters: Sequence[str]) -> ModelBundle:
-        return fewstep.load(model, device="cpu", loras=[self.folder / name for name in adapters])
+        """What a row paints; with the adapters as they were trained here, or else as they come along."""
+        own = [path if (path := self.folder / name).is_dir() else name for name in adapters]
+        bundle = fewstep.load(model, device="cpu", loras=own)
+        return text2image(bundle, list(labels), steps=steps, seed=seed, batch_size=16)
 
     @property
     def _seen(self) -> str:
         return str(self.folder / "ink" / "seen")
 
     def _train(self, base: RunConfig, name: str, values: Mapping[str, object]) -> None:
-        train(changed(base, {**values, "watch.prompts": SHOWN}), self.folder / name)
+        train(changed(base, {"watch.prompts": SHOWN, **values}), self.folder / name)
 
 
 STYLE = {
@@ -113,6 +153,18 @@ STYLE = {
     "fit.lr": 8e-3,
     "fit.cooldown": 0.6,
 }
+OPENMOJI_STYLE = {
+    "data.flip": True,
+    "fit.pictures": 70_000,
+    "fit.batch_size": 32,
+    "fit.optimizer": "muon",
+    "fit.lr": 3e-3,
+    "fit.warmup": 1_000,
+    "fit.cooldown": 0.9,
+    "fit.precision": "bfloat16",
+    "lora.rank": 48,
+    "lora.targets": LCM_TARGETS,
+}
 
 
 def inked(picture: Image.Image) -> Image.Image:
@@ -120,14 +172,14 @@ def inked(picture: Image.Image) -> Image.Image:
     return ImageOps.colorize(ImageOps.grayscale(picture), black=INK, mid=HALF_INK, white="white")
 
 
-STAGES = ("ink", "lcm_lora", "style", "lcf", "sheets")
+STAGES = ("ink", "lcm_lora", "style", "lcf", "openmoji_art", "openmoji", "openmoji_lcf", "sheets")
 
 
 def main(
     stages: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(STAGES)}; default: all.")] = None,
     folder: Annotated[Path, typer.Option(help="Where runs and sheets go.")] = Path("build/adapters"),
     starter: Annotated[Path, typer.Option(help="The folder of recipes.starter.")] = Path("build/starter"),
-    ship: Annotated[bool, typer.Option(help="Copy the adapters into the package.")] = False,
+    ship: Annotated[bool, typer.Option(help="Copy the adapters that were trained here into the package.")] = False,
 ) -> None:
     """Make the starter's adapters: run the named stages, or all of them; each goes on where it stopped."""
     for name in stages or STAGES:
@@ -139,7 +191,8 @@ def main(
         getattr(adapters, name)()
     if ship:
         for name, path in ADAPTERS.items():
-            shutil.copyfile(folder / name / "pytorch_lora_weights.safetensors", path)
+            if (trained := folder / name / "pytorch_lora_weights.safetensors").is_file():
+                shutil.copyfile(trained, path)
 
 
 if __name__ == "__main__":
