@@ -1,4 +1,4 @@
-"""The adapters that come with the starter: an LCM-LoRA of its teacher, and two styles, blue ink and OpenMoji's.
+"""The adapters of the starter: an LCM-LoRA of its teacher, and blue ink, which come along, and OpenMoji's style.
 
     python -m recipes.starter                     (once: the art, the latents)
     python -m recipes.adapters                    (every stage, each resumable)

@@ -14,9 +14,7 @@ from fewstep.models.card import ModelCard
 
 STARTER = Path(__file__).parent / "starter"
 BUILT_IN = {"starter": STARTER, "starter-teacher": STARTER / "teacher"}
-ADAPTERS = {
-    name: STARTER / "adapters" / f"{name}.safetensors" for name in ("lcm-lora", "blue-ink", "blue-ink-lcf", "openmoji")
-}
+ADAPTERS = {name: STARTER / "adapters" / f"{name}.safetensors" for name in ("lcm-lora", "blue-ink", "blue-ink-lcf")}
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 FAST_DECODER = "fast_decoder"
 OPTIONAL = ("text_encoder_2", "tokenizer_2", FAST_DECODER)  # SDXL's, and what some of fewstep's own models bring
