@@ -46,7 +46,7 @@ def test_it_is_the_model_of_the_folder(write: Write, w_width: int | None, tmp_pa
             assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert (ours.name, ours.kind, ours.embeds_guidance) == ("model", theirs.kind, w_width is not None)
     assert (ours.reference, ours.folder) == (None, None)
-    assert np.abs(picture(ours) - picture(theirs)).max() <= 1  # rounding: some kernels mind where in memory a weight lies
+    assert np.abs(picture(ours) - picture(theirs)).max() <= 1  # some kernels mind where a weight lies
 
 
 def test_half_precision_files_and_adapters(sd1: Path, tmp_path: Path) -> None:
