@@ -13,10 +13,11 @@ OpenMoji's drawings are CC BY-SA 4.0 (openmoji.org); a tenth of their concepts i
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from PIL import Image, ImageOps
 
@@ -67,17 +68,9 @@ class Adapters:
 
     def ink(self) -> None:
         """The style's pictures: `ink/seen` and `ink/held_out`, each named by what it shows."""
-        home = self.folder / "ink"
-        if home.is_dir():
-            return
-        partial = home.with_suffix(".partial")
-        for part in ("seen", "held_out"):
-            (partial / part).mkdir(parents=True, exist_ok=True)
-        for picture, pixels in zip(*art.load(self.starter), strict=True):
-            if picture.style == "noto":
-                part = "held_out" if art.held_out(picture.label, "ink", HELD_OUT_PERCENT) else "seen"
-                inked(Image.fromarray(pixels)).save(partial / part / f"{picture.label.replace('/', '-')}.png")
-        partial.rename(home)
+        drawings = zip(*art.load(self.starter), strict=True)
+        inks = ((picture, np.asarray(inked(Image.fromarray(x)))) for picture, x in drawings if picture.style == "noto")
+        self._divide("ink", "ink", inks)
 
     def lcm_lora(self) -> None:
         """The teacher in four steps: by whole paths of its own."""
@@ -96,18 +89,9 @@ class Adapters:
 
     def openmoji_art(self) -> None:
         """OpenMoji's drawings of what the starter knows, `seen` and `held_out`, each named by what it shows."""
-        home = self.folder / "openmoji.art"
-        if home.is_dir():
-            return
-        partial = home.with_suffix(".partial")
-        for part in ("seen", "held_out"):
-            (partial / part).mkdir(parents=True, exist_ok=True)
         known = {picture.label for picture in art.load(self.starter)[0]}
-        for picture, pixels in art.drawn("openmoji", OPENMOJI, self.starter / "packages"):
-            if picture.label in known:
-                part = "held_out" if art.held_out(picture.label, "openmoji", HELD_OUT_PERCENT) else "seen"
-                Image.fromarray(pixels).save(partial / part / f"{picture.label.replace('/', '-')}.png")
-        partial.rename(home)
+        drawings = art.drawn("openmoji", OPENMOJI, self.starter / "packages")
+        self._divide("openmoji.art", "openmoji", (each for each in drawings if each[0].label in known))
 
     def openmoji(self) -> None:
         """OpenMoji's style on the teacher. It is far from the starter's own three, and takes ten times as long."""
@@ -138,6 +122,19 @@ class Adapters:
         own = [path if (path := self.folder / name).is_dir() else name for name in adapters]
         bundle = fewstep.load(model, device="cpu", loras=own)
         return text2image(bundle, list(labels), steps=steps, seed=seed, batch_size=16)
+
+    def _divide(self, name: str, style: str, drawings: Iterable[tuple[art.Picture, np.ndarray]]) -> None:
+        """Write drawings into `seen` and `held_out` of a folder, once."""
+        home = self.folder / name
+        if home.is_dir():
+            return
+        partial = home.with_suffix(".partial")
+        for part in ("seen", "held_out"):
+            (partial / part).mkdir(parents=True, exist_ok=True)
+        for picture, pixels in drawings:
+            part = "held_out" if art.held_out(picture.label, style, HELD_OUT_PERCENT) else "seen"
+            Image.fromarray(pixels).save(partial / part / f"{picture.label.replace('/', '-')}.png")
+        partial.rename(home)
 
     @property
     def _seen(self) -> str:

@@ -46,7 +46,11 @@ def test_it_is_the_model_of_the_folder(write: Write, w_width: int | None, tmp_pa
             assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert (ours.name, ours.kind, ours.embeds_guidance) == ("model", theirs.kind, w_width is not None)
     assert (ours.reference, ours.folder) == (None, None)
-    assert np.abs(picture(ours) - picture(theirs)).max() <= 1  # some kernels mind where a weight lies
+    for model in (ours, theirs):
+        for part in (model.unet, model.autoencoder, model.text_encoder, model.text_encoder_2):
+            for weight in () if part is None else part.parameters():
+                weight.data = weight.data.clone()  # some kernels round by where in a mapped file a weight lies
+    assert np.array_equal(picture(ours), picture(theirs))
 
 
 def test_half_precision_files_and_adapters(sd1: Path, tmp_path: Path) -> None:
