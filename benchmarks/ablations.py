@@ -51,7 +51,9 @@ AT_ONCE = 32
 TEACHER, UNTRAINED = "teacher, 25 steps", "teacher, untrained"
 Row = dict[str, float]
 
+TRAJECTORY = {"consistency.trajectory": True}
 # The first is what diffusers' LoRA script does: w drawn and not told, no empty captions, DDIM over one grid step.
+# `default` is what `fewstep distill` does.
 SETTINGS: dict[str, dict[str, Any]] = {
     "script": {"consistency.w_range": (0.0, 6.0), "consistency.embed_w": False, "consistency.empty": 0.0},
     "lcm": {},
@@ -64,11 +66,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "substeps": {"consistency.k": 100, "consistency.substeps": 4},
     "dpm++": {"consistency.k": 100, "consistency.solver": "dpm++", "consistency.substeps": 4},
     "far": {"consistency.k": 300, "consistency.solver": "dpm++", "consistency.substeps": 8},
-    "trajectory": {"consistency.trajectory": True},
+    "trajectory, gamma 0.3": {**TRAJECTORY, "consistency.gamma": 0.3},
+    "trajectory": TRAJECTORY,
+    "trajectory, k 100": {**TRAJECTORY, "consistency.k": 100},
+    "default": {**TRAJECTORY, "consistency.k": 100, "consistency.metric": "pseudo_huber"},
+    "default, dpm++": {
+        **TRAJECTORY,
+        "consistency.k": 100,
+        "consistency.metric": "pseudo_huber",
+        "consistency.solver": "dpm++",
+        "consistency.substeps": 2,
+    },
     "phases 2": {"consistency.phases": 2},
     "phases 4": {"consistency.phases": 4},
     "phases 4, k 100": {"consistency.phases": 4, "consistency.k": 100},
-    "phases 4, trajectory": {"consistency.phases": 4, "consistency.trajectory": True},
+    "phases 4, trajectory, gamma 0.3": {**TRAJECTORY, "consistency.phases": 4, "consistency.gamma": 0.3},
     "phases 4, pseudo_huber": {"consistency.phases": 4, "consistency.metric": "pseudo_huber"},
     "phases 4, bfloat16": {"consistency.phases": 4, "fit.precision": "bfloat16"},
     "path": {"consistency.target": "path", "consistency.phases": 4},
@@ -119,7 +131,7 @@ def distilled(name: str, cache: Path, run: Path, fit: Mapping[str, Any], gallery
     """What a run of one setting comes to; trained and measured where that has not been done."""
     changes = {"consistency.phases": 1} | SETTINGS[name]
     target = changes.get("consistency.target")
-    config = default_config("distill", STARTER_TEACHER, str(cache), lora=not full, target=target)
+    config = default_config("distill", STARTER_TEACHER, str(cache), lora=not full, target=target, phases=1)
     share = PATHS if target == "path" else 1
     changes |= {f"fit.{key}": value for key, value in fit.items()}
     changes |= {f"fit.{key}": fit[key] // share for key in ("pictures", "batch_size")}

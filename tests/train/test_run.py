@@ -212,7 +212,12 @@ def test_an_lcm_lora_loads_in_diffusers_and_in_both_spellings_paints_the_same(
 
 @pytest.mark.parametrize(
     ("options", "sampler", "gamma"),
-    [({"trajectory": True}, "tcd", 0.3), ({"phases": 2}, "tcd", 0.0), ({"phases": 2, "gamma": 0.1}, "tcd", 0.1)],
+    [
+        ({"trajectory": True}, "tcd", 0.0),
+        ({"trajectory": True, "gamma": 0.3}, "tcd", 0.3),
+        ({"phases": 2}, "tcd", 0.0),
+        ({"phases": 2, "gamma": 0.1}, "tcd", 0.1),
+    ],
 )
 def test_phases_and_trajectories_travel_with_the_weights(
     tmp_path: Path, miniature: Path, pictures: Path, options: Mapping[str, Any], sampler: str, gamma: float
@@ -265,6 +270,24 @@ def test_fine_tuning_keeps_the_phases_or_trajectories_that_a_model_walks(miniatu
         trainee_of(changed(asked, {"consistency.original_inference_steps": 30}), plain, "new")
     with pytest.raises(InvalidConfig, match="which are known: leave target out"):
         trainee_of(changed(asked, {"consistency.target": "ema"}), made(sampler="tcd", phases=4, gamma=0.0), "new")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, (True, 1, 100, "pseudo_huber")),
+        ({"target": "ema"}, (True, 1, 100, "pseudo_huber")),
+        ({"phases": 1}, (False, 1, None, "huber")),
+        ({"phases": 2}, (False, 2, None, "huber")),
+        ({"trajectory": False}, (False, 4, None, "huber")),
+        ({"trajectory": True, "phases": 4}, (True, 4, 100, "pseudo_huber")),
+        ({"target": "path"}, (False, 4, None, "huber")),
+        ({"target": "path", "phases": 2}, (False, 2, None, "huber")),
+    ],
+)
+def test_what_is_said_of_how_a_student_walks_decides_the_rest(asked: Mapping[str, Any], expected: Any) -> None:
+    found = default_config("distill", "m", "d", lora=True, **asked).consistency
+    assert (found.trajectory, found.phases, found.k, found.metric) == expected
 
 
 def test_paths_of_the_teacher_make_a_phased_adapter(tmp_path: Path, miniature: Path, pictures: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -68,15 +68,19 @@ def distill(
     ] = None,
     phases: Annotated[
         int | None,
-        t.option("--phases", help="Walked without fresh noise; 1 is LCM's own way. [default: 4]", panel=t.HOW),
+        t.option("--phases", help="In place of trajectories, with huber and k 20; 1 is LCM's own way.", panel=t.HOW),
     ] = None,
     trajectory: Annotated[
         bool | None,
-        t.option("--trajectory/--no-trajectory", help="Learn all earlier times, for TCD's sampler.", panel=t.HOW),
+        t.option(
+            "--trajectory/--no-trajectory",
+            help="Learn to reach all earlier times, walked by TCD's sampler. [default: where no --phases are given]",
+            panel=t.HOW,
+        ),
     ] = None,
     gamma: Annotated[
         float | None,
-        t.option("--gamma", help="Fresh noise in TCD's sampler, 0 to 1. [default: 0; trajectories: 0.3]", panel=t.HOW),
+        t.option("--gamma", help="Fresh noise in TCD's sampler, 0 to 1. [default: 0]", panel=t.HOW),
     ] = None,
     empty: t.Empty = None,
     prompt: t.Prompts = None,
@@ -144,6 +148,7 @@ def distill(
         "consistency.gamma": gamma,
     }
     model, source = given("teacher", teacher, recipe), given("data", data, recipe)
-    start = lambda: default_config("distill", model, source, lora=lora, target=target, trajectory=bool(trajectory))  # noqa: E731
+    walk: dict[str, Any] = {"target": target, "phases": phases, "trajectory": trajectory}
+    start = lambda: default_config("distill", model, source, lora=lora, **walk)  # noqa: E731
     config = configured(recipe, start, values, lora=lora)
     return run(config, output, dry_run, measure)

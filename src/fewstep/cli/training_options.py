@@ -72,9 +72,13 @@ Rank = Annotated[
     int | None, option("--rank", help="The LoRA's rank: larger learns more, and is a larger file.", panel=HOW)
 ]
 Alpha = Annotated[float | None, option("--alpha", help="The LoRA's alpha. [default: the rank]", panel=HOW)]
-Metric = Annotated[str | None, option("--metric", help="l2, huber, pseudo_huber, cauchy. [default: huber]", panel=HOW)]
+Metric = Annotated[
+    str | None,
+    option("--metric", help="l2, huber, pseudo_huber, cauchy. [default: huber; distill: pseudo_huber]", panel=HOW),
+]
 K = Annotated[
-    int | None, option("--k", help="The skipping interval, of 1000 times. [default: the grid's, 20]", panel=HOW)
+    int | None,
+    option("--k", help="The skipping interval, of 1000 times. [default: the grid's, 20; distill: 100]", panel=HOW),
 ]
 Grid = Annotated[int | None, option("--grid", help="Times that are trained on. [default: 50]", panel=HOW)]
 Empty = Annotated[float | None, option("--empty", help="Share of empty captions.", panel=HOW)]

@@ -31,17 +31,26 @@ RATES: dict[tuple[Method, bool], float] = {
     ("finetune", True): 1e-4,
     ("style", True): 2e-4,
 }
+TRAJECTORY: dict[str, Any] = {"k": 100, "metric": "pseudo_huber"}
 PATHS = 10  # pictures that one path of the teacher costs: 12 steps of 5 calls of the network, against 6
 
 
 def default_config(
-    method: Method, model: str, source: str, *, lora: bool, target: str | None = None, trajectory: bool = False
+    method: Method,
+    model: str,
+    source: str,
+    *,
+    lora: bool,
+    target: str | None = None,
+    phases: int | None = None,
+    trajectory: bool | None = None,
 ) -> RunConfig:
     """Adam, batches of 16, a short rise and a third of falling; sizes that suit a few thousand pictures. A distillation
-    is in four phases, which is what the ablations in docs/distillation.md speak for.
+    learns trajectories, which is what the ablations in docs/distillation.md speak for.
 
-    target      of a distillation, as in `ConsistencyConfig`: `path` brings its solver and its sizes along
-    trajectory  whether all earlier times are to be learnt, which needs no phases
+    target      of a distillation, as in `ConsistencyConfig`: `path` brings its solver, its sizes and four phases along
+    phases, trajectory  where one of them is given the other is not taken for granted: phases=1 is LCM's own way, and
+                        trajectory=False alone means four phases
     """
     adapter = None
     if lora:
@@ -57,13 +66,21 @@ def default_config(
         ema_halflife=2_000 // share,
         explosion=1_000.0,
     )
-    phases = 4 if method == "distill" and not trajectory else 1
-    consistency = ConsistencyConfig(empty=0.1 if method == "style" else 0.05, phases=phases)
-    if target == "path":
-        consistency = dataclasses.replace(consistency, target="path", solver="dpm++", substeps=3)
+    consistency = ConsistencyConfig(empty=0.1 if method == "style" else 0.05)
+    if method == "distill":
+        consistency = dataclasses.replace(consistency, **_walk(target, phases, trajectory))
     return RunConfig(
         method=method, model=model, data=DataConfig(source=source), fit=fit, consistency=consistency, lora=adapter
     )
+
+
+def _walk(target: str | None, phases: int | None, trajectory: bool | None) -> dict[str, Any]:
+    """What a student learns to reach, and how its target is found, where little or nothing is said of it."""
+    if target == "path":
+        return {"target": "path", "solver": "dpm++", "substeps": 3, "phases": phases or 4}
+    if trajectory or (trajectory is None and phases is None):
+        return TRAJECTORY | {"trajectory": True, "phases": phases or 1}
+    return {"phases": phases or 4}
 
 
 def changed(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:

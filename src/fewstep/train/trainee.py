@@ -216,7 +216,7 @@ def _few_step_student(
         "original_inference_steps": config.original_inference_steps,
         "timestep_scaling": config.timestep_scaling,
         "sampler": config.sampler,
-        "gamma": config.sampling_gamma,
+        "gamma": config.gamma,
         "phases": config.phases,
         "steps": config.phases if config.phases > 1 else 4,
     }
