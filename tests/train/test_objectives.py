@@ -145,6 +145,23 @@ def test_fine_tuning_keeps_what_guidance_did(cache: LatentCache, trained: tuple[
     torch.testing.assert_close(loss, (found - wanted).square().mean(), rtol=1e-4, atol=1e-5, check_dtype=False)
 
 
+@pytest.mark.parametrize("options", [{}, {"trajectory": True}, {"phases": 2, "trajectory": True}])
+def test_where_targets_are_asked_at_the_end_of_the_way_the_student_is_not_asked_for_them(
+    cache: LatentCache, options: dict[str, Any]
+) -> None:
+    """Nor would its answer be another: to the bit the sample itself."""
+    losses, asked = [], []
+    for arrives in (True, False):
+        student = Recording()
+        objective = distillation(cache, student, Recording(), k=1000, metric="l2", **options)
+        if not arrives:
+            objective.__class__ = type("Asking", (Distillation,), {"arrives": False})
+        losses.append(objective(ROWS, torch.Generator().manual_seed(0))["loss"])
+        asked.append(len(student.calls))
+    assert asked == [1, 2]
+    assert torch.equal(*losses)
+
+
 def test_no_guidance_asks_the_teacher_once_a_step_and_substeps_as_often(cache: LatentCache) -> None:
     student, teacher = Recording(), Recording()
     objective = distillation(cache, student, teacher, w_range=(0.0, 0.0), k=200, substeps=4)

@@ -58,9 +58,11 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_miniature_sdxl(tmp_path_factory.mktemp("models") / "sdxl")
 
 
-def config(method: Any, model: Path, pictures: Path, *, lora: bool, **values: Any) -> RunConfig:
+def config(
+    method: Any, model: Path, pictures: Path, *, lora: bool, target: str | None = None, **values: Any
+) -> RunConfig:
     short = {"fit.pictures": 4, "fit.batch_size": 2, "fit.lr": 1e-3, "fit.warmup": 1, "device": "cpu", "watch": WATCH}
-    settings = default_config(method, str(model), str(pictures), lora=lora)
+    settings = default_config(method, str(model), str(pictures), lora=lora, target=target)
     return changed(settings, short | ({"lora.rank": 4} if lora else {}) | values)
 
 
@@ -146,8 +148,8 @@ def test_aspect_buckets_are_trained_on_and_a_stopped_run_goes_on_with_them(
     pictures.mkdir()
     for index, shape in enumerate(((200, 100), (180, 90), (100, 210), (90, 90))):
         Image.new("RGB", shape, "red").save(pictures / f"a_cat_{index}.png")
-    values = {"data.buckets": True, "consistency.target": target, "fit.pictures": 8, "fit.accumulate": 2}
-    asked = config("distill", request.getfixturevalue(kind), pictures, lora=True, **values)
+    values = {"data.buckets": True, "fit.pictures": 8, "fit.accumulate": 2}
+    asked = config("distill", request.getfixturevalue(kind), pictures, lora=True, target=target, **values)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(asked, whole)
     shapes = json.loads((whole / "data.json").read_text())["shapes"]
@@ -256,14 +258,15 @@ def test_fine_tuning_keeps_the_phases_or_trajectories_that_a_model_walks(miniatu
         return dataclasses.replace(plain, card=dataclasses.replace(plain.card, **card))
 
     for sampler, phases, gamma, expected in (
-        ("tcd", 4, 0.0, (4, False)),
-        ("tcd", 4, 0.3, (4, True)),
-        ("tcd", 1, 0.0, (1, True)),
-        ("lcm", 1, 0.0, (1, False)),
+        ("tcd", 4, 0.0, (4, False, 1000)),
+        ("tcd", 4, 0.3, (4, True, 1000)),
+        ("tcd", 1, 0.0, (1, True, 1000)),
+        ("lcm", 1, 0.0, (1, False, None)),
     ):
         model = made(sampler=sampler, phases=phases, gamma=gamma, original_inference_steps=25)
         algorithm = trainee_of(asked, model, "new").config.consistency
-        assert (algorithm.phases, algorithm.trajectory, algorithm.original_inference_steps) == (*expected, 25)
+        assert (algorithm.phases, algorithm.trajectory, algorithm.k) == expected
+        assert algorithm.original_inference_steps == 25
     with pytest.raises(InvalidConfig, match="was made with 1, which fine-tuning keeps"):
         trainee_of(changed(asked, {"consistency.phases": 2}), plain, "new")
     with pytest.raises(InvalidConfig, match="original_inference_steps=30, but miniature was made with 50"):

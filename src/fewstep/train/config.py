@@ -97,9 +97,9 @@ class ConsistencyConfig:
     """Size of the grid of times t; LCM's is 50: 19, 39, …, 999."""
     k: int | None = None
     """The skipping interval: from t the target is asked at t - k. None: the grid's own spacing, 20 of 1000, or in the
-    fine-tuning of a phased model the whole phase. LCM (fig. 3): k = 1 hardly learns, 5 to 20 converge within 2,000
-    steps, 50 needs a better solver than DDIM. A larger k with several `substeps` carries what is known near clean data
-    to pure noise in fewer generations."""
+    fine-tuning of a model of phases or trajectories all the way. LCM (fig. 3): k = 1 hardly learns, 5 to 20 converge
+    within 2,000 steps, 50 needs a better solver than DDIM. A larger k with several `substeps` carries what is known
+    near clean data to pure noise in fewer generations."""
     solver: str = "ddim"
     """The teacher's step from t to t - k: `ddim`, `dpm++` (2M: second order, wants two substeps) or `heun`. LCM (fig.
     3) holds up at k = 50 with DPM-Solver++ and not with DDIM; no public script offers anything but DDIM."""

@@ -134,7 +134,7 @@ class _Consistency:
     @property
     def arrives(self) -> bool:
         """Whether every target is asked at the end of its phase, where the answer is the sample itself."""
-        return self.phases > 1 and not self.trajectory and self.k >= int((self.grid - self.floor).max())
+        return self.k >= int((self.grid - self.floor).max())
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         return self.loss(self.draw(rows, generator))

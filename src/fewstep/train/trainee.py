@@ -153,7 +153,7 @@ def obeyed_w(model: ModelBundle, w_range: tuple[float, float]) -> tuple[float, f
 def as_it_walks(config: ConsistencyConfig, model: ModelBundle) -> ConsistencyConfig:
     """With the grid, phases or trajectories that a consistency model was distilled in: without, it would forget them.
 
-    A phased model is asked, where `k` says nothing else, for the end of each phase at once.
+    A model that walks along its own trajectories is asked, where `k` says nothing else, for their ends at once.
     """
     card, plain = model.card, ConsistencyConfig()
     own: dict[str, Any] = {
@@ -166,11 +166,11 @@ def as_it_walks(config: ConsistencyConfig, model: ModelBundle) -> ConsistencyCon
         given = getattr(config, name)
         if given not in (getattr(plain, name), value):
             raise InvalidConfig(f"{name}={given}, but {model.name} was made with {value}, which fine-tuning keeps")
-    if card.phases > 1 and config.k is None and not own["trajectory"]:
+    if card.sampler == "tcd" and config.k is None:
         if config.target == "ema":
             raise InvalidConfig(
-                f"target='ema' averages answers, and {model.name} is asked for the ends of its {card.phases} phases, "
-                "which are known: leave target out, or give a k within a phase"
+                f"target='ema' averages answers, and {model.name} is asked for the ends of its trajectories, "
+                "which are known: leave target out, or give a k that is shorter than they are"
             )
         own["k"] = model.schedule.num_train_timesteps
     return dataclasses.replace(config, **own)
