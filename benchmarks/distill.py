@@ -111,6 +111,7 @@ class Task:
             "precision": self.precision,
             "lr": 1e-4,
             "guidance": "6:16",
+            "phases": 1,
             "every": 10**9,
             "prompt": "a cat",
             "steps": 1,
