@@ -37,7 +37,7 @@ from fewstep.models.lora import merged
 from fewstep.pipelines.pixels import to_pixels
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import RunConfig, WatchConfig
-from fewstep.train.defaults import PATHS, changed, default_config
+from fewstep.train.defaults import PATHS, TRAJECTORY, changed, default_config
 from fewstep.train.run import train
 from recipes.emoji import art
 from recipes.emoji.autoencoder import Pixels
@@ -51,9 +51,8 @@ AT_ONCE = 32
 TEACHER, UNTRAINED = "teacher, 25 steps", "teacher, untrained"
 Row = dict[str, float]
 
-TRAJECTORY = {"consistency.trajectory": True}
+DEFAULT = {f"consistency.{name}": value for name, value in TRAJECTORY.items()}
 # The first is what diffusers' LoRA script does: w drawn and not told, no empty captions, DDIM over one grid step.
-# `default` is what `fewstep distill` does.
 SETTINGS: dict[str, dict[str, Any]] = {
     "script": {"consistency.w_range": (0.0, 6.0), "consistency.embed_w": False, "consistency.empty": 0.0},
     "lcm": {},
@@ -66,21 +65,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "substeps": {"consistency.k": 100, "consistency.substeps": 4},
     "dpm++": {"consistency.k": 100, "consistency.solver": "dpm++", "consistency.substeps": 4},
     "far": {"consistency.k": 300, "consistency.solver": "dpm++", "consistency.substeps": 8},
-    "trajectory, gamma 0.3": {**TRAJECTORY, "consistency.gamma": 0.3},
-    "trajectory": TRAJECTORY,
-    "trajectory, k 100": {**TRAJECTORY, "consistency.k": 100},
-    "default": {**TRAJECTORY, "consistency.k": 100, "consistency.metric": "pseudo_huber"},
-    "default, dpm++": {
-        **TRAJECTORY,
-        "consistency.k": 100,
-        "consistency.metric": "pseudo_huber",
-        "consistency.solver": "dpm++",
-        "consistency.substeps": 2,
-    },
+    "trajectory, gamma 0.3": {"consistency.trajectory": True, "consistency.gamma": 0.3},
+    "trajectory": {"consistency.trajectory": True},
+    "trajectory, k 100": {"consistency.trajectory": True, "consistency.k": 100},
+    "default": DEFAULT,
+    "default, dpm++": DEFAULT | {"consistency.solver": "dpm++", "consistency.substeps": 2},
     "phases 2": {"consistency.phases": 2},
     "phases 4": {"consistency.phases": 4},
     "phases 4, k 100": {"consistency.phases": 4, "consistency.k": 100},
-    "phases 4, trajectory, gamma 0.3": {**TRAJECTORY, "consistency.phases": 4, "consistency.gamma": 0.3},
+    "phases 4, trajectory, gamma 0.3": {
+        "consistency.phases": 4,
+        "consistency.trajectory": True,
+        "consistency.gamma": 0.3,
+    },
     "phases 4, pseudo_huber": {"consistency.phases": 4, "consistency.metric": "pseudo_huber"},
     "phases 4, bfloat16": {"consistency.phases": 4, "fit.precision": "bfloat16"},
     "path": {"consistency.target": "path", "consistency.phases": 4},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import typer
 
@@ -148,7 +149,8 @@ def distill(
         "consistency.gamma": gamma,
     }
     model, source = given("teacher", teacher, recipe), given("data", data, recipe)
-    walk: dict[str, Any] = {"target": target, "phases": phases, "trajectory": trajectory}
-    start = lambda: default_config("distill", model, source, lora=lora, **walk)  # noqa: E731
+    start = partial(
+        default_config, "distill", model, source, lora=lora, target=target, phases=phases, trajectory=trajectory
+    )
     config = configured(recipe, start, values, lora=lora)
     return run(config, output, dry_run, measure)

@@ -31,7 +31,7 @@ RATES: dict[tuple[Method, bool], float] = {
     ("finetune", True): 1e-4,
     ("style", True): 2e-4,
 }
-TRAJECTORY: dict[str, Any] = {"k": 100, "metric": "pseudo_huber"}
+TRAJECTORY: dict[str, Any] = {"trajectory": True, "k": 100, "metric": "pseudo_huber"}
 PATHS = 10  # pictures that one path of the teacher costs: 12 steps of 5 calls of the network, against 6
 
 
@@ -79,7 +79,7 @@ def _walk(target: str | None, phases: int | None, trajectory: bool | None) -> di
     if target == "path":
         return {"target": "path", "solver": "dpm++", "substeps": 3, "phases": phases or 4}
     if trajectory or (trajectory is None and phases is None):
-        return TRAJECTORY | {"trajectory": True, "phases": phases or 1}
+        return TRAJECTORY | {"phases": phases or 1}
     return {"phases": phases or 4}
 
 
