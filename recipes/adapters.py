@@ -1,4 +1,4 @@
-"""The adapters of the starter: an LCM-LoRA of its teacher, and blue ink, which come along, and OpenMoji's style.
+"""The adapters of the starter, which come along: an LCM-LoRA of its teacher, blue ink, and OpenMoji's style.
 
     python -m recipes.starter                     (once: the art, the latents)
     python -m recipes.adapters                    (every stage, each resumable)
@@ -23,6 +23,9 @@ from PIL import Image, ImageOps
 
 import fewstep
 from fewstep.models.locating import ADAPTERS
+from fewstep.models.lora_convert import write_lora
+from fewstep.models.lora_file import LoraFile
+from fewstep.models.lora_resize import MB, resized
 from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import LCM_TARGETS, RunConfig
@@ -73,11 +76,10 @@ class Adapters:
         self._divide("ink", "ink", inks)
 
     def lcm_lora(self) -> None:
-        """The teacher in four steps: by whole paths of its own."""
+        """The teacher in one to eight steps."""
         cache = as_training_cache(self.starter, self.folder / "starter.cache")
-        base = default_config("distill", STARTER_TEACHER, str(cache), lora=True, target="path")
-        values = {"lora.rank": 32, "fit.pictures": 1_600, "fit.batch_size": 6, "fit.lr": 5e-4}
-        self._train(base, "lcm-lora", values)
+        base = default_config("distill", STARTER_TEACHER, str(cache), lora=True)
+        self._train(base, "lcm-lora", FEW_STEPS)
 
     def style(self) -> None:
         """The teacher in another style."""
@@ -119,7 +121,7 @@ class Adapters:
         self, labels: Sequence[str], model: str, adapters: Sequence[str], steps: int, seed: int
     ) -> list[Image.Image]:
         """What a row paints; with the adapters as they were trained here, or else as they come along."""
-        own = [path if (path := self.folder / name).is_dir() else name for name in adapters]
+        own = [path if (path := self._file(name)).is_file() else name for name in adapters]
         bundle = fewstep.load(model, device="cpu", loras=own)
         return text2image(bundle, list(labels), steps=steps, seed=seed, batch_size=16)
 
@@ -142,8 +144,25 @@ class Adapters:
 
     def _train(self, base: RunConfig, name: str, values: Mapping[str, object]) -> None:
         train(changed(base, {"watch.prompts": SHOWN, **values}), self.folder / name)
+        self.pack(name)
+
+    def pack(self, name: str) -> None:
+        """What was trained as it comes along: one file, of the size that there is room for."""
+        lora, _ = resized(LoraFile.read(self.folder / name), int(LARGEST_MB.get(name, 8) * MB))
+        write_lora(lora.layers, "diffusers", self._file(name), lora.record)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
 
 
+LARGEST_MB = {"lcm-lora": 2.4, "openmoji": 5.0}
+FEW_STEPS = {
+    "fit.pictures": 48_000,
+    "fit.lr": 5e-4,
+    "fit.cooldown": 0.8,
+    "fit.precision": "bfloat16",
+    "lora.rank": 32,
+}
 STYLE = {
     "fit.pictures": 6_000,
     "fit.optimizer": "muon",
@@ -188,8 +207,8 @@ def main(
         getattr(adapters, name)()
     if ship:
         for name, path in ADAPTERS.items():
-            if (trained := folder / name / "pytorch_lora_weights.safetensors").is_file():
-                shutil.copyfile(trained, path)
+            if (packed := folder / f"{name}.safetensors").is_file():
+                shutil.copyfile(packed, path)
 
 
 if __name__ == "__main__":

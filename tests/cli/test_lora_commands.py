@@ -100,7 +100,13 @@ def test_inspect_knows_what_goes_beside_a_model(run: Run) -> None:
 def test_adapters_that_come_along_go_by_name(run: Run) -> None:
     code, out, _ = run("inspect", "lcm-lora", "blue-ink")
     assert (code, out.count("the starter"), "LCM-LoRA" in out) == (0, 2, True)
-    assert run("convert", "blue-ink", "--to", "diffusers", "-o", "d.safetensors", "--model", "starter")[0] == 0
+    convert = ("convert", "blue-ink", "--to", "diffusers", "-o", "d.safetensors", "--model", "starter")
+    assert run(*convert)[0] == 0
+    code, _, err = run(*convert, "--max-mb", 0.5)
+    assert (code, "of the squared change is left, in ranks from" in err) == (0, True)
+    assert Path("d.safetensors").stat().st_size <= 500_000
+    code, _, err = run(*convert, "--max-mb", 0.01)
+    assert (code, "with a rank of 1 in every layer it takes" in err) == (2, True)
 
 
 @pytest.mark.skipif(not (STARTER / "model_index.json").is_file(), reason="no weights yet")

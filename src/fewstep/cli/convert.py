@@ -19,12 +19,18 @@ def convert(
         str | None,
         typer.Option(help="What it was made for; needed only for bases that are not SD 1.x, 2.x or SDXL."),
     ] = None,
+    max_mb: Annotated[
+        float | None,
+        typer.Option(help="Make it smaller, keeping what changes the weights most; ranks then differ by layer.", min=0),
+    ] = None,
 ) -> None:
-    """Write a LoRA under the names that another program reads; the numbers stay as they are.
+    """Write a LoRA under the names that another program reads, and smaller where that is asked for.
 
-    **Example**
+    **Examples**
 
     fewstep convert my-lora.safetensors --to kohya -o for-comfyui.safetensors
+
+    fewstep convert my-lora.safetensors --to kohya --max-mb 40 -o small.safetensors
     """
     spelling = next((each for each in SPELLINGS if each == to), None)
     if spelling is None:
@@ -35,9 +41,14 @@ def convert(
     from fewstep.models.locating import ADAPTERS
     from fewstep.models.lora_convert import convert as rewrite
     from fewstep.models.lora_file import LoraFile
+    from fewstep.models.lora_resize import MB, resized
 
-    path = file if file.exists() else ADAPTERS.get(str(file), file)
-    left_out = rewrite(LoraFile.read(path), spelling, output, None if model is None else load(model, device="cpu"))
+    lora = LoraFile.read(file if file.exists() else ADAPTERS.get(str(file), file))
+    if max_mb is not None:
+        lora, share = resized(lora, int(max_mb * MB))
+        low, high = lora.ranks[0], lora.ranks[-1]
+        typer.echo(f"{share:.1%} of the squared change is left, in ranks from {low} to {high}", err=True)
+    left_out = rewrite(lora, spelling, output, None if model is None else load(model, device="cpu"))
     if left_out:
         typer.echo(f"left out, for no network has them: {', '.join(left_out)}", err=True)
     typer.echo(output)

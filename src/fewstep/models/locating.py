@@ -14,7 +14,9 @@ from fewstep.models.card import ModelCard
 
 STARTER = Path(__file__).parent / "starter"
 BUILT_IN = {"starter": STARTER, "starter-teacher": STARTER / "teacher"}
-ADAPTERS = {name: STARTER / "adapters" / f"{name}.safetensors" for name in ("lcm-lora", "blue-ink", "blue-ink-lcf")}
+ADAPTERS = {
+    name: STARTER / "adapters" / f"{name}.safetensors" for name in ("lcm-lora", "blue-ink", "blue-ink-lcf", "openmoji")
+}
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 FAST_DECODER = "fast_decoder"
 OPTIONAL = ("text_encoder_2", "tokenizer_2", FAST_DECODER)  # SDXL's, and what some of fewstep's own models bring

@@ -57,12 +57,11 @@ def write_lora(named: Layers, spelling: Spelling, target: Path, record: Mapping[
                 key = write_key(spelling, part, name, matrix, two_encoders="text_encoder_2" in named)  # type: ignore[arg-type]
                 tensors[key] = tensor.contiguous()
     if spelling == "kohya":
-        ranks = {str(layer.rank) for layers in named.values() for layer in layers.values()}
-        alphas = {f"{layer.alpha:g}" for layers in named.values() for layer in layers.values()}
+        every = [layer for layers in named.values() for layer in layers.values()]
         metadata |= {
             "ss_network_module": "networks.lora",
-            "ss_network_dim": max(ranks),
-            "ss_network_alpha": max(alphas),
+            "ss_network_dim": str(max(layer.rank for layer in every)),
+            "ss_network_alpha": f"{max(layer.alpha for layer in every):g}",
         }
     if spelling == "diffusers":
         configs = {part: _peft_config(layers) for part, layers in named.items()}
