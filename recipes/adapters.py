@@ -107,11 +107,11 @@ class Adapters:
         self._train(default_config("finetune", "starter", source, lora=True), "openmoji-lcf", values)
 
     def sheets(self) -> None:
-        """A row for each combination, of concepts that were seen in the style, and of concepts that were not."""
+        """A row for each combination: on the left what was seen in the style, on the right as much that was not."""
         for style, rows in (("ink", ROWS), ("openmoji.art", OPENMOJI_ROWS)):
-            for part, labels in (("seen", SHOWN), ("held-out", self.held_out(style)[: len(SHOWN)])):
-                images = [image for row in rows for image in self.paint(labels, *row, seed=0)]
-                contact_sheet(images, columns=len(labels)).save(self.folder / f"{style}-{part}.webp", quality=85)
+            labels = [*SHOWN[:6], *self.held_out(style)[:6]]
+            images = [image for row in rows for image in self.paint(labels, *row, seed=0)]
+            contact_sheet(images, columns=len(labels)).save(self.folder / f"{style}.webp", quality=85)
 
     def held_out(self, style: str) -> list[str]:
         """The concepts that were never shown in the style, shortest names first."""
