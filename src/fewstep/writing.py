@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, readable for whom new files are (safetensors' own: its owner)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     with _beside(target) as partial:
         partial.touch(exist_ok=False)
+        mode = partial.stat().st_mode
         yield partial
+        partial.chmod(mode)
         partial.replace(target)
 
 
@@ -34,6 +36,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     with _beside(target) as partial:
         partial.mkdir()
         yield partial
+        for file in filter(Path.is_file, partial.rglob("*")):
+            file.chmod(partial.stat().st_mode & 0o666)
         if target.exists():
             target.rmdir()
         partial.replace(target)
