@@ -98,8 +98,9 @@ def test_inspect_knows_what_goes_beside_a_model(run: Run) -> None:
 
 @pytest.mark.skipif(not (STARTER / "model_index.json").is_file(), reason="no weights yet")
 def test_adapters_that_come_along_go_by_name(run: Run) -> None:
-    code, out, _ = run("inspect", "lcm-lora", "blue-ink")
-    assert (code, out.count("the starter"), "LCM-LoRA" in out) == (0, 2, True)
+    code, out, _ = run("inspect", "openmoji", "lcm-lora", "blue-ink")
+    assert (code, out.count("the starter"), "LCM-LoRA" in out) == (0, 3, True)
+    assert out.count("1 to 48, by layer") == 2
     convert = ("convert", "blue-ink", "--to", "diffusers", "-o", "d.safetensors", "--model", "starter")
     assert run(*convert)[0] == 0
     code, _, err = run(*convert, "--max-mb", 0.5)

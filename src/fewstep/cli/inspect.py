@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -122,8 +123,8 @@ def _lora_facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
         "kind": "LCM-LoRA: its base becomes a few-step model" if file.kind == "lcm" else "LoRA",
         "made for": file.family,
         "names": f"as {file.spelling} writes them",
-        "rank": ", ".join(map(str, file.ranks)),
-        "alpha": ", ".join(f"{alpha:g}" for alpha in alphas[:6]) + (", …" if len(alphas) > 6 else ""),
+        "rank": _values(file.ranks),
+        "alpha": _values(alphas),
         "changes": ", ".join(f"{len(layers)} layers of {part}" for part, layers in file.layers.items()),
         "parameters": f"{file.num_parameters / 1e6:.2f} million",
         "SHA-256": file.hash,
@@ -135,6 +136,13 @@ def _lora_facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
             missing += list(layers) if network is None else place(layers, network, part, base.unet.config)[1]
         facts[f"fits {base.name}"] = _fit(file, base, missing)
     return facts
+
+
+def _values(rising: Sequence[float]) -> str:
+    """All of a few, the ends of many."""
+    if len(rising) > 6:
+        return f"{rising[0]:g} to {rising[-1]:g}, by layer"
+    return ", ".join(f"{value:g}" for value in rising)
 
 
 def _fit(file: LoraFile, base: ModelBundle, missing: list[str]) -> str:
