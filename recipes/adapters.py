@@ -43,6 +43,7 @@ OPENMOJI = NpmPackage(
 )
 HELD_OUT_PERCENT = 10  # of the concepts
 INK, HALF_INK = "#0b2a6b", "#5b8ad6"
+EACH = 6  # of a sheet's concepts that were seen, and that were not
 SHOWN = ("cat face", "rocket", "red apple", "house", "tulip", "owl", "bicycle", "frog")
 # What is compared: the model, its adapters, the steps.
 ROWS: tuple[tuple[str, tuple[str, ...], int], ...] = (
@@ -109,7 +110,7 @@ class Adapters:
     def sheets(self) -> None:
         """A row for each combination: on the left what was seen in the style, on the right as much that was not."""
         for style, rows in (("ink", ROWS), ("openmoji.art", OPENMOJI_ROWS)):
-            labels = [*SHOWN[:6], *self.held_out(style)[:6]]
+            labels = [*SHOWN[:EACH], *self.held_out(style)[:EACH]]
             images = [image for row in rows for image in self.paint(labels, *row, seed=0)]
             contact_sheet(images, columns=len(labels)).save(self.folder / f"{style}.webp", quality=85)
 
@@ -148,7 +149,7 @@ class Adapters:
 
     def pack(self, name: str) -> None:
         """What was trained as it comes along: one file, of the size that there is room for."""
-        lora, _ = resized(LoraFile.read(self.folder / name), int(LARGEST_MB.get(name, 8) * MB))
+        lora, _ = resized(LoraFile.read(self.folder / name), LARGEST_MB.get(name, 8) * MB)
         write_lora(lora.layers, "diffusers", self._file(name), lora.record)
 
     def _file(self, name: str) -> Path:

@@ -106,6 +106,8 @@ def test_adapters_that_come_along_go_by_name(run: Run) -> None:
     code, _, err = run(*convert, "--max-mb", 0.5)
     assert (code, "of the squared change is left, in ranks from" in err) == (0, True)
     assert Path("d.safetensors").stat().st_size <= 500_000
+    code, _, err = run(*convert, "--max-mb", "inf")
+    assert (code, "100.0% of the squared change is left" in err) == (0, True)
     code, _, err = run(*convert, "--max-mb", 0.01)
     assert (code, "with a rank of 1 in every layer it takes" in err) == (2, True)
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import fewstep
-from fewstep.errors import InvalidRequest
+from fewstep.errors import InvalidModel, InvalidRequest
 from fewstep.models.locating import ADAPTERS
 from fewstep.models.lora import merged
 from fewstep.models.lora_convert import convert, write_lora
@@ -40,9 +40,10 @@ def a_file(path: Path, rank: int = 6, alpha: float = 3.0, dtype: torch.dtype = t
     return LoraFile.read(path)
 
 
-def test_a_single_layer_becomes_its_best_approximation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alpha", [4.0, -2.0])
+def test_a_single_layer_becomes_its_best_approximation(tmp_path: Path, alpha: float) -> None:
     """Eckart and Young: what is lost is the sum of the squares of the singular values that were left out."""
-    layer = LoraLayer(torch.randn(8, 30), torch.randn(20, 8), 4.0)
+    layer = LoraLayer(torch.randn(8, 30), torch.randn(20, 8), alpha)
     write_lora({"unet": {"attn2.to_k": layer}}, "diffusers", tmp_path / "one.safetensors")
     file = LoraFile.read(tmp_path / "one.safetensors")
     small, share = resized(file, file.path.stat().st_size - 2 * (30 + 20) * 4 - 8)
@@ -94,6 +95,22 @@ def test_too_small_is_said_with_what_is_possible(tmp_path: Path) -> None:
     file = a_file(tmp_path / "a.safetensors")
     with pytest.raises(InvalidRequest, match=r"does not fit into 0.00 MB: with a rank of 1 in every layer it takes"):
         resized(file, 100)
+
+
+def test_an_adapter_without_effect_stays_without(tmp_path: Path) -> None:
+    """As a LoRA is before its training; and of a rank that is larger than the layer."""
+    layer = LoraLayer(torch.randn(40, 30), torch.zeros(20, 40), 40.0)
+    write_lora({"unet": {"attn2.to_k": layer}}, "diffusers", tmp_path / "zero.safetensors")
+    small, share = resized(LoraFile.read(tmp_path / "zero.safetensors"), 6_000)
+    assert share == 1.0
+    assert float(change(small.layers["unet"]["attn2.to_k"]).abs().max()) == 0
+
+
+def test_what_is_not_finite_is_said(tmp_path: Path) -> None:
+    layer = LoraLayer(torch.randn(8, 30), torch.full((20, 8), torch.nan), 8.0)
+    write_lora({"unet": {"attn2.to_k": layer}}, "diffusers", tmp_path / "nan.safetensors")
+    with pytest.raises(InvalidModel, match="is damaged"):
+        resized(LoraFile.read(tmp_path / "nan.safetensors"), 1_500)
 
 
 def test_it_works_as_before_where_only_spare_ranks_were_left_out(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def convert(
 
     lora = LoraFile.read(file if file.exists() else ADAPTERS.get(str(file), file))
     if max_mb is not None:
-        lora, share = resized(lora, int(max_mb * MB))
+        lora, share = resized(lora, max_mb * MB)
         low, high = lora.ranks[0], lora.ranks[-1]
         typer.echo(f"{share:.1%} of the squared change is left, in ranks from {low} to {high}", err=True)
     left_out = rewrite(lora, spelling, output, None if model is None else load(model, device="cpu"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewstep.errors import InvalidRequest
+from fewstep.errors import InvalidModel, InvalidRequest
 from fewstep.models.lora_file import LoraFile, LoraLayer
 
 Name = tuple[str, str]  # part, layer
@@ -28,11 +28,11 @@ class _Directions:
     @classmethod
     def of(cls, layer: LoraLayer) -> _Directions:
         """By the singular values of the product, found in the small space between the two matrices."""
-        down, up = layer.down.double().flatten(1), layer.up.double().flatten(1)
+        down, up = layer.down.double().flatten(1), layer.alpha / layer.rank * layer.up.double().flatten(1)
         right_basis, right = torch.linalg.qr(down.T)
         left_basis, left = torch.linalg.qr(up)
         u, values, v = torch.linalg.svd(left @ right.T, full_matrices=False)
-        return cls(layer, left_basis @ u, layer.alpha / layer.rank * values, v @ right_basis.T)
+        return cls(layer, left_basis @ u, values, v @ right_basis.T)
 
     @property
     def cost(self) -> int:
@@ -50,7 +50,7 @@ class _Directions:
         )
 
 
-def resized(file: LoraFile, size: int) -> tuple[LoraFile, float]:
+def resized(file: LoraFile, size: float) -> tuple[LoraFile, float]:
     """The adapter in at most `size` bytes (in its own spelling), and what share of its change is left.
 
     The change of every layer is taken apart by its singular values, and over all layers those are kept that bring the
@@ -58,30 +58,32 @@ def resized(file: LoraFile, size: int) -> tuple[LoraFile, float]:
     for by its layers others tell what an adapter is for. The share is of the squared change, in [0, 1]. A file that
     is small enough stays as it is.
 
-    Raises `InvalidRequest` for a size that holds less than one direction of every layer.
+    Raises `InvalidRequest` for a size that holds less than one direction of every layer, `InvalidModel` for NaN.
     """
     layers = {(part, name): layer for part, named in file.layers.items() for name, layer in named.items()}
     beside = file.path.stat().st_size - sum(map(_bytes, layers.values()))  # names, metadata, alphas
     if sum(map(_bytes, layers.values())) + beside <= size:
         return file, 1.0
-    beside += sum(2 * len(f'"{name}": 64.0, ') for _, name in layers)  # diffusers is told every rank and alpha
+    beside += sum(2 * len(rf"\"{name}\": 128.0, ") for _, name in layers)  # diffusers is told every rank and alpha
     least = sum(_bytes(layer) // layer.rank for layer in layers.values()) + beside
     if size < least:
         raise InvalidRequest(
             f"{file.path} does not fit into {size / MB:.2f} MB: with a rank of 1 in every layer it takes "
             f"{least / MB:.2f} MB"
         )
+    if not all(matrix.isfinite().all() for layer in layers.values() for matrix in (layer.down, layer.up)):
+        raise InvalidModel(f"{file.path} is damaged: it holds numbers that are not finite")
     apart = {name: _Directions.of(layer) for name, layer in layers.items()}
     ranks = _ranks(apart, size - least)
     kept: dict[str, dict[str, LoraLayer]] = {}
     for (part, name), rank in ranks.items():
         kept.setdefault(part, {})[name] = apart[part, name].first(rank)
     left = sum(float(apart[name].values[:rank].square().sum()) for name, rank in ranks.items())
-    share = left / sum(float(each.values.square().sum()) for each in apart.values())
-    return dataclasses.replace(file, layers=kept), share
+    whole = sum(float(each.values.square().sum()) for each in apart.values())
+    return dataclasses.replace(file, layers=kept), left / whole if whole else 1.0
 
 
-def _ranks(apart: Mapping[Name, _Directions], budget: int) -> Mapping[Name, int]:
+def _ranks(apart: Mapping[Name, _Directions], budget: float) -> Mapping[Name, int]:
     """How many directions of each layer: the first of all, then the best that still fit into `budget` bytes."""
     rest = [(float(value) ** 2 / each.cost, name) for name, each in apart.items() for value in each.values[1:]]
     ranks = dict.fromkeys(apart, 1)
