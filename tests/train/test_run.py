@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -235,8 +236,18 @@ def test_phases_and_trajectories_travel_with_the_weights(
     image = fewstep.text2image(model, "a red fox", seed=0)
     assert json.loads(image.info["fewstep"])["sampler"] == "tcd"
     if not lora:
-        config_file = json.loads((file / "scheduler" / "scheduler_config.json").read_text())
-        assert config_file["_class_name"] == "TCDScheduler"
+        pipe: Any = diffusers.DiffusionPipeline.from_pretrained(file, torch_dtype=torch.float32)
+        assert isinstance(pipe.scheduler, diffusers.TCDScheduler)
+        pipe.set_progress_bar_config(disable=True)
+        asked_of = {"num_inference_steps": 3, "guidance_scale": 3.0, "eta": gamma}
+        theirs = pipe("a red fox", **asked_of, generator=torch.Generator().manual_seed(0)).images[0]
+        ours = fewstep.text2image(model, "a red fox", seed=0, steps=3, guidance_scale=3.0)
+        assert np.abs(np.asarray(theirs, int) - np.asarray(ours, int)).max() <= 1
+
+
+def test_what_is_written_names_no_folder_of_whoever_made_it(tmp_path: Path, miniature: Path, pictures: Path) -> None:
+    file, *_ = train(config("distill", miniature / "teacher", pictures, lora=False), tmp_path / "run").files
+    assert not [path for path in file.rglob("*.json") if str(miniature) in path.read_text()]
 
 
 @pytest.mark.parametrize("lora", [False, True])

@@ -23,12 +23,7 @@ PARTS = {
     "tokenizer": "tokenizer",
     "tokenizer_2": "tokenizer_2",
 }
-_PIPELINES = {  # (consistency model that embeds w, SDXL)
-    (False, False): "StableDiffusionPipeline",
-    (True, False): "LatentConsistencyModelPipeline",
-    (False, True): "StableDiffusionXLPipeline",
-    (True, True): "StableDiffusionXLPipeline",
-}
+_SCHEDULERS = {"lcm": "LCMScheduler", "tcd": "TCDScheduler"}  # by the card's sampler
 
 
 def save(model: ModelBundle, target: Path, base: Path | None, dtype: str | None = None) -> None:
@@ -48,7 +43,7 @@ def save(model: ModelBundle, target: Path, base: Path | None, dtype: str | None 
     scheduler["prediction_type"] = model.settings.prediction_type
     if model.kind == "lcm":
         scheduler |= {
-            "_class_name": "TCDScheduler" if model.card.sampler == "tcd" else "LCMScheduler",
+            "_class_name": _SCHEDULERS[model.card.sampler],
             "original_inference_steps": model.card.original_inference_steps,
             "timestep_scaling": model.card.timestep_scaling,
         }
@@ -57,6 +52,7 @@ def save(model: ModelBundle, target: Path, base: Path | None, dtype: str | None 
             if precision is not None and name in NETWORKS:
                 part.to(precision)
             part.save_pretrained(folder / name)
+            _forget_origin(folder / name / "config.json")
         (folder / "scheduler").mkdir()
         _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
         _write_json(folder / "model_index.json", _index(model, parts, scheduler["_class_name"]))
@@ -69,12 +65,26 @@ def _scheduler_config(base: Path) -> dict[str, Any]:
     return dict(read_json(locate_parts(base, card)["scheduler"] / "scheduler_config.json"))
 
 
+def _pipeline(model: ModelBundle, is_sdxl: bool) -> str:
+    """diffusers' pipeline that walks as the card says: LCM's own gives TCD's scheduler no eta, and breaks on it."""
+    if is_sdxl:
+        return "StableDiffusionXLPipeline"
+    is_lcm = model.embeds_guidance and model.card.sampler == "lcm"
+    return "LatentConsistencyModelPipeline" if is_lcm else "StableDiffusionPipeline"
+
+
+def _forget_origin(config: Path) -> None:
+    """diffusers writes down the folder that a part was loaded from, which nobody else has."""
+    if config.is_file():
+        _write_json(config, {key: value for key, value in read_json(config).items() if key != "_name_or_path"})
+
+
 def _index(model: ModelBundle, parts: dict[str, Any], scheduler: str) -> dict[str, Any]:
     is_sdxl = model.text_encoder_2 is not None
     classes = {name: [type(part).__module__.split(".")[0], type(part).__name__] for name, part in parts.items()}
     nothing = dict.fromkeys(("feature_extractor", "image_encoder", *(() if is_sdxl else ("safety_checker",))))
     return {
-        "_class_name": _PIPELINES[model.embeds_guidance, is_sdxl],
+        "_class_name": _pipeline(model, is_sdxl),
         **({"force_zeros_for_empty_prompt": model.drops_to_zeros} if is_sdxl else {"requires_safety_checker": False}),
         **classes,
         **{name: [None, None] for name in nothing},
