@@ -4,10 +4,10 @@
     python -m recipes.starter teacher --minutes 60    one stage, for at most an hour; the same again goes on
     python -m recipes.starter --size gpu          the larger lengths, for a GPU
 
-Stages: art, autoencoder, decoder, words, rare_words, latents, fast_decoder, teacher, student, phased, export, judge
-(for the benchmark), eye and reference (for `fewstep evaluate`). Checkpoints, logs and sheets of samples go to
-`build/starter/<stage>/`; `export` writes the model folder to `build/starter/export`, and `eye` what evaluations look
-with to `build/starter/evaluate`; with `--ship` both also into the package.
+Stages: art, autoencoder, decoder, words, rare_words, latents, fast_decoder, teacher, student, export, judge (for the
+benchmark), eye and reference (for `fewstep evaluate`). Checkpoints, logs and sheets of samples go to
+`build/starter/<stage>/`; `teacher` begins the model folder `build/starter/export` and `export` completes it, and `eye`
+writes what evaluations look with to `build/starter/evaluate`; with `--ship` both also go into the package.
 """
 
 from __future__ import annotations
@@ -17,29 +17,26 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
-from torch import nn
 
-from fewstep.core.consistency import ConsistencyFunction
 from fewstep.data.latents import LatentCache
-from fewstep.models.bundle import ModelBundle
 from fewstep.train.config import FitConfig
-from fewstep.train.objectives import Diffusion, Distillation
-from fewstep.train.paths import PathDistillation
+from fewstep.train.defaults import changed, default_config
+from fewstep.train.objectives import Diffusion
+from fewstep.train.run import train
 from fewstep.train.state import TrainState
 from recipes.emoji import art, autoencoder, cache, eye, fast_decoder, judge, networks, sheets, words
 from recipes.emoji.autoencoder import Pixels
-from recipes.emoji.export import write_starter
+from recipes.emoji.export import write_student, write_teacher
 from recipes.emoji.run import run
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 PACKAGE = Path(__file__).parents[1] / "src" / "fewstep" / "models" / "starter"
-W_RANGE = (0.0, 6.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +51,6 @@ class Size:
     fast_decoder: FitConfig
     teacher: FitConfig
     student: FitConfig
-    phased: FitConfig
 
 
 def cpu() -> Size:
@@ -74,18 +70,14 @@ def cpu() -> Size:
         ),
         teacher=FitConfig(pictures=430_000, batch_size=96, lr=0.004, cooldown=0.34, warmup=4_000, ema_halflife=3_000),
         student=FitConfig(
-            pictures=24_000,
-            batch_size=64,
-            lr=0.00025,
-            adam_lr=5e-5,
-            cooldown=1.0,
-            warmup=1_500,
-            clip=0.4,
+            pictures=112_000,
+            batch_size=32,
+            optimizer="adamw",
+            lr=3e-4,
+            cooldown=0.8,
+            warmup=500,
             ema_halflife=2_000,
-            checkpoint_minutes=2.5,
-        ),
-        phased=FitConfig(  # a picture is a path of a dozen states
-            pictures=4_200, batch_size=6, lr=0.001, adam_lr=0.0002, cooldown=0.9, warmup=150, ema_halflife=150
+            precision="bfloat16",
         ),
     )
 
@@ -101,7 +93,6 @@ def gpu() -> Size:
         fast_decoder=dataclasses.replace(small.fast_decoder, pictures=600_000),
         teacher=dataclasses.replace(small.teacher, pictures=6_000_000, batch_size=256),
         student=dataclasses.replace(small.student, pictures=600_000, batch_size=128),
-        phased=dataclasses.replace(small.phased, pictures=100_000, batch_size=16),
     )
 
 
@@ -181,38 +172,28 @@ class Starter:
 
     def teacher(self) -> None:
         torch.manual_seed(0)
-        unet = networks.unet(self.size.channels, embeds_w=False).to(self.device)
-        bundle = self._bundle(unet, "teacher")
+        unet = networks.unet(self.size.channels).to(self.device)
+        bundle, folder = sheets.teacher(self.folder, unet), self.folder / "teacher"
         objective = Diffusion(bundle.denoise, self._cache(), device=self.device)
-        self._fit(unet, bundle, objective, self.size.teacher, "teacher", steps=(20,), guidance_scale=3.0)
+
+        def sheet(state: TrainState) -> None:
+            with state.averaged():
+                sheets.samples(bundle, folder / f"sheet-{state.seen:08d}.png", steps=20, guidance_scale=3.0)
+
+        state = run(unet, objective, len(objective.cache), self._lasting(self.size.teacher), folder, sheet)
+        with state.averaged():
+            write_teacher(self.folder, self._model, unet)
 
     def student(self) -> None:
-        torch.manual_seed(0)
-        unet = networks.student_of(self._trained_teacher(), self.size.channels).to(self.device)
-        bundle = self._bundle(unet, "student")
-        teacher = self._bundle(self._trained_teacher().to(self.device), "teacher")
-        f = ConsistencyFunction(bundle.denoise, bundle.scalings)
-        objective = Distillation(f, teacher.denoise, self._cache(), w_range=W_RANGE, device=self.device)
-        self._fit(unet, bundle, objective, self.size.student, "student", steps=(1, 2, 4, 8), guidance_scale=3.0)
+        """What `fewstep distill` makes of the teacher."""
+        teacher = self._model / "teacher"
+        data = cache.as_training_cache(self.folder, self.folder / "latents.cache", str(teacher))
+        settings = {"name": "starter", "device": self.device, "watch.prompts": sheets.PROMPTS[:8]}
+        config = changed(default_config("distill", str(teacher), str(data), lora=False), settings)
+        train(dataclasses.replace(config, fit=self._lasting(self.size.student)), self.folder / "student")
 
-    def phased(self) -> None:
-        torch.manual_seed(0)
-        unet = networks.unet(self.size.channels, embeds_w=True).to(self.device)
-        self._take_average(unet, "student")
-        bundle = self._bundle(unet, "student")
-        teacher = self._bundle(self._trained_teacher().to(self.device), "teacher")
-        f = ConsistencyFunction(bundle.denoise, bundle.scalings)
-        objective = PathDistillation(
-            f, teacher.denoise, self._cache(), w_range=W_RANGE, phases=sheets.PHASES, device=self.device
-        )
-        self._fit(unet, bundle, objective, self.size.phased, "phased", steps=(1, 2, 4, 8), guidance_scale=3.0)
-
-    def export(self) -> Path:
-        target = self.folder / "export"
-        student = networks.unet(self.size.channels, embeds_w=True)
-        self._take_average(student, "phased")
-        write_starter(self.folder, target, self._trained_teacher(), student, W_RANGE)
-        return target
+    def export(self) -> None:
+        write_student(self.folder, self._model, self.folder / "student" / "model")
 
     def judge(self) -> None:
         judge.train(self.folder, self.minutes)
@@ -223,23 +204,6 @@ class Starter:
     def reference(self) -> None:
         eye.write_pictures(self.folder, self.folder / "reference")
 
-    def _fit(
-        self,
-        unet: nn.Module,
-        bundle: ModelBundle,
-        objective: Diffusion | Distillation | PathDistillation,
-        config: FitConfig,
-        stage: str,
-        **sampling: Any,
-    ) -> None:
-        folder = self.folder / stage
-
-        def sheet(state: TrainState) -> None:
-            with state.averaged():
-                sheets.samples(bundle, folder / f"sheet-{state.seen:08d}.png", **sampling)
-
-        run(unet, objective, len(objective.cache), self._lasting(config), folder, sheet)
-
     def _lasting(self, config: FitConfig) -> FitConfig:
         return dataclasses.replace(config, minutes=self.minutes)
 
@@ -249,16 +213,9 @@ class Starter:
     def _cache(self) -> LatentCache:
         return LatentCache.load(self.folder / "latents.safetensors")
 
-    def _trained_teacher(self) -> Any:
-        unet = networks.unet(self.size.channels, embeds_w=False)
-        self._take_average(unet, "teacher")
-        return unet.eval().requires_grad_(False)
-
-    def _take_average(self, unet: nn.Module, stage: str) -> None:
-        unet.load_state_dict(TrainState.average_of(self.folder / stage), strict=True)
-
-    def _bundle(self, unet: Any, stage: str) -> ModelBundle:
-        return sheets.bundle(self.folder, unet, stage, W_RANGE)
+    @property
+    def _model(self) -> Path:
+        return self.folder / "export"
 
 
 STAGES = (
@@ -271,7 +228,6 @@ STAGES = (
     "fast_decoder",
     "teacher",
     "student",
-    "phased",
     "export",
     "judge",
     "eye",

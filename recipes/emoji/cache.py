@@ -65,12 +65,12 @@ def encode(folder: Path, texts: list[str], device: str) -> Tensor:
     return torch.cat(states)
 
 
-def as_training_cache(folder: Path, target: Path) -> Path:
-    """The recipe's latents as a cache that `fewstep distill` reads."""
+def as_training_cache(folder: Path, target: Path, teacher: str = STARTER_TEACHER) -> Path:
+    """The recipe's latents as a cache that `fewstep distill --teacher TEACHER` reads."""
     if is_cache(target):
         return target
     target.mkdir(parents=True, exist_ok=True)
-    cache, model = LatentCache.load(folder / "latents.safetensors"), fewstep.load(STARTER_TEACHER, device="cpu")
+    cache, model = LatentCache.load(folder / "latents.safetensors"), fewstep.load(teacher, device="cpu")
     whole = {"latents": cache.latents[slice(0, len(cache))].half(), "captions": cache.captions}
     write_shard(target, "latents", 0, whole)
     write_shard(target, "texts", 0, {"states": cache.states[slice(0, len(cache.states))]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fewstep.models.card import ModelCard
 from fewstep.models.fast_decoder import FastDecoder
 from fewstep.models.locating import FAST_DECODER
 from recipes.emoji import art, sheets
@@ -27,14 +29,8 @@ COMPONENTS = {
 }
 
 
-def write_starter(
-    source: Path,
-    target: Path,
-    teacher: UNet2DConditionModel,
-    student: UNet2DConditionModel,
-    w_range: tuple[float, float],
-) -> None:
-    """Everything in fp16 safetensors; the teacher's folder has its U-Net and schedule, and shares the rest."""
+def write_teacher(source: Path, target: Path, unet: UNet2DConditionModel) -> None:
+    """A new model folder, all in fp16: the parts that the networks share, and in `teacher` its U-Net and schedule."""
     from diffusers import AutoencoderKL
     from transformers import CLIPTextModel
 
@@ -45,32 +41,28 @@ def write_starter(
     shutil.copytree(source / "tokenizer", target / "tokenizer")
     (target / FAST_DECODER).mkdir()
     FastDecoder.load(source / FAST_DECODER).save(target / FAST_DECODER)
-    held_out = _held_out(source)
-    _write_model(target, student, "LatentConsistencyModelPipeline", "student", w_range, held_out)
-    _write_model(target / "teacher", teacher, "StableDiffusionPipeline", "teacher", w_range, held_out)
+    teacher = target / "teacher"
+    unet.to(torch.float16).save_pretrained(teacher / "unet")
+    _write_json(teacher / "scheduler" / "scheduler_config.json", sheets.SCHEDULER)
+    index = {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False, **COMPONENTS}
+    _write_json(teacher / "model_index.json", index | {"scheduler": ["diffusers", sheets.SCHEDULER["_class_name"]]})
+    _write_card(teacher, sheets.teacher_card(), source)
 
 
-def _held_out(source: Path) -> str:
+def write_student(source: Path, target: Path, distilled: Path) -> None:
+    """What is the distilled model's own, into the folder that `write_teacher` made."""
+    for part in ("unet", "scheduler"):
+        shutil.copytree(distilled / part, target / part, dirs_exist_ok=True)
+    shutil.copyfile(distilled / "model_index.json", target / "model_index.json")
+    card = ModelCard.read(distilled)
+    _write_card(target, dataclasses.replace(card, data=sheets.DATA, licences=sheets.LICENCES, measured={}), source)
+
+
+def _write_card(folder: Path, card: ModelCard, source: Path) -> None:
     pairs = sorted(f"{p.label} ({p.style})" for p in art.load(source)[0] if p.held_out)
-    return f"## Held out\n\nThese {len(pairs)} pairs were never trained on by any part: {'; '.join(pairs)}.\n"
-
-
-def _write_model(
-    folder: Path,
-    unet: UNet2DConditionModel,
-    pipeline: str,
-    stage: str,
-    w_range: tuple[float, float],
-    held_out: str,
-) -> None:
-    unet.to(torch.float16).save_pretrained(folder / "unet")
-    card = sheets.card(stage, w_range)
-    config = sheets.scheduler_config(card.kind)
-    _write_json(folder / "scheduler" / "scheduler_config.json", config)
-    index = {"_class_name": pipeline, "requires_safety_checker": False, **COMPONENTS}
-    _write_json(folder / "model_index.json", index | {"scheduler": ["diffusers", config["_class_name"]]})
+    held_out = f"## Held out\n\nThese {len(pairs)} pairs were never trained on by any part: {'; '.join(pairs)}.\n"
     card.write(folder)
-    (folder / "README.md").write_text(card.to_markdown() + "\n" + held_out)
+    (folder / "README.md").write_text(card.to_markdown() + "\n" + held_out, encoding="utf-8")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

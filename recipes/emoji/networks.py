@@ -11,10 +11,8 @@ from recipes.emoji.words import WIDTH
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-W_DIM = 256  # of the embedding of w, as in the published LCMs
 
-
-def unet(channels: tuple[int, int], *, embeds_w: bool) -> UNet2DConditionModel:
+def unet(channels: tuple[int, int]) -> UNet2DConditionModel:
     """v-prediction of 8x8x16 latents. The words enter by cross-attention at 4x4, and pooled beside the time."""
     from diffusers import UNet2DConditionModel
 
@@ -30,16 +28,5 @@ def unet(channels: tuple[int, int], *, embeds_w: bool) -> UNet2DConditionModel:
         attention_head_dim=tuple(width // 64 if width % 64 == 0 else width // 32 for width in channels),
         addition_embed_type="text",
         addition_embed_type_num_heads=8,
-        time_cond_proj_dim=W_DIM if embeds_w else None,
     )
     return network.to(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def student_of(teacher: UNet2DConditionModel, channels: tuple[int, int]) -> UNet2DConditionModel:
-    """A copy that also reads w, through a projection that starts at zero: at first it is the teacher."""
-    student = unet(channels, embeds_w=True)
-    result = student.load_state_dict(teacher.state_dict(), strict=False)
-    assert (result.missing_keys, result.unexpected_keys) == (["time_embedding.cond_proj.weight"], [])
-    student.time_embedding.cond_proj.weight.zero_()
-    return student

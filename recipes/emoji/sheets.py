@@ -40,57 +40,36 @@ PROMPTS = (
 )
 
 
-PHASES = 4  # of the student
-GUIDANCE_SCALE = 5.0  # that the student is told; it hears less of it than its teacher does of 3 (docs/starter.md)
+# Stable Diffusion's schedule with v-prediction.
+SCHEDULER: dict[str, Any] = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "trailing",
+}
+SOURCES = (*art.STYLES.values(), art.LABELS)
+DATA = tuple(f"{source.name} {source.version}" for source in SOURCES)
+LICENCES = tuple(f"{source.licence} ({source.name})" for source in SOURCES)
 
 
-def scheduler_config(kind: str) -> dict[str, Any]:
-    """Stable Diffusion's schedule with v-prediction; the student's grid has 50 times."""
-    config: dict[str, Any] = {
-        "_class_name": "LCMScheduler" if kind == "lcm" else "DDIMScheduler",
-        "num_train_timesteps": 1000,
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "prediction_type": "v_prediction",
-        "clip_sample": False,
-        "set_alpha_to_one": kind == "lcm",
-        "steps_offset": 1,
-        "timestep_spacing": "leading" if kind == "lcm" else "trailing",
-    }
-    return config | ({"original_inference_steps": 50, "timestep_scaling": 10.0} if kind == "lcm" else {})
+def teacher_card() -> ModelCard:
+    return ModelCard("starter-teacher", "diffusion", 25, 3.0, data=DATA, licences=LICENCES, shared="..")
 
 
-def card(stage: str, w_range: tuple[float, float]) -> ModelCard:
-    sources = [*art.STYLES.values(), art.LABELS]
-    data = tuple(f"{source.name} {source.version}" for source in sources)
-    licences = tuple(f"{source.licence} ({source.name})" for source in sources)
-    if stage == "teacher":
-        return ModelCard("starter-teacher", "diffusion", 25, 3.0, data=data, licences=licences, shared="..")
-    return ModelCard(
-        "starter",
-        "lcm",
-        4,
-        GUIDANCE_SCALE,
-        w_range=w_range,
-        sampler="tcd",
-        gamma=0.0,
-        phases=PHASES,
-        teacher="starter-teacher",
-        data=data,
-        licences=licences,
-    )
-
-
-def bundle(folder: Path, unet: Any, stage: str, w_range: tuple[float, float]) -> ModelBundle:
-    """A network in training with the frozen parts from `folder`, ready to sample."""
+def teacher(folder: Path, unet: Any) -> ModelBundle:
+    """A teacher in training with the frozen parts from `folder`, ready to sample."""
     from diffusers import AutoencoderKL
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    about = card(stage, w_range)
     return ModelBundle(
-        card=about,
-        settings=SchedulerSettings.from_config(scheduler_config(about.kind)),
+        card=teacher_card(),
+        settings=SchedulerSettings.from_config(SCHEDULER),
         unet=unet,
         autoencoder=AutoencoderKL.from_pretrained(folder / "vae").eval().to(unet.device),
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval().to(unet.device),
@@ -98,22 +77,11 @@ def bundle(folder: Path, unet: Any, stage: str, w_range: tuple[float, float]) ->
     )
 
 
-def samples(
-    model: ModelBundle,
-    path: Path,
-    *,
-    steps: tuple[int, ...],
-    guidance_scale: float,
-    prompts: tuple[str, ...] = PROMPTS,
-) -> None:
-    """One row of `prompts` for each number of steps, all from the same noise."""
-    images = [
-        image
-        for count in steps
-        for image in text2image(model, prompts, steps=count, seed=0, guidance_scale=guidance_scale)
-    ]
+def samples(model: ModelBundle, path: Path, *, steps: int, guidance_scale: float) -> None:
+    """What the prompts look like now, always from the same noise."""
+    images = text2image(model, PROMPTS, steps=steps, seed=0, guidance_scale=guidance_scale)
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(images, columns=len(prompts) if len(steps) > 1 else 8).save(path)
+    contact_sheet(images, columns=8).save(path)
 
 
 def reconstructions(vae: AutoencoderKL, pixels: Tensor, path: Path) -> None:
