@@ -70,7 +70,7 @@ def cpu() -> Size:
         ),
         teacher=FitConfig(pictures=430_000, batch_size=96, lr=0.004, cooldown=0.34, warmup=4_000, ema_halflife=3_000),
         student=FitConfig(
-            pictures=112_000,
+            pictures=56_000,
             batch_size=32,
             optimizer="adamw",
             lr=3e-4,

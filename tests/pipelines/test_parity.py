@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     LatentConsistencyModelImg2ImgPipeline,
     LatentConsistencyModelPipeline,
@@ -65,11 +66,11 @@ def parts(model: ModelBundle) -> dict[str, object]:
 
 
 def lcm_pipeline(kind: type, family: Path, model: ModelBundle) -> object:
-    """Diffusers' pipeline as its own `from_pretrained` makes it, so that the folder's configs are tested too."""
-    pipeline = LatentConsistencyModelPipeline.from_pretrained(family, dtype=torch.float32)
-    pipeline = (
-        pipeline if kind is LatentConsistencyModelPipeline else kind(scheduler=pipeline.scheduler, **parts(model))
-    )
+    """Diffusers' pipeline over LCM's scheduler, with the folder's configs, which are tested too."""
+    scheduler = LCMScheduler.from_pretrained(family / "scheduler")
+    pipeline = LatentConsistencyModelPipeline.from_pretrained(family, scheduler=scheduler, dtype=torch.float32)
+    if kind is not LatentConsistencyModelPipeline:
+        pipeline = kind(scheduler=scheduler, **parts(model))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -102,6 +103,15 @@ def test_text_to_image(family: Path, student_of: ModelBundle, steps: int, guidan
     )
     ours = ours_with_seeds(student_of, steps=steps, guidance_scale=guidance_scale, sampler="lcm")
     assert_same(ours, theirs.images)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_a_folder_as_diffusers_opens_it(family: Path, student_of: ModelBundle, steps: int) -> None:
+    """The pipeline and the scheduler that the folder names walk as its card says."""
+    pipeline = DiffusionPipeline.from_pretrained(family, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(PROMPTS, num_inference_steps=steps, guidance_scale=3.0, generator=generators())
+    assert_same(ours_with_seeds(student_of, steps=steps, guidance_scale=3.0), theirs.images)
 
 
 def test_times_of_ones_own(family: Path, student_of: ModelBundle) -> None:
