@@ -30,10 +30,10 @@ from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import LCM_TARGETS, RunConfig
 from fewstep.train.defaults import changed, default_config
-from fewstep.train.run import train
 from recipes.emoji import art
 from recipes.emoji.cache import STARTER_TEACHER, as_training_cache
 from recipes.emoji.packages import NpmPackage
+from recipes.emoji.run import run_as_command
 
 OPENMOJI = NpmPackage(
     "@iconify-json/openmoji",
@@ -144,7 +144,7 @@ class Adapters:
         return str(self.folder / "ink" / "seen")
 
     def _train(self, base: RunConfig, name: str, values: Mapping[str, object]) -> None:
-        train(changed(base, {"watch.prompts": SHOWN, **values}), self.folder / name)
+        run_as_command(changed(base, {"watch.prompts": SHOWN, **values}), self.folder / name)
         self.pack(name)
 
     def pack(self, name: str) -> None:

@@ -26,12 +26,11 @@ from fewstep.data.latents import LatentCache
 from fewstep.train.config import FitConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.objectives import Diffusion
-from fewstep.train.run import train
 from fewstep.train.state import TrainState
 from recipes.emoji import art, autoencoder, cache, eye, fast_decoder, judge, networks, sheets, words
 from recipes.emoji.autoencoder import Pixels
 from recipes.emoji.export import write_student, write_teacher
-from recipes.emoji.run import run
+from recipes.emoji.run import run, run_as_command
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -190,10 +189,13 @@ class Starter:
         data = cache.as_training_cache(self.folder, self.folder / "latents.cache", str(teacher))
         settings = {"name": "starter", "device": self.device, "watch.prompts": sheets.PROMPTS[:8]}
         config = changed(default_config("distill", str(teacher), str(data), lora=False), settings)
-        train(dataclasses.replace(config, fit=self._lasting(self.size.student)), self.folder / "student")
+        run_as_command(dataclasses.replace(config, fit=self._lasting(self.size.student)), self.folder / "student")
 
     def export(self) -> None:
-        write_student(self.folder, self._model, self.folder / "student" / "model")
+        distilled = self.folder / "student" / "model"
+        if not distilled.is_dir():
+            raise typer.BadParameter("the student is not at its end yet: go on with the stage `student`")
+        write_student(self.folder, self._model, distilled)
 
     def judge(self) -> None:
         judge.train(self.folder, self.minutes)

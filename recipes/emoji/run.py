@@ -1,14 +1,16 @@
-"""`fit` with a progress bar and an ETA on the terminal."""
+"""Training with a progress bar and an ETA on the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from fewstep.train.config import FitConfig
+from fewstep.cli import training
+from fewstep.train.config import FitConfig, RunConfig
 from fewstep.train.loop import Objective, fit
 from fewstep.train.state import TrainState
 
@@ -21,7 +23,7 @@ def run(
     folder: Path,
     on_checkpoint: Callable[[TrainState], None] | None = None,
 ) -> TrainState:
-    """Train, resume, and show how far it is."""
+    """`fit` with a bar; it goes on where it stopped."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[loss]}")) as bar:
         task = bar.add_task(folder.name, total=config.pictures, loss="")
@@ -30,3 +32,9 @@ def run(
             bar.update(task, completed=seen, loss=f"loss {scalars['loss']:.4f}")
 
         return fit(model, objective, num_rows, config, folder, on_step=on_step, on_checkpoint=on_checkpoint)
+
+
+def run_as_command(config: RunConfig, folder: Path) -> None:
+    """As `fewstep distill` and its like do it; an interrupt, which leaves a checkpoint, ends the recipe."""
+    if code := training.run(config, folder, dry_run=False, measures=None):
+        raise typer.Exit(code)

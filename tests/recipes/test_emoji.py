@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+import fewstep
 from fewstep.train.config import FitConfig
-from recipes.emoji import autoencoder
+from recipes.emoji import art, autoencoder, sheets
 from recipes.emoji.art import STYLES, Picture, held_out
+from recipes.emoji.export import write_student
 from recipes.emoji.run import run
 from recipes.starter import SIZES, STAGES, Starter
 
@@ -80,3 +83,25 @@ def test_a_decoder_that_goes_on_alone_changes_the_pictures_and_no_latent(tmp_pat
 def test_the_recipe_has_every_stage_in_each_of_its_sizes(size: str) -> None:
     starter = Starter(SIZES[size](), Path("nowhere"))
     assert all(callable(getattr(starter, stage)) for stage in STAGES)
+
+
+def test_what_was_distilled_joins_the_folder_of_its_teacher(
+    tmp_path: Path, miniature: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The student's own parts and the art's licences; what it shares with its teacher stays as it is."""
+    target = tmp_path / "export"
+    shutil.copytree(miniature, target)
+    for own in ("unet", "scheduler"):
+        shutil.rmtree(target / own)
+    monkeypatch.setattr(
+        art, "load", lambda folder: ([picture(), Picture("owl", ("bird",), "fluent", "1f989", 7, held_out=True)], None)
+    )
+    write_student(tmp_path, target, miniature)
+    model = fewstep.load(target, device="cpu")
+    assert (model.kind, model.card.w_range, model.card.licences) == ("lcm", (2.0, 14.0), sheets.LICENCES)
+    assert fewstep.text2image(model, "owl", seed=0) == fewstep.text2image(
+        fewstep.load(miniature, device="cpu"), "owl", seed=0
+    )
+    assert fewstep.load(target / "teacher", device="cpu").kind == "diffusion"
+    held_out = "These 2 pairs were never trained on by any part: owl (fluent); violin (noto)."
+    assert held_out in (target / "README.md").read_text()
