@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
 from fewstep.cli import training
@@ -24,12 +23,11 @@ def run(
     on_checkpoint: Callable[[TrainState], None] | None = None,
 ) -> TrainState:
     """`fit` with a bar; it goes on where it stopped."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[loss]}")) as bar:
-        task = bar.add_task(folder.name, total=config.pictures, loss="")
+    with training.progress_bar() as bar:
+        task = bar.add_task(folder.name, total=config.pictures, note="")
 
         def on_step(seen: int, scalars: dict[str, float]) -> None:
-            bar.update(task, completed=seen, loss=f"loss {scalars['loss']:.4f}")
+            bar.update(task, completed=seen, note=f"loss {scalars['loss']:.4f}")
 
         return fit(model, objective, num_rows, config, folder, on_step=on_step, on_checkpoint=on_checkpoint)
 
