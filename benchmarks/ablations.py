@@ -52,6 +52,7 @@ TEACHER, UNTRAINED = "teacher, 25 steps", "teacher, untrained"
 Row = dict[str, float]
 
 DEFAULT = {f"consistency.{name}": value for name, value in TRAJECTORY.items()}
+UNIFORM = DEFAULT | {"consistency.ends": "uniform"}
 # The first is what diffusers' LoRA script does: w drawn and not told, no empty captions, DDIM over one grid step.
 SETTINGS: dict[str, dict[str, Any]] = {
     "script": {"consistency.w_range": (0.0, 6.0), "consistency.embed_w": False, "consistency.empty": 0.0},
@@ -68,8 +69,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "trajectory, gamma 0.3": {"consistency.trajectory": True, "consistency.gamma": 0.3},
     "trajectory": {"consistency.trajectory": True},
     "trajectory, k 100": {"consistency.trajectory": True, "consistency.k": 100},
+    "uniform ends": UNIFORM,
+    "uniform ends, dpm++": UNIFORM | {"consistency.solver": "dpm++", "consistency.substeps": 2},
     "default": DEFAULT,
-    "default, dpm++": DEFAULT | {"consistency.solver": "dpm++", "consistency.substeps": 2},
     "phases 2": {"consistency.phases": 2},
     "phases 4": {"consistency.phases": 4},
     "phases 4, k 100": {"consistency.phases": 4, "consistency.k": 100},

@@ -176,7 +176,9 @@ def test_no_guidance_asks_the_teacher_once_a_step_and_substeps_as_often(cache: L
 
 @pytest.mark.parametrize("solver", ["ddim", "dpm++", "heun"])
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("options", [{}, {"phases": 4}, {"trajectory": True}, {"phases": 2, "trajectory": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"phases": 4}, {"trajectory": True}, {"phases": 2, "trajectory": True, "ends": "walks"}]
+)
 def test_every_combination_gives_a_finite_loss_and_gradient(
     cache: LatentCache, solver: str, kind: str, options: dict[str, object]
 ) -> None:
@@ -203,6 +205,23 @@ def test_trajectories_end_anywhere_between_the_phase_s_end_and_the_target(cache:
     assert bool((end[room] == floor[room]).any())
     assert bool((end[room] == s[room]).any())
     assert len((s - end).unique()) > 50
+
+
+def test_trajectories_as_walks_take_them_end_log_uniformly_and_from_pure_noise_at_the_very_end(
+    cache: LatentCache,
+) -> None:
+    objective = distillation(cache, Recording(), Recording(), phases=2, trajectory=True, k=50, ends="walks")
+    draw = objective.draw(ROWS.repeat(200), torch.Generator().manual_seed(0))
+    t, floor = objective.grid[draw.times], objective.floor[draw.times]
+    s = torch.maximum(t - 50, floor)
+    end = objective._leading_to(objective.f, draw, floor).end  # type: ignore[attr-defined]
+    assert bool(((end >= floor) & (end <= s)).all())
+    assert torch.equal(end[t >= 900], floor[t >= 900])
+    for at in (99, 399, 899):  # half of all jumps are shorter than the geometric mean of the ends
+        longest = at - int(floor[t == at][0])
+        shorter = (at - end[t == at]) < (50 * longest) ** 0.5
+        assert float(shorter.float().mean()) == pytest.approx(0.5, abs=0.06)
+        assert bool((end[t == at] == s[t == at]).any())
 
 
 def test_a_part_of_a_batch_costs_what_its_rows_cost_in_the_whole(cache: LatentCache) -> None:

@@ -302,6 +302,7 @@ def test_fine_tuning_keeps_the_phases_or_trajectories_that_a_model_walks(miniatu
 def test_what_is_said_of_how_a_student_walks_decides_the_rest(asked: Mapping[str, Any], expected: Any) -> None:
     found = default_config("distill", "m", "d", lora=True, **asked).consistency
     assert (found.trajectory, found.phases, found.k, found.metric) == expected
+    assert found.ends == ("walks" if found.trajectory else "uniform")
 
 
 def test_paths_of_the_teacher_make_a_phased_adapter(tmp_path: Path, miniature: Path, pictures: Path) -> None:

@@ -138,6 +138,11 @@ class ConsistencyConfig:
     """Learn to reach every earlier time of the phase, drawn uniformly, and not only its end (TCD, 2402.19159: at 4
     steps FID 15.03 becomes 12.68, and more steps go on helping, where LCM's do not). What a distillation
     does by default, with k = 100 and `pseudo_huber`: docs/distillation.md has the table that speaks for it."""
+    ends: str = "uniform"
+    """Where trajectories end. `uniform`: at all times below t - k alike (TCD). `walks`: as the steps of a walk do. A
+    walk's single step begins at pure noise, so from the last tenth of the times all the way; from below as far as k or
+    t or between, on a scale of logarithms, for a walk of more steps takes shorter ones. What a distillation does by
+    default: docs/distillation.md."""
     gamma: float = 0.0
     """How much fresh noise the sampler adds, of TCD's, whose paper paints with 0.2 and whose scheduler with 0.3. In the
     ablations even 0.1 nearly doubles the distance to the drawings at four and eight steps. Sampling only."""
@@ -147,6 +152,7 @@ class ConsistencyConfig:
         _one_of("metric", self.metric, METRICS)
         _one_of("boundary", self.boundary, ("lcm", "hard"))
         _one_of("target", self.target, ("student", "ema", "path"))
+        _one_of("ends", self.ends, ("uniform", "walks"))
         if self.target == "path" and self.trajectory:
             raise InvalidConfig("target='path' learns the ends of phases and no trajectory: set phases, or trajectory")
         if self.target == "path" and self.k is not None:

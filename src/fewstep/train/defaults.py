@@ -31,7 +31,7 @@ RATES: dict[tuple[Method, bool], float] = {
     ("finetune", True): 1e-4,
     ("style", True): 2e-4,
 }
-TRAJECTORY: dict[str, Any] = {"trajectory": True, "k": 100, "metric": "pseudo_huber"}
+TRAJECTORY: dict[str, Any] = {"trajectory": True, "k": 100, "metric": "pseudo_huber", "ends": "walks"}
 PATHS = 10  # pictures that one path of the teacher costs: 12 steps of 5 calls of the network, against 6
 
 

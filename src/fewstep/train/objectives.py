@@ -33,7 +33,7 @@ class Draw:
     times           (B,) int64: t itself, or its place on the grid
     noise           (B, C, h, w) unit noise
     w               (B,) guidance in LCM's form
-    share           (B,) in [0, 1): how far down from the target's time a trajectory ends
+    share           (B,) in [0, 1): how far down from the target's time a trajectory ends (`trajectory_ends`)
     """
 
     rows: Tensor
@@ -58,6 +58,20 @@ def draw_w(w_range: tuple[float, float], count: int, generator: torch.Generator)
     """(count,) uniformly from the range."""
     low, high = w_range
     return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def trajectory_ends(law: str, t: Tensor, s: Tensor, floor: Tensor, share: Tensor, total: int) -> Tensor:
+    """Where trajectories from t end that are held against a target at s: (B,) int64 in floor .. s.
+
+    law    `uniform` or `walks` (`config.ConsistencyConfig.ends`)
+    share  (B,) in [0, 1): uniform noise, 0 for the longest way of a uniform law and the shortest of the other
+    total  the number of times, of which the last tenth counts as pure noise
+    """
+    if law == "uniform":
+        return floor + (share * (s - floor + 1)).long()
+    shortest, longest = (t - s).double().clamp(min=1), (t - floor).double()
+    jump = (shortest * (longest / shortest) ** share.double()).round().long()
+    return torch.where(t >= 0.9 * total, floor, (t - jump).clamp(min=floor, max=s))
 
 
 def told_w(w_range: tuple[float, float], draw: Draw, device: torch.device | str) -> float | Tensor:
@@ -119,17 +133,18 @@ class _Consistency:
         empty: float = 0.05,
         phases: int = 1,
         trajectory: bool = False,
+        ends: str = "uniform",
         f_target: ConsistencyFunction | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.f, self.f_target, self.schedule, self.cache = f, f_target or f, schedule, cache
         self.w_range, self.metric, self.empty, self.device = w_range, METRICS[metric], empty, device
-        self.phases, self.trajectory = phases, trajectory
+        self.phases, self.trajectory, self.ends = phases, trajectory, ends
         sizes = {"num_train_timesteps": schedule.num_train_timesteps}
         self.grid = training_grid(schedule.num_train_timesteps, original_inference_steps)
         self.k = k or schedule.num_train_timesteps // original_inference_steps
-        ends = phase_ends(phases, original_inference_steps=original_inference_steps, **sizes)
-        self.floor = ends[torch.searchsorted(ends, self.grid) - 1] if phases > 1 else torch.zeros_like(self.grid)
+        floors = phase_ends(phases, original_inference_steps=original_inference_steps, **sizes)
+        self.floor = floors[torch.searchsorted(floors, self.grid) - 1] if phases > 1 else torch.zeros_like(self.grid)
 
     @property
     def arrives(self) -> bool:
@@ -165,8 +180,9 @@ class _Consistency:
             return f
         end = floor
         if draw.share is not None:
-            s = torch.maximum(self.grid[draw.times] - self.k, floor)
-            end = floor + (draw.share * (s - floor + 1)).long()
+            t = self.grid[draw.times]
+            s, total = torch.maximum(t - self.k, floor), self.schedule.num_train_timesteps
+            end = trajectory_ends(self.ends, t, s, floor, draw.share, total)
         return TrajectoryFunction(f.denoise, self.schedule, end.to(self.device))
 
     def _compare(self, f: Denoise, f_target: Denoise, asked: _Asked) -> Loss:
@@ -191,7 +207,7 @@ class Distillation(_Consistency):
     empty     share of empty captions, so that the student also knows the unconditional picture
     k         the skipping interval; default: the grid's spacing
     solver, substeps  how the teacher goes from t to t - k
-    phases, trajectory  where the student's steps end (`config.ConsistencyConfig`)
+    phases, trajectory, ends  where the student's steps end (`config.ConsistencyConfig`)
     f_target  the target, where it is another than f
     """
 
