@@ -59,8 +59,10 @@ OPENMOJI_ROWS: tuple[tuple[str, tuple[str, ...], int], ...] = (
     (STARTER_TEACHER, (), 25),
     (STARTER_TEACHER, ("openmoji",), 25),
     (STARTER_TEACHER, ("openmoji", "lcm-lora"), 4),
+    ("starter", (), 4),
     ("starter", ("openmoji",), 4),
     ("starter", ("openmoji-lcf",), 4),
+    ("starter", ("openmoji-lcf:1.4",), 4),
 )
 
 
@@ -104,7 +106,7 @@ class Adapters:
     def openmoji_lcf(self) -> None:
         """The distilled starter in OpenMoji's style, with no teacher; not good enough to come along."""
         source = str(self.folder / "openmoji.art" / "seen")
-        values = OPENMOJI_STYLE | {"fit.pictures": 24_000}
+        values = OPENMOJI_STYLE | {"fit.pictures": 24_000, "fit.lr": 6e-3, "consistency.metric": "pseudo_huber"}
         self._train(default_config("finetune", "starter", source, lora=True), "openmoji-lcf", values)
 
     def sheets(self) -> None:
@@ -121,8 +123,11 @@ class Adapters:
     def paint(
         self, labels: Sequence[str], model: str, adapters: Sequence[str], steps: int, seed: int
     ) -> list[Image.Image]:
-        """What a row paints; with the adapters as they were trained here, or else as they come along."""
-        own = [path if (path := self._file(name)).is_file() else name for name in adapters]
+        """What a row paints; with the adapters as they were trained here, or else as they come along.
+
+        adapters  by name, with a weight after a colon where it is not 1
+        """
+        own = [self._spec(*each.partition(":")) for each in adapters]
         bundle = fewstep.load(model, device="cpu", loras=own)
         return text2image(bundle, list(labels), steps=steps, seed=seed, batch_size=16)
 
@@ -151,6 +156,10 @@ class Adapters:
         """What was trained as it comes along: one file, of the size that there is room for."""
         lora, _ = resized(LoraFile.read(self.folder / name), LARGEST_MB.get(name, 8) * MB)
         write_lora(lora.layers, "diffusers", self._file(name), lora.record)
+
+    def _spec(self, name: str, colon: str, weight: str) -> str:
+        path = self._file(name)
+        return f"{path if path.is_file() else name}{colon}{weight}"
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
