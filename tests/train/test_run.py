@@ -420,3 +420,7 @@ def test_a_setting_that_did_not_exist_when_a_run_began_was_off() -> None:
     assert differences(before, {"data": {"flip": True, "buckets": False, "image_column": None}}) == {}
     assert differences(before, {"data": {"flip": True, "buckets": True}}) == {"data.buckets": (None, True)}
     assert differences(before, {"data": {"flip": False}}) == {"data.flip": (True, False)}
+    assert differences(before, before | {"consistency": {"ends": "uniform"}}) == {}
+    assert differences(before, before | {"consistency": {"ends": "walks"}}) == {
+        "consistency.ends": ("uniform", "walks")
+    }

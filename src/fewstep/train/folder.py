@@ -17,7 +17,7 @@ import torch
 import fewstep
 from fewstep.data.cache_folder import Manifest
 from fewstep.errors import CannotWrite
-from fewstep.train.config import InvalidConfig, RunConfig
+from fewstep.train.config import ConsistencyConfig, InvalidConfig, RunConfig
 from fewstep.writing import replacing
 
 CONFIG = "config.json"
@@ -86,8 +86,13 @@ def as_json(config: RunConfig) -> dict[str, Any]:
 
 
 def differences(there: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ, and may not, under their dotted names; one that did not exist yet was off."""
+    """The settings that differ, and may not, under their dotted names.
+
+    One that did not exist yet was off; of the algorithm's, as it is where nothing is said of it.
+    """
+    silent = dict(_flat({"consistency": json.loads(json.dumps(dataclasses.asdict(ConsistencyConfig())))}))
     before, now = (dict(_flat(values)) for values in (there, wanted))
+    before = {name: silent[name] for name in now.keys() & silent.keys()} | before
     pairs = {name: (before.get(name), now.get(name)) for name in sorted({*before, *now})}
     return {
         name: (was, asked)
