@@ -415,12 +415,16 @@ def test_settings_that_cannot_work_are_refused_by_name() -> None:
         changed(default_config("distill", "m", "d", lora=False), {"lora.rank": 4})
 
 
-def test_a_setting_that_did_not_exist_when_a_run_began_was_off() -> None:
-    before: dict[str, Any] = {"data": {"flip": True}}
-    assert differences(before, {"data": {"flip": True, "buckets": False, "image_column": None}}) == {}
-    assert differences(before, {"data": {"flip": True, "buckets": True}}) == {"data.buckets": (None, True)}
-    assert differences(before, {"data": {"flip": False}}) == {"data.flip": (True, False)}
-    assert differences(before, before | {"consistency": {"ends": "uniform"}}) == {}
-    assert differences(before, before | {"consistency": {"ends": "walks"}}) == {
-        "consistency.ends": ("uniform", "walks")
-    }
+def test_a_setting_that_did_not_exist_when_a_run_began_was_as_by_default() -> None:
+    before: dict[str, Any] = {"data": {"flip": True}, "consistency": {"k": 100}, "lora": None}
+
+    def asked(group: str, **values: Any) -> dict[str, tuple[Any, Any]]:
+        return differences(before, before | {group: (before[group] or {}) | values})
+
+    assert asked("data", buckets=False, image_column=None) == {}
+    assert asked("data", buckets=True) == {"data.buckets": (False, True)}
+    assert asked("data", flip=False) == {"data.flip": (True, False)}
+    assert asked("consistency", ends="uniform") == {}
+    assert asked("consistency", ends="walks") == {"consistency.ends": ("uniform", "walks")}
+    assert asked("lora", rank=64) == {"lora.rank": (None, 64)}
+    assert differences(before | {"lora": {"rank": 8}}, before | {"lora": {"rank": 8, "alpha": None}}) == {}

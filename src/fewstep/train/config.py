@@ -139,9 +139,9 @@ class ConsistencyConfig:
     steps FID 15.03 becomes 12.68, and more steps go on helping, where LCM's do not). What a distillation
     does by default, with k = 100 and `pseudo_huber`: docs/distillation.md has the table that speaks for it."""
     ends: str = "uniform"
-    """Where trajectories end. `uniform`: at all times below t - k alike (TCD). `walks`: as the steps of a walk do. A
-    walk's single step begins at pure noise, so from the last tenth of the times all the way; from below as far as k or
-    t or between, on a scale of logarithms, for a walk of more steps takes shorter ones. What a distillation does by
+    """Where trajectories end. `uniform`: at any time below t - k, all alike (TCD). `walks`: as the steps of a walk do.
+    From the last tenth of the times all the way, for only a single step goes so far, and it begins at pure noise; from
+    below by k to t, uniformly in the logarithm, for walks of more steps take shorter ones. What a distillation does by
     default: docs/distillation.md."""
     gamma: float = 0.0
     """How much fresh noise the sampler adds, of TCD's, whose paper paints with 0.2 and whose scheduler with 0.3. In the

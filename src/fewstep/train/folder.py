@@ -17,7 +17,7 @@ import torch
 import fewstep
 from fewstep.data.cache_folder import Manifest
 from fewstep.errors import CannotWrite
-from fewstep.train.config import ConsistencyConfig, InvalidConfig, RunConfig
+from fewstep.train.config import DataConfig, FitConfig, InvalidConfig, LoraConfig, RunConfig
 from fewstep.writing import replacing
 
 CONFIG = "config.json"
@@ -86,19 +86,20 @@ def as_json(config: RunConfig) -> dict[str, Any]:
 
 
 def differences(there: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ, and may not, under their dotted names.
-
-    One that did not exist yet was off; of the algorithm's, as it is where nothing is said of it.
-    """
-    silent = dict(_flat({"consistency": json.loads(json.dumps(dataclasses.asdict(ConsistencyConfig())))}))
+    """The settings that differ, and may not, under their dotted names; one that did not exist yet was as by default."""
+    nothing_said = RunConfig(
+        method="distill",
+        model="",
+        data=DataConfig(source=""),
+        fit=FitConfig(pictures=1, batch_size=1),
+        lora=LoraConfig(),
+    )
     before, now = (dict(_flat(values)) for values in (there, wanted))
-    before = {name: silent[name] for name in now.keys() & silent.keys()} | before
+    groups = {name.rpartition(".")[0] for name in before}  # of a LoRA there are none where none is trained
+    default = dict(_flat(as_json(nothing_said)))
+    before = {name: default.get(name) for name in now if name.rpartition(".")[0] in groups} | before
     pairs = {name: (before.get(name), now.get(name)) for name in sorted({*before, *now})}
-    return {
-        name: (was, asked)
-        for name, (was, asked) in pairs.items()
-        if was != asked and (name in before or asked) and not name.startswith(CHANGEABLE)
-    }
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and not name.startswith(CHANGEABLE)}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

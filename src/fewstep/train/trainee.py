@@ -247,8 +247,12 @@ def _objective(
         "phases": algorithm.phases,
         "device": bundle.device,
     }
-    own = {"k": algorithm.k, "trajectory": algorithm.trajectory, "ends": algorithm.ends}
-    learnt: dict[str, Any] = own | {"f_target": f_target}
+    learnt: dict[str, Any] = {
+        "k": algorithm.k,
+        "trajectory": algorithm.trajectory,
+        "ends": algorithm.ends,
+        "f_target": f_target,
+    }
     if config.method == "finetune":
         return FineTuning(f, bundle.schedule, cache, guidance=guidance, **common, **learnt)
     teacher = model.denoise if config.lora is None else Unadapted(model.denoise, model.unet)
