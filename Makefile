@@ -54,10 +54,14 @@ browser: $(VENV)/.installed-dev
 	  || $(BIN)/playwright install chromium \
 	  || echo "No Chromium could be installed: the tests of the page will be skipped." >&2
 
+# The tree must travel to other machines.
+TREE_MIB := 40
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@size=$$(git ls-files -z | xargs -0 cat | wc -c); [ $$size -le $$(($(TREE_MIB) * 1048576)) ] \
+	  || { echo "The tracked files are $$((size / 1048576)) MiB; they may be $(TREE_MIB): pack or leave out what is large." >&2; exit 1; }
 
 # build/ stays: it holds what hours of training made.
 clean:

@@ -1,6 +1,6 @@
 """The starter's contact sheets, for docs/starter.md: the same prompts and noise under every sampler and step count.
 
-python -m benchmarks.starter_gallery          (writes docs/images/*.webp and docs/images/four-steps.png)
+python -m benchmarks.starter_gallery          (writes docs/images/*.webp)
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from PIL import Image, ImageDraw
@@ -31,6 +31,7 @@ FREE = (
     *("a blue cat", "sad robot", "strawberry cake", "feline", "automobile", "puppy", "joyful", "ocean"),
     *("a green heart", "purple apple", "a happy sun", "snowy house", "yellow bird", "infant", "physician", "vehicle"),
 )
+SMALL: dict[str, Any] = {"quality": 70, "method": 6}
 FEW = (("tcd", 1), ("tcd", 2), ("tcd", 4), ("tcd", 8), ("dpm++", 25))
 ALL = (*FEW, *((sampler, steps) for sampler in ("ddim", "dpm++") for steps in (1, 2, 4, 8)))
 
@@ -42,14 +43,14 @@ def main(folder: Annotated[Path, typer.Option(help="Where the recipe built the a
     pictures, pixels = art.load(folder)
     styles = tuple(art.STYLES)
     prompts = [f"{c}, {styles[(i + j) % 3]} style" for i, c in enumerate(CONCEPTS) for j in range(2)]
-    _sheet(starter, teacher, prompts, ALL).save(IMAGES / "samplers.webp", quality=85)
-    _sheet(starter, teacher, FREE, FEW).save(IMAGES / "free-prompts.webp", quality=85)
+    _sheet(starter, teacher, prompts, ALL).save(IMAGES / "samplers.webp", **SMALL)
+    _sheet(starter, teacher, FREE, FEW).save(IMAGES / "free-prompts.webp", **SMALL)
     held_out = [i for i, picture in enumerate(pictures) if picture.held_out]
     chosen = random.Random(0).sample(held_out, 24)
     prompts = [f"{pictures[i].label}, {pictures[i].style} style" for i in chosen]
     real = [Image.fromarray(pixels[i]) for i in chosen]
-    _sheet(starter, teacher, prompts, FEW, ("the real one", real)).save(IMAGES / "held-out.webp", quality=85)
-    contact_sheet(text2image(starter, sheets.PROMPTS, steps=4, seed=0), columns=8).save(IMAGES / "four-steps.png")
+    _sheet(starter, teacher, prompts, FEW, ("the real one", real)).save(IMAGES / "held-out.webp", **SMALL)
+    contact_sheet(text2image(starter, sheets.PROMPTS, steps=4, seed=0), columns=8).save(IMAGES / "four-steps.webp", **SMALL)
 
 
 def _sheet(

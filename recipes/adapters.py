@@ -12,7 +12,6 @@ OpenMoji's drawings are CC BY-SA 4.0 (openmoji.org); a tenth of their concepts i
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +29,7 @@ from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import LCM_TARGETS, RunConfig
 from fewstep.train.defaults import changed, default_config
-from recipes.emoji import art
+from recipes.emoji import art, packing
 from recipes.emoji.cache import STARTER_TEACHER, as_training_cache
 from recipes.emoji.packages import NpmPackage
 from recipes.emoji.run import run_as_command
@@ -114,7 +113,7 @@ class Adapters:
         for style, rows in (("ink", ROWS), ("openmoji.art", OPENMOJI_ROWS)):
             labels = [*SHOWN[:EACH], *self.held_out(style)[:EACH]]
             images = [image for row in rows for image in self.paint(labels, *row, seed=0)]
-            contact_sheet(images, columns=len(labels)).save(self.folder / f"{style}.webp", quality=85)
+            contact_sheet(images, columns=len(labels)).save(self.folder / f"{style}.webp", quality=70, method=6)
 
     def held_out(self, style: str) -> list[str]:
         """The concepts that were never shown in the style, shortest names first."""
@@ -217,8 +216,8 @@ def main(
         getattr(adapters, name)()
     if ship:
         for name, path in ADAPTERS.items():
-            if (packed := folder / f"{name}.safetensors").is_file():
-                shutil.copyfile(packed, path)
+            if (trained := folder / f"{name}.safetensors").is_file():
+                packing.pack_file(trained, path, packing.ADAPTER)
 
 
 if __name__ == "__main__":

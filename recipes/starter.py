@@ -13,7 +13,6 @@ writes what evaluations look with to `build/starter/evaluate`; with `--ship` bot
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from fewstep.train.config import FitConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.objectives import Diffusion
 from fewstep.train.state import TrainState
-from recipes.emoji import art, autoencoder, cache, eye, fast_decoder, judge, networks, sheets, words
+from recipes.emoji import art, autoencoder, cache, eye, fast_decoder, judge, networks, packing, sheets, words
 from recipes.emoji.autoencoder import Pixels
 from recipes.emoji.export import write_student, write_teacher
 from recipes.emoji.run import run, run_as_command
@@ -262,12 +261,7 @@ def main(
 def _ship(folder: Path, stages: Sequence[str]) -> None:
     """Copy what these stages made into the package: the model folder, and what evaluations look with."""
     if "export" in stages:
-        for part in (folder / "export").iterdir():  # beside the adapters, which are another recipe's
-            if part.is_dir():
-                shutil.rmtree(PACKAGE / part.name, ignore_errors=True)
-                shutil.copytree(part, PACKAGE / part.name)
-            else:
-                shutil.copyfile(part, PACKAGE / part.name)
+        packing.pack_model(folder / "export", PACKAGE)
     if "eye" in stages:
         eye.ship(folder)
 

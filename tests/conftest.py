@@ -11,6 +11,7 @@ import torch
 import fewstep
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.locating import STARTER
+from fewstep.models.saving import export
 from miniature import write_miniature
 
 torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
@@ -43,7 +44,19 @@ def teacher(miniature: Path) -> ModelBundle:
     return fewstep.load(miniature / "teacher", device="cpu")
 
 
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter as `fewstep export` writes it, its teacher inside: a folder that other programs open."""
+    folder = tmp_path_factory.mktemp("exported") / "starter"
+    export("starter", folder)
+    export("starter-teacher", folder / "teacher")
+    return folder
+
+
 @pytest.fixture(scope="session", params=FAMILIES)
 def family(request: pytest.FixtureRequest, miniature: Path) -> Path:
     """The folder of a student with its teacher inside: every test that asks for it runs for each."""
-    return miniature if request.param == "miniature" else STARTER
+    if request.param == "miniature":
+        return miniature
+    folder: Path = request.getfixturevalue("exported")
+    return folder

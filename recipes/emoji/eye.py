@@ -23,7 +23,7 @@ from fewstep.evaluate.features import Eye, text_encoder_digest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.pixels import to_images
 from fewstep.train.config import FitConfig
-from recipes.emoji import art
+from recipes.emoji import art, packing
 from recipes.emoji.art import Picture
 from recipes.emoji.autoencoder import Pixels
 from recipes.emoji.run import run
@@ -168,5 +168,9 @@ def prompts(pictures: list[Picture]) -> list[str]:
 def ship(folder: Path) -> None:
     """Copy what evaluations need into the package."""
     PACKAGE.mkdir(exist_ok=True)
-    for name in ("eye.safetensors", "art.safetensors", "prompts.txt"):
-        shutil.copyfile(folder / "evaluate" / name, PACKAGE / name)
+    source = folder / "evaluate"
+    facts = {"text_encoder": text_encoder_digest()}  # of the packed one, which is the same within rounding
+    packing.pack_file(source / "eye.safetensors", PACKAGE / "eye.safetensors", packing.EYE, facts)
+    network = {"network": Eye.load(file=PACKAGE / "eye.safetensors").identity}
+    packing.pack_file(source / "art.safetensors", PACKAGE / "art.safetensors", packing.ART, network)
+    shutil.copyfile(source / "prompts.txt", PACKAGE / "prompts.txt")

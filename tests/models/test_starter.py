@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 import fewstep
+from fewstep.errors import InvalidModel
+from fewstep.models import packed
 from fewstep.models.card import ModelCard
 from fewstep.models.locating import PICKLES, STARTER
 
@@ -17,8 +23,8 @@ pytestmark = pytest.mark.skipif(not (STARTER / "model_index.json").is_file(), re
 
 def test_it_is_small_enough_for_a_package() -> None:
     sizes = [path.stat().st_size for path in STARTER.rglob("*") if path.is_file()]
-    assert sum(sizes) <= 90 * MEGABYTE
-    assert max(sizes) <= 50 * MEGABYTE
+    assert sum(sizes) <= 34 * MEGABYTE
+    assert max(sizes) <= 10 * MEGABYTE
 
 
 def test_it_holds_no_pickles() -> None:
@@ -32,6 +38,26 @@ def test_it_loads_by_its_name_and_says_what_it_is(name: str) -> None:
     assert model.default_size == (128, 128)
     assert model.card.licences
     assert model.card.data
+
+
+def test_exported_it_is_the_very_model(exported: Path) -> None:
+    here, there = (fewstep.load(name, device="cpu") for name in ("starter", exported))
+    for part in ("unet", "autoencoder", "text_encoder"):
+        ours, theirs = (getattr(model, part).state_dict() for model in (here, there))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert there.card == dataclasses.replace(here.card, shared=None)
+    fast = [fewstep.load(name, device="cpu", vae="fast").autoencoder.decoder for name in ("starter", exported)]
+    assert all(torch.equal(a, b) for a, b in zip(*(each.parameters() for each in fast), strict=True))
+
+
+def test_the_student_is_read_over_its_own_teacher_alone(tmp_path: Path) -> None:
+    shutil.copytree(STARTER, folder := tmp_path / "starter", ignore=shutil.ignore_patterns("adapters"))
+    weights = folder / "teacher" / "unet" / packed.FILE
+    tensors, _ = packed.read(weights)
+    packed.pack({name: tensor * 1.01 for name, tensor in tensors.items()}, weights, 6)
+    with pytest.raises(InvalidModel, match="are replaced together"):
+        fewstep.load(folder, device="cpu")
 
 
 def test_in_half_precision_it_paints_the_same_without_a_word() -> None:

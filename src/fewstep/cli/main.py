@@ -17,6 +17,7 @@ from fewstep.cli.convert import convert
 from fewstep.cli.distill import distill
 from fewstep.cli.doctor import doctor
 from fewstep.cli.evaluate import evaluate
+from fewstep.cli.export import export
 from fewstep.cli.finetune import finetune
 from fewstep.cli.generate import generate
 from fewstep.cli.inspect import inspect
@@ -54,6 +55,7 @@ app.command()(doctor)
 app.command()(inspect)
 app.command()(convert)
 app.command()(merge)
+app.command()(export)
 
 
 def _print_version(asked: bool) -> None:

@@ -42,6 +42,6 @@ def merge(
     from fewstep.models.saving import save
 
     base = load(model, "cpu", "float32", loras=lora, vae=vae, config=config, kind=kind, prediction_type=prediction_type)
-    card = dataclasses.replace((result := merged(base)).card, name=output.name, shared=None)
+    card = dataclasses.replace((result := merged(base)).card, name=output.name)
     save(dataclasses.replace(result, card=card), output, base=base.folder, dtype=dtype)
     typer.echo(output)

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fewstep.errors import InvalidModel, InvalidRequest, NotInstalled
 from fewstep.evaluate.eye import EyeNetwork
+from fewstep.models import packed
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.loading import load
 from fewstep.models.locating import STARTER, find_weights
@@ -104,14 +103,13 @@ class Eye:
             raise InvalidModel(
                 f"the weights of the eye are not here ({file}); make them: python -m recipes.starter eye"
             )
-        with safe_open(file, "pt") as opened:
-            expected = opened.metadata()["text_encoder"]
-        if expected != text_encoder_digest():
+        stored, metadata = packed.read(file)
+        if metadata["text_encoder"] != text_encoder_digest():
             raise InvalidModel(
                 "the eye was trained with another text encoder than the starter's; train it again: "
                 "python -m recipes.starter eye --ship"
             )
-        weights = {name: weight.float() for name, weight in load_file(file).items()}
+        weights = {name: weight.float() for name, weight in stored.items()}
         mean, deviation = weights.pop("mean").to(device), weights.pop("deviation").to(device)
         network = EyeNetwork()
         network.load_state_dict(weights)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewstep.errors import InvalidRequest
 from fewstep.evaluate.features import FeatureNetwork
+from fewstep.models import packed
 from fewstep.pipelines.image_file import read_image
 from fewstep.pipelines.pixels import to_images, to_pixels
 from fewstep.writing import replacing
@@ -168,14 +169,13 @@ def _kind(path: Path) -> str:
 
 
 def _kept(path: Path, network: FeatureNetwork) -> Reference:
-    with safe_open(path, "pt") as opened:
-        metadata = opened.metadata() or {}
+    stored, metadata = packed.read(path)
     if metadata.get("network") != network.identity:
         raise InvalidRequest(
             f"the features in {path.name} were made by another network ({metadata.get('network')}) than the one that "
             f"looks now ({network.identity}); give the pictures themselves as --reference"
         )
-    features = load_file(path)["features"].float()
+    features = stored["features"].float()
     check_differ(features, f"the reference {path.name}")
     source = "the art of the starter (built in)" if path == FILE else str(path)
     return Reference(features, source, metadata.get("identity", digest_of(features)))

@@ -15,7 +15,7 @@ from fewstep.evaluate.speed import Speed
 from fewstep.writing import replacing
 
 FORMAT = "fewstep evaluation 1"
-DIGITS = 7  # of the draws: enough for their deviation, and a file that can be sent
+DIGITS = 5  # of the draws: enough for their deviation, and a file that can be sent
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Results:
         for row in content["rows"]:
             row["measures"] = {name: _rounded(measure) for name, measure in row["measures"].items()}
         with replacing(path) as file:
-            file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Results:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle
+
+from fewstep.models import packed
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -69,7 +71,8 @@ class FastDecoder(nn.Module):
         """In float32, on the CPU, ready to use."""
         config = json.loads((folder / CONFIG).read_text())
         decoder = cls(FastDecoderConfig(**{**config, "num_blocks": tuple(config["num_blocks"])}))
-        decoder.load_state_dict(load_file(folder / WEIGHTS))
+        file = folder / packed.FILE
+        decoder.load_state_dict(packed.read(file if file.is_file() else folder / WEIGHTS)[0])
         return decoder.to(torch.float32).eval().requires_grad_(False)
 
 

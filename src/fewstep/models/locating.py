@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.errors import InvalidModel, ModelNotFound
+from fewstep.models import packed
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import ModelCard
 
@@ -102,6 +103,9 @@ def brings_fast_decoder(name: str | Path) -> bool:
 
 def find_weights(part: Path) -> tuple[Path, ...]:
     """The safetensors files that a part is read from; raises `InvalidModel` where there are only pickles."""
+    if (file := part / packed.FILE).is_file():
+        base = packed.base_of(file)
+        return (file,) if base is None else (file, base)
     names = ("diffusion_pytorch_model", "model")
     files = sorted(path for path in part.glob("*.safetensors") if re.sub(r"-\d{5}-of-\d{5}$", "", path.stem) in names)
     if files:

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from fewstep.errors import InvalidModel
+from fewstep.models import packed
 from fewstep.models.card import Kind
 from fewstep.models.locating import IS_A_PICKLE, PICKLES, name_of, read_json
 from fewstep.models.lora_names import Matrix, Spelling, read_key
@@ -107,8 +108,6 @@ class LoraFile:
     @classmethod
     def read(cls, path: Path, reference: str | None = None) -> LoraFile:
         """Read a `.safetensors` file, or a folder as diffusers or PEFT writes it; raises `InvalidModel`."""
-        from safetensors import SafetensorError, safe_open
-
         names = (f"{DIFFUSERS_STEM}.safetensors", "adapter_model.safetensors")
         candidates = [path / name for name in names] if path.is_dir() else [path]
         file = next((each for each in candidates if each.is_file()), path)
@@ -116,12 +115,7 @@ class LoraFile:
             raise InvalidModel(f"{path} is no LoRA: a folder of one has {names[0]} (diffusers) or {names[1]} (PEFT)")
         if file.suffix in PICKLES:
             raise InvalidModel(f"{file} {IS_A_PICKLE}")
-        try:
-            with safe_open(file, framework="pt") as opened:
-                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-                metadata = opened.metadata() or {}
-        except (OSError, SafetensorError) as error:
-            raise InvalidModel(f"{file} cannot be read as safetensors: {error}") from error
+        tensors, metadata = packed.read(file)
         config = file.parent / "adapter_config.json"
         by_peft = path.is_dir() and file.name == names[1] and config.is_file()
         alphas = _Alphas.of(metadata, read_json(config) if by_peft else {})

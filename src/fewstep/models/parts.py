@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from fewstep.errors import FewstepError, InvalidModel
+from fewstep.models import packed
 from fewstep.models.locating import find_weights, read_json
 
 # By their narrow paths: the package roots import several seconds' worth of other models.
@@ -35,7 +36,21 @@ def read_network(part: str, folder: Path, dtype: torch.dtype) -> Any:
     config = read_json(folder / "config.json")
     network_class = _class(part, _class_name(config), folder)
     with explained(folder):
+        if (folder / packed.FILE).is_file():
+            return _unpacked(network_class, folder).to(dtype)
         return network_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+
+
+def _unpacked(network_class: Any, folder: Path) -> Any:
+    """The network of a folder whose weights are packed, in the float16 numbers that they stand for."""
+    weights, _ = packed.read(folder / packed.FILE)
+    if hasattr(network_class, "from_config"):  # diffusers'
+        with torch.device("meta"):
+            network = network_class.from_config(network_class.load_config(folder))
+        network.load_state_dict(weights, assign=True)
+        return network
+    config = network_class.config_class.from_pretrained(folder)
+    return network_class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float16)
 
 
 def decoding_fast(autoencoder: Any, folder: Path) -> Any:

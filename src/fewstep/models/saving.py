@@ -1,16 +1,22 @@
-"""`save`: a bundle as a folder that `load` and diffusers read."""
+"""`save` and `export`: a model as a folder that `load` and diffusers read."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from fewstep.errors import InvalidModel
+from fewstep.models import packed
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import ModelCard
-from fewstep.models.locating import NETWORKS, locate_parts, read_json
+from fewstep.models.fast_decoder import FastDecoder
+from fewstep.models.loading import load
+from fewstep.models.locating import FAST_DECODER, NETWORKS, locate_parts, read_json
 from fewstep.models.parts import quiet
 from fewstep.models.placement import choose_dtype
 from fewstep.writing import new_folder
@@ -26,12 +32,42 @@ PARTS = {
 _SCHEDULERS = {"lcm": "LCMScheduler", "tcd": "TCDScheduler"}  # by the card's sampler
 
 
-def save(model: ModelBundle, target: Path, base: Path | None, dtype: str | None = None) -> None:
+def export(name: str | Path, target: Path, dtype: str | None = None) -> None:
+    """Write a model, wherever it is read from, as a whole folder that `load` and diffusers' pipelines open.
+
+    name   what `load` takes: a built-in name, a folder, a file, a hub id
+    dtype  the precision to save in; default: the one that its weights are stored in
+
+    Raises `CannotWrite`, `InvalidRequest`, `InvalidModel`, `ModelNotFound`.
+    """
+    model = load(name, device="cpu", dtype="float32")
+    homes = {} if model.folder is None else locate_parts(model.folder, _card_of(model.folder))
+    stored = dtype or _stored_dtype(model.weight_files[0])
+    save(model, target, base=model.folder, dtype=stored, fast_decoder=homes.get(FAST_DECODER))
+
+
+def _stored_dtype(file: Path) -> str:
+    """The precision of the first weight in a file; what is packed stands for float16."""
+    if file.name == packed.FILE:
+        return "float16"
+    with safe_open(file, framework="pt") as opened:
+        name = next(iter(opened.keys()))
+        return str(opened.get_tensor(name).dtype).removeprefix("torch.")
+
+
+def save(
+    model: ModelBundle,
+    target: Path,
+    base: Path | None,
+    dtype: str | None = None,
+    fast_decoder: Path | None = None,
+) -> None:
     """Write all parts, the card and a README into the new folder `target`.
 
     base   the folder that the model began as: its scheduler's config is kept, as LCM's or TCD's for a consistency
            model; None where it began as one file
     dtype  the precision to save in, which the networks are left in; default: the one that they have
+    fast_decoder  the folder of one that goes with the autoencoder and comes along
 
     Raises `CannotWrite`, `InvalidRequest` for an unknown dtype, and `InvalidModel` where adapters are not merged.
     """
@@ -56,13 +92,20 @@ def save(model: ModelBundle, target: Path, base: Path | None, dtype: str | None 
         (folder / "scheduler").mkdir()
         _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
         _write_json(folder / "model_index.json", _index(model, parts, scheduler["_class_name"]))
-        model.card.write(folder)
-        (folder / "README.md").write_text(model.card.to_markdown(), encoding="utf-8")
+        if fast_decoder is not None:
+            (folder / FAST_DECODER).mkdir()
+            FastDecoder.load(fast_decoder).save(folder / FAST_DECODER)
+        card = dataclasses.replace(model.card, shared=None)
+        card.write(folder)
+        (folder / "README.md").write_text(card.to_markdown(), encoding="utf-8")
 
 
 def _scheduler_config(base: Path) -> dict[str, Any]:
-    card = ModelCard.read(base) if (base / CARD_FILE).is_file() else None
-    return dict(read_json(locate_parts(base, card)["scheduler"] / "scheduler_config.json"))
+    return dict(read_json(locate_parts(base, _card_of(base))["scheduler"] / "scheduler_config.json"))
+
+
+def _card_of(folder: Path) -> ModelCard | None:
+    return ModelCard.read(folder) if (folder / CARD_FILE).is_file() else None
 
 
 def _pipeline(model: ModelBundle, is_sdxl: bool) -> str:
