@@ -28,25 +28,26 @@ from fewstep.pipelines.pixels import to_pixels
 RESULTS = Path(__file__).parent / "results" / "packing.md"
 WAYS = (("starter", ".", 1), ("starter", ".", 4), ("starter-teacher", "teacher", 8))
 DRAWS = 1000
-BATCH = 20
+EACH = 4  # pictures a prompt
+BATCH = 6  # prompts
 
 
 def main(
     whole: Annotated[Path, typer.Argument(help="The model folder with the weights as they were trained.")],
-    pictures: Annotated[int, typer.Option(help="Of each way; four a prompt.")] = 2000,
+    pictures: Annotated[int, typer.Option(help="Of each way.")] = 2000,
     output: Annotated[Path, typer.Option()] = RESULTS,
 ) -> None:
     """Paint with both, and print the table."""
     eye = Eye.load()
     real = Moments.of(read_reference("builtin", eye, (128, 128)).features)
-    prompts = [text for text in read_prompts().first(pictures // 4).texts for _ in range(4)]
-    words = eye.read(prompts[::4])
+    prompts = list(read_prompts().first(pictures // EACH).texts)
+    words = eye.read(prompts)
     draws = bootstrap.weights(len(words), DRAWS)
     lines = ["| | prompt found, whole | packed | difference | Fréchet distance, whole | packed |", "|" + "---|" * 6]
     for name, folder, steps in WAYS:
         seen = [looked(eye, fewstep.load(model, device="cpu"), prompts, steps) for model in (whole / folder, name)]
-        targets = torch.arange(len(words)).repeat_interleave(4)
-        found = [retrieved(each.embeddings, words, targets).view(-1, 4).mean(1) for each in seen]
+        targets = torch.arange(len(words)).repeat_interleave(EACH)
+        found = [retrieved(each.embeddings, words, targets).view(-1, EACH).mean(1) for each in seen]
         apart = bootstrap.mean_of(found[1] - found[0], draws)
         fd = [frechet_distance(real, Moments.of(each.features)) for each in seen]
         lines.append(
@@ -54,14 +55,16 @@ def main(
             f"({apart.low:+.1%} to {apart.high:+.1%}) | {fd[0]:.1f} | {fd[1]:.1f} |"
         )
         typer.echo(lines[-1])
-    output.write_text("\n".join([f"{len(prompts)} pictures of each, paired", "", *lines]) + "\n", encoding="utf-8")
+    output.write_text(
+        "\n".join([f"{EACH * len(prompts)} pictures of each, paired", "", *lines]) + "\n", encoding="utf-8"
+    )
 
 
 def looked(eye: Eye, model: ModelBundle, prompts: list[str], steps: int) -> Seen:
     parts = []
     for start in track(range(0, len(prompts), BATCH), description=f"{model.name}, {steps} steps"):
         some = prompts[start : start + BATCH]
-        images = fewstep.text2image(model, some, steps=steps, seed=start, batch_size=BATCH)
+        images = fewstep.text2image(model, some, num_images=EACH, steps=steps, seed=EACH * start, batch_size=24)
         parts.append(eye.look(torch.cat([to_pixels(image, 128, 128) for image in images])))
     return Seen(torch.cat([each.features for each in parts]), torch.cat([each.embeddings for each in parts]))
 

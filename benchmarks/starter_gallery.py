@@ -50,7 +50,9 @@ def main(folder: Annotated[Path, typer.Option(help="Where the recipe built the a
     prompts = [f"{pictures[i].label}, {pictures[i].style} style" for i in chosen]
     real = [Image.fromarray(pixels[i]) for i in chosen]
     _sheet(starter, teacher, prompts, FEW, ("the real one", real)).save(IMAGES / "held-out.webp", **SMALL)
-    contact_sheet(text2image(starter, sheets.PROMPTS, steps=4, seed=0), columns=8).save(IMAGES / "four-steps.webp", **SMALL)
+    contact_sheet(text2image(starter, sheets.PROMPTS, steps=4, seed=0), columns=8).save(
+        IMAGES / "four-steps.webp", **SMALL
+    )
 
 
 def _sheet(

@@ -120,7 +120,6 @@ def train(folder: Path, minutes: float | None = None) -> None:
     target.mkdir(exist_ok=True)
     with run(network, objective, len(objective), config, folder / "eye").averaged():
         write_eye(network.eval(), pixels, objective.rows, target / "eye.safetensors")
-    write_features(pixels, target)
     (target / "prompts.txt").write_text("\n".join(prompts(pixels.pictures)) + "\n", encoding="utf-8")
 
 
@@ -133,9 +132,8 @@ def write_eye(network: EyeNetwork, pixels: Pixels, rows: Tensor, target: Path) -
     save_file(weights, target, metadata={"left_out_style": LEFT_OUT, "text_encoder": text_encoder_digest()})
 
 
-def write_features(pixels: Pixels, target: Path) -> None:
+def write_features(pixels: Pixels, eye: Eye, target: Path) -> None:
     """What painted pictures are compared to: the eye's features of all the art that the starter learnt from."""
-    eye = Eye.load(file=target / "eye.safetensors")
     features = torch.cat([eye.look(pixels[slice(i, i + 64)]).features for i in range(0, len(pixels), 64)])
     metadata = {"network": eye.identity}
     save_file({"features": features.to(STORED)}, target / "art.safetensors", metadata=metadata)
@@ -171,6 +169,7 @@ def ship(folder: Path) -> None:
     source = folder / "evaluate"
     facts = {"text_encoder": text_encoder_digest()}  # of the packed one, which is the same within rounding
     packing.pack_file(source / "eye.safetensors", PACKAGE / "eye.safetensors", packing.EYE, facts)
-    network = {"network": Eye.load(file=PACKAGE / "eye.safetensors").identity}
-    packing.pack_file(source / "art.safetensors", PACKAGE / "art.safetensors", packing.ART, network)
+    # The packed eye sees a little otherwise, and what it is compared with must be seen by the same eye.
+    write_features(Pixels(folder, held_out=False), Eye.load(file=PACKAGE / "eye.safetensors"), source)
+    packing.pack_file(source / "art.safetensors", PACKAGE / "art.safetensors", packing.ART)
     shutil.copyfile(source / "prompts.txt", PACKAGE / "prompts.txt")

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from fewstep.models import packed
-from fewstep.models.locating import FAST_DECODER
+from fewstep.models.locating import FAST_DECODER, PACKED
 
 # The student is close to its teacher (3 % of the weights' size), so that two bits of the difference tell it better than
 # six bits tell the teacher. docs/starter.md says what all of it costs in pictures.
@@ -37,9 +37,9 @@ def pack_model(source: Path, target: Path) -> None:
     for part, bits in PARTS.items():
         shutil.rmtree(target / part, ignore_errors=True)
         shutil.copytree(source / part, target / part, ignore=shutil.ignore_patterns("*.safetensors"))
-        base = target / TEACHER_UNET / packed.FILE if part == STUDENT_UNET else None
+        base = target / TEACHER_UNET / PACKED if part == STUDENT_UNET else None
         (weights,) = (source / part).glob("*.safetensors")
-        packed.pack(load_file(weights), target / part / packed.FILE, bits, base=base)
+        packed.pack(load_file(weights), target / part / PACKED, bits, base=base)
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.safetensors", "adapters"), dirs_exist_ok=True)
     tokenizer = target / "tokenizer" / "tokenizer.json"
     words = json.loads(tokenizer.read_text(encoding="utf-8"))

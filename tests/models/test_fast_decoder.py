@@ -12,10 +12,9 @@ from diffusers import AutoencoderKL
 import fewstep
 from conftest import HAS_STARTER
 from fewstep.errors import InvalidModel
-from fewstep.models import packed
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.fast_decoder import FastDecoder, FastDecoderConfig
-from fewstep.models.locating import FAST_DECODER, STARTER, brings_fast_decoder
+from fewstep.models.locating import FAST_DECODER, PACKED, STARTER, brings_fast_decoder
 from miniature import write_miniature
 
 SMALL = FastDecoderConfig(latent_channels=16, channels=8, num_blocks=(1, 1, 1, 1), patch=2)
@@ -98,4 +97,4 @@ def test_the_starters_draws_what_the_full_one_draws() -> None:
     decibels = 10 * torch.log10(4 / (a - b).square().mean((1, 2, 3)))
     assert decibels.min() > 21
     assert a.std() > 0.3
-    assert (STARTER / FAST_DECODER / packed.FILE).stat().st_size < 2e6
+    assert (STARTER / FAST_DECODER / PACKED).stat().st_size < 2e6

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewstep.errors import InvalidModel
 from fewstep.models import packed
+from fewstep.models.locating import PACKED
 
 # Signal to noise, in dB, of the best uniform quantiser for a Gaussian (Max 1960); groups of 64 come within 0.5 dB.
 OPTIMAL = {2: 9.25, 3: 14.27, 4: 19.38, 5: 24.57, 6: 29.83, 8: 40.34}
@@ -38,15 +39,15 @@ def noise(before: Tensor, after: Tensor) -> float:
 def test_every_width_comes_back_as_near_as_a_quantiser_can(
     weights: dict[str, Tensor], bits: int, tmp_path: Path
 ) -> None:
-    packed.pack(weights, tmp_path / packed.FILE, bits, {"kept": "yes"})
-    back, metadata = packed.read(tmp_path / packed.FILE)
+    packed.pack(weights, tmp_path / PACKED, bits, {"kept": "yes"})
+    back, metadata = packed.read(tmp_path / PACKED)
     assert metadata == {"kept": "yes"}
     assert noise(weights["conv"], back["conv"]) > OPTIMAL[bits] - 0.5
     assert back["conv"].shape == weights["conv"].shape
     torch.testing.assert_close(back["bias"], weights["bias"].half())
     torch.testing.assert_close(back["small"], weights["small"].half())
     assert not back["empty"].any()
-    stored = (tmp_path / packed.FILE).stat().st_size
+    stored = (tmp_path / PACKED).stat().st_size
     numbers = weights["conv"].numel() + weights["empty"].numel()
     assert stored < numbers * (bits + 0.3) / 8 + 2 * (4000 + 64) + 2000
 

@@ -14,7 +14,7 @@ import fewstep
 from fewstep.errors import InvalidModel
 from fewstep.models import packed
 from fewstep.models.card import ModelCard
-from fewstep.models.locating import PICKLES, STARTER
+from fewstep.models.locating import PACKED, PICKLES, STARTER
 
 MEGABYTE = 2**20
 
@@ -53,7 +53,7 @@ def test_exported_it_is_the_very_model(exported: Path) -> None:
 
 def test_the_student_is_read_over_its_own_teacher_alone(tmp_path: Path) -> None:
     shutil.copytree(STARTER, folder := tmp_path / "starter", ignore=shutil.ignore_patterns("adapters"))
-    weights = folder / "teacher" / "unet" / packed.FILE
+    weights = folder / "teacher" / "unet" / PACKED
     tensors, _ = packed.read(weights)
     packed.pack({name: tensor * 1.01 for name, tensor in tensors.items()}, weights, 6)
     with pytest.raises(InvalidModel, match="are replaced together"):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle
 
 from fewstep.models import packed
+from fewstep.models.locating import PACKED
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -71,7 +72,7 @@ class FastDecoder(nn.Module):
         """In float32, on the CPU, ready to use."""
         config = json.loads((folder / CONFIG).read_text())
         decoder = cls(FastDecoderConfig(**{**config, "num_blocks": tuple(config["num_blocks"])}))
-        file = folder / packed.FILE
+        file = folder / PACKED
         decoder.load_state_dict(packed.read(file if file.is_file() else folder / WEIGHTS)[0])
         return decoder.to(torch.float32).eval().requires_grad_(False)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.errors import InvalidModel, ModelNotFound
-from fewstep.models import packed
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import ModelCard
 
@@ -20,6 +19,7 @@ ADAPTERS = {
 }
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 FAST_DECODER = "fast_decoder"
+PACKED = "weights.packed.safetensors"  # in a part of the starter, in the place of diffusers' file (`packed.py`)
 OPTIONAL = ("text_encoder_2", "tokenizer_2", FAST_DECODER)  # SDXL's, and what some of fewstep's own models bring
 NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
@@ -103,8 +103,10 @@ def brings_fast_decoder(name: str | Path) -> bool:
 
 def find_weights(part: Path) -> tuple[Path, ...]:
     """The safetensors files that a part is read from; raises `InvalidModel` where there are only pickles."""
-    if (file := part / packed.FILE).is_file():
-        base = packed.base_of(file)
+    if (file := part / PACKED).is_file():
+        from fewstep.models.packed import base_of
+
+        base = base_of(file)
         return (file,) if base is None else (file, base)
     names = ("diffusion_pytorch_model", "model")
     files = sorted(path for path in part.glob("*.safetensors") if re.sub(r"-\d{5}-of-\d{5}$", "", path.stem) in names)

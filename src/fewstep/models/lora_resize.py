@@ -15,6 +15,8 @@ from fewstep.models.lora_file import LoraFile, LoraLayer
 Name = tuple[str, str]  # part, layer
 MB = 1_000_000
 
+NAMED = 260  # bytes that safetensors spends on a layer's two matrices, beside their names
+
 
 @dataclass(frozen=True, eq=False)
 class _Directions:
@@ -61,8 +63,9 @@ def resized(file: LoraFile, size: float) -> tuple[LoraFile, float]:
     Raises `InvalidRequest` for a size that holds less than one direction of every layer, `InvalidModel` for NaN.
     """
     layers = {(part, name): layer for part, named in file.layers.items() for name, layer in named.items()}
-    beside = file.path.stat().st_size - sum(map(_bytes, layers.values()))  # names, metadata, alphas
-    if sum(map(_bytes, layers.values())) + beside <= size:
+    numbers = sum(map(_bytes, layers.values()))
+    beside = max(file.path.stat().st_size - numbers, sum(2 * len(name) + NAMED for _, name in layers))
+    if numbers + beside <= size:
         return file, 1.0
     beside += sum(2 * len(rf"\"{name}\": 128.0, ") for _, name in layers)  # diffusers is told every rank and alpha
     least = sum(_bytes(layer) // layer.rank for layer in layers.values()) + beside

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from fewstep.errors import InvalidModel
 
-FILE = "weights.packed.safetensors"
 GROUP = 64
 PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 8: (8,)}  # bits of each plane, the lowest first
 SMALLEST = 1024  # numbers in a tensor that is worth packing

@@ -12,7 +12,7 @@ import torch
 
 from fewstep.errors import FewstepError, InvalidModel
 from fewstep.models import packed
-from fewstep.models.locating import find_weights, read_json
+from fewstep.models.locating import PACKED, find_weights, read_json
 
 # By their narrow paths: the package roots import several seconds' worth of other models.
 CLASSES = {
@@ -36,14 +36,14 @@ def read_network(part: str, folder: Path, dtype: torch.dtype) -> Any:
     config = read_json(folder / "config.json")
     network_class = _class(part, _class_name(config), folder)
     with explained(folder):
-        if (folder / packed.FILE).is_file():
+        if (folder / PACKED).is_file():
             return _unpacked(network_class, folder).to(dtype)
         return network_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
 
 
 def _unpacked(network_class: Any, folder: Path) -> Any:
     """The network of a folder whose weights are packed, in the float16 numbers that they stand for."""
-    weights, _ = packed.read(folder / packed.FILE)
+    weights, _ = packed.read(folder / PACKED)
     if hasattr(network_class, "from_config"):  # diffusers'
         with torch.device("meta"):
             network = network_class.from_config(network_class.load_config(folder))

@@ -10,13 +10,12 @@ from typing import Any
 from safetensors import safe_open
 
 from fewstep.errors import InvalidModel
-from fewstep.models import packed
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import ModelCard
 from fewstep.models.fast_decoder import FastDecoder
 from fewstep.models.loading import load
-from fewstep.models.locating import FAST_DECODER, NETWORKS, locate_parts, read_json
+from fewstep.models.locating import FAST_DECODER, NETWORKS, PACKED, locate_parts, read_json
 from fewstep.models.parts import quiet
 from fewstep.models.placement import choose_dtype
 from fewstep.writing import new_folder
@@ -48,7 +47,7 @@ def export(name: str | Path, target: Path, dtype: str | None = None) -> None:
 
 def _stored_dtype(file: Path) -> str:
     """The precision of the first weight in a file; what is packed stands for float16."""
-    if file.name == packed.FILE:
+    if file.name == PACKED:
         return "float16"
     with safe_open(file, framework="pt") as opened:
         name = next(iter(opened.keys()))
