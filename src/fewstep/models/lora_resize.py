@@ -64,7 +64,9 @@ def resized(file: LoraFile, size: float) -> tuple[LoraFile, float]:
     """
     layers = {(part, name): layer for part, named in file.layers.items() for name, layer in named.items()}
     numbers = sum(map(_bytes, layers.values()))
-    beside = max(file.path.stat().st_size - numbers, sum(2 * len(name) + NAMED for _, name in layers))
+    beside = file.path.stat().st_size - numbers  # names, metadata, alphas
+    if beside < 0:  # the file is packed
+        beside = sum(2 * len(name) + NAMED for _, name in layers)
     if numbers + beside <= size:
         return file, 1.0
     beside += sum(2 * len(rf"\"{name}\": 128.0, ") for _, name in layers)  # diffusers is told every rank and alpha
