@@ -32,9 +32,9 @@ from torch import Tensor
 import fewstep
 from fewstep.evaluate.features import Eye
 from fewstep.evaluate.metrics import KernelSums
+from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import merged
-from fewstep.pipelines.pixels import to_pixels
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import RunConfig, WatchConfig
 from fewstep.train.defaults import PATHS, TRAJECTORY, changed, default_config

@@ -21,7 +21,7 @@ import typer
 from PIL import Image
 
 from benchmarks.negative_prompts import share_of_hue
-from fewstep.pipelines.pixels import to_pixels
+from fewstep.imaging.pixels import to_pixels
 from recipes.adapters import ROWS, Adapters
 from recipes.emoji import art
 from recipes.emoji.judge import Judge

@@ -27,7 +27,7 @@ from torch.nn import functional
 from fewstep.evaluate.features import Eye
 from fewstep.evaluate.metrics import KernelSums, Neighbourhoods, retrieved, vendi_score
 from fewstep.evaluate.moments import Moments, frechet_distance
-from fewstep.pipelines.pixels import to_images
+from fewstep.imaging.pixels import to_images
 from recipes.emoji.autoencoder import Pixels
 from recipes.emoji.eye import LEFT_OUT
 

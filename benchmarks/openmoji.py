@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 import fewstep
-from fewstep.pipelines.pixels import to_pixels
+from fewstep.imaging.pixels import to_pixels
 from recipes.adapters import OPENMOJI_ROWS, Adapters
 from recipes.emoji import art
 from recipes.emoji.judge import Judge

@@ -14,8 +14,8 @@ import typer
 from PIL import Image, ImageDraw
 
 import fewstep
+from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.text2image import text2image
 from recipes.emoji import art, sheets
 

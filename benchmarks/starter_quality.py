@@ -19,8 +19,8 @@ import torch
 import typer
 
 import fewstep
+from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.pixels import to_pixels
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.text2image import generate

@@ -20,8 +20,8 @@ from torch.nn import functional
 import fewstep
 from fewstep.evaluate.eye import SIDE, EyeNetwork
 from fewstep.evaluate.features import Eye, text_encoder_digest
+from fewstep.imaging.pixels import to_images
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.pixels import to_images
 from fewstep.train.config import FitConfig
 from recipes.emoji import art, packing
 from recipes.emoji.art import Picture

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import ModelCard
 from fewstep.models.scheduler_config import SchedulerSettings
-from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.text2image import text2image
 from recipes.emoji import art, autoencoder
 

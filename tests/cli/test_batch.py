@@ -13,7 +13,7 @@ from PIL import Image
 import fewstep
 from fewstep.cli import batch as command
 from fewstep.cli.main import main
-from fewstep.pipelines.image_file import read_image
+from fewstep.imaging.reading import read_image
 from fewstep.pipelines.provenance import read_record
 
 Run = Callable[..., tuple[int, str, str]]

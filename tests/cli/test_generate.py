@@ -22,9 +22,9 @@ import adapters
 import fewstep
 from fewstep.cli import options
 from fewstep.cli.main import main
+from fewstep.imaging.reading import read_image
 from fewstep.models import loading, locating
 from fewstep.pipelines import text2image
-from fewstep.pipelines.image_file import read_image
 from fewstep.pipelines.provenance import read_record
 
 

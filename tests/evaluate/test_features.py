@@ -17,7 +17,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from fewstep.errors import InvalidModel, InvalidRequest, ModelNotFound, NotInstalled
 from fewstep.evaluate.features import EYE, ClipFeatures, Eye, load_features, text_encoder_digest
 from fewstep.evaluate.reference import FILE, read_reference
-from fewstep.pipelines.pixels import to_pixels
+from fewstep.imaging.pixels import to_pixels
 from miniature import write_tokenizer
 
 

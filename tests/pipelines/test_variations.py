@@ -13,8 +13,8 @@ import fewstep
 from fewstep.cli.main import main
 from fewstep.cli.output import write_png
 from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.imaging.reading import read_image
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.image_file import read_image
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.provenance import Record, read_record, record_of
 from fewstep.pipelines.request import Request

@@ -15,8 +15,8 @@ from fewstep.data.cache_folder import Manifest, read_cache
 from fewstep.data.latents import LatentCache, Rows
 from fewstep.data.sources import InvalidData
 from fewstep.errors import CannotWrite
+from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.pixels import to_pixels
 from fewstep.train.caching import build_cache, cached, encoders_hash, survey
 from fewstep.train.config import DataConfig
 from miniature import write_miniature, write_miniature_sdxl

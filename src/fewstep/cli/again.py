@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.imaging.masks import mask_of
 from fewstep.pipelines.provenance import Record, image_hash
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def recorded_loras(record: Record, path: Path) -> list[str | tuple[str, float]]:
 def check_sources(record: Record, path: Path, source: Image | None, mask: Image | None) -> None:
     """The picture that it was painted over, and the mask, must be given again; warns when others are."""
     _check_source(path, record.source, source, "was painted over another picture", "--image")
-    _check_source(path, record.mask, mask, "was painted inside another mask", "--mask")
+    meant = None if mask is None else mask_of(mask)
+    _check_source(path, record.mask, meant, "was painted inside another mask", "--mask")
 
 
 def check_controls(record: Record, path: Path, controls: Mapping[str, Control]) -> None:

@@ -115,7 +115,7 @@ def _left(wanted: list[Wanted], folder: Path, model: ModelBundle) -> list[Wanted
 
 
 def _recorded(path: Path) -> Record | None:
-    from fewstep.pipelines.image_file import read_image
+    from fewstep.imaging.reading import read_image
 
     try:
         return record_of(read_image(path))

@@ -23,9 +23,9 @@ from fewstep.cli.again import (
 from fewstep.cli.output import output_paths, write_png
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import InvalidRequest
+from fewstep.imaging.contact_sheet import contact_sheet
+from fewstep.imaging.reading import read_image
 from fewstep.models.locating import names_of
-from fewstep.pipelines.contact_sheet import contact_sheet
-from fewstep.pipelines.image_file import read_image
 from fewstep.pipelines.provenance import Record, read_record, record_of
 from fewstep.pipelines.request import Control, Request
 

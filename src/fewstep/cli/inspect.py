@@ -70,7 +70,7 @@ def _facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
 
 def _picture_facts(path: Path) -> dict[str, str]:
     """How it was made, by whatever program wrote that into it."""
-    from fewstep.pipelines.image_file import read_image
+    from fewstep.imaging.reading import read_image
     from fewstep.pipelines.provenance import PARAMETERS, record_of
 
     image = read_image(path)

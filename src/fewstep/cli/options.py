@@ -44,7 +44,7 @@ Strength = Annotated[
 Mask = Annotated[
     Path | None,
     typer.Option(
-        help="Where it is painted anew: white; black stays. [default: everywhere]",
+        help="Where it is painted anew: white, or what is opaque where the rest is transparent. [default: everywhere]",
         rich_help_panel=WHAT,
         show_default=False,
     ),

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fewstep.errors import InvalidRequest
 from fewstep.evaluate.features import FeatureNetwork
+from fewstep.imaging.pixels import to_images, to_pixels
+from fewstep.imaging.reading import read_image
 from fewstep.models import packed
-from fewstep.pipelines.image_file import read_image
-from fewstep.pipelines.pixels import to_images, to_pixels
 from fewstep.writing import replacing
 
 BUILT_IN = "builtin"

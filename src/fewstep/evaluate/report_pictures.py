@@ -10,6 +10,7 @@ from PIL import Image
 
 from fewstep.evaluate.gallery import Gallery
 from fewstep.evaluate.results import Results
+from fewstep.imaging.channels import on_white
 
 THUMBNAIL = 256  # pixels along the longer side
 
@@ -77,7 +78,7 @@ def twins(gallery: Gallery) -> str:
 
 
 def _img(image: Image.Image, alt: str) -> str:
-    small = image.convert("RGB")
+    small = on_white(image).copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     data = io.BytesIO()
     small.save(data, format="WEBP", quality=82, method=4)

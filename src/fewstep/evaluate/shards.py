@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fewstep.pipelines.image_file import read_image
+from fewstep.imaging.reading import read_image
 from fewstep.writing import replacing
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.errors import InvalidModel, ModelNotFound
+from fewstep.imaging.channels import on_white
 from fewstep.models.locating import IS_A_PICKLE, PICKLES, download
 from fewstep.models.lora_file import FAMILIES
 from fewstep.models.placement import dtype_of
@@ -44,7 +45,7 @@ class ImagePrompt:
         """
         pixels = torch.zeros(1, 3, *[self.encoder.config.image_size] * 2)
         if picture is not None and not away:
-            pixels = self.processor(images=picture.convert("RGB"), return_tensors="pt").pixel_values
+            pixels = self.processor(images=on_white(picture), return_tensors="pt").pixel_values
         output = self.encoder(pixels.to(device, dtype_of(self.encoder)), output_hidden_states=True)
         said = output.hidden_states[-2] if self.reads_places else output.image_embeds
         if (picture is None or away) and not self.reads_places:

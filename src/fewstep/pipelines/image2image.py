@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
+from fewstep.imaging.reading import as_image
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.image_file import as_image
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.text2image import OnStep, Options, generate, requested
 
@@ -66,7 +66,8 @@ def image2image(
 
     strength  how much is painted anew, from just above 0 (nearly nothing) to 1 (everything); default 0.5, and 1
               where a mask says what is to stay
-    mask      a picture of the same shape or its path: white is painted anew, black stays, with a soft seam
+    mask      a picture of the same shape or its path: white is painted anew, black stays, with a soft seam; one with
+              transparent parts: what is opaque is
 
     Everything else as in `text2image`.
     """

@@ -15,6 +15,7 @@ from torch import Tensor
 from fewstep.core.phases import phased_timesteps
 from fewstep.core.schedule import consistency_timesteps, ode_timesteps, training_grid
 from fewstep.errors import InvalidRequest
+from fewstep.imaging.reading import ANIMATED
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import MAX_GUIDANCE, MAX_SIDE, ROWS, Control, Request
 
@@ -286,6 +287,9 @@ def _advice(request: Request, model: ModelBundle, guidance_scale: float) -> Iter
     for prompt in dict.fromkeys((*request.prompts, request.negative_prompt)):
         if unread := model.unread(prompt):
             yield f"the prompt is too long even for several readings; {model.name} does not see: {unread[:200]!r}"
+    for picture, what in ((request.image, "the picture to start from"), (request.mask, "the mask")):
+        if picture is not None and picture.info.get(ANIMATED):
+            yield f"{what} is animated; its first frame is used"
     if not request.tile and (request.strength or 1.0) > DEFAULT_STRENGTH:
         trained = model.default_size
         wanted = _first(request.height, trained[0]), _first(request.width, trained[1])

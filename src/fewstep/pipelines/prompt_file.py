@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.errors import FewstepError, InvalidRequest
-from fewstep.pipelines.image_file import read_image
+from fewstep.imaging.reading import read_image
 from fewstep.pipelines.request import Request
 
 _WHOLE = ("seed", "steps", "width", "height")

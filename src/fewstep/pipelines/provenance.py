@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import fewstep
 from fewstep.errors import InvalidRequest
-from fewstep.pipelines.image_file import read_image
+from fewstep.imaging.channels import rgba
+from fewstep.imaging.reading import read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -208,5 +209,5 @@ def read_record(path: str | Path) -> Record:
 
 def image_hash(image: Image) -> str:
     """SHA-256 of the pixels (not of the file: the same picture in another format has the same hash)."""
-    pixels = image.convert("RGBA")
+    pixels = rgba(image)
     return hashlib.sha256(f"{pixels.width}x{pixels.height}:".encode() + pixels.tobytes()).hexdigest()

@@ -13,6 +13,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from fewstep.errors import InvalidRequest
+from fewstep.imaging.masks import check_mask, mask_of
 from fewstep.models.prompt_weights import parse
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Request:
     steps, guidance_scale, height, width, sampler, strength  None: as the model's card says (`plan.complete`)
     guidance_scale   Imagen's scale: 1 is no guidance; inside, w = guidance_scale - 1
     image, strength  the picture to start from, and how much of it is painted anew, in (0, 1]
-    mask             where that happens: white is painted anew, black stays; of the picture's shape
+    mask             where that happens, as `imaging.masks.mask_of` gives it: white is painted anew, black stays; of
+                     the picture's shape
     timesteps        the very times to ask the network at, falling, in place of steps and strength; for models that want
                      their own (Turbo, Lightning, Hyper)
     controls         pictures (and how far to follow each) for the model's ControlNets, by name
@@ -97,7 +99,7 @@ class Request:
         """`num_images` pictures for every prompt, with the seeds seed, seed + 1, … (a random one for None).
 
         With a variation all have the seed itself, and are turned towards variation_seed, variation_seed + 1, …
-        (None: those that follow the seed).
+        (None: those that follow the seed). A mask may be any picture (`mask_of`).
         """
         each = 1 if num_images is None else _whole("the number of pictures", num_images, 1, MAX_PICTURES)
         first = secrets.randbelow(2**32) if seed is None else _whole("the seed", seed, 0, MAX_SEED - each)
@@ -110,6 +112,8 @@ class Request:
             other = first + 1 if variation_seed is None else variation_seed
             _whole("the variation seed", other, 0, MAX_SEED - each)
             seeds, towards = [first] * each, range(other, other + each)
+        if rest.get("mask") is not None:
+            rest["mask"] = mask_of(rest["mask"])
         return cls(
             prompts=tuple(p for p in prompts for _ in range(each)),
             seeds=tuple(seeds) * len(prompts),
@@ -202,8 +206,7 @@ class Request:
             raise InvalidRequest(
                 f"the mask is {across} x {down} and the picture {width} x {height}; they must have the same shape"
             )
-        if not mask.convert("L").getbbox():
-            raise InvalidRequest("the mask is black all over, so nothing would be painted; paint the place white")
+        check_mask(mask_of(mask))
 
 
 def _check_text(text: object) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
-from fewstep.pipelines.pixels import to_pixels
 
 if TYPE_CHECKING:
     from fewstep.pipelines.plan import Plan

@@ -23,11 +23,11 @@ from fewstep.core.sampling import Step, sample_consistency, sample_ode, sample_t
 from fewstep.core.solvers import SOLVERS
 from fewstep.core.tiling import Tiled
 from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.imaging.pixels import composite, mask_weights, to_images, to_pixels
+from fewstep.imaging.reading import as_image
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.memory import free_cache, out_of_memory, take_less
-from fewstep.pipelines.image_file import as_image
-from fewstep.pipelines.pixels import composite, mask_weights, to_images, to_pixels
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.provenance import describe
 from fewstep.pipelines.request import Control, Request

@@ -11,7 +11,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from fewstep.errors import InvalidRequest
-from fewstep.pipelines.image_file import decode_image
+from fewstep.imaging.masks import mask_of
+from fewstep.imaging.reading import decode_image
 from fewstep.server.job import Pixels
 
 Format = Literal["jpeg", "webp", "png"]
@@ -65,3 +66,8 @@ def _exif(chunks: dict[str, str] | None) -> Image.Exif:
 def decode(data: bytes, what: str = "the picture") -> Image.Image:
     """Bytes from the network to a picture, upright; raises `InvalidRequest` before anything large is allocated."""
     return decode_image(io.BytesIO(data), what, max_pixels=MAX_PIXELS, formats=READ)
+
+
+def decode_mask(data: bytes, what: str = "the mask") -> Image.Image:
+    """The same for a mask (`imaging.masks.mask_of`): opaque or white is painted anew."""
+    return mask_of(decode(data, what))

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.imaging.masks import mask_fitted
+from fewstep.imaging.pixels import fitted
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.pixels import fitted
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.provenance import describe
 from fewstep.pipelines.request import Request
@@ -56,8 +57,7 @@ class Order:
         if plan.image is not None:  # scaled here, so that the thread of the network need not
             plan = dataclasses.replace(plan, image=fitted(plan.image, plan.height, plan.width))
         if plan.mask is not None:
-            size = (plan.width, plan.height)
-            plan = dataclasses.replace(plan, mask=ImageOps.fit(plan.mask.convert("L"), size, Image.Resampling.BOX))
+            plan = dataclasses.replace(plan, mask=mask_fitted(plan.mask, plan.height, plan.width))
         return cls(model, tuple(plan.batches()), chunks, plan.advice)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from PIL import Image, ImageChops, ImageStat
 
+from fewstep.imaging.channels import on_white
 from fewstep.server.coding import decode
 
 THUMBNAIL = (32, 32)
@@ -12,7 +13,7 @@ THUMBNAIL = (32, 32)
 def read(data: bytes) -> tuple[Image.Image, Image.Image]:
     """A frame, and its thumbnail in grey."""
     image = decode(data, "the frame")
-    return image, image.convert("L").resize(THUMBNAIL, Image.Resampling.BOX)
+    return image, on_white(image).convert("L").resize(THUMBNAIL, Image.Resampling.BOX)
 
 
 def difference(a: Image.Image, b: Image.Image) -> float:

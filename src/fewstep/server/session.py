@@ -16,7 +16,7 @@ from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import Request
 from fewstep.server.budget import Budget, Effort
-from fewstep.server.coding import Coding, decode, encode
+from fewstep.server.coding import Coding, decode_mask, encode
 from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
 from fewstep.server.job import Failed, Painted, Pixels, Reason, Stepped
 from fewstep.server.likeness import difference, read
@@ -95,7 +95,7 @@ class Session:
 
     async def paint_inside(self, id_: int, data: bytes) -> None:
         """A mask for the picture to start from."""
-        self.mask = await asyncio.to_thread(decode, data, "the mask")
+        self.mask = await asyncio.to_thread(decode_mask, data)
         self._want(id_)
 
     async def frame(self, id_: int, data: bytes) -> None:

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from fewstep.errors import FewstepError
+from fewstep.imaging.pixels import to_bytes
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.memory import out_of_memory
-from fewstep.pipelines.pixels import to_bytes
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.text2image import decoded, paint
 from fewstep.server.batching import Ask, SharedModel, Suspendable, answer

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewstep.errors import FewstepWarning
+from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.contact_sheet import contact_sheet
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import InvalidConfig, WatchConfig
 from fewstep.train.curves import write_report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import Callable
 from typing import Literal
 
 from PIL.Image import Image
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import MAX_SEED, Request
-from fewstep.server.coding import decode
+from fewstep.server.coding import decode, decode_mask
 from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
 
 SIZES = {  # fal's names, as (width, height) in units of the model's own size
@@ -70,8 +71,8 @@ class Input(BaseModel):
     async def request(self, model: ModelBundle) -> Request:
         """What `model` is to paint; raises `InvalidRequest`."""
         width, height = _size(self.image_size, model)
-        image = await _picture(self.image_bytes, self.image_url, "image")
-        mask = await _picture(self.mask_bytes, self.mask_url, "mask")
+        image = await _picture(self.image_bytes, self.image_url, "image", decode)
+        mask = await _picture(self.mask_bytes, self.mask_url, "mask", decode_mask)
         return Request.of(
             self.prompt,
             self.seed,
@@ -101,10 +102,10 @@ def _size(size: Size | str | None, model: ModelBundle) -> tuple[int | None, int 
     return round(across * own_width / unit) * unit, round(down * own_height / unit) * unit
 
 
-async def _picture(data: bytes | None, url: str | None, what: str) -> Image | None:
+async def _picture(data: bytes | None, url: str | None, what: str, read: Callable[[bytes, str], Image]) -> Image | None:
     if data is None and url is not None:
         data = _data_url(url, what)
-    return None if data is None else await asyncio.to_thread(decode, data, f"the {what}")
+    return None if data is None else await asyncio.to_thread(read, data, f"the {what}")
 
 
 def _data_url(url: str, what: str) -> bytes:

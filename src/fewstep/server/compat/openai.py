@@ -19,11 +19,11 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from PIL import ImageChops
 from PIL.Image import Image
 from starlette.datastructures import FormData, UploadFile
 
 from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.imaging.masks import mask_of_transparency
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import Request
 from fewstep.server.coding import MEDIA_TYPES, decode, encode
@@ -133,7 +133,7 @@ class Door:
             width=width,
             height=height,
             image=None if image is None else await asyncio.to_thread(decode, image, "image"),
-            mask=None if mask is None else await asyncio.to_thread(_transparency, mask),
+            mask=None if mask is None else await asyncio.to_thread(_mask, mask),
             strength=wanted.strength,
             loras=wanted.loras,
         )
@@ -231,12 +231,9 @@ def _sse(name: str, file: bytes, fields: dict[str, Any]) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
-def _transparency(mask: bytes) -> Image:
+def _mask(data: bytes) -> Image:
     """Our mask from OpenAI's, where the transparent part is to be painted."""
-    image = decode(mask, "mask")
-    if not image.has_transparency_data:
-        raise InvalidRequest("the mask has no transparent part; make the place that is to be painted transparent")
-    return ImageChops.invert(image.convert("RGBA").getchannel("A"))
+    return mask_of_transparency(decode(data, "the mask"))
 
 
 async def _form(http: HttpRequest) -> tuple[dict[str, Any], bytes, bytes | None]:

@@ -12,18 +12,20 @@ import base64
 import binascii
 import json
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 from PIL import ImageChops
+from PIL.Image import Image
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.provenance import PARAMETERS, record_of
 from fewstep.pipelines.request import Request
-from fewstep.server.coding import Coding, decode, encode
+from fewstep.server.coding import Coding, decode, decode_mask, encode
 from fewstep.server.compat.sdapi_fields import (
     DENOISING,
     Img2Img,
@@ -88,7 +90,7 @@ class Door:
         strength = DENOISING if wanted.denoising_strength is None else wanted.denoising_strength
         over = {"image": await _picture(wanted.init_images[0], "init_images[0]"), "strength": strength}
         if wanted.mask is not None:
-            mask = (await _picture(wanted.mask, "mask")).convert("L")
+            mask = await _picture(wanted.mask, "mask", decode_mask)
             over["mask"] = ImageChops.invert(mask) if wanted.inpainting_mask_invert else mask
         return await self._paint(wanted, self._chosen(wanted), over, [], http)
 
@@ -209,7 +211,7 @@ def _header_safe(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode().replace("\n", " ").replace("\r", " ")[:1000]
 
 
-async def _picture(text: str, what: str) -> Any:
+async def _picture(text: str, what: str, read: Callable[[bytes, str], Image] = decode) -> Image:
     """A picture in base64, bare or as a data URL; an address is never fetched."""
     if text.startswith(("http:", "https:", "file:")):
         raise InvalidRequest(f"{what} is an address; this server fetches nothing: send the picture itself, in base64")
@@ -219,4 +221,4 @@ async def _picture(text: str, what: str) -> Any:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(f"{what} is not base64: {error}") from error
-    return await asyncio.to_thread(decode, data, what)
+    return await asyncio.to_thread(read, data, what)

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 
+from fewstep.imaging.channels import on_white
+from fewstep.imaging.masks import mask_fitted
+
 SEAM = 1 / 64  # of the larger side: how far a mask's edge is blurred
 
 
@@ -19,22 +22,22 @@ def to_pixels(image: Image.Image, height: int, width: int) -> Tensor:
 
 def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
     """RGB of exactly this size: transparent parts on white, scaled to cover, cropped in the middle."""
-    if image.mode == "RGB" and image.size == (width, height):
-        return image
-    return ImageOps.fit(_on_white(image), (width, height), Image.Resampling.LANCZOS)
+    opaque = on_white(image)
+    if opaque.size == (width, height):
+        return opaque
+    return ImageOps.fit(opaque, (width, height), Image.Resampling.LANCZOS)
 
 
 def mask_weights(mask: Image.Image, height: int, width: int) -> Tensor:
     """A mask, cut like its picture, as (1, 1, height, width) float32 in [0, 1]; 1 is painted anew."""
-    cut = ImageOps.fit(mask.convert("L"), (width, height), Image.Resampling.BOX)
+    cut = mask_fitted(mask, height, width)
     return torch.from_numpy(np.array(cut, dtype=np.float32))[None, None] / 255.0
 
 
 def composite(painted: Tensor, image: Image.Image, mask: Image.Image) -> Tensor:
     """`painted` (B, 3, H, W) inside the mask, the picture outside, with a soft seam between them."""
     height, width = painted.shape[-2:]
-    soft = ImageOps.fit(mask.convert("L"), (width, height), Image.Resampling.BOX)
-    soft = soft.filter(ImageFilter.GaussianBlur(max(height, width) * SEAM))
+    soft = mask_fitted(mask, height, width).filter(ImageFilter.GaussianBlur(max(height, width) * SEAM))
     weights = mask_weights(soft, height, width).to(painted)
     known = to_pixels(image, height, width).to(painted)
     return known + weights * (painted - known)
@@ -49,11 +52,3 @@ def to_bytes(pixels: Tensor) -> NDArray[np.uint8]:
 def to_images(pixels: Tensor) -> list[Image.Image]:
     """Pixels (B, 3, H, W) in [-1, 1] to B pictures."""
     return [Image.fromarray(picture) for picture in to_bytes(pixels)]
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # PIL would cut off everything above 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    opaque = Image.new("RGBA", image.size, "white")
-    opaque.alpha_composite(image.convert("RGBA"))
-    return opaque.convert("RGB")
