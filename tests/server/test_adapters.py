@@ -23,6 +23,7 @@ import adapters
 import fewstep
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.request import Request
 from fewstep.server import protocol
 from fewstep.server.engine import Engine, UnknownModel
@@ -193,3 +194,67 @@ def test_live(server: Server, weighed: ModelBundle, teacher: ModelBundle) -> Non
         assert apart(painted(loras={"ink": -1.0}), expected) <= ROUNDING
         expected = fewstep.text2image(teacher, "a cat", seed=1, steps=2)
         assert apart(painted(model="miniature-teacher", loras={}), expected) <= ROUNDING
+
+
+def test_live_an_adapter_in_the_prompt_is_weighed_and_never_words(server: Server, weighed: ModelBundle) -> None:
+    def painted(**parameters: Any) -> tuple[Image.Image, list[str]]:
+        wish = {"format": "png", "seed": 1, "steps": 1, **parameters}
+        advice: list[str] = []
+        with connect(server.live, subprotocols=[protocol.JSON]) as socket:
+            socket.send(json.dumps({"type": "set", "id": 1, "parameters": wish}))
+            while True:
+                received = socket.recv(timeout=30)
+                if isinstance(received, bytes):
+                    return Image.open(io.BytesIO(Picture.from_binary(received).data)), advice
+                message = json.loads(received)
+                assert message["type"] != "error"
+                advice += message.get("messages", [])
+
+    plain = fewstep.text2image(weighed, "a cat", seed=1, steps=1)
+    wool = fewstep.text2image(weighed, "a cat", seed=1, steps=1, loras={"wool": 1.0})
+    picture, advice = painted(prompt="a cat <lora:wool:1>", loras={"wool": 0.1})
+    assert (apart(picture, wool) <= ROUNDING, advice) == (True, [])
+    for half in ("<lora:wo", "<lora:gone:1>", "<lora:wool:x>"):
+        picture, advice = painted(prompt=f"a cat {half}")
+        assert apart(picture, plain) <= ROUNDING
+        assert (len(advice), "its tag was ignored" in advice[0]) == (1, True)
+    picture, advice = painted(prompt="a cat AND [a|")
+    assert apart(picture, fewstep.text2image(weighed, r"a cat \AND \[a|", seed=1, steps=1)) <= ROUNDING
+    assert [each.endswith("it is painted as words") for each in advice] == [True]
+
+
+def test_a1111_s_clients_are_refused_what_is_not_done_by_name(server: Server) -> None:
+    for fields in ({"prompt": "a [cat:dog:0.5]"}, {"prompt": "x", "negative_prompt": "a [cat|dog]"}):
+        answer = httpx.post(f"{server.url}/sdapi/v1/txt2img", json=fields)
+        assert answer.status_code == 400
+        assert "is what other programs read as" in answer.json()["detail"]
+    answer = httpx.post(f"{server.url}/sdapi/v1/txt2img", json={"prompt": "x", "negative_prompt": "<lora:ink:1>"})
+    assert "is in the negative prompt" in answer.headers["x-fewstep-warnings"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "escaped"),
+    [
+        ("(red:1.4) cat [a|b]", r"\(red:1.4\) cat \[a|b\]"),
+        ("a BREAK <lora:wool:1>", r"a \BREAK \<lora:wool:1>"),
+        ("a cat AND __fox__", r"a cat \AND \__fox__"),
+    ],
+)
+def test_openai_s_and_fal_s_prompts_are_taken_to_the_letter(
+    server: Server, weighed: ModelBundle, prompt: str, escaped: str
+) -> None:
+    states = weighed.encode_prompts([understood(escaped).text]).states
+    assert np.array_equal(states, weighed.encode_text([prompt]).states)  # as captions are read
+    wanted = fewstep.text2image(weighed, escaped, seed=1, steps=1)
+    answer = httpx.post(f"{server.url}/v1/images/generations", json={"prompt": prompt, "seed": 1, "steps": 1}).json()
+    assert apart(opened(answer["data"][0]["b64_json"]), wanted) <= ROUNDING
+    fal = {"prompt": prompt, "seed": 1, "num_inference_steps": 1, "format": "png"}
+    answer = httpx.post(f"{server.url}/fal-ai/lcm", json=fal).json()
+    assert apart(opened(answer["images"][0]["url"].partition(",")[2]), wanted) <= ROUNDING
+
+
+def test_openai_s_door_reads_marks_where_it_is_told_to(server: Server, weighed: ModelBundle) -> None:
+    body = {"prompt": "a (red:1.4) cat <lora:wool:1>", "prompt_marks": True, "seed": 1, "steps": 1}
+    answer = httpx.post(f"{server.url}/v1/images/generations", json=body).json()
+    expected = fewstep.text2image(weighed, "a (red:1.4) cat", seed=1, steps=1, loras={"wool": 1.0})
+    assert apart(opened(answer["data"][0]["b64_json"]), expected) <= ROUNDING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from fewstep.cli import options
 from fewstep.cli.output import write_png
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import CannotWrite, InvalidRequest
+from fewstep.models.lora_by_name import found_by_name
 from fewstep.pipelines.prompt_file import Wanted, batches, read_prompts
 from fewstep.pipelines.provenance import Record, describe, record_of
 
@@ -56,10 +58,12 @@ def batch(
     _make_folder(output)
     from fewstep.models.loading import load
 
+    given = list(lora or ())
+    found = found_by_name(_named(wanted), given, model or "starter")
     with one_line_warnings(quiet), StepBar(quiet) as bar:
         bundle = load(
             model or "starter",
-            loras=lora or (),
+            loras=[*given, *found],
             config=config,
             vae=options.decoder(vae, fast_decode),
             kind=kind,
@@ -69,6 +73,7 @@ def batch(
             memory=memory,
         )
         bar.loaded(bundle)
+        _check_few_step(wanted, bundle, len(given))
         left = _left(wanted, output, bundle)
         plans = [(ones, _plan(ones, bundle)) for ones in batches(left, batch_size)]
         bar.expect(sum(plan.num_steps for _, plan in plans))
@@ -77,6 +82,20 @@ def batch(
     for one in wanted:
         typer.echo(_path(output, one))
     typer.echo(f"{len(left)} painted, {len(wanted) - len(left)} were there", err=True)
+
+
+def _named(wanted: list[Wanted]) -> Iterator[str]:
+    for one in wanted:
+        yield from one.request.loras or ()
+
+
+def _check_few_step(wanted: list[Wanted], model: ModelBundle, given: int) -> None:
+    """Raises `InvalidRequest` where some prompts alone name an LCM-LoRA: it decides how all are sampled."""
+    if model.loras is None:
+        return
+    for name, file in list(zip(model.loras.names, model.loras.files, strict=True))[given:]:
+        if file.kind == "lcm" and any(name not in (one.request.loras or ()) for one in wanted):
+            raise InvalidRequest(f"{name} is an LCM-LoRA, and some prompts do not name it: give it to all, with --lora")
 
 
 def _make_folder(folder: Path) -> None:

@@ -26,6 +26,8 @@ from fewstep.errors import InvalidRequest
 from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.imaging.reading import read_image
 from fewstep.models.locating import names_of
+from fewstep.models.lora_by_name import found_by_name
+from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import Record, read_record, record_of
 from fewstep.pipelines.request import Control, Request
 
@@ -92,6 +94,8 @@ def generate(
     fewstep generate "a cat" --model ./my-sd15 --lora lcm-lora --upscale 2 -o large.png
 
     fewstep generate "a cat" --model ./my-sd15 --lora lcm-lora --lora ink.safetensors:0.8
+
+    fewstep generate "a cat <lora:blue-ink:0.8>"
 
     A picture carries its parameters (prompt, seed, steps, model), so that --from can make it again.
     """
@@ -189,16 +193,34 @@ def _plan_job(
     again: Path | None,
 ) -> _Job:
     source, where = (None if path is None else read_image(path) for path in (image, mask))
+    options = _as_written(options)
     if again is None:
         if "prompt" not in options:
             raise InvalidRequest("nothing to paint: give a prompt in quotes, or --from a picture that fewstep made")
-        return _Job(Request.of(image=source, mask=where, **options), model or "starter", list(lora or ()))
+        request = Request.of(image=source, mask=where, **options)
+        return _Job(request, model or "starter", _with_named(request, list(lora or ()), model or "starter"))
     record = read_record(again)
     check_sources(record, again, source, where)
     check_controls(record, again, options["controls"])
     request = Request.of(image=source, mask=where, **recorded_options(record, options))
     loras: list[LoraSource] = list(lora) if lora is not None else recorded_loras(record, again)
-    return _Job(request, model or recorded_model(record, again), loras, record, again)
+    name = model or recorded_model(record, again)
+    return _Job(request, name, _with_named(request, loras, name), record, again)
+
+
+def _as_written(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with prompts understood; a recorded prompt has been, and is left as it is."""
+    written = dict(options)
+    if "prompt" in options:
+        prompt = understood(options["prompt"])
+        written |= {"prompt": prompt.text, "loras": prompt.loras or None}
+    if "negative_prompt" in options:
+        written["negative_prompt"] = understood(options["negative_prompt"], negative=True).text
+    return written
+
+
+def _with_named(request: Request, loras: list[LoraSource], model: str) -> list[LoraSource]:
+    return [*loras, *found_by_name(request.loras or (), loras, model)]
 
 
 def _paint(job: _Job, loading: dict[str, Any], quiet: bool) -> list[Image]:

@@ -11,6 +11,8 @@ import typer
 from fewstep.cli import options
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import CannotWrite
+from fewstep.models.lora_by_name import found_by_name
+from fewstep.pipelines.prompts import understood
 from fewstep.writing import replacing
 
 FORMATS = {".webp": {"quality": 90, "method": 4}, ".gif": {"optimize": True, "disposal": 2}, ".png": {}}
@@ -52,13 +54,14 @@ def travel(
     seeds = seed or [0]
     count = max(len(prompts), len(seeds))
     stops = list(zip(islice(cycle(prompts), count), islice(cycle(seeds), count), strict=True))
+    named = found_by_name(understood(prompts[0]).loras, lora or (), model or "starter")
     with one_line_warnings(quiet), StepBar(quiet) as bar, replacing(output) as partial:
         from fewstep.models.loading import load
         from fewstep.pipelines.travel import Way, there_and_back
 
         bundle = load(
             model or "starter",
-            loras=lora or (),
+            loras=[*(lora or ()), *named],
             config=config,
             vae=options.decoder(vae, fast_decode),
             kind=kind,

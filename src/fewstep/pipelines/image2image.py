@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from fewstep.imaging.reading import as_image
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.plan import complete
-from fewstep.pipelines.text2image import OnStep, Options, generate, requested
+from fewstep.pipelines.text2image import OnStep, Options, paint_all, requested
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -73,6 +72,5 @@ def image2image(
     """
     mask = options.get("mask")
     pictures = {"image": as_image(image), "mask": None if mask is None else as_image(mask)}
-    request = requested(prompt, num_images, options | pictures)
-    images = generate(model, complete(request, model, batch_size), on_step)
+    images = paint_all(model, requested(prompt, num_images, options | pictures), batch_size, on_step)
     return images[0] if isinstance(prompt, str) and num_images is None else images

@@ -268,7 +268,11 @@ def _lora_weights(request: Request, model: ModelBundle) -> tuple[float, ...]:
     if model.loras is not None:
         return model.loras.weigh(request.loras)
     if request.loras:
-        raise InvalidRequest(f"{model.name} has no LoRA loaded, and {next(iter(request.loras))!r} was asked for")
+        name = next(iter(request.loras))
+        raise InvalidRequest(
+            f"{model.name} has no LoRA loaded, and {name!r} was asked for: load the model with it (--lora FILE; in "
+            "Python loras=[FILE])"
+        )
     return ()
 
 

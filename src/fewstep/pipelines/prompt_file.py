@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.imaging.reading import read_image
+from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.request import Request
 
 _WHOLE = ("seed", "steps", "width", "height")
@@ -79,18 +81,27 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path} cannot be read as text: {getattr(error, 'strerror', error)}") from error
+    lines = text.split("\n")  # and nowhere else: a cell, or a string of JSON, may hold any other sign
     match path.suffix.lower():
         case ".txt":
-            yield from ({"prompt": line.strip()} for line in text.splitlines() if line.strip())
+            yield from ({"prompt": line.strip()} for line in lines if line.strip())
         case ".csv":
-            for row in csv.DictReader(text.splitlines(), restkey="(more fields than the head has)"):
-                yield {name: value for name, value in row.items() if value not in ("", None)}
+            yield from _csv(text, path)
         case ".jsonl":
-            for number, line in enumerate(text.splitlines()):
+            for number, line in enumerate(lines):
                 if line.strip():
                     yield _object(line, f"{path}, line {number + 1}")
         case _:
             raise InvalidRequest(f"{path}: give a .txt, .csv or .jsonl file")
+
+
+def _csv(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="(more fields than the head has)")
+    try:
+        for row in reader:
+            yield {name: value for name, value in row.items() if value not in ("", None)}
+    except csv.Error as error:
+        raise InvalidRequest(f"{path} is not CSV after line {reader.line_num}: {error}") from error
 
 
 def _object(line: str, where: str) -> Mapping[str, Any]:
@@ -115,7 +126,10 @@ def _wanted(row: Mapping[str, Any], number: int, digits: int, folder: Path) -> W
     pictures: dict[str, Any] = {part: read_image(folder / row[part]) for part in ("image", "mask") if part in row}
     texts = {part: row[part] for part in ("negative_prompt", "sampler") if part in row}
     seed = values.pop("seed", number)
-    return Wanted(name, Request.of(row["prompt"], seed, **texts, **values, **pictures))
+    prompt = understood(row["prompt"])
+    if "negative_prompt" in texts:
+        texts["negative_prompt"] = understood(texts["negative_prompt"], negative=True).text
+    return Wanted(name, Request.of(prompt.text, seed, loras=prompt.loras or None, **texts, **values, **pictures))
 
 
 def _number(name: str, value: Any) -> Any:

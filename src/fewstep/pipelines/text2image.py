@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import secrets
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
@@ -29,6 +31,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.memory import free_cache, out_of_memory, take_less
 from fewstep.pipelines.plan import Plan, complete
+from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import describe
 from fewstep.pipelines.request import Control, Request
 from fewstep.pipelines.steering import completed
@@ -90,7 +93,8 @@ def text2image(
     on_step: OnStep | None = None,
     **options: Any,
 ) -> Image | list[Image]:
-    """Paint `prompt`, in which (words) count more, [words] less, and (words:1.3) as much as that.
+    """Paint `prompt`, in which (words) count more, [words] less, and (words:1.3) as much as that; <lora:NAME:0.8> takes
+    so much of a loaded adapter (`prompts.understood`).
 
     num_images      pictures for each prompt; a number, or several prompts, gives a list
     batch_size      how many pictures go through the network at once; default: by their size
@@ -117,17 +121,34 @@ def text2image(
     The same seed gives the same picture alone and among others. Each picture carries its parameters in `.info`.
     Raises `InvalidRequest`.
     """
-    request = requested(prompt, num_images, options)
-    images = generate(model, complete(request, model, batch_size), on_step)
+    images = paint_all(model, requested(prompt, num_images, options), batch_size, on_step)
     return images[0] if isinstance(prompt, str) and num_images is None else images
 
 
-def requested(prompt: str | list[str] | tuple[str, ...], num_images: int | None, options: Mapping[str, Any]) -> Request:
-    """The request that a function's options make; raises `InvalidRequest`."""
+def requested(
+    prompt: str | list[str] | tuple[str, ...], num_images: int | None, options: Mapping[str, Any]
+) -> list[Request]:
+    """The requests that a function's options make: one, or one for every run of prompts that name the same adapters.
+
+    Raises `InvalidRequest`.
+    """
     values = dict(options)
     if values.get("timesteps") is not None:
         values["timesteps"] = tuple(values["timesteps"])
-    return Request.of(prompt, num_images=num_images, **values | {"controls": as_controls(values.get("controls"))})
+    values["controls"] = as_controls(values.get("controls"))
+    values["negative_prompt"] = understood(values.get("negative_prompt") or "", negative=True).text
+    prompts = [understood(each) for each in (prompt if isinstance(prompt, (list, tuple)) else (prompt,))]
+    runs = [list(alike) for _, alike in groupby(prompts, key=lambda each: each.loras)]
+    if len(runs) > 1 and values.get("seed") is None:
+        values["seed"] = secrets.randbelow(2**32)  # the same for all
+    return [
+        Request.of(
+            [each.text for each in run],
+            num_images=num_images,
+            **values | {"loras": both(values.get("loras"), run[0].loras if run else {})},
+        )
+        for run in runs or [[]]
+    ]
 
 
 def as_controls(given: Mapping[str, Picture | tuple[Picture, float]] | None) -> dict[str, Control] | None:
@@ -136,6 +157,21 @@ def as_controls(given: Mapping[str, Picture | tuple[Picture, float]] | None) -> 
         return None
     pairs = {name: value if isinstance(value, tuple) else (value, 1.0) for name, value in given.items()}
     return {name: Control(as_image(image), scale) for name, (image, scale) in pairs.items()}
+
+
+def both(given: Mapping[str, float] | None, named: Mapping[str, float]) -> Mapping[str, float] | None:
+    """The weights that options give, and those that a prompt names; raises `InvalidRequest` where they disagree."""
+    if twice := [name for name in named if (given or {}).get(name, named[name]) != named[name]]:
+        raise InvalidRequest(f"the LoRA {twice[0]!r} is given one weight in the prompt and another beside it")
+    return {**(given or {}), **named} or None
+
+
+def paint_all(
+    model: ModelBundle, requests: Sequence[Request], batch_size: int | None, on_step: OnStep | None
+) -> list[Image]:
+    """Carry out requests; all are checked before the first is painted."""
+    plans = [complete(request, model, batch_size) for request in requests]
+    return [image for plan in plans for image in generate(model, plan, on_step)]
 
 
 def generate(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> list[Image]:

@@ -14,6 +14,7 @@ from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
 from fewstep.pipelines.plan import Plan, complete
+from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.request import MAX_PICTURES
 from fewstep.pipelines.text2image import OnStep, carry_out, requested
 
@@ -48,7 +49,11 @@ class Way:
         way = frames_on_the_way(len(stops), frames)
         if given := [name for name in ("seed", "variation", "variation_seed") if options.get(name) is not None]:
             raise InvalidRequest(f"the {given[0].replace('_', ' ')} of a way is in its stops: (prompt, seed) each")
-        request = requested([stops[frame.leg][0] for frame in way], None, options)
+        words = [understood(prompt) for prompt, _ in stops]
+        if any(each.loras != words[0].loras for each in words):
+            raise InvalidRequest("the prompts of a way name different LoRAs; they must take as much of the same ones")
+        (request,) = requested([stops[frame.leg][0] for frame in way], None, options)
+        stops = [(each.text, seed) for each, (_, seed) in zip(words, stops, strict=True)]
         seeds = tuple(stops[frame.leg][1] for frame in way)
         return cls(model, stops, way, complete(replace(request, seeds=seeds), model, batch_size))
 

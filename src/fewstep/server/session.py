@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.prompts import LIVE, understood
 from fewstep.pipelines.request import Request
 from fewstep.server.budget import Budget, Effort
 from fewstep.server.coding import Coding, decode_mask, encode
@@ -171,12 +172,13 @@ class Session:
         """Hand the present state to the engine; what comes of it is listened to in a task."""
         try:
             model = self.engine.named(self.parameters.model)
-            order = await self.engine.order(self._request(self._effort(id_, model, kind)), model)
+            request, advice = self._request(self._effort(id_, model, kind), model)
+            order = await self.engine.order(request, model)
         except FewstepError as error:
             self._refuse(id_, "invalid", error)
             return
-        if order.advice:
-            self.say(Advice(id=id_, messages=list(order.advice)))
+        if advice := [*advice, *order.advice]:
+            self.say(Advice(id=id_, messages=advice))
         try:
             ticket = self.engine.submit(
                 self.lane,
@@ -204,22 +206,28 @@ class Session:
         if id_ == self.newest:
             self._owed = False
 
-    def _request(self, effort: Effort) -> Request:
-        wanted = self.parameters
-        return Request.of(
-            wanted.prompt,
+    def _request(self, effort: Effort, model: ModelBundle) -> tuple[Request, list[str]]:
+        """What is wanted, and what of its prompts cannot be honoured. What a prompt says of an adapter goes before what
+        its slider says.
+        """
+        wanted, here = self.parameters, model.loras.names if model.loras else ()
+        prompt = understood(wanted.prompt, LIVE, here)
+        negative = understood(wanted.negative_prompt, LIVE, negative=True)
+        request = Request.of(
+            prompt.text,
             wanted.seed,
-            negative_prompt=wanted.negative_prompt,
+            negative_prompt=negative.text,
             steps=effort.steps,
             guidance_scale=wanted.guidance_scale,
             width=effort.width,
             height=effort.height,
             sampler=wanted.sampler,
-            loras=wanted.loras or None,
+            loras={**wanted.loras, **prompt.loras} or None,
             image=self.image,
             mask=self.mask,
             strength=None if self.image is None else wanted.strength,
         )
+        return request, [*prompt.advice, *negative.advice]
 
     def _effort(self, id_: int, model: ModelBundle, kind: PictureKind) -> Effort:
         """What was asked for, or as much of it as the budget pays for; says so when that has changed."""

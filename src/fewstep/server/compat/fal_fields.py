@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.prompt_weights import literal
 from fewstep.pipelines.request import MAX_SEED, Request
 from fewstep.server.coding import decode, decode_mask
 from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
@@ -69,15 +70,15 @@ class Input(BaseModel):
         return sorted(str(name)[:40] for name in (self.model_extra or {}) if name not in _WITHOUT_EFFECT)[:20]
 
     async def request(self, model: ModelBundle) -> Request:
-        """What `model` is to paint; raises `InvalidRequest`."""
+        """What `model` is to paint, the prompts to the letter; raises `InvalidRequest`."""
         width, height = _size(self.image_size, model)
         image = await _picture(self.image_bytes, self.image_url, "image", decode)
         mask = await _picture(self.mask_bytes, self.mask_url, "mask", decode_mask)
         return Request.of(
-            self.prompt,
+            literal(self.prompt),
             self.seed,
             self.num_images,
-            negative_prompt=self.negative_prompt,
+            negative_prompt=literal(self.negative_prompt),
             steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
             width=width,

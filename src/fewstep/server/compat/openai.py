@@ -1,8 +1,9 @@
 """OpenAI's Images API: `/v1/images/generations`, `/edits`, `/variations` and `/v1/models`, also without `/v1`.
 
 Beyond OpenAI's fields a request may carry `steps` (or `num_inference_steps`), `seed`, `guidance_scale`,
-`negative_prompt`, `strength` and `loras` (a weight by name). A field that is known but means nothing here is named in
-the answer's `warnings`; an unknown one is an error. https://platform.openai.com/docs/api-reference/images
+`negative_prompt`, `strength`, `loras` (a weight by name) and `prompt_marks`: prompts are taken to the letter unless
+that is true, and then as on the command line. A field that is known but means nothing here is named in the answer's
+`warnings`; an unknown one is an error. https://platform.openai.com/docs/api-reference/images
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.imaging.masks import mask_of_transparency
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import Request
+from fewstep.pipelines.text2image import both
 from fewstep.server.coding import MEDIA_TYPES, decode, encode
 from fewstep.server.compat.openai_fields import IGNORED, Images, validated
 from fewstep.server.engine import Engine, Order, PaintingFailed
@@ -123,11 +125,12 @@ class Door:
 
     async def _request(self, wanted: Images, model: ModelBundle, image: bytes | None, mask: bytes | None) -> Request:
         width, height = wanted.size_in_pixels(model)
+        prompt, negative = wanted.prompts(model)
         return Request.of(
-            wanted.prompt,
+            prompt.text,
             wanted.seed,
             wanted.n,
-            negative_prompt=wanted.negative_prompt,
+            negative_prompt=negative.text,
             steps=wanted.steps or wanted.num_inference_steps,
             guidance_scale=wanted.guidance_scale,
             width=width,
@@ -135,7 +138,7 @@ class Door:
             image=None if image is None else await asyncio.to_thread(decode, image, "image"),
             mask=None if mask is None else await asyncio.to_thread(_mask, mask),
             strength=wanted.strength,
-            loras=wanted.loras,
+            loras=both(wanted.loras, prompt.loras),
         )
 
     def _named(self, name: str | None) -> ModelBundle:

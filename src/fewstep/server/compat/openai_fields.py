@@ -10,6 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.prompt_weights import literal
+from fewstep.pipelines.prompts import STRICT, Prompt, understood
 from fewstep.pipelines.request import MAX_SEED
 from fewstep.server.coding import Coding, Format
 from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
@@ -53,11 +55,21 @@ class Images(BaseModel):
     guidance_scale: float | None = None
     negative_prompt: str = Field("", max_length=MAX_PROMPT)
     strength: float | None = None
+    prompt_marks: bool = False
     loras: Annotated[dict[str, float] | None, BeforeValidator(_from_json)] = Field(None, max_length=64)
 
     @property
     def coding(self) -> Coding:
         return Coding(self.output_format, max(1, self.output_compression))
+
+    def prompts(self, model: ModelBundle) -> tuple[Prompt, Prompt]:
+        """The prompt and the negative one, to the letter (language models write them) unless `prompt_marks` says that
+        they are written as for the command line; raises `InvalidRequest`.
+        """
+        if not self.prompt_marks:
+            return Prompt(literal(self.prompt)), Prompt(literal(self.negative_prompt))
+        here = model.loras.names if model.loras else ()
+        return understood(self.prompt, STRICT, here), understood(self.negative_prompt, STRICT, negative=True)
 
     def size_in_pixels(self, model: ModelBundle) -> tuple[int, int]:
         """(width, height); raises `InvalidRequest` for a size that no picture of this model has."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import guidance_range, samplers_of
+from fewstep.pipelines.prompts import A1111, understood
 from fewstep.pipelines.provenance import PARAMETERS
 from fewstep.pipelines.request import MAX_SEED, MAX_UPSCALE
 from fewstep.server.engine import Order
@@ -54,8 +54,6 @@ ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
 ONLY_WITH = {"hr_": "enable_hr", "refiner_": "refiner_checkpoint"}  # fields that mean nothing without another
 DENOISING, HR_SCALE = 0.75, 2.0  # A1111's, where nobody says
 SAME_UPSCALERS = ("", "None", "Latent", "Lanczos")  # A1111's default, which nobody chose, and what is done here
-
-LORA = re.compile(r"<(?:lora|lyco|hypernet):([^<>:]*):?([^<>:]*)[^<>]*>")
 
 
 class Wanted(BaseModel):
@@ -104,10 +102,14 @@ class PngInfo(BaseModel):
 
 
 def translate(wanted: Wanted, model: ModelBundle) -> tuple[dict[str, Any], list[str]]:
-    """Our request's fields, and what of the client's could not be kept."""
+    """Our request's fields, and what of the client's could not be kept; raises `InvalidRequest` for a prompt that asks
+    for what is not done here.
+    """
     warnings: list[str] = []
     sampler = _sampler(wanted, model, warnings)
-    prompt, loras = _weighed(wanted.prompt, model, warnings)
+    here = model.loras.names if model.loras else ()
+    prompt, negative = understood(wanted.prompt, A1111, here), understood(wanted.negative_prompt, A1111, negative=True)
+    warnings += [*prompt.advice, *negative.advice]
     warnings += [f"{name} is not supported and was ignored" for name in _unsupported(wanted)]
     warnings += [
         f"override_settings.{name[:40]} is not supported and was ignored"
@@ -129,14 +131,14 @@ def translate(wanted: Wanted, model: ModelBundle) -> tuple[dict[str, Any], list[
         "seed": None if wanted.seed == -1 else wanted.seed,
         "variation": wanted.subseed_strength if varied else None,
         "variation_seed": (secrets.randbelow(2**32) if wanted.subseed == -1 else wanted.subseed) if varied else None,
-        "prompt": prompt,
-        "negative_prompt": wanted.negative_prompt,
+        "prompt": prompt.text,
+        "negative_prompt": negative.text,
         "steps": steps,
         "guidance_scale": guidance,
         "width": wanted.width,
         "height": wanted.height,
         "sampler": sampler,
-        "loras": loras,
+        "loras": prompt.loras or None,
     }, warnings
 
 
@@ -182,23 +184,6 @@ def _unsupported(wanted: Wanted) -> list[str]:
         return bool(value) and value not in ASKS_NOTHING.get(name, ())
 
     return [name[:40] for name, value in (wanted.model_extra or {}).items() if asks(name, value)][:20]
-
-
-def _weighed(prompt: str, model: ModelBundle, warnings: list[str]) -> tuple[str, dict[str, float] | None]:
-    """The prompt without its `<lora:name:weight>` tags, and what they say."""
-    here = model.loras.names if model.loras else ()
-    weights: dict[str, float] = {}
-    for name, weight in LORA.findall(prompt):
-        try:
-            number = float(weight or 1.0)
-        except ValueError:
-            warnings.append(f"the weight {weight[:20]!r} of the LoRA {name[:60]!r} is no number; its tag was ignored")
-            continue
-        if name in here:
-            weights[name] = number
-        else:
-            warnings.append(f"there is no LoRA {name[:60]!r} here; its tag was ignored")
-    return LORA.sub("", prompt).strip(), weights or None
 
 
 def _sampler(wanted: Wanted, model: ModelBundle, warnings: list[str]) -> str | None:

@@ -13,6 +13,7 @@ export function snippets(state, { over, masked, token }) {
   if (state.model) body.model = state.model;
   if (loras.length) body.loras = state.loras;
   if (state.negative_prompt) body.negative_prompt = state.negative_prompt;
+  if (/[()[\]\\<]|\bBREAK\b/.test(`${state.prompt} ${state.negative_prompt ?? ""}`)) body.prompt_marks = true;
   const options = [
     `--seed ${state.seed}`, `--steps ${state.steps}`, `--guidance-scale ${state.guidance_scale}`,
     `--width ${state.width}`, `--height ${state.height}`,
