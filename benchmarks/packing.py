@@ -22,8 +22,8 @@ from fewstep.evaluate.metrics import retrieved
 from fewstep.evaluate.moments import Moments, frechet_distance
 from fewstep.evaluate.prompts import read_prompts
 from fewstep.evaluate.reference import read_reference
+from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.pixels import to_pixels
 
 RESULTS = Path(__file__).parent / "results" / "packing.md"
 WAYS = (("starter", ".", 1), ("starter", ".", 4), ("starter-teacher", "teacher", 8))
