@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,10 @@ def build(folder: Path) -> None:
 
 def drawn(style: str, package: NpmPackage, packages: Path) -> Iterator[tuple[Picture, np.ndarray]]:
     """Every drawing of a package that has a name, rendered: uint8 (128, 128, 3)."""
-    entries, source = _entries(packages), unpacked(package, packages)
+    known, source = entries(packages), unpacked(package, packages)
     icons = json.loads((source / "icons.json").read_text())
-    for code, name in track(_codes(source).items(), description=f"rendering {style}"):
-        entry = entries.get(code)
+    for code, name in track(codes(source).items(), description=f"rendering {style}"):
+        entry = known.get(code)
         if entry is None or name not in icons["icons"]:
             continue
         label = entry["label"].lower()
@@ -115,29 +116,37 @@ def load(folder: Path) -> tuple[list[Picture], np.ndarray]:
     return pictures, load_file(folder / "art.safetensors")["pixels"]
 
 
-def _entries(packages: Path) -> dict[str, dict[str, Any]]:
+@cache
+def entries(packages: Path) -> dict[str, dict[str, Any]]:
+    """emojibase's entries by hexcode, flags of countries left out."""
     data = json.loads((unpacked(LABELS, packages) / "en" / "data.json").read_text())
     kept = (entry for entry in data if "group" in entry and entry["group"] != COUNTRY_FLAGS)
-    return {_plain(entry["hexcode"]): entry for entry in kept}
+    return {plain(entry["hexcode"]): entry for entry in kept}
 
 
-def _codes(source: Path) -> dict[str, str]:
-    codes: dict[str, str] = json.loads((source / "chars.json").read_text())
-    return {_plain(code): name for code, name in codes.items()}
+def codes(source: Path) -> dict[str, str]:
+    """The icons' names by hexcode, as far as an iconify package tells them."""
+    said: dict[str, str] = json.loads((source / "chars.json").read_text())
+    return {plain(code): name for code, name in said.items()}
 
 
-def _plain(hexcode: str) -> str:
+def plain(hexcode: str) -> str:
+    """Without the selector that asks for a coloured picture."""
     return hexcode.lower().replace("-fe0f", "")
 
 
 def _render(icons: dict[str, Any], name: str) -> np.ndarray:
     import resvg_py
 
+    png = resvg_py.svg_to_bytes(svg_string=svg(icons, name, SIZE), background="#ffffff", skip_system_fonts=True)
+    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
+
+
+def svg(icons: dict[str, Any], name: str, size: int) -> str:
+    """An icon of an iconify package as an SVG file of `size` x `size`, the icon in its middle."""
     icon = icons["icons"][name]
     width, height = icon.get("width", icons.get("width")), icon.get("height", icons.get("height"))
     side = max(width, height)
     box = f"{(width - side) / 2} {(height - side) / 2} {side} {side}"
     spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    svg = f'<svg {spaces} viewBox="{box}" width="{SIZE}" height="{SIZE}">{icon["body"]}</svg>'
-    png = resvg_py.svg_to_bytes(svg_string=svg, background="#ffffff", skip_system_fonts=True)
-    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
+    return f'<svg {spaces} viewBox="{box}" width="{size}" height="{size}">{icon["body"]}</svg>'
