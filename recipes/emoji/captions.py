@@ -23,7 +23,7 @@ def spoken(phrases: Sequence[str], style: str) -> tuple[str, ...]:
     """Of a composition; the first phrase is said with the style, the next plainly, further ones in turn."""
     first, second = phrases[0], phrases[min(1, len(phrases) - 1)]
     every = [in_style(first, style), second, first, in_style(second, style), *phrases[2:]]
-    return _some(every, fillers=[f"{first} emoji", f"a picture of {second}"])
+    return _some(every, fillers=[f"a picture of {second}", f"a drawing of {second}"])
 
 
 def of_drawing(figure: Figure, choose: random.Random) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def of_drawing(figure: Figure, choose: random.Random) -> tuple[str, ...]:
     every.append(", ".join([label, *some, f"{style} style"]))
     if len(some) > 1:
         every.append(", ".join([*some, f"{style} style"]))
-    return _some(every, fillers=[f"{label} emoji", f"a picture of {label}", f"{style} style, {label}"])
+    return _some(every, fillers=[f"{label} emoji", f"{style} style, {label}", f"{label} icon"])
 
 
 def _named(figure: Figure, choose: random.Random) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from recipes.emoji import combinations, scenes, wearing
+from recipes.emoji import combinations, places, scenes, wearing
 from recipes.emoji.captions import of_drawing
 from recipes.emoji.figures import Figure
 from recipes.emoji.layouts import counted, moved, paired, recoloured, small
@@ -56,15 +56,15 @@ def _canvas(figure: Figure) -> Image.Image:
 
 Kind = Callable[[World, random.Random], Sketch | None]
 KINDS: dict[str, tuple[Kind, float]] = {  # how each is drawn, and its share of all pictures
-    "plain": (plain, 0.22),
-    "moved": (moved, 0.17),
+    "plain": (plain, 0.20),
+    "moved": (moved, 0.16),
     "recoloured": (recoloured, 0.20),
     "pairs": (paired, 0.13),
     "counts": (counted, 0.07),
     "wearing": (wearing.wearing, 0.08),
     "small": (small, 0.03),
-    "places": (scenes.places, 0.05),
-    "together": (scenes.together, 0.05),
+    "places": (places.placed, 0.06),
+    "together": (scenes.together, 0.07),
 }
 COMBINED = ("recoloured", "pairs", "counts", "wearing", "places", "together")  # whose parts can be held out
 

@@ -52,6 +52,14 @@ MORE_STYLES: dict[str, NpmPackage] = {
 }
 STYLES = {**art.STYLES, **MORE_STYLES}
 SISTERS = {"fluent-emoji": "fluent", "noto-v1": "noto", "emojione": "twemoji"}  # drawn alike: held out together
+ANOTHER_THING = {  # the icon's name means one thing here and another there: these show what their label does not say
+    "fxemoji": (
+        *("waving hand", "enraged face", "person pouting", "downwards button", "upwards button", "umbrella"),
+        *("tram car", "kissing face", "woman and man holding hands", "water pistol", "light rail"),
+    ),
+    "emojione": ("water pistol",),
+    "noto-v1": ("water pistol",),
+}
 SHORTCODES = ("emojibase", "cldr", "github")  # emojibase's lists of names, the surest first
 
 
@@ -84,10 +92,11 @@ def build(folder: Path) -> None:
     if (folder / "drawings.json").is_file():
         return
     every = [each for style in STYLES for each in drawn(style, folder / "packages")]
-    save_file({"pixels": np.stack([pixels for _, pixels in every])}, folder / "drawings.safetensors")
-    partial = folder / "drawings.json.partial"
-    partial.write_text(json.dumps([asdict(drawing) for drawing, _ in every], indent=0))
-    partial.replace(folder / "drawings.json")
+    pixels, rows = folder / "drawings.safetensors.partial", folder / "drawings.json.partial"
+    save_file({"pixels": np.stack([drawn for _, drawn in every])}, pixels)
+    rows.write_text(json.dumps([asdict(drawing) for drawing, _ in every], indent=0))
+    for partial in (pixels, rows):  # whoever reads the old ones goes on with them
+        partial.replace(partial.with_suffix(""))
 
 
 def read_rows(folder: Path) -> list[Drawing]:
@@ -106,7 +115,7 @@ def drawn(style: str, packages: Path) -> Iterator[tuple[Drawing, np.ndarray]]:
     source = unpacked(STYLES[style], packages)
     icons = json.loads((source / "icons.json").read_text())
     entries = art.entries(packages)
-    found = names_of(source, icons, packages)
+    found = names_of(style, source, icons, packages)
     for code, name in track(found.items(), description=f"rendering {style}"):
         pixels = render(icons, name)
         if (box := ink(pixels)) is not None:
@@ -123,7 +132,7 @@ def describe(
     return Drawing(label, tags, style, code, entry["group"], entry["subgroup"], held_out(label, style), box, paint)
 
 
-def names_of(source: Path, icons: dict[str, Any], packages: Path) -> dict[str, str]:
+def names_of(style: str, source: Path, icons: dict[str, Any], packages: Path) -> dict[str, str]:
     """Which of a package's icons shows an emoji, by its hexcode: as the package says, or by the icon's name."""
     entries, said = art.entries(packages), art.codes(source)
     if said:
@@ -131,8 +140,9 @@ def names_of(source: Path, icons: dict[str, Any], packages: Path) -> dict[str, s
     by_name = _codes_by_name(packages)
     found: dict[str, str] = {}
     for name in icons["icons"]:
-        code = by_name.get(_letters(name))
-        if code in entries:
+        letters = _letters(name)
+        code = by_name.get(letters) or by_name.get(letters.replace("face", ""))
+        if code in entries and entries[code]["label"] not in ANOTHER_THING.get(style, ()):
             found.setdefault(code, name)
     return found
 

@@ -11,7 +11,7 @@ from PIL import Image
 from recipes.emoji.drawings import Drawing
 from recipes.emoji.nouns import Noun, plural, speaks_of_colour, without_colour
 from recipes.emoji.paint import COLOURS, recoloured
-from recipes.emoji.world import World
+from recipes.emoji.world import World, takes_colour
 
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 SHAPELESS = 0.15  # a thing that is paint all over is but a blot in black
@@ -49,8 +49,7 @@ class Figure:
         paint = self.drawing.paint
         if not self.colour or paint is None:
             return image
-        red, green, blue = (min(255, max(0, c + choose.gauss(0, 5))) for c in COLOURS[self.colour])
-        return Image.fromarray(recoloured(np.asarray(image), paint, (red, green, blue)))
+        return Image.fromarray(recoloured(np.asarray(image), paint, shade_of(self.colour, choose)))
 
     def names(self) -> list[str]:
         """What it is called, the label's own name first."""
@@ -91,17 +90,30 @@ def shrunk(image: Image.Image, factor: float) -> Image.Image:
     return fitted(image, image.width * factor, image.height * factor) if factor < 1 else image
 
 
-def other_colour(drawing: Drawing, choose: random.Random) -> str | None:
-    """A colour word that the drawing does not have and can take; None where it cannot take any."""
+def shade_of(colour: str, choose: random.Random) -> tuple[float, float, float]:
+    """A colour word's RGB, a little lighter or darker, and of another tint where it is no grey."""
+    all_alike = choose.gauss(0, 6)
+    own = 0 if colour in ("grey", "white", "black") else 5
+    red, green, blue = (min(255.0, max(0.0, c + all_alike + choose.gauss(0, own))) for c in COLOURS[colour])
+    return red, green, blue
+
+
+def other_colour(world: World, row: int, choose: random.Random) -> str | None:
+    """A colour word that the drawing does not have and can take; None where it cannot take any.
+
+    What would be called as another drawing is ("red heart") is left to that one.
+    """
+    drawing, noun = world.rows[row], world.nouns[row]
     paint = drawing.paint
-    if paint is None:
+    if noun is None or paint is None or not takes_colour(drawing):
         return None
-    words = [word for word in COLOURS if word != paint.word and word not in drawing.label.split()]
+    bare = without_colour(noun.one)
+    words = [word for word in COLOURS if word != paint.word and f"{word} {bare}" not in world.all_names]
     if paint.plain < SHAPELESS:
         words = [word for word in words if word != "black"]
     if paint.plain < LOST:
         words = [word for word in words if word != "white"]
-    return choose.choice(words)
+    return choose.choice(words) if words else None
 
 
 def paste(canvas: Image.Image, sprite: Image.Image, left: float, top: float) -> None:

@@ -131,7 +131,7 @@ def counted(world: World, choose: random.Random) -> Sketch:
 
 def coloured(world: World, row: int, choose: random.Random) -> Figure | None:
     """In a colour that it does not have; None where it can take none."""
-    colour = other_colour(world.rows[row], choose)
+    colour = other_colour(world, row, choose)
     return Figure(world, row, colour) if colour else None
 
 

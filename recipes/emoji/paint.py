@@ -20,7 +20,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "grey": (150, 155, 162),
     "teal": (24, 162, 158),
 }
-OTHER_COLOURS = ("light", "dark", "golden", "gold", "silver", "violet", "gray", "turquoise", "scarlet", "colourful")
+OTHER_COLOURS = ("golden", "gold", "silver", "violet", "gray", "turquoise", "colourful")
 WINDOW = 40.0  # degrees of hue on either side that count as the same paint
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 

@@ -1,152 +1,218 @@
-"""Things in places and together: coloured ground, night, rain, snow, grass; on, in, under and in front of things."""
+"""Two things that touch: on a skateboard, in a bowl, under an umbrella, in front of a house."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from recipes.emoji import props
 from recipes.emoji.captions import spoken
-from recipes.emoji.figures import mirrored, paste, shrunk
+from recipes.emoji.figures import Figure, fitted, mirrored, paste, shrunk
 from recipes.emoji.layouts import maybe_coloured
 from recipes.emoji.nouns import with_article
 from recipes.emoji.paint import COLOURS
+from recipes.emoji.props import SCALE, Prop
 from recipes.emoji.sketch import CANVAS, Sketch, blank
 from recipes.emoji.synonyms import listed
 from recipes.emoji.world import World
 
-GROUNDS = [word for word in COLOURS if word != "white"]
-
-
-def places(world: World, choose: random.Random) -> Sketch | None:
-    """One thing on coloured ground or in weather."""
-    figure = maybe_coloured(world, choose.choice(world.things), choose)
-    own = figure.colour or (figure.drawing.paint.word if figure.drawing.paint else "")
-    if choose.random() < 0.5:
-        colour = choose.choice(GROUNDS)
-        if colour == own:
-            return None
-        said = [f"on {with_article(colour)} background", f"on {colour}", f"{colour} background"]
-        place, ground = f"{colour} ground", lambda: _flat(colour, choose)
-    else:
-        place = choose.choice(list(WEATHER))
-        paint, said = WEATHER[place]
-        ground = lambda: paint(choose)  # noqa: E731
-    scale = choose.uniform(0.6, 0.85)
-
-    def picture() -> Image.Image:
-        canvas = ground()
-        sprite = mirrored(figure, figure.sprite(scale * CANVAS, scale * CANVAS, choose), choose)
-        paste(canvas, sprite, (CANVAS - sprite.width) / 2, CANVAS * 0.92 - sprite.height)
-        return canvas
-
-    name = figure.name(choose)
-    phrases = [
-        f"{figure.bare()} {said[0]}",
-        f"{figure.a()} {said[0]}",
-        f"{figure.a(name)} {choose.choice(said[:-1])}",
-        f"{figure.bare()}, {said[-1]}",
-    ]
-    return Sketch(picture, spoken(phrases, figure.drawing.style), (*figure.combinations, (place, figure.noun.key)))
-
-
-def _flat(colour: str, choose: random.Random) -> Image.Image:
-    levels = tuple(min(255, max(0, round(c + choose.gauss(0, 8)))) for c in COLOURS[colour])
-    return Image.new("RGB", (CANVAS, CANVAS), levels)
-
-
-def _graded(top: tuple[int, int, int], bottom: tuple[int, int, int]) -> Image.Image:
-    share = np.linspace(0, 1, CANVAS)[:, None]
-    column = np.asarray(top) * (1 - share) + np.asarray(bottom) * share
-    return Image.fromarray(np.repeat(column[:, None].round().astype(np.uint8), CANVAS, axis=1))
-
-
-def _night(choose: random.Random) -> Image.Image:
-    canvas = _graded((16, 22, 58), (44, 54, 104))
-    pen = ImageDraw.Draw(canvas)
-    for _ in range(22):
-        x, y, r = choose.uniform(2, 126), choose.uniform(2, 90), choose.choice((0.6, 0.6, 1.2))
-        pen.ellipse((x - r, y - r, x + r, y + r), fill=(255, 250, 210))
-    x, y = choose.choice((12, 92)), 8
-    pen.ellipse((x, y, x + 24, y + 24), fill=(255, 240, 170))
-    pen.ellipse((x + 8, y - 3, x + 30, y + 19), fill=(20, 26, 63))
-    return canvas
-
-
-def _rain(choose: random.Random) -> Image.Image:
-    canvas = _graded((150, 168, 190), (190, 204, 218))
-    pen = ImageDraw.Draw(canvas)
-    for _ in range(46):
-        x, y = choose.uniform(0, 132), choose.uniform(-6, 126)
-        pen.line((x, y, x - 3, y + 9), fill=(72, 120, 190), width=2)
-    return canvas
-
-
-def _snow(choose: random.Random) -> Image.Image:
-    canvas = _graded((150, 190, 226), (206, 226, 242))
-    pen = ImageDraw.Draw(canvas)
-    pen.ellipse((-40, 104, 168, 190), fill=(250, 252, 255))
-    for _ in range(44):
-        x, y, r = choose.uniform(0, 128), choose.uniform(0, 118), choose.uniform(1, 2.4)
-        pen.ellipse((x - r, y - r, x + r, y + r), fill=(255, 255, 255))
-    return canvas
-
-
-def _grass(choose: random.Random) -> Image.Image:
-    canvas = _graded((140, 205, 250), (205, 235, 255))
-    pen = ImageDraw.Draw(canvas)
-    pen.rectangle((0, 96, 128, 128), fill=(104, 180, 70))
-    for _ in range(26):
-        x, y = choose.uniform(0, 128), choose.uniform(97, 124)
-        pen.line((x, y, x + choose.uniform(-2, 2), y - 6), fill=(70, 146, 52), width=2)
-    return canvas
-
-
-WEATHER = {
-    "night": (_night, ["at night", "under the stars", "night sky"]),
-    "rain": (_rain, ["in the rain", "in the rain", "rain"]),
-    "snow": (_snow, ["in the snow", "in the snow", "snow"]),
-    "grass": (_grass, ["on the grass", "on green grass", "grass"]),
-}
-SUPPORTS = listed(
+FLAT_TOPS = listed("package, books, wrapped gift, bus, toolbox, brick, briefcase, drum, oil drum, railway car, minibus")
+SHELTERS = listed("umbrella, rainbow, cloud, cloud with rain, cloud with snow, palm tree, deciduous tree")
+BACKS = listed(
     """
-    skateboard, sled, package, closed book, bed, drum, long drum, luggage, wrapped gift, birthday cake, automobile,
-    bus, couch and lamp, toolbox, brick, wood, books, laptop, bathtub, pickup truck, tractor, railway car, treasure
-    chest, cheese wedge, bread, pie
+    house, castle, mountain, snow-capped mountain, volcano, church, school, hospital, tent, circus tent, hut, factory,
+    hotel, evergreen tree, deciduous tree, palm tree, ferris wheel, japanese castle, stadium, rainbow, fountain,
+    christmas tree, office building, bus, full moon, sun
     """
 )
+FLYING = listed("rainbow, cloud, cloud with rain, cloud with snow")
+UNDERLAP = 2  # pixels that a thing sinks into what it stands on
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A picture and its left and top, in any pixels: `composed` makes all of them fit."""
+
+    image: Image.Image
+    left: float
+    top: float
 
 
 def together(world: World, choose: random.Random) -> Sketch | None:
-    """One thing on top of another."""
-    row = choose.choice(world.listed("supports", lambda w: [i for i in w.named if w.rows[i].label in SUPPORTS]))
-    style = world.rows[row].style
-    below = maybe_coloured(world, row, choose)
-    above = maybe_coloured(world, choose.choice(world.in_style("animals", style)), choose)
-    if above.noun.key == below.noun.key:
-        return None
+    """One of the ways below, the props as often as the drawings."""
+    (way,) = choose.choices((carried, held, on_top, beneath, in_front), (0.24, 0.3, 0.14, 0.16, 0.16))
+    sketch: Sketch | None = way(world, choose)
+    return sketch
+
+
+def carried(world: World, choose: random.Random) -> Sketch:
+    """Something on a skateboard, a table, a rug, a cushion."""
+    prop, colour = _prop(props.CARRIERS, choose)
+    rider = _rider(world, choose)
+    size = choose.uniform(0.55, 0.75)
 
     def picture() -> Image.Image:
-        canvas = blank()
-        support = below.sprite(CANVAS * 0.8, CANVAS * 0.55, choose)
-        rider = mirrored(above, above.sprite(CANVAS * 0.6, CANVAS * 0.56, choose), choose)
-        middle = np.asarray(support)[:, round(support.width * 0.3) : round(support.width * 0.7) + 1, 3] > 128
-        top = float(np.median(np.argmax(middle, axis=0)))
-        factor = min(1.0, (CANVAS - 2) / max(support.height, rider.height - top - 2 + support.height))
-        support, rider, top = shrunk(support, factor), shrunk(rider, factor), top * factor
-        over = max(0.0, rider.height - top - 2)
-        y = (CANVAS - over - support.height) / 2 + over
-        paste(canvas, support, (CANVAS - support.width) / 2, y)
-        paste(canvas, rider, (CANVAS - rider.width) / 2, y + top + 2 - rider.height)
-        return canvas
+        board = props.picture(prop, colour)
+        sprite = mirrored(rider, rider.sprite(board.width * size, board.width * 0.7, choose), choose)
+        x = (board.width - sprite.width) / 2
+        return composed([Layer(board, 0, 0), Layer(sprite, x, prop.seat * SCALE - sprite.height)])
 
-    m, n = above.name(choose), below.name(choose)
+    return Sketch(picture, *_said(rider, _of_prop(prop, colour), "on", choose, again="on top of"))
+
+
+def _prop(among: Sequence[Prop], choose: random.Random) -> tuple[Prop, str]:
+    """One of them, every other time in a colour that is said."""
+    colours = [word for word in COLOURS if word != "white"]
+    return choose.choice(among), choose.choice(colours) if choose.random() < 0.5 else ""
+
+
+def _rider(world: World, choose: random.Random) -> Figure:
+    """Mostly an animal, else a smiley, food or a thing."""
+    rows = world.animals if choose.random() < 0.6 else world.countable
+    return maybe_coloured(world, choose.choice(rows), choose)
+
+
+def held(world: World, choose: random.Random) -> Sketch:
+    """Something in a bowl, a box, a cup, a boat: before its back, behind its front."""
+    prop, colour = _prop(props.HOLDERS, choose)
+    rider = _rider(world, choose)
+    size = choose.uniform(0.5, 0.66)
+
+    def picture() -> Image.Image:
+        front = props.picture(prop, colour)
+        sprite = mirrored(rider, rider.sprite(front.width * size, front.width * 0.8, choose), choose)
+        least = (prop.seat + 18) * SCALE  # as much of it must look out
+        if sprite.height < least:
+            sprite = fitted(rider.sprite(front.width * 0.8, front.width, choose), front.width * 0.8, least)
+        middle = 0.45 if prop is props.CUP else 0.5
+        thing = Layer(sprite, front.width * middle - sprite.width / 2, prop.seat * SCALE - sprite.height)
+        return composed([Layer(props.behind(prop, colour), 0, 0), thing, Layer(front, 0, 0)])
+
+    return Sketch(picture, *_said(rider, _of_prop(prop, colour), "in", choose, again="inside"))
+
+
+def on_top(world: World, choose: random.Random) -> Sketch | None:
+    """Something on a drawing whose top is flat."""
+    below = _among(world, "flat tops", FLAT_TOPS, choose)
+    if below is None:
+        return None
+    above = _companion(world, below, choose)
+    size = choose.uniform(0.5, 0.8)
+
+    def picture() -> Image.Image:
+        support = below.sprite(CANVAS, CANVAS * 0.7, choose)
+        rider = mirrored(above, above.sprite(support.width * size, CANVAS * 0.7, choose), choose)
+        top = _surface(support, rider.width)
+        x = (support.width - rider.width) / 2
+        return composed([Layer(support, 0, 0), Layer(rider, x, top + UNDERLAP - rider.height)])
+
+    return Sketch(picture, *_said(above, _of_figure(below), "on", choose, again="on top of"))
+
+
+def beneath(world: World, choose: random.Random) -> Sketch | None:
+    """Something under an umbrella, a tree, a cloud, a rainbow."""
+    shelter = _among(world, "shelters", SHELTERS, choose)
+    if shelter is None:
+        return None
+    thing = _companion(world, shelter, choose)
+    flying = shelter.drawing.label in FLYING
+
+    def picture() -> Image.Image:
+        roof = shelter.sprite(CANVAS, CANVAS, choose)
+        size = 0.62 if flying else 0.46
+        sprite = mirrored(thing, thing.sprite(size * CANVAS, size * CANVAS, choose), choose)
+        top = roof.height + 2 if flying else roof.height - sprite.height
+        aside = 0 if flying or "umbrella" in shelter.drawing.label else choose.uniform(-0.22, 0.22) * roof.width
+        return composed([Layer(roof, 0, 0), Layer(sprite, (roof.width - sprite.width) / 2 + aside, top)])
+
+    return Sketch(picture, *_said(thing, _of_figure(shelter), "under", choose, again="below" if flying else ""))
+
+
+def in_front(world: World, choose: random.Random) -> Sketch | None:
+    """Something before something large."""
+    back = _among(world, "backs", BACKS, choose)
+    if back is None:
+        return None
+    thing = _companion(world, back, choose)
+    size, aside = choose.uniform(0.4, 0.52), choose.uniform(-0.25, 0.25)
+
+    def picture() -> Image.Image:
+        behind = back.sprite(CANVAS, CANVAS, choose)
+        sprite = mirrored(thing, thing.sprite(size * CANVAS, size * CANVAS, choose), choose)
+        x = (behind.width - sprite.width) / 2 + aside * behind.width
+        return composed([Layer(behind, 0, 0), Layer(sprite, x, behind.height - 0.8 * sprite.height)])
+
+    return Sketch(picture, *_said(thing, _of_figure(back), "in front of", choose, turned="behind"))
+
+
+def _among(world: World, name: str, labels: frozenset[str], choose: random.Random) -> Figure | None:
+    rows = world.listed(name, lambda w: [i for i in w.named if w.rows[i].label in labels])
+    return maybe_coloured(world, choose.choice(rows), choose) if rows else None
+
+
+def _companion(world: World, other: Figure, choose: random.Random) -> Figure:
+    """An animal, else anything with a name, of the same style."""
+    style = other.drawing.style
+    animals = world.in_style("animals", style) if choose.random() < 0.65 else []
+    return maybe_coloured(world, choose.choice(animals or world.in_style("countable", style)), choose)
+
+
+@dataclass(frozen=True)
+class Other:
+    """What the first thing is on, in, under or before: what it is called, and what it combines."""
+
+    name: str
+    bare: str
+    key: str
+    combinations: tuple[tuple[str, ...], ...]
+
+
+def _of_prop(prop: Prop, colour: str) -> Other:
+    bare = f"{colour} {prop.name}".strip()
+    return Other(with_article(bare), bare, prop.name, ((colour, prop.name),) if colour else ())
+
+
+def _of_figure(figure: Figure) -> Other:
+    return Other(figure.a(), figure.bare(), figure.noun.key, tuple(figure.combinations))
+
+
+def _said(
+    thing: Figure, other: Other, word: str, choose: random.Random, *, again: str = "", turned: str = ""
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Captions and combinations of thing-word-other; `again` is another such word, `turned` one from other to thing."""
+    name = thing.name(choose)
     phrases = [
-        f"{above.bare()} on {below.a()}",
-        f"{above.a()} on {below.a()}",
-        f"{above.a(m)} on {below.a(n)}",
-        f"{above.a(m)} on top of {below.a()}",
+        f"{thing.bare()} {word} {other.name}",
+        f"{thing.a()} {word} {other.name}",
+        f"{thing.a(name)} {word} {other.name}",
+        f"{thing.a(name)} {again or word} {other.name}",
     ]
-    combined = (*above.combinations, *below.combinations, (above.noun.key, below.noun.key))
-    return Sketch(picture, spoken(phrases, style), combined)
+    if turned:
+        phrases.append(f"{other.name} {turned} {thing.a()}")
+    combined = (*thing.combinations, *other.combinations, (thing.noun.key, other.key))
+    return spoken(phrases, thing.drawing.style), combined
+
+
+def _surface(support: Image.Image, width: float) -> float:
+    """Where something of that width comes to stand on it, in pixels from its top."""
+    ink = np.asarray(support)[..., 3] > 128
+    half = min(0.25 * ink.shape[1], 0.3 * width)
+    middle = ink[:, round(ink.shape[1] / 2 - half) : round(ink.shape[1] / 2 + half) + 1]
+    return float(np.median(np.argmax(middle, axis=0)))
+
+
+def composed(layers: Sequence[Layer]) -> Image.Image:
+    """Layers from back to front on white, in the middle, all of them as large as fits."""
+    left, top = min(layer.left for layer in layers), min(layer.top for layer in layers)
+    right = max(layer.left + layer.image.width for layer in layers)
+    bottom = max(layer.top + layer.image.height for layer in layers)
+    factor = min(1.0, (CANVAS - 4) / max(right - left, bottom - top))
+    across, down = ((CANVAS - factor * (far + near)) / 2 for near, far in ((left, right), (top, bottom)))
+    canvas = blank()
+    for layer in layers:
+        paste(canvas, shrunk(layer.image, factor), across + factor * layer.left, down + factor * layer.top)
+    return canvas

@@ -13,7 +13,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     for label, names in (
         line.split(":")
         for line in """
-hot beverage: coffee cup, cup of coffee, cup of tea, mug
+hot beverage: coffee cup, cup of tea, mug, ~coffee, hot drink
 automobile: car
 oncoming automobile: car
 sport utility vehicle: car, suv
@@ -35,7 +35,6 @@ flying saucer: ufo, spaceship
 locomotive: steam train, train
 railway car: train car
 tram car: tram
-house with garden: house
 derelict house: abandoned house, old house
 deciduous tree: tree
 evergreen tree: pine tree, fir tree, tree
@@ -45,10 +44,8 @@ lady beetle: ladybug, ladybird
 bug: caterpillar
 baby chick: chick
 front-facing baby chick: chick
-hatching chick: chick in an egg
-two-hump camel: camel
 spouting whale: whale
-sauropod: long-necked dinosaur, dinosaur
+sauropod: long-necked dinosaur, brontosaurus
 rhinoceros: rhino
 hippopotamus: hippo
 crocodile: alligator
@@ -87,7 +84,7 @@ shortcake: piece of cake, slice of cake
 birthday cake: cake
 custard: pudding, flan
 honey pot: jar of honey
-tangerine: orange fruit, mandarin
+tangerine: orange, mandarin
 red apple: apple
 eggplant: aubergine
 bell pepper: pepper
@@ -101,20 +98,19 @@ jeans: pair of jeans
 running shoe: sneaker, trainer
 high-heeled shoe: high heel
 man’s shoe: leather shoe
-woman’s boot: boot
+woman’s boot: high boot
 woman’s hat: sun hat
-billed cap: cap, baseball cap
+billed cap: baseball cap
 graduation cap: mortarboard
 rescue worker’s helmet: rescue helmet, helmet
 military helmet: army helmet, helmet
 clutch bag: small bag
 handbag: bag
 backpack: rucksack, school bag
-luggage: suitcase
+luggage: trolley suitcase
 glasses: pair of glasses, ~spectacles
 sunglasses: pair of sunglasses, ~dark glasses
-gem stone: diamond, gem
-closed book: book
+gem stone: jewel
 notebook with decorative cover: notebook
 laptop: laptop computer, computer
 desktop computer: computer screen, monitor
@@ -130,7 +126,7 @@ magnifying glass tilted right: magnifying glass
 wrapped gift: present, gift
 party popper: confetti popper
 jack-o-lantern: halloween pumpkin, carved pumpkin
-soccer ball: soccer football
+soccer ball: football
 boxing glove: boxing mitt
 fishing pole: fishing rod
 video game: game controller, gamepad

@@ -58,6 +58,12 @@ class World:
         return [_noun(drawing) for drawing in self.rows]
 
     @cached_property
+    def all_names(self) -> frozenset[str]:
+        """Every name and label that a drawing has."""
+        names = {noun.one for noun in self.nouns if noun is not None}
+        return frozenset(names | {drawing.label for drawing in self.rows})
+
+    @cached_property
     def named(self) -> list[int]:
         """Trained rows that have a name."""
         return [i for i in self.trained if self.nouns[i] is not None]
@@ -82,7 +88,7 @@ class World:
     @cached_property
     def painted(self) -> list[int]:
         """Named rows that can take another colour."""
-        return [i for i in self.named if self.rows[i].paint is not None]
+        return [i for i in self.named if takes_colour(self.rows[i])]
 
     @cached_property
     def by_style(self) -> dict[tuple[str, str], int]:
@@ -109,6 +115,11 @@ class World:
         found = self.nouns[row]
         assert found is not None
         return found
+
+
+def takes_colour(drawing: Drawing) -> bool:
+    """Whether one paint dominates it; of people nobody can say what is red."""
+    return drawing.paint is not None and not (drawing.group == 1 and drawing.subgroup in PEOPLE)
 
 
 def _noun(drawing: Drawing) -> Noun | None:
