@@ -4,8 +4,9 @@
     python -m recipes.starter teacher --minutes 60    one stage, for at most an hour; the same again goes on
     python -m recipes.starter --size gpu          the larger lengths, for a GPU
 
-Stages: art, autoencoder, decoder, words, rare_words, latents, fast_decoder, teacher, student, export, judge (for the
-benchmark), eye and reference (for `fewstep evaluate`). Checkpoints, logs and sheets of samples go to
+Stages: art, drawings (what compositions are made of, with a sheet of each kind), autoencoder, decoder, words, rare_words,
+latents, fast_decoder, teacher, student, export, judge (for the benchmark), eye and reference (for `fewstep evaluate`).
+Checkpoints, logs and sheets of samples go to
 `build/starter/<stage>/`; `teacher` begins the model folder `build/starter/export` and `export` completes it, and `eye`
 writes what evaluations look with to `build/starter/evaluate`; with `--ship` both also go into the package.
 """
@@ -26,7 +27,20 @@ from fewstep.train.config import FitConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.objectives import Diffusion
 from fewstep.train.state import TrainState
-from recipes.emoji import art, autoencoder, cache, eye, fast_decoder, judge, networks, packing, sheets, words
+from recipes.emoji import (
+    art,
+    autoencoder,
+    cache,
+    composition_sheets,
+    drawings,
+    eye,
+    fast_decoder,
+    judge,
+    networks,
+    packing,
+    sheets,
+    words,
+)
 from recipes.emoji.autoencoder import Pixels
 from recipes.emoji.export import write_student, write_teacher
 from recipes.emoji.run import run, run_as_command
@@ -105,6 +119,10 @@ class Starter:
 
     def art(self) -> None:
         art.build(self.folder)
+
+    def drawings(self) -> None:
+        drawings.build(self.folder)
+        composition_sheets.write(self.folder, self.folder / "compositions")
 
     def autoencoder(self) -> None:
         torch.manual_seed(0)
@@ -221,6 +239,7 @@ class Starter:
 
 STAGES = (
     "art",
+    "drawings",
     "autoencoder",
     "decoder",
     "words",

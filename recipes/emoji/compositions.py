@@ -73,7 +73,7 @@ def compose(world: World, seed: int, index: int) -> Composition:
     """The picture at `index` of an endless row; nothing that is held out is in it."""
     choose = random.Random(f"composition {seed} {index}")
     (kind,) = choose.choices(list(KINDS), [share for _, share in KINDS.values()])
-    return _drawn(world, kind, choose, held_out=False)
+    return drawn(world, kind, choose, held_out=False)
 
 
 def compose_held_out(world: World, kind: str, count: int, seed: int) -> list[Composition]:
@@ -81,10 +81,10 @@ def compose_held_out(world: World, kind: str, count: int, seed: int) -> list[Com
     if kind not in COMBINED:
         raise ValueError(f"combinations are held out in {', '.join(COMBINED)}, not in {kind!r}")
     every = (random.Random(f"held out {kind} {seed} {index}") for index in range(count))
-    return [_drawn(world, kind, choose, held_out=True) for choose in every]
+    return [drawn(world, kind, choose, held_out=True) for choose in every]
 
 
-def _drawn(world: World, kind: str, choose: random.Random, *, held_out: bool) -> Composition:
+def drawn(world: World, kind: str, choose: random.Random, *, held_out: bool) -> Composition:
     """Drawn again until it shows, or does not show, something held out."""
     draw, _ = KINDS[kind]
     for _ in range(TRIES):

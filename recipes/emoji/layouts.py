@@ -31,8 +31,11 @@ def moved(world: World, choose: random.Random) -> Sketch:
 def recoloured(world: World, choose: random.Random) -> Sketch | None:
     """One thing in a colour that it does not have."""
     figure = coloured(world, choose.choice(world.painted), choose)
-    if figure is None:
-        return None
+    return None if figure is None else single(figure, choose)
+
+
+def single(figure: Figure, choose: random.Random) -> Sketch:
+    """One thing, in its colour, about as large as the picture."""
     scale = choose.uniform(0.84, 1.0)
 
     def picture() -> Image.Image:
@@ -73,7 +76,12 @@ def paired(world: World, choose: random.Random) -> Sketch | None:
     a, b = figures
     if a.noun.key == b.noun.key:
         return None
-    stacked = choose.random() < 0.2
+    return pair(a, b, choose, stacked=choose.random() < 0.2)
+
+
+def pair(a: Figure, b: Figure, choose: random.Random, *, stacked: bool) -> Sketch:
+    """Two things, the first on the left of the second or above it."""
+    figures, style = (a, b), a.drawing.style
     sizes = [choose.uniform(0.9, 1.0) for _ in figures]
 
     def picture() -> Image.Image:
@@ -107,6 +115,11 @@ def counted(world: World, choose: random.Random) -> Sketch:
     """Two to six of one thing, a third of the times in another colour."""
     figure = maybe_coloured(world, choose.choice(world.countable), choose)
     (number,) = choose.choices((2, 3, 4, 5, 6), (0.34, 0.32, 0.2, 0.08, 0.06))
+    return several(figure, number, choose)
+
+
+def several(figure: Figure, number: int, choose: random.Random) -> Sketch:
+    """So many of one thing, in rows."""
     rows = choose.choice(ROWS[number])
 
     def picture() -> Image.Image:
@@ -122,7 +135,7 @@ def counted(world: World, choose: random.Random) -> Sketch:
         return canvas
 
     name = figure.name(choose)
-    if not figure.noun.one.startswith("~") and name.startswith("~"):
+    if name.startswith("~"):  # a name without an article cannot be counted either
         name = figure.names()[0]
     phrases = [figure.several(number), figure.several(number, name), f"a picture of {figure.several(number)}"]
     numbered = (figure.several(number).split()[0], figure.noun.key)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fewstep.evaluate.colours import hsv, word_of
+
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (221, 46, 56),
     "orange": (245, 140, 20),
@@ -46,7 +48,7 @@ def dominant_paint(rgba: np.ndarray) -> Paint | None:
     seen = rgba[rgba[..., 3] > 200][:, :3].astype(np.float32) / 255
     if len(seen) < 300:
         return None
-    hue, saturation, value = _hsv(seen)
+    hue, saturation, value = hsv(seen)
     level = seen @ LUMINANCE
     vivid = (saturation > 0.3) & (value > 0.25)
     if vivid.mean() > 0.4:
@@ -71,25 +73,10 @@ def _rest(same: np.ndarray) -> float:
     return round(1 - float(same.mean()), 3)
 
 
-def word_of(colour: np.ndarray) -> str:
-    """The colour word that is nearest to an RGB colour in [0, 1]."""
-    hue, saturation, value = (float(x[0]) for x in _hsv(colour[None].astype(np.float32)))
-    if value < 0.28:
-        return "black"
-    if saturation < 0.16:
-        return "white" if value > 0.88 else "grey"
-    if value < 0.72 and (hue < 42 or hue > 345) and saturation < 0.85:
-        return "brown"
-    if saturation < 0.55 and value > 0.75 and (hue > 290 or hue < 20):
-        return "pink"
-    edges = ((14, "red"), (41, "orange"), (66, "yellow"), (160, "green"), (192, "teal"), (252, "blue"), (300, "purple"))
-    return next((word for edge, word in edges if hue < edge), "pink" if hue < 340 else "red")
-
-
 def recoloured(rgba: np.ndarray, paint: Paint, colour: tuple[float, float, float]) -> np.ndarray:
     """What has the drawing's paint, in another colour (RGB, 0 to 255), its light and shade kept; uint8 (H, W, 4)."""
     rgb = rgba[..., :3].astype(np.float32) / 255
-    hue, saturation, value = _hsv(rgb)
+    hue, saturation, value = hsv(rgb)
     level = rgb @ LUMINANCE
     if paint.hue is None:
         weight = _ramp(0.32, 0.2, saturation) * _ramp(0.12, 0.3, level)
@@ -112,13 +99,3 @@ def _ramp(zero: float, one: float, x: np.ndarray) -> np.ndarray:
 
 def _apart(hue: np.ndarray, centre: float) -> np.ndarray:
     return np.abs((hue - centre + 180) % 360 - 180)
-
-
-def _hsv(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hue in degrees, saturation and value in [0, 1], of (..., 3) in [0, 1]."""
-    r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    value, low = rgb.max(-1), rgb.min(-1)
-    span = value - low
-    safe = np.where(span > 0, span, 1)
-    hue = np.where(value == r, (g - b) / safe % 6, np.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4))
-    return hue * 60, span / np.maximum(value, 1e-6), value

@@ -15,7 +15,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import ModelCard
 from fewstep.models.scheduler_config import SchedulerSettings
 from fewstep.pipelines.text2image import text2image
-from recipes.emoji import art, autoencoder
+from recipes.emoji import art, autoencoder, drawings
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -53,7 +53,7 @@ SCHEDULER: dict[str, Any] = {
     "steps_offset": 1,
     "timestep_spacing": "trailing",
 }
-SOURCES = (*art.STYLES.values(), art.LABELS)
+SOURCES = (*drawings.STYLES.values(), art.LABELS)
 DATA = tuple(f"{source.name} {source.version}" for source in SOURCES)
 LICENCES = tuple(f"{source.licence} ({source.name})" for source in SOURCES)
 
