@@ -4,11 +4,11 @@
     python -m recipes.starter teacher --minutes 60    one stage, for at most an hour; the same again goes on
     python -m recipes.starter --size gpu          the larger lengths, for a GPU
 
-Stages: art, drawings (what compositions are made of, with a sheet of each kind), autoencoder, decoder, words, rare_words,
-latents, fast_decoder, teacher, student, export, judge (for the benchmark), eye and reference (for `fewstep evaluate`).
-Checkpoints, logs and sheets of samples go to
-`build/starter/<stage>/`; `teacher` begins the model folder `build/starter/export` and `export` completes it, and `eye`
-writes what evaluations look with to `build/starter/evaluate`; with `--ship` both also go into the package.
+Stages: art, drawings (what compositions are made of, with a sheet of each kind), autoencoder, decoder, words,
+rare_words, latents, fast_decoder, teacher, student, export, judge (for the benchmark), eye and reference (for `fewstep
+evaluate`). Checkpoints, logs and sheets of samples go to `build/starter/<stage>/`; `teacher` begins the model folder
+`build/starter/export` and `export` completes it, and `eye` writes what evaluations look with to
+`build/starter/evaluate`; with `--ship` both also go into the package.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from recipes.emoji.sketch import CANVAS, Sketch, blank
 from recipes.emoji.world import World
 
 MARGIN = 2
-GAP = 3
+GAP = 5
 
 
 def moved(world: World, choose: random.Random) -> Sketch:
@@ -23,7 +23,7 @@ def moved(world: World, choose: random.Random) -> Sketch:
     def picture() -> Image.Image:
         image = mirrored(figure, figure.world.sprite(figure.row), choose)
         image = image.rotate(angle, Image.Resampling.BICUBIC, expand=True)
-        return _anywhere(fitted(image, scale * CANVAS, scale * CANVAS), choose)
+        return anywhere(fitted(image, scale * CANVAS, scale * CANVAS), choose)
 
     return Sketch(picture, of_drawing(figure, choose))
 
@@ -40,7 +40,7 @@ def single(figure: Figure, choose: random.Random) -> Sketch:
 
     def picture() -> Image.Image:
         sprite = figure.sprite(scale * CANVAS, scale * CANVAS, choose)
-        return _anywhere(mirrored(figure, sprite, choose), choose)
+        return anywhere(mirrored(figure, sprite, choose), choose)
 
     name = figure.name(choose)
     phrases = [figure.bare(), figure.a(name), figure.bare(name), f"{figure.a()} on white"]
@@ -54,7 +54,7 @@ def small(world: World, choose: random.Random) -> Sketch:
     word = choose.choice(("small", "tiny", "little"))
 
     def picture() -> Image.Image:
-        return _anywhere(figure.sprite(size, size, choose), choose)
+        return anywhere(figure.sprite(size, size, choose), choose)
 
     name = figure.name(choose)
     phrases = [with_word(figure, word), figure.a(name), f"a picture of {with_word(figure, word)}"]
@@ -153,7 +153,7 @@ def maybe_coloured(world: World, row: int, choose: random.Random) -> Figure:
     return (choose.random() < 1 / 3 and coloured(world, row, choose)) or Figure(world, row)
 
 
-def _anywhere(sprite: Image.Image, choose: random.Random) -> Image.Image:
+def anywhere(sprite: Image.Image, choose: random.Random) -> Image.Image:
     """Somewhere on white, all of it inside."""
     canvas = blank()
     x, y = (choose.uniform(0, CANVAS - side) for side in sprite.size)

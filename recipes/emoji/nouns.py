@@ -152,7 +152,7 @@ def noun(label: str) -> Noun | None:
     alone = label in ALONE and label not in RENAMED
     article = label not in PROPER and (not alone or label in ONE)
     counted = label not in PROPER and not alone and not UNCOUNTED.search(label)
-    return Noun(one, plural(one) if counted else "", article, _key(one), others)
+    return Noun(one, plural(one) if counted else "", article, key_of(one), others)
 
 
 @cache
@@ -172,7 +172,8 @@ def noun_names(label: str, others: tuple[str, ...]) -> list[str]:
     return [RENAMED.get(label, label.removesuffix(" face")), *(name.removeprefix("~") for name in others)]
 
 
-def _key(one: str) -> str:
+def key_of(one: str) -> str:
+    """What combinations of a thing are held out by: one of all its names, always the same."""
     return _keys().get(one, one)
 
 

@@ -79,6 +79,16 @@ def evaluate(
     clip: Annotated[
         str | None, typer.Option(help="Another CLIP: a folder or a hub id.", rich_help_panel=WITH, show_default=False)
     ] = None,
+    two_part: Annotated[
+        bool | None,
+        typer.Option(
+            "--two-part/--no-two-part",
+            help="Ask a hundred prompts of two parts, too: a colour and a thing, two things, three of a thing. "
+            "[default: of the starter]",
+            rich_help_panel=WITH,
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(help="Of the first picture; the next ones take the next.", rich_help_panel=HOW)
     ] = 0,
@@ -139,6 +149,7 @@ def evaluate(
         seed=seed,
         guidance_scale=guidance_scale,
         features=features,
+        two_part=two_part,
         draws=draws,
         batch_size=batch_size,
         device=device,
@@ -156,7 +167,11 @@ def evaluate(
     if search_timesteps:
         _print_found(model, found)
     elif results is not None:
+        from fewstep.evaluate.report_two_parts import lines as two_part_lines
+
         typer.echo(results.recommendation["headline"])
+        for line in two_part_lines(results):
+            typer.echo(line)
         for name in ("report.html", "results.json", "card.md"):
             typer.echo(output / name)
 

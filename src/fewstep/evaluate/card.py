@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fewstep.evaluate.kinds import KINDS
 from fewstep.evaluate.results import Results, Row
 
-COLUMNS = ("fd", "kid", "retrieval", "clip_score", "coverage", "agreement", "diversity_ratio", "saturation")
+COLUMNS = ("fd", "kid", "retrieval", "two_part", "clip_score", "coverage", "agreement", "diversity_ratio", "saturation")
 SHORT = {
     "fd": "FD ↓",
     "kid": "KID ↓",
@@ -17,6 +17,10 @@ SHORT = {
     "agreement": "to teacher's ↓",
     "diversity_ratio": "variety / teacher's",
     "saturation": "colour drift",
+    "two_part": "two parts ↑",
+    "two_part_colour": "colour and thing ↑",
+    "two_part_things": "two things ↑",
+    "two_part_number": "number ↑",
     "fd_teacher": "FD to teacher ↓",
     "kid_teacher": "KID to teacher ↓",
     "precision": "precision ↑",

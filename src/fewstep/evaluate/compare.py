@@ -16,6 +16,7 @@ AGAINST_TEACHER = (
     *("fd_teacher", "kid_teacher", "agreement", "diversity", "diversity_ratio", "vendi_ratio"),
     *("saturation", "contrast"),
 )
+TWO_PART = ("two_part", "two_part_colour", "two_part_things", "two_part_number")
 GROWS_WITH_SIZE = ("fd", "fd_teacher", "recall", "coverage", "retrieval")
 
 
@@ -89,6 +90,9 @@ def _left_out(a: Conditions, b: Conditions) -> Iterator[tuple[str, str]]:
     if a.reference_identity != b.reference_identity:
         for name in AGAINST_REFERENCE:
             yield name, "the real pictures differ: nothing that was measured against them is compared"
+    if a.two_part_identity != b.two_part_identity:
+        for name in TWO_PART:
+            yield name, "the prompts of two parts, or what looks for them, differ: their scores are not compared"
     if a.teacher != b.teacher or a.teacher_hash != b.teacher_hash:
         for name in AGAINST_TEACHER:
             yield name, "the teachers differ: nothing that was measured against them is compared"

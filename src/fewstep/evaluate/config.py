@@ -30,6 +30,7 @@ class EvaluateConfig:
     steps, teacher_steps  step counts that are compared; that of the teacher at its best (None: its card's)
     num_images            pictures of every candidate; `per_prompt` of each prompt, with different noise
     features              "eye", "clip", "inception", or "auto": the eye for the starter, else inception
+    two_part              whether a hundred prompts of two parts are asked, too; None: of the starter
     draws, rounds         of the bootstrap; of the timing
     """
 
@@ -47,6 +48,7 @@ class EvaluateConfig:
     guidance_scale: float | None = None
     features: str = AUTO
     clip: str = CLIP
+    two_part: bool | None = None
     draws: int = 200
     rounds: int = 9
     batch_size: int | None = None
@@ -100,6 +102,10 @@ class EvaluateConfig:
     def of_starter(self) -> bool:
         """Whether the model paints what the built-in prompts, reference and eye are about."""
         return Source.of(self.model).name in BUILT_IN_MODELS
+
+    @property
+    def asks_two_parts(self) -> bool:
+        return self.of_starter if self.two_part is None else self.two_part
 
     @property
     def reference_source(self) -> str | None:

@@ -89,6 +89,28 @@ KINDS: dict[str, Kind] = {
         50,
         share=True,
     ),
+    "two_part": Kind(
+        "Two-part prompts",
+        "higher",
+        "{:.1%}",
+        "The share of a hundred prompts of two parts whose picture shows both.",
+        share=True,
+    ),
+    "two_part_colour": Kind(
+        "A colour and a thing",
+        "higher",
+        "{:.1%}",
+        "Of these: that colour dominates, and the picture shows that thing.",
+        share=True,
+    ),
+    "two_part_things": Kind("Two things", "higher", "{:.1%}", "Of these: each half shows one of the two.", share=True),
+    "two_part_number": Kind(
+        "Two or three of a thing",
+        "higher",
+        "{:.1%}",
+        "Of these: there are so many pieces, and most of them show it.",
+        share=True,
+    ),
     "fd_teacher": Kind(
         "Fréchet distance to the teacher",
         "lower",

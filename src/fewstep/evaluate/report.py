@@ -13,6 +13,7 @@ from fewstep.evaluate.gallery import Gallery
 from fewstep.evaluate.kinds import KINDS, Kind
 from fewstep.evaluate.recommend import QUALITY
 from fewstep.evaluate.report_pictures import grid, scroll, strips, twins
+from fewstep.evaluate.report_two_parts import two_parts
 from fewstep.evaluate.results import Results, Row
 from fewstep.writing import replacing
 
@@ -39,6 +40,7 @@ def page(results: Results, gallery: Gallery) -> str:
     sections = [
         _hero(results),
         _glance(results),
+        two_parts(results),
         _pareto(results),
         _curves(results),
         grid(gallery, results),

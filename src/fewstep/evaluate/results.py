@@ -58,6 +58,7 @@ class Conditions:
     device: str
     threads: int
     dtype: str
+    two_part_identity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Results:
     rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
     recommendation: Mapping[str, Any] = field(default_factory=dict)
+    ceiling: Mapping[str, Measure] = field(default_factory=dict)
+    """What real pictures reach of the measures that have a top."""
 
     def of_role(self, role: str) -> list[Row]:
         return [row for row in self.rows if row.role == role]
@@ -83,6 +86,7 @@ class Results:
         content = {"format": FORMAT, **asdict(self)}
         for row in content["rows"]:
             row["measures"] = {name: _rounded(measure) for name, measure in row["measures"].items()}
+        content["ceiling"] = {name: _rounded(measure) for name, measure in content["ceiling"].items()}
         with replacing(path) as file:
             file.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
 
@@ -96,7 +100,8 @@ class Results:
             rows = tuple(_row(row) for row in content.pop("rows"))
             conditions = Conditions(**content.pop("conditions"))
             warnings = tuple(content.pop("warnings"))
-            return cls(**content, rows=rows, conditions=conditions, warnings=warnings)
+            ceiling = _measures(content.pop("ceiling", {}))
+            return cls(**content, rows=rows, conditions=conditions, warnings=warnings, ceiling=ceiling)
         except OSError as error:
             raise InvalidRequest(f"{path} cannot be read: {error.strerror or error}") from error
         except (UnicodeDecodeError, json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
@@ -116,8 +121,12 @@ def _rounded(measure: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _measures(content: dict[str, Any]) -> dict[str, Measure]:
+    return {name: Measure(measure["value"], tuple(measure["draws"])) for name, measure in content.items()}
+
+
 def _row(content: dict[str, Any]) -> Row:
-    measures = {name: Measure(m["value"], tuple(m["draws"])) for name, m in content.pop("measures").items()}
+    measures = _measures(content.pop("measures"))
     speed = content.pop("speed")
     return Row(
         **{**content, "timesteps": tuple(content["timesteps"])},

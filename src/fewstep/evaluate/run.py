@@ -25,6 +25,12 @@ from fewstep.evaluate.results import Conditions, Results, Row
 from fewstep.evaluate.search import Found, search_timesteps
 from fewstep.evaluate.speed import Speed
 from fewstep.evaluate.sweep import Progress, Sweep, Team, check_painted
+from fewstep.evaluate.two_part_score import (
+    paint_two_parts,
+    two_part_ceiling,
+    two_part_identity,
+    two_part_measures,
+)
 from fewstep.writing import replacing
 
 WORK = "work"
@@ -54,6 +60,8 @@ def evaluate(
     reference = _reference(config, network, model.default_size, work, on_progress) if team.rank == 0 else None
     team.wait()
     sweep.paint(network, on_progress)
+    if config.asks_two_parts:
+        paint_two_parts(sweep, on_progress)
     speeds = sweep.speeds(on_progress)
     if team.rank != 0:
         return None
@@ -131,6 +139,8 @@ def _measured(
         check_painted(sight, candidate)
         check_differ(sight.features, candidate.label)
         measures = measures_of(sight, yard, is_teacher=candidate is teacher)
+        if config.asks_two_parts:
+            measures |= two_part_measures(sweep, candidate)
         rows.append(_row(sweep, candidate, speeds[index], measures))
     on_progress("measuring", len(sweep.candidates), len(sweep.candidates))
     names = list(dict.fromkeys(name for row in rows for name in row.measures))
@@ -141,6 +151,7 @@ def _measured(
         conditions=_conditions(sweep, network, sight.features.shape[1], reference, teacher),
         rows=tuple(rows),
         warnings=tuple(warnings_for(config.num_images, sight.features.shape[1], config.per_prompt, names)),
+        ceiling=two_part_ceiling(config.draws) if config.asks_two_parts else {},
     )
 
 
@@ -191,6 +202,7 @@ def _conditions(
         device=device_name(model.device),
         threads=torch.get_num_threads(),
         dtype=str(model.dtype).removeprefix("torch."),
+        two_part_identity=two_part_identity() if config.asks_two_parts else None,
     )
 
 

@@ -1,0 +1,87 @@
+"""The score of two-part prompts, of every candidate that is no plain solver: painted, looked at, kept, measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fewstep.evaluate import bootstrap
+from fewstep.evaluate.bootstrap import Measure
+from fewstep.evaluate.candidates import Candidate
+from fewstep.evaluate.features import digest
+from fewstep.evaluate.sweep import Progress, Sweep
+from fewstep.evaluate.two_part import HEAD, REAL, Finder, real_pictures
+from fewstep.evaluate.two_part_prompts import COLOUR, COUNT, FILE, PAIR, TwoPart, built_in
+from fewstep.imaging.pixels import to_pixels
+from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.text2image import generate
+from fewstep.writing import replacing
+
+NAMES = {COLOUR: "two_part_colour", PAIR: "two_part_things", COUNT: "two_part_number"}
+
+
+def two_part_identity() -> str:
+    """Of the prompts and of what looks for their parts."""
+    return digest([FILE, HEAD, REAL])
+
+
+def paint_two_parts(sweep: Sweep, on_progress: Progress) -> None:
+    """A picture of each prompt by each candidate, unless it is kept; the processes of a team share the candidates."""
+    asked, finder = built_in(), Finder.load()
+    for index, candidate in enumerate(_asked_of(sweep)):
+        model = sweep.load(candidate.source)
+        file = _kept(sweep, candidate)
+        if file.is_file() or index % sweep.team.size != sweep.team.rank:
+            continue
+        right: list[float] = []
+        size = candidate.plan(model, ("-",), (0,), sweep.config.batch_size).batch_size
+        for start in range(0, len(asked), size):
+            on_progress(f"two parts: {candidate.label}", start, len(asked))
+            some = asked[start : start + size]
+            seeds = [sweep.config.seed + start + i for i in range(len(some))]
+            right += finder.right(some, _painted(candidate, model, some, seeds)).tolist()
+        on_progress(f"two parts: {candidate.label}", len(asked), len(asked))
+        with replacing(file) as partial:
+            partial.write_text(json.dumps(right))
+    sweep.team.wait()
+
+
+def _painted(candidate: Candidate, model: ModelBundle, asked: Sequence[TwoPart], seeds: Sequence[int]) -> Tensor:
+    plan = candidate.plan(model, [each.prompt for each in asked], seeds, len(asked))
+    return torch.cat([to_pixels(image, *model.default_size) for image in generate(model, plan)])
+
+
+def _asked_of(sweep: Sweep) -> list[Candidate]:
+    return [candidate for candidate in sweep.candidates if candidate.role != "solver"]
+
+
+def _kept(sweep: Sweep, candidate: Candidate) -> Path:
+    key = candidate.key(sweep.load(candidate.source), two_part_identity(), sweep.config.seed, sweep.config.batch_size)
+    return sweep.folder / f"two-parts-{key}.json"
+
+
+def two_part_measures(sweep: Sweep, candidate: Candidate) -> dict[str, Measure]:
+    """All prompts together, then by kind; nothing of a plain solver, which is not asked."""
+    if candidate not in _asked_of(sweep):
+        return {}
+    right = torch.tensor(json.loads(_kept(sweep, candidate).read_text())).double()
+    return measures_by_kind(built_in(), right, sweep.config.draws)
+
+
+def two_part_ceiling(num_draws: int) -> dict[str, Measure]:
+    """What real compositions of the same prompts reach."""
+    asked = built_in()
+    return measures_by_kind(asked, Finder.load().right(asked, real_pictures(len(asked))), num_draws)
+
+
+def measures_by_kind(asked: Sequence[TwoPart], right: Tensor, num_draws: int) -> dict[str, Measure]:
+    """Shares of what was found, by the names in `KINDS`."""
+    found = {"two_part": bootstrap.mean_of(right, bootstrap.weights(len(right), num_draws))}
+    for kind, name in NAMES.items():
+        some = right[torch.tensor([each.kind == kind for each in asked])]
+        found[name] = bootstrap.mean_of(some, bootstrap.weights(len(some), num_draws))
+    return found
