@@ -17,9 +17,9 @@ FLOORS = [{"core", "imaging"}, {"models"}, {"runtime"}, {"pipelines", "data"}, {
 LOBBY = {
     "",
     "errors",
-    "writing",
+    "files",
     "__main__",
-}  # the package itself, its errors, its way to write files, and `python -m fewstep`
+}  # the package itself, its errors, its files, and `python -m fewstep`
 
 DOORS = {
     "diffusers": {"models"},

@@ -27,5 +27,9 @@ class CannotWrite(FewstepError):
     """The place for the result does not exist or refuses to be written."""
 
 
+class InUse(FewstepError):
+    """Another process is at work in the folder; it must end first."""
+
+
 class FewstepWarning(UserWarning):
     """Something that was asked for has no effect, or was cut short."""

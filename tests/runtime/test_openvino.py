@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import fewstep
+from fewstep.files import cache_folder
 from fewstep.models.bundle import ModelBundle
-from fewstep.runtime.cache import cache_folder
 from fewstep.runtime.openvino import CannotAccelerate, OpenVinoUNet, accelerated
 from miniature import write_miniature_sd1, write_miniature_sdxl
 

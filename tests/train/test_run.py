@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import fewstep
-from fewstep.errors import CannotWrite, FewstepWarning
+from fewstep.errors import CannotWrite, FewstepWarning, InUse
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora_file import LoraFile
 from fewstep.train.caching import build_cache
@@ -400,6 +400,18 @@ def test_the_wrong_kind_and_foreign_folders_are_refused(tmp_path: Path, miniatur
     (tmp_path / "c" / "thesis.txt").write_text("mine")
     with pytest.raises(CannotWrite, match="no run of fewstep"):
         train(config("distill", miniature / "teacher", pictures, lora=True), tmp_path / "c")
+
+
+def test_a_run_that_goes_on_elsewhere_is_left_alone(tmp_path: Path, miniature: Path, pictures: Path) -> None:
+    asked, run = config("distill", miniature / "teacher", pictures, lora=True), tmp_path / "run"
+
+    def again(*_: object) -> None:
+        files = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+        with pytest.raises(InUse, match=f"the run {run} is in use"):
+            train(asked, run)
+        assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == files
+
+    assert train(asked, run, hooks=Hooks(step=again)).finished
 
 
 def test_settings_that_cannot_work_are_refused_by_name() -> None:

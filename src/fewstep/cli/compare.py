@@ -36,7 +36,7 @@ def compare(
     from fewstep.evaluate.compare import compare as compared
     from fewstep.evaluate.kinds import KINDS
     from fewstep.evaluate.results import Results
-    from fewstep.writing import replacing
+    from fewstep.files import replacing
 
     comparison = compared(Results.read(a), Results.read(b))
     if output is not None:

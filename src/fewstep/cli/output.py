@@ -7,8 +7,8 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from fewstep.errors import CannotWrite
+from fewstep.files import replacing
 from fewstep.pipelines.provenance import PARAMETERS, RECORD
-from fewstep.writing import replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,9 +11,9 @@ import typer
 from fewstep.cli import options
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.errors import CannotWrite
+from fewstep.files import replacing
 from fewstep.models.lora_by_name import found_by_name
 from fewstep.pipelines.prompts import understood
-from fewstep.writing import replacing
 
 FORMATS = {".webp": {"quality": 90, "method": 4}, ".gif": {"optimize": True, "disposal": 2}, ".png": {}}
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from fewstep.errors import InvalidRequest
 from fewstep.evaluate.features import FeatureNetwork
+from fewstep.files import replacing
 from fewstep.imaging.pixels import to_images, to_pixels
 from fewstep.imaging.reading import read_image
 from fewstep.models import packed
-from fewstep.writing import replacing
 
 BUILT_IN = "builtin"
 FILE = Path(__file__).parent / "art.safetensors"  # the eye's features of the art that the starter learnt from

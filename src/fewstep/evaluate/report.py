@@ -15,7 +15,7 @@ from fewstep.evaluate.recommend import QUALITY
 from fewstep.evaluate.report_pictures import grid, scroll, strips, twins
 from fewstep.evaluate.report_two_parts import two_parts
 from fewstep.evaluate.results import Results, Row
-from fewstep.writing import replacing
+from fewstep.files import replacing
 
 STYLE = Path(__file__).parent / "page" / "report.css"
 COLORS = 8

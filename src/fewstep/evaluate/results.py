@@ -12,7 +12,7 @@ from typing import Any
 from fewstep.errors import InvalidRequest
 from fewstep.evaluate.bootstrap import Measure
 from fewstep.evaluate.speed import Speed
-from fewstep.writing import replacing
+from fewstep.files import replacing
 
 FORMAT = "fewstep evaluation 1"
 DIGITS = 5  # of the draws: enough for their deviation, and a file that can be sent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from fewstep.evaluate.two_part_score import (
     two_part_identity,
     two_part_measures,
 )
-from fewstep.writing import replacing
+from fewstep.files import locked, replacing
 
 WORK = "work"
 
@@ -50,8 +51,11 @@ def evaluate(
     """
     check_output(output)
     team = Team.of_environment()
-    if team.rank != 0:
-        on_progress = _silent
+    with locked(output, "the evaluation") if team.rank == 0 else nullcontext():
+        return _evaluate(config, output, team, command, on_progress if team.rank == 0 else _silent)
+
+
+def _evaluate(config: EvaluateConfig, output: Path, team: Team, command: str, on_progress: Progress) -> Results | None:
     work = output / WORK
     work.mkdir(exist_ok=True)
     sweep = Sweep(config, read_prompts(config.prompts), work, team)
@@ -83,6 +87,11 @@ def search(config: EvaluateConfig, output: Path, *, on_progress: Progress = _sil
     What is painted is kept in the folder `output`, and the findings in its `timesteps.json`.
     """
     check_output(output)
+    with locked(output, "the evaluation"):
+        return _search(config, output, on_progress)
+
+
+def _search(config: EvaluateConfig, output: Path, on_progress: Progress) -> list[Found]:
     work = output / WORK
     work.mkdir(exist_ok=True)
     sweep = Sweep(config, read_prompts(config.prompts), work, Team.of_environment())

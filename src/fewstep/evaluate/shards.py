@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fewstep.files import replacing
 from fewstep.imaging.reading import read_image
-from fewstep.writing import replacing
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,12 +20,12 @@ from fewstep.evaluate.features import FeatureNetwork
 from fewstep.evaluate.prompts import Prompts
 from fewstep.evaluate.shards import Shards, Sight
 from fewstep.evaluate.speed import Speed, measure_speed
+from fewstep.files import replacing
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.loading import load
 from fewstep.models.locating import BUILT_IN as BUILT_IN_MODELS
 from fewstep.pipelines.text2image import generate
-from fewstep.writing import replacing
 
 SHOWN = 8  # prompts whose pictures the report shows
 LUMA = (0.299, 0.587, 0.114)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import InvalidModel
+from fewstep.files import new_folder, replacing
 from fewstep.models.architectures import BY_CONTEXT_WIDTH
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import PARTS, place
 from fewstep.models.lora_file import LoraFile, LoraLayer
 from fewstep.models.lora_names import Spelling, write_key
-from fewstep.writing import new_folder, replacing
 
 Layers = Mapping[str, Mapping[str, LoraLayer]]
 

@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import safe_open
 
 from fewstep.errors import InvalidModel
+from fewstep.files import new_folder
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import ModelCard
@@ -18,7 +19,6 @@ from fewstep.models.loading import load
 from fewstep.models.locating import FAST_DECODER, NETWORKS, PACKED, locate_parts, read_json
 from fewstep.models.parts import quiet
 from fewstep.models.placement import choose_dtype
-from fewstep.writing import new_folder
 
 PARTS = {
     "unet": "unet",

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.errors import CannotWrite, FewstepError, FewstepWarning
+from fewstep.files import cache_folder, new_folder
 from fewstep.models.bundle import ModelBundle
-from fewstep.runtime.cache import cache_folder
-from fewstep.writing import new_folder
 
 LARGEST_KEPT = 1 << 30  # bytes of weights: graphs of larger models are traced anew rather than kept on the disk
 

@@ -23,12 +23,12 @@ from fewstep.data.cache_folder import PICTURES_PER_SHARD, Manifest, is_cache, re
 from fewstep.data.latents import LatentCache
 from fewstep.data.sources import Example, InvalidData, Source, open_source
 from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.files import new_folder
 from fewstep.imaging.pixels import to_pixels
 from fewstep.imaging.reading import decode_image
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.network import UNetNetwork
 from fewstep.train.config import DataConfig
-from fewstep.writing import new_folder
 
 AT_ONCE = 16  # pictures or captions through an encoder
 EXAMPLES = 16  # captions that the manifest keeps

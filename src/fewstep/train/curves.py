@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from fewstep.writing import replacing
+from fewstep.files import replacing
 
 WIDTH, HEIGHT, MARGIN = 640, 220, 46
 COLOURS = ("#2a6fdb", "#d9480f", "#2b8a3e", "#9c36b5", "#c92a2a", "#5c940d")

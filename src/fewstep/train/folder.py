@@ -7,6 +7,8 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,8 +19,8 @@ import torch
 import fewstep
 from fewstep.data.cache_folder import Manifest
 from fewstep.errors import CannotWrite
+from fewstep.files import holds_nothing, locked, replacing
 from fewstep.train.config import DataConfig, FitConfig, InvalidConfig, LoraConfig, RunConfig
-from fewstep.writing import replacing
 
 CONFIG = "config.json"
 RUN = "run.json"
@@ -31,13 +33,29 @@ CHANGEABLE = (
 )  # fmt: skip
 
 
-def open_folder(folder: Path, config: RunConfig) -> bool:
-    """Make the folder of a run, or check that the run in it is the same; returns whether there was one.
+@contextmanager
+def open_folder(folder: Path, config: RunConfig) -> Iterator[None]:
+    """Make the folder of a run, or check that the run in it is the same; it belongs to this process for the block.
 
-    Raises `InvalidConfig`, naming the setting, where the folder has another run, and `CannotWrite`.
+    Raises `InvalidConfig`, naming the setting, where the folder has another run, `InUse` and `CannotWrite`.
     """
-    wanted = as_json(config)
-    path = folder / CONFIG
+    _make(folder)
+    with locked(folder, "the run"):
+        _check_same(folder / CONFIG, as_json(config))
+        yield
+
+
+def _make(folder: Path) -> None:
+    if folder.exists() and not (folder / CONFIG).is_file() and not (folder.is_dir() and holds_nothing(folder)):
+        raise CannotWrite(f"{folder} is there and has no run of fewstep in it; choose a new folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def _check_same(path: Path, wanted: dict[str, Any]) -> None:
+    """Of a run that was begun before; of a new one, write its settings down."""
     if path.is_file():
         try:
             there = json.loads(path.read_text(encoding="utf-8"))
@@ -46,18 +64,11 @@ def open_folder(folder: Path, config: RunConfig) -> bool:
         if differing := differences(there, wanted):
             name, (before, now) = next(iter(differing.items()))
             raise InvalidConfig(
-                f"{folder} has a run that was begun with {name} = {before!r}, and now it is {now!r}: repeat the "
+                f"{path.parent} has a run that was begun with {name} = {before!r}, and now it is {now!r}: repeat the "
                 "command that began it to go on, or choose another folder"
             )
-        return True
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CannotWrite(f"{folder} is there and has no run of fewstep in it; choose a new folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotWrite(f"cannot make the folder {folder}: {error.strerror}") from error
-    _write(path, wanted)
-    return False
+    else:
+        _write(path, wanted)
 
 
 def write_records(folder: Path, config: RunConfig, manifest: Manifest, facts: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from fewstep.writing import replacing
+from fewstep.files import replacing
 
 LOG = "log.jsonl"
 

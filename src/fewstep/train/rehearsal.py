@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fewstep.data.cache_folder import Manifest, is_cache
+from fewstep.files import holds_nothing
 from fewstep.models.memory import free_memory
 from fewstep.runtime.machine import matrix_speed
 from fewstep.train.caching import check_encoders, survey
@@ -131,6 +132,6 @@ def _advice(
             if differing
             else f"{folder} has this run: it goes on"
         )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and not holds_nothing(folder):
         told.append(f"{folder} is not empty and has no run in it: choose a new folder")
     return told

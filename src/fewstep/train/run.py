@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -77,13 +78,15 @@ def train(config: RunConfig, folder: Path, *, measures: Sequence[Measure] = (), 
 
     measures  called with the model in training at every sheet; each returns numbers by name
 
-    Raises `InvalidConfig`, `InvalidData`, `TrainingDiverged`, `CannotWrite`, and what `load` raises.
+    Raises `InvalidConfig`, `InvalidData`, `InUse`, `TrainingDiverged`, `CannotWrite`, and what `load` raises.
     """
-    hooks = hooks or Hooks()
     processes = Processes.here(config.device)
-    if processes.is_main:
-        open_folder(folder, config)
-    processes.wait()
+    with open_folder(folder, config) if processes.is_main else nullcontext():
+        processes.wait()
+        return _train(config, folder, measures, hooks or Hooks(), processes)
+
+
+def _train(config: RunConfig, folder: Path, measures: Sequence[Measure], hooks: Hooks, processes: Processes) -> Outcome:
     model = load_for_training(config, processes)
     cache, manifest = _cached(config, model, folder, processes, hooks.picture)
     trainee = trainee_of(config, model, config.name or folder.resolve().name, processes)

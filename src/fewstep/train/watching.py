@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewstep.errors import FewstepWarning
+from fewstep.files import replacing
 from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.text2image import text2image
@@ -25,7 +26,6 @@ from fewstep.train.measures import TeacherGap
 from fewstep.train.processes import Processes
 from fewstep.train.sharding import all_whole
 from fewstep.train.state import TrainState
-from fewstep.writing import replacing
 
 Measure = Callable[[ModelBundle], Mapping[str, float]]
 MEASURES = "measures.jsonl"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fewstep.writing import new_folder, replacing
+from fewstep.errors import CannotWrite, InUse
+from fewstep.files import LOCK, locked, new_folder, replacing
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
 
@@ -60,3 +63,37 @@ def test_what_is_interrupted_leaves_nothing_new_and_the_old_as_it_was(tmp_path: 
         interrupted_folder(tmp_path / "b")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def holder_of(folder: Path) -> subprocess.Popen[str]:
+    """Another process, which has the lock when this returns."""
+    script = (
+        "import sys, time; from pathlib import Path; from fewstep.files import locked\n"
+        "with locked(Path(sys.argv[1])):\n"
+        "    print('locked', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
+def test_a_folder_belongs_to_one_process_and_is_free_when_that_is_killed(tmp_path: Path) -> None:
+    with holder_of(tmp_path) as holder:
+        (tmp_path / ".fewstep-0123.part").write_text("half of it")
+        with pytest.raises(InUse, match=rf"the run {tmp_path} is in use by another process \({holder.pid}\)"):
+            locked(tmp_path, "the run").__enter__()
+        assert (tmp_path / ".fewstep-0123.part").is_file()
+        holder.kill()
+    with locked(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+        with pytest.raises(InUse, match=str(os.getpid())):
+            locked(tmp_path).__enter__()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(CannotWrite, match=str(tmp_path)):
+        locked(tmp_path).__enter__()
