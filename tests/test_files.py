@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from fewstep.errors import CannotWrite, InUse
-from fewstep.files import LOCK, locked, new_folder, replacing
+from fewstep.files import LOCK, PARTIAL, locked, new_folder, replacing, write_tensors
+from full_disk import files_of_at_most
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
 
@@ -79,11 +82,12 @@ def holder_of(folder: Path) -> subprocess.Popen[str]:
 
 
 def test_a_folder_belongs_to_one_process_and_is_free_when_that_is_killed(tmp_path: Path) -> None:
+    left = PARTIAL.format("0123")
     with holder_of(tmp_path) as holder:
-        (tmp_path / ".fewstep-0123.part").write_text("half of it")
+        (tmp_path / left).mkdir()
         with pytest.raises(InUse, match=rf"the run {tmp_path} is in use by another process \({holder.pid}\)"):
             locked(tmp_path, "the run").__enter__()
-        assert (tmp_path / ".fewstep-0123.part").is_file()
+        assert (tmp_path / left).is_dir()
         holder.kill()
     with locked(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [LOCK]
@@ -97,3 +101,45 @@ def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / LOCK).mkdir()
     with pytest.raises(CannotWrite, match=str(tmp_path)):
         locked(tmp_path).__enter__()
+
+
+def test_a_folder_that_is_replaced_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    with pytest.raises(CannotWrite, match="Input"), new_folder(tmp_path / "model", replaces=True):
+        raise OSError(errno.EIO, "broken")
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
+    with new_folder(tmp_path / "model", replaces=True) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "new"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "is full"),
+        (Exception("Disk quota exceeded (os error 122)"), "your share of it; make room"),  # as tokenizers says it
+        (PermissionError(errno.EACCES, "Permission denied", "/data/a.png"), "/data/a.png: Permission denied$"),
+        (OSError(errno.EIO, "Input/output error"), "a.txt: Input/output error$"),
+    ],
+)
+def test_the_disk_is_called_full_where_it_is(tmp_path: Path, error: Exception, said: str) -> None:
+    with pytest.raises(CannotWrite, match=said), replacing(tmp_path / "a.txt"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_another_kind_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(SafetensorError, match="header"), replacing(tmp_path / "a.txt"):
+        raise SafetensorError("header too large")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_of_weights_that_do_not_fit(tmp_path: Path) -> None:
+    """safetensors writes under a name of its own first."""
+    write_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(2)})
+    with files_of_at_most(1000), pytest.raises(CannotWrite, match=r"a\.safetensors: File too large"):
+        write_tensors(tmp_path / "a.safetensors", {"x": torch.ones(1000)})
+    assert load_file(tmp_path / "a.safetensors")["x"].tolist() == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]

@@ -5,19 +5,24 @@ New files are readable for whom new files are (safetensors' own would be for the
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from fewstep.errors import CannotWrite, InUse
 
 LOCK = ".fewstep.lock"
-PARTIAL = ".fewstep-{}.part"
+PARTIAL = ".fewstep-part-{}"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MAKE_ROOM = "the disk is full, or your share of it; make room and repeat the command"
 
 
 def cache_folder() -> Path:
@@ -39,7 +44,7 @@ def locked(folder: Path, what: str = "the folder") -> Iterator[None]:
     Raises `InUse`, with the other process's number where it is known, and `CannotWrite`.
     """
     file = folder / LOCK
-    lock = FileLock(file, timeout=0, mode=0o666)
+    lock = FileLock(file, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
@@ -53,7 +58,7 @@ def locked(folder: Path, what: str = "the folder") -> Iterator[None]:
         with suppress(OSError):  # on Windows nobody may write into a locked file: its holder is then not named
             file.write_text(f"{os.getpid()}\n")
         for left in folder.glob(PARTIAL.format("*")):
-            _remove(left)
+            shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -72,7 +77,7 @@ def _holder(file: Path) -> str:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write a file to; after the block, and only if it went well, that becomes `target`.
+    """A path to write a file to; after the block, and only if it went well, that becomes `target`.
 
     Raises `CannotWrite`.
     """
@@ -84,39 +89,74 @@ def replacing(target: Path) -> Iterator[Path]:
         partial.replace(target)
 
 
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """A folder beside `target` to fill; after the block, and only if it went well, that becomes `target`.
+def write_tensors(target: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors by name as a safetensors file, whole or not at all. Raises `CannotWrite`."""
+    from safetensors.torch import save_file
 
-    Raises `CannotWrite`, also where `target` is there and not an empty folder.
+    with replacing(target) as partial:
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(whole, partial, None if metadata is None else dict(metadata))
+
+
+@contextmanager
+def new_folder(target: Path, *, replaces: bool = False) -> Iterator[Path]:
+    """A folder to fill, in any way; after the block, and only if it went well, that becomes `target`.
+
+    replaces  whether it takes the place of a folder that is there, which stays until then
+
+    Raises `CannotWrite`, also where `target` is there, is not an empty folder, and is not to be replaced.
     """
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.exists() and not (empty or (replaces and target.is_dir())):
         raise CannotWrite(f"cannot write {target}: it is there already; choose another name or remove it")
     with _beside(target) as partial:
         partial.mkdir()
         yield partial
         for file in filter(Path.is_file, partial.rglob("*")):
             file.chmod(partial.stat().st_mode & 0o666)
-        if target.exists():
+        if empty:
             target.rmdir()
+        elif target.exists():
+            target.replace(partial.with_name("before"))
         partial.replace(target)
 
 
 @contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """What the system refuses in the block, whoever passes that on, becomes a `CannotWrite` that names `target`."""
+    try:
+        yield
+    except Exception as error:
+        if (reason := _refusal(error)) is None:
+            raise
+        raise CannotWrite(f"cannot write {target}: {reason}") from error
+
+
+def _refusal(error: Exception) -> str | None:
+    """Why the system refused something; None for an error that it had no part in.
+
+    Libraries in Rust (safetensors, tokenizers) have errors of their own, which end in "(os error 28)".
+    """
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    number = int(told[1]) if told else getattr(error, "errno", None)
+    if number is None:
+        return None
+    if number in FULL:
+        return MAKE_ROOM
+    elsewhere = str(getattr(error, "filename", None) or "")
+    about_it = not elsewhere or PARTIAL.format("") in elsewhere
+    return os.strerror(number) if about_it else f"{elsewhere}: {os.strerror(number)}"
+
+
+@contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    partial = target.parent / PARTIAL.format(secrets.token_hex(6))
+    """A path in a folder of its own on the same disk, so that all is gone afterwards what a library leaves there."""
     if not target.parent.is_dir():
         raise CannotWrite(f"cannot write {target}: there is no folder {target.parent}; make it first")
+    home = target.parent / PARTIAL.format(secrets.token_hex(6))
     try:
-        yield partial
-    except OSError as error:
-        raise CannotWrite(f"cannot write {target}: {error.strerror or error}") from error
+        with writing(target):
+            home.mkdir()
+            yield home / (target.name or "new")
     finally:
-        _remove(partial)
-
-
-def _remove(partial: Path) -> None:
-    if partial.is_dir():
-        shutil.rmtree(partial, ignore_errors=True)
-    else:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(home, ignore_errors=True)

@@ -17,6 +17,7 @@ import fewstep
 from fewstep.cli.main import main
 from fewstep.models.locating import STARTER
 from fewstep.models.lora_file import LoraFile
+from full_disk import files_of_at_most
 from miniature import write_miniature_sd1
 from original import write_original
 
@@ -189,3 +190,18 @@ def test_mistakes_are_one_line(run: Run, arguments: tuple[str, ...], words: str)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert words in err
     assert sorted(path.name for path in Path().iterdir()) == ["lcm-ink.safetensors"]
+
+
+@pytest.mark.parametrize("command", ["merge", "kohya", "peft"])
+def test_what_does_not_fit_onto_the_disk_is_one_line_and_leaves_nothing(
+    run: Run, style: Path, miniature: Path, command: str
+) -> None:
+    convert = ["convert", style, "--model", miniature, "--to", command]
+    output = "new.safetensors" if command == "kohya" else "new"
+    with files_of_at_most(5_000):
+        code, _, err = run(
+            *(["merge", miniature / "teacher", "--lora", style] if command == "merge" else convert), "-o", output
+        )
+    assert (code, err.splitlines()[-1:]) == (2, [f"error: cannot write {output}: File too large"])
+    assert "Traceback" not in err
+    assert [path.name for path in Path().iterdir()] == [style.name]

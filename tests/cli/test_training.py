@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from fewstep.cli.main import main
 from fewstep.cli.training_options import numbers_of, size_of, w_range_of
 from fewstep.errors import InvalidRequest
+from full_disk import files_of_at_most
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 SHORT = ["--pictures", "8", "--batch-size", "4", "--rank", "2", "--prompt", "a cat", "--steps", "1", "--device", "cpu"]
@@ -144,3 +148,60 @@ def test_interrupted_it_checkpoints_and_says_how_to_go_on(tmp_path: Path, miniat
     assert "with a checkpoint" in done.stderr
     assert "stopped after 12 of 4000 pictures; the same command goes on" in done.stderr
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
+
+
+def one_error(capfd: pytest.CaptureFixture[str], *words: str) -> None:
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith(("error:", "Traceback"))]
+    for word in words:
+        assert word in line
+
+
+def test_a_disk_that_takes_no_more_ends_a_run_in_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, miniature: Path, pictures: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "broken.png").unlink()
+    command = ["finetune", "--model", str(miniature), "--data", str(pictures), *SHORT[:4], *SHORT[6:], "--lr", "1e-3"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main([*command, "-o", str(whole)]) == 0
+    stages = {
+        1_000: "cannot write",  # the settings, or the cache
+        50_000: "encoders-at-rest",
+        2_000_000: "checkpoint.safetensors: File too large (the checkpoint after 8 pictures)",
+    }
+    for size, stage in stages.items():
+        with files_of_at_most(size):
+            assert main([*command, "-o", str(parts)]) == 2
+        one_error(capfd, stage)
+        names = {path.name for path in parts.rglob("*")}
+        assert not {name for name in names if "part-" in name or name.startswith((".tmp", "encoders", "checkpoint"))}
+    assert main([*command, "-o", str(parts)]) == 0
+    one, two = (load_file(run / "checkpoint.safetensors") for run in (whole, parts))
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+    left = (parts / "model" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+    more = [*command, "--pictures", "12", "-o", str(parts)]
+    with files_of_at_most(50_000):
+        assert main(more) == 2
+    checkpoint = load_file(parts / "checkpoint.safetensors")
+    assert all(torch.equal(tensor, checkpoint[name]) for name, tensor in one.items())
+    assert (parts / "model" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes() == left
+    assert main(more) == 0
+
+
+def test_a_cache_that_does_not_fit_leaves_nothing(
+    tmp_path: Path, miniature: Path, pictures: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with files_of_at_most(1_000):
+        assert main(["cache", "--model", str(miniature), "--data", str(pictures), "-o", str(tmp_path / "c")]) == 2
+    one_error(capfd, f"error: cannot write {tmp_path / 'c'}: File too large")
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_any_other_file_on_a_full_disk_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, miniature: Path, pictures: Path
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "run.json")
+
+    monkeypatch.setattr("fewstep.train.run.write_records", full)
+    assert distil(miniature, pictures, tmp_path / "run") == 2
+    one_error(capfd, "error: run.json: the disk is full")

@@ -47,5 +47,5 @@ def test_on_cuda_they_lie_with_the_host_between_two_looks(tmp_path: Path) -> Non
 
 def test_a_disk_that_refuses_is_said(tmp_path: Path, miniature: Path) -> None:
     model = fewstep.load(miniature, device="cpu")
-    with pytest.raises(CannotWrite, match="make room"), resting(model, tmp_path / "not there"):
+    with pytest.raises(CannotWrite, match="there is no folder"), resting(model, tmp_path / "not there"):
         pass

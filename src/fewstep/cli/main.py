@@ -26,6 +26,7 @@ from fewstep.cli.serve import serve
 from fewstep.cli.train_lora import train_lora
 from fewstep.cli.travel import travel
 from fewstep.errors import FewstepError
+from fewstep.files import FULL, MAKE_ROOM
 
 INTERRUPTED = 130
 # How long torch's threads on Linux look for work before they sleep: long enough that one step's many small products do
@@ -82,6 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         if message:
             print("error:", " ".join(message.split()), file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"error: {error.filename or 'a file could not be written'}: {MAKE_ROOM}", file=sys.stderr)
         return 2
     except RuntimeError as error:
         if not _out_of_memory(error):

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from fewstep.files import write_tensors
 from fewstep.models.conditioning import Conditioning
 
 
@@ -115,10 +116,7 @@ class LatentCache:
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        tensors = {name: tensor for name in _FIELDS if (tensor := getattr(self, name)) is not None}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-        partial.replace(path)
+        write_tensors(path, {name: tensor for name in _FIELDS if (tensor := getattr(self, name)) is not None})
 
     @classmethod
     def load(cls, path: Path) -> LatentCache:

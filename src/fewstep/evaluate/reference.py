@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from PIL.Image import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fewstep.errors import InvalidRequest
 from fewstep.evaluate.features import FeatureNetwork
-from fewstep.files import replacing
+from fewstep.files import write_tensors
 from fewstep.imaging.pixels import to_images, to_pixels
 from fewstep.imaging.reading import read_image
 from fewstep.models import packed
@@ -91,8 +91,7 @@ def read_reference(
     features = torch.cat(list(_looked(pictures, len(pictures), network, size, on_progress)))
     check_differ(features, f"the reference {path}")
     if keep is not None:
-        with replacing(keep) as file:
-            save_file({"features": features}, file, {"identity": identity, "network": network.identity})
+        write_tensors(keep, {"features": features}, {"identity": identity, "network": network.identity})
     return Reference(features, str(source), identity, pictures)
 
 

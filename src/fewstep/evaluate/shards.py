@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from PIL.Image import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from fewstep.files import replacing
+from fewstep.files import replacing, write_tensors
 from fewstep.imaging.reading import read_image
 
 
@@ -67,8 +67,7 @@ class Shards:
         for number, picture in pictures.items():
             with replacing(self._picture(number)) as file:
                 picture.save(file, format="PNG")
-        with replacing(self.path(unit)) as file:
-            save_file({field.name: getattr(sight, field.name).contiguous() for field in fields(sight)}, file)
+        write_tensors(self.path(unit), {field.name: getattr(sight, field.name) for field in fields(sight)})
 
     def read(self, count: int) -> Sight:
         """The first `count` pictures."""

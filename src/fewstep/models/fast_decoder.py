@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle
 
+from fewstep.files import replacing, write_tensors
 from fewstep.models import packed
 from fewstep.models.locating import PACKED
 
@@ -63,9 +63,10 @@ class FastDecoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Weights in float16 and the configuration, into a folder that is there."""
-        weights = {name: weight.half().contiguous() for name, weight in self.state_dict().items()}
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-        (folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        weights = {name: weight.half() for name, weight in self.state_dict().items()}
+        write_tensors(folder / WEIGHTS, weights, {"format": "pt"})
+        with replacing(folder / CONFIG) as partial:
+            partial.write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> FastDecoder:

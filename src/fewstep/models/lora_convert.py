@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import InvalidModel
-from fewstep.files import new_folder, replacing
+from fewstep.files import new_folder, write_tensors
 from fewstep.models.architectures import BY_CONTEXT_WIDTH
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import PARTS, place
@@ -104,8 +104,7 @@ def _save(
     from safetensors.torch import save_file
 
     if peft_config is None:
-        with replacing(target) as path:
-            save_file(dict(tensors), path, dict(metadata))
+        write_tensors(target, tensors, metadata)
         return
     with new_folder(target) as path:
         save_file(dict(tensors), path / "adapter_model.safetensors", dict(metadata))

@@ -60,13 +60,16 @@ def save(
     base: Path | None,
     dtype: str | None = None,
     fast_decoder: Path | None = None,
+    *,
+    replaces: bool = False,
 ) -> None:
     """Write all parts, the card and a README into the new folder `target`.
 
-    base   the folder that the model began as: its scheduler's config is kept, as LCM's or TCD's for a consistency
-           model; None where it began as one file
-    dtype  the precision to save in, which the networks are left in; default: the one that they have
+    base          the folder that the model began as: its scheduler's config is kept, as LCM's or TCD's for a
+                  consistency model; None where it began as one file
+    dtype         the precision to save in, which the networks are left in; default: the one that they have
     fast_decoder  the folder of one that goes with the autoencoder and comes along
+    replaces      whether a folder that is there gives way to it, once it is whole
 
     Raises `CannotWrite`, `InvalidRequest` for an unknown dtype, and `InvalidModel` where adapters are not merged.
     """
@@ -82,7 +85,7 @@ def save(
             "original_inference_steps": model.card.original_inference_steps,
             "timestep_scaling": model.card.timestep_scaling,
         }
-    with new_folder(target) as folder, quiet():
+    with new_folder(target, replaces=replaces) as folder, quiet():
         for name, part in parts.items():
             if precision is not None and name in NETWORKS:
                 part.to(precision)

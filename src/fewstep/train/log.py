@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from fewstep.files import replacing
+from fewstep.files import replacing, writing
 
 LOG = "log.jsonl"
 
@@ -21,10 +21,11 @@ class RunLog:
 
     def __init__(self, folder: Path, seen: int, every: int = 50, *, writes: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / LOG
         self.file: TextIO | None = None
         if writes:
-            _truncate(folder / LOG, seen)
-            self.file = (folder / LOG).open("a")
+            _truncate(self.path, seen)
+            self.file = self.path.open("a")
         self.rows: list[dict[str, float]] = []
         self.every, self.first, self.started = every, seen, time.monotonic()
 
@@ -46,8 +47,9 @@ class RunLog:
         means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in scalars}
         self.rows.clear()
         speed = (seen - self.first) / (time.monotonic() - self.started)
-        self.file.write(json.dumps({"seen": seen, "pictures_per_second": round(speed, 1), **means}) + "\n")
-        self.file.flush()
+        with writing(self.path):
+            self.file.write(json.dumps({"seen": seen, "pictures_per_second": round(speed, 1), **means}) + "\n")
+            self.file.flush()
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fewstep.data.order import grouped_rows_at, rows_at
 from fewstep.errors import FewstepError, NotInstalled
+from fewstep.files import replacing, write_tensors
 from fewstep.train.config import FitConfig, InvalidConfig
 from fewstep.train.log import RunLog
 from fewstep.train.muon import Muon
@@ -198,12 +198,11 @@ def _check_loss(run: _Run, loss: float, draw: Any, rows: Tensor) -> None:
     if run.processes.is_main:
         run.folder.mkdir(parents=True, exist_ok=True)
         tensors = {"rows": rows} if draw is None else draw.tensors()
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, run.folder / f"{DIVERGED}.safetensors"
-        )
+        write_tensors(run.folder / f"{DIVERGED}.safetensors", tensors)
         facts = {"seen": seen, "loss": repr(loss), "losses": [repr(each) for each in run.losses]}
         text = json.dumps(facts | {"config": asdict(run.config)}, indent=2)
-        (run.folder / f"{DIVERGED}.json").write_text(text + "\n")
+        with replacing(run.folder / f"{DIVERGED}.json") as partial:
+            partial.write_text(text + "\n")
     what = f"{mean:g}, {factor:g} times the lowest that it was," if exploded else f"{loss}"
     raise TrainingDiverged(
         f"the loss is {what} after {seen} pictures; the last checkpoint in {run.folder} is good, and the batch is kept "

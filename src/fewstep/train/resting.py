@@ -11,10 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from fewstep.errors import CannotWrite
+from fewstep.files import write_tensors
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.memory import free_cache
 
@@ -57,14 +56,9 @@ class Resting:
 
     def _write(self) -> None:
         tensors = {
-            f"{name}.{key}": tensor.contiguous()
-            for name, part in self.parts.items()
-            for key, tensor in part.state_dict().items()
+            f"{name}.{key}": tensor for name, part in self.parts.items() for key, tensor in part.state_dict().items()
         }
-        try:
-            save_file(tensors, self.keep)
-        except (OSError, SafetensorError) as error:
-            raise CannotWrite(f"cannot write {self.keep}: {error}; make room on the disk") from error
+        write_tensors(self.keep, tensors)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -212,7 +211,5 @@ def _export(
         measured={name: round(value, 5) for name, value in measured.items()},
     )
     result = dataclasses.replace(trainee, bundle=dataclasses.replace(trainee.bundle, card=card))
-    if trainee.processes.is_main:
-        shutil.rmtree(folder / "model", ignore_errors=True)
     with exchanged(trainee.network, weights), torch.no_grad():
         return tuple(result.export(folder)), row

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from fewstep.core.prediction import Denoise
 from fewstep.core.schedule import Time
 from fewstep.errors import CannotWrite, FewstepError, FewstepWarning
+from fewstep.files import replacing
 from fewstep.train.sharding import all_whole, is_part, part
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -122,23 +123,22 @@ class TrainState:
 
         writes  False for a process that only gives its parts of divided weights
 
-        Raises `CannotWrite`, with the last checkpoint untouched, where the disk is full or refuses.
+        Raises `CannotWrite`, with the last checkpoint untouched, where it cannot be written.
         """
         tensors = all_whole(self._tensors(), keep=writes)
         if not writes:
             return
-        partial = folder / f"{CHECKPOINT}.partial"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial, metadata=self._metadata())
-            if (folder / CHECKPOINT).exists():
-                (folder / CHECKPOINT).replace(folder / PREVIOUS)
-            partial.replace(folder / CHECKPOINT)
-        except (OSError, SafetensorError) as error:
-            partial.unlink(missing_ok=True)
+            with replacing(folder / CHECKPOINT) as partial:
+                save_file(tensors, partial, metadata=self._metadata())
+                if (folder / CHECKPOINT).exists():
+                    (folder / CHECKPOINT).replace(folder / PREVIOUS)
+        except CannotWrite as error:
+            kept = "the one before it is whole, and the same command goes on from there"
             raise CannotWrite(
-                f"the checkpoint after {self.seen} pictures could not be written to {folder}: {error}. The one before "
-                "it is whole: make room on the disk, and the same command goes on from there"
+                f"{error} (the checkpoint after {self.seen} pictures"
+                + (f"; {kept})" if any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS)) else ")")
             ) from error
 
     def resume(self, folder: Path) -> bool:
@@ -155,14 +155,6 @@ class TrainState:
         if self.scaler is not None and "scaler" in metadata:
             self.scaler.load_state_dict(json.loads(metadata["scaler"]))
         return True
-
-    @staticmethod
-    def average_of(folder: Path) -> dict[str, Tensor]:
-        """The averaged weights of the newest checkpoint; raises FileNotFoundError where there is none."""
-        found = newest(folder, "ema/")
-        if found is None:
-            raise FileNotFoundError(f"{folder} holds no checkpoint")
-        return {name.removeprefix("ema/"): tensor for name, tensor in found[0].items()}
 
     def _metadata(self) -> dict[str, str]:
         scaler = {} if self.scaler is None else {"scaler": json.dumps(self.scaler.state_dict())}

@@ -86,7 +86,7 @@ class Trainee:
         if not is_main:
             return []
         unet = self.network if state is None else copy_with(self.network, state)
-        save(dataclasses.replace(self.bundle, unet=unet), target, self.base, dtype="float16")
+        save(dataclasses.replace(self.bundle, unet=unet), target, self.base, dtype="float16", replaces=True)
         return [target]
 
     def kohya_file(self, folder: Path) -> Path:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fewstep.errors import FewstepWarning
-from fewstep.files import replacing
+from fewstep.files import replacing, write_tensors, writing
 from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.text2image import text2image
@@ -31,6 +31,7 @@ Measure = Callable[[ModelBundle], Mapping[str, float]]
 MEASURES = "measures.jsonl"
 BEST = "best.safetensors"
 SHEETS = "sheets"
+BOARD = "tensorboard"
 APART = 1.25  # times the gap that a run began with
 
 
@@ -70,13 +71,11 @@ class Watch:
         if self.config.tensorboard and self.processes.is_main:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=seen)
+            self.board = SummaryWriter(str(self.folder / BOARD), purge_step=seen)
 
     def step(self, seen: int, scalars: Mapping[str, float]) -> None:
         """Pass a step's scalars on to TensorBoard, where it is wanted."""
-        if self.board is not None:
-            for name, value in scalars.items():
-                self.board.add_scalar(f"train/{name}", value, seen)
+        self._show("train", seen, scalars)
 
     def look(self, state: TrainState) -> None:
         """Where it is due: a sheet, the measures, the report, and the weights where they are the best so far."""
@@ -104,11 +103,15 @@ class Watch:
     def _report(self, seen: int, values: Mapping[str, float], sheet: Path) -> None:
         self._write_rows()
         write_report(self.folder / "report.html", read_log(self.folder), self.rows, sheet)
-        if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(f"measure/{name}", value, seen)
+        self._show("measure", seen, values)
         if self.on_look is not None:
             self.on_look(seen, values)
+
+    def _show(self, group: str, seen: int, values: Mapping[str, float]) -> None:
+        if self.board is not None:
+            with writing(self.folder / BOARD):
+                for name, value in values.items():
+                    self.board.add_scalar(f"{group}/{name}", value, seen)
 
     def best_row(self) -> dict[str, Any] | None:
         """The row of measures that is best by `config.best`; the earliest of equals; None without measures."""
@@ -136,9 +139,7 @@ class Watch:
         weights = all_whole(state.ema, keep=self.processes.is_main)
         if not self.processes.is_main:
             return
-        with replacing(self.folder / BEST) as path:
-            contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
-            save_file(contiguous, path, metadata={"seen": str(state.seen)})
+        write_tensors(self.folder / BEST, weights, {"seen": str(state.seen)})
 
     def _warn_of_collapse(self) -> None:
         """The loss does not tell when a student falls apart; its distance from the teacher's pictures does."""
