@@ -6,12 +6,16 @@ import io
 import json
 import os
 import tarfile
+import warnings
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from fewstep.data.sources import Folder, HuggingFace, InvalidData, Tars, caption_of_name, open_source
+from fewstep.data.example import InvalidData
+from fewstep.data.folder import Folder, caption_of_name
+from fewstep.data.sources import HuggingFace, Tars, open_source
+from fewstep.errors import FewstepWarning
 
 
 def png(colour: str = "red") -> bytes:
@@ -33,7 +37,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_captions_come_from_the_listing_then_from_beside_then_from_the_name(folder: Path) -> None:
-    examples = {example.name: example.captions for example in open_source(folder)}
+    with pytest.warns(FewstepWarning, match=r"1 of 3 pictures have no caption.*: deep/b_fox-02\.png"):
+        examples = {each.name: each.captions for each in open_source(folder) if each.problem is None}
     assert examples == {
         "a.png": ("an apple",),
         "c.webp": ("a sleepy cat", "the same cat, asleep"),
@@ -117,6 +122,46 @@ def test_datasets_on_the_disk_and_parquet_are_read(tmp_path: Path) -> None:
         assert source.digest == open_source(tmp_path / home).digest
     with pytest.raises(InvalidData, match="--caption-column"):
         list(open_source(tmp_path / "saved", caption_column="words"))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_captions_in_tars_are_decoded_or_left_out_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    members = {
+        "a.png": png(), "a.txt": "Köln".encode("cp1252"), "b.png": png(), "b.txt": "Köln".encode("utf-16"),
+        "c.png": png(), "c.json": b"{no", "d.png": png(), "d.json": b'{"caption": 3}', "e.png": png(),
+    }  # fmt: skip
+    write_tar(tmp_path / "s.tar", members)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FewstepWarning)
+        examples = {each.name: each for each in open_source(tmp_path / "s.tar")}
+    told = " | ".join(str(each.message) for each in caught)
+    assert "not in UTF-8, and read as cp1252 (Windows): the .txt of a" in told
+    assert "1 of 5 pictures have no caption: e" in told
+    assert {name: each.captions for name, each in examples.items() if each.problem is None} == {
+        "a": ("Köln",),
+        "b": ("Köln",),
+        "e": ("",),
+    }
+    assert examples["c"].problem == "the .json of c is no JSON"
+    assert examples["d"].problem == "the .json of d: its caption is 3, which is no text"
+    with pytest.warns(FewstepWarning):
+        asked = {each.name: each.problem for each in open_source(tmp_path / "s.tar", caption_column="said")}
+    assert asked["d"] == "the .json of d is no object with 'said'"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_classes_of_a_dataset_are_words_and_none_at_all_is_said(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    columns = {"image": [{"bytes": png(), "path": None}] * 2, "label": [1, 0], "size": [8, 8]}
+    rows = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+    rows.cast_column("label", datasets.ClassLabel(names=["cat", "dog"])).save_to_disk(str(tmp_path / "classes"))
+    rows.save_to_disk(str(tmp_path / "numbers"))
+    assert [each.captions for each in open_source(tmp_path / "classes")] == [("dog",), ("cat",)]
+    with pytest.warns(FewstepWarning, match="image, label, size, none of them a caption"):
+        assert [each.captions for each in open_source(tmp_path / "numbers")] == [("",), ("",)]
+    with pytest.raises(InvalidData, match="row 0: its caption is 8, which is no text"):
+        list(open_source(tmp_path / "classes", caption_column="size"))
 
 
 def test_a_folder_is_a_folder(folder: Path) -> None:

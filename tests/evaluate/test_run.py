@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from fewstep.errors import CannotWrite, InvalidRequest, ModelNotFound
+from fewstep.errors import CannotWrite, FewstepWarning, InvalidRequest, ModelNotFound
 from fewstep.evaluate import sweep as sweeping
 from fewstep.evaluate.candidates import Source
 from fewstep.evaluate.config import EvaluateConfig
 from fewstep.evaluate.features import Eye
 from fewstep.evaluate.prompts import read_prompts
+from fewstep.evaluate.reference import check_reference, read_reference
 from fewstep.evaluate.results import Results
 from fewstep.evaluate.run import evaluate
 from fewstep.evaluate.sweep import Sweep, Team
@@ -292,6 +293,17 @@ def test_black_pictures_are_noticed(config: EvaluateConfig, tmp_path: Path, monk
     monkeypatch.setattr(Sweep, "images", black)
     with pytest.raises(InvalidRequest, match="of one colour"):
         evaluate(config, tmp_path)
+
+
+def test_a_reference_may_lie_behind_links_and_says_what_it_leaves_out(real: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(real)
+    (tmp_path / ".hidden.png").touch()
+    check_reference(tmp_path)
+    count = len(list(real.iterdir()))
+    with pytest.warns(FewstepWarning, match=r"left out, hidden.*\.hidden\.png"):
+        reference = read_reference(tmp_path, Eye.load(), (128, 128))
+    assert len(reference.features) == count
+    assert torch.equal(reference.features, read_reference(real, Eye.load(), (128, 128)).features)
 
 
 def test_bad_references(config: EvaluateConfig, tmp_path: Path) -> None:

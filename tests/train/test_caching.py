@@ -12,8 +12,8 @@ from PIL import Image
 
 import fewstep
 from fewstep.data.cache_folder import Manifest, read_cache
+from fewstep.data.example import InvalidData
 from fewstep.data.latents import LatentCache, Rows
-from fewstep.data.sources import InvalidData
 from fewstep.errors import CannotWrite
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
@@ -61,6 +61,30 @@ def test_what_can_be_used_is_used_and_the_rest_is_named(made: Path) -> None:
     assert skipped == UNUSABLE
     assert any("0 bytes" in reason for reason in manifest.skipped)
     assert "red fox, noto style" in manifest.examples
+
+
+def test_what_is_filtered_is_named_like_what_is_broken(tmp_path: Path, teacher: ModelBundle) -> None:
+    pictures = write_pictures(tmp_path / "pictures")
+    linked = write_pictures(tmp_path / "linked")
+    (pictures / "more").symlink_to(linked)
+    (pictures / ".thumb.png").write_bytes((pictures / "red fox.png").read_bytes())
+    (pictures / "gone.png").symlink_to(tmp_path / "nowhere")
+    manifest = build_cache(teacher, DataConfig(source=str(pictures)), tmp_path / "cache")
+    skipped = {name for names in manifest.skipped.values() for name in names}
+    assert skipped == UNUSABLE | {f"more/{name}" for name in UNUSABLE} | {".thumb.png", "gone.png"}
+    assert manifest.skipped["a link to nothing"] == ["gone.png"]
+    assert (manifest.pictures, survey(DataConfig(source=str(pictures)))[0]) == (12, 12 + 2 * len(UNUSABLE))
+
+
+def test_captions_that_cannot_be_read_stop_a_cache_before_anything_is_encoded(
+    tmp_path: Path, teacher: ModelBundle
+) -> None:
+    pictures = write_pictures(tmp_path / "pictures")
+    (pictures / "robot.txt").write_bytes(b"\x81\x8d a robot")
+    encoded: list[int] = []
+    with pytest.raises(InvalidData, match=r"robot\.txt is no text"):
+        build_cache(teacher, DataConfig(source=str(pictures)), tmp_path / "cache", encoded.append)
+    assert encoded == []
 
 
 def test_latents_and_states_are_those_of_the_model(made: Path, pictures: Path, teacher: ModelBundle) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from fewstep.cli import training_options as t
-from fewstep.cli.training import few, progress_bar
+from fewstep.cli.training import progress_bar
+from fewstep.data.walk import few
 
 
 def cache(

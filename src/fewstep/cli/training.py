@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fewstep.cli.progress import one_line_warnings
+from fewstep.data.walk import few
 from fewstep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -155,10 +156,6 @@ def _say(outcome: Outcome, output: Path, interrupted: bool) -> int:
     for file in outcome.files:
         typer.echo(file)
     return 0
-
-
-def few(names: Any, most: int = 5) -> str:
-    return ", ".join(list(names)[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _show_rehearsal(config: RunConfig, output: Path) -> None:

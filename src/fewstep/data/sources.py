@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from fewstep.errors import FewstepError, NotInstalled
+from fewstep.data.example import Example, InvalidData, Source, digest_of
+from fewstep.data.folder import Folder, caption_lines, not_in_utf8
+from fewstep.data.listing import CAPTION_KEYS, captions_of
+from fewstep.data.text import decoded
+from fewstep.data.walk import PICTURES, contents, few
+from fewstep.errors import FewstepWarning, NotInstalled
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
-CAPTION_KEYS = ("text", "caption", "prompt", "captions", "description", "label")
+SAVED = ("dataset_info.json", "dataset_dict.json", "state.json")  # of `datasets`' save_to_disk
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-class InvalidData(FewstepError):
-    """There are no pictures where some were promised, or what describes them cannot be read."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One picture, not yet decoded, and what it shows; several captions are alternatives, drawn anew each time."""
-
-    name: str
-    picture: Path | bytes | None
-    captions: tuple[str, ...]
-
-
-class Source(Protocol):
-    """Examples in a fixed order. `digest` changes whenever they do."""
-
-    @property
-    def where(self) -> str: ...
-
-    @property
-    def digest(self) -> str: ...
-
-    def __iter__(self) -> Iterator[Example]: ...
 
 
 def open_source(where: str | Path, *, image_column: str | None = None, caption_column: str | None = None) -> Source:
@@ -49,65 +28,22 @@ def open_source(where: str | Path, *, image_column: str | None = None, caption_c
     Raises `InvalidData`, and `NotInstalled` where the library for that kind is missing.
     """
     path = Path(where).expanduser()
-    if str(where).endswith(".tar") or (path.is_dir() and not _pictures(path) and list(path.glob("*.tar"))):
+    if str(where).endswith(".tar"):
         return Tars(str(where), caption_column)
     if path.is_dir():
-        if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json", "state.json")) or (
-            not _pictures(path) and list(path.rglob("*.parquet"))
-        ):
+        if any((path / name).is_file() for name in SAVED):
             return HuggingFace(str(where), image_column, caption_column)
-        return Folder(path)
+        if not (found := contents(path)).pictures:
+            if list(path.glob("*.tar")):
+                return Tars(str(where), caption_column)
+            if any(file.suffix == ".parquet" for file in found.others):
+                return HuggingFace(str(where), image_column, caption_column)
+        return Folder(path, image_column, caption_column)
     if path.exists():
         raise InvalidData(f"{path} is a file; give the folder of the pictures, a .tar, or a dataset's id")
     if _HUB_ID.fullmatch(str(where)):
         return HuggingFace(str(where), image_column, caption_column)
     raise InvalidData(f"there are no pictures at {where}: give a folder, .tar files, or a dataset's id (owner/name)")
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Every picture below a folder, by name. Captions, in this order: `metadata.jsonl`, a `.txt` beside the picture
-    (a caption a line), or the file's name.
-    """
-
-    path: Path
-
-    @property
-    def where(self) -> str:
-        return str(self.path)
-
-    @property
-    def digest(self) -> str:
-        return _digest(
-            [str(each.picture), stat.st_size, stat.st_mtime_ns, each.captions]
-            for each in self
-            if isinstance(each.picture, Path) and (stat := each.picture.stat())
-        )
-
-    def __iter__(self) -> Iterator[Example]:
-        described = self._described()
-        files = _pictures(self.path)
-        if not files:
-            raise InvalidData(f"{self.path} holds no pictures ({', '.join(PICTURES)}), at any depth")
-        for file in files:
-            name = file.relative_to(self.path).as_posix()
-            yield Example(name, file, described.get(name) or _beside(file) or (caption_of_name(file.stem),))
-
-    def _described(self) -> dict[str, tuple[str, ...]]:
-        captions: dict[str, tuple[str, ...]] = {}
-        for listing in sorted(self.path.rglob("metadata.jsonl")):
-            home = listing.parent.relative_to(self.path)
-            for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                    name = (home / row["file_name"]).as_posix()
-                except (json.JSONDecodeError, KeyError, TypeError) as error:
-                    raise InvalidData(f'{listing}, line {number}, is not a JSON object with "file_name"') from error
-                if found := _captions(row, None):
-                    captions[name] = found
-        return captions
 
 
 @dataclass(frozen=True)
@@ -128,10 +64,36 @@ class HuggingFace:
 
     def __iter__(self) -> Iterator[Example]:
         rows, column = self._rows()
+        captions = self._caption_column(rows.features)
+        if captions is None:
+            warnings.warn(
+                f"the dataset {self.name} has the columns {', '.join(rows.features)}, none of them a caption: its "
+                "pictures are learnt without words; name the one with the captions (--caption-column)",
+                FewstepWarning,
+                stacklevel=2,
+            )
         for index, row in enumerate(rows):
             raw = row[column] or {}
             picture = raw.get("bytes") or (Path(raw["path"]) if raw.get("path") else None)
-            yield Example(raw.get("path") or f"row {index}", picture, _captions(row, self.caption_column) or ("",))
+            name, texts = raw.get("path") or f"row {index}", None
+            if captions is not None:
+                kind, value = rows.features[captions], row[captions]
+                named = hasattr(kind, "int2str") and isinstance(value, int)  # a class, by its number
+                where = f"the dataset {self.name}, row {index}"
+                texts = captions_of({captions: kind.int2str(value) if named else value}, captions, where)
+            yield Example(name, picture, texts or ("",))
+
+    def _caption_column(self, features: Mapping[str, Any]) -> str | None:
+        """The one that was named, else the first that is called as captions are and holds text or classes."""
+        if self.caption_column is not None:
+            return self.caption_column
+        texts = ("string", "large_string")
+        for name in (name for name in CAPTION_KEYS if name in features):
+            kind = features[name]
+            inner = getattr(kind, "feature", kind[0] if isinstance(kind, list) else kind)
+            if getattr(inner, "dtype", None) in texts or hasattr(kind, "int2str"):
+                return name
+        return None
 
     def _rows(self) -> tuple[Any, str]:
         """The rows, pictures undecoded (a corrupt one must not stop the others), and the pictures' column."""
@@ -140,8 +102,8 @@ class HuggingFace:
 
         path = Path(self.name).expanduser()
         try:
-            if path.is_dir() and list(path.rglob("*.parquet")):
-                files = [str(file) for file in sorted(path.rglob("*.parquet"))]
+            others = contents(path).others if path.is_dir() else []
+            if files := [str(file) for file in others if file.suffix == ".parquet"]:
                 rows = datasets.load_dataset("parquet", data_files=files, split="train")
             else:
                 rows = datasets.load_from_disk(str(path)) if path.is_dir() else datasets.load_dataset(self.name)
@@ -180,67 +142,50 @@ class Tars:
 
     @property
     def digest(self) -> str:
-        return _digest([str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in self.files)
+        return digest_of([str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in self.files)
 
     def __iter__(self) -> Iterator[Example]:
         _require("webdataset")
         import webdataset
 
+        guessed: list[str] = []
+        count, silent = 0, list[str]()
         for file in self.files:
             try:
                 for sample in webdataset.WebDataset([str(file)], shardshuffle=False, empty_check=False):
-                    if (example := self._example(sample)) is not None:
+                    if (example := self._example(sample, guessed)) is not None:
+                        count += 1
+                        silent += [example.name] if example.captions == ("",) else []
                         yield example
             except (OSError, ValueError) as error:
                 raise InvalidData(f"{file} cannot be read as a tar: {_first_line(error)}") from error
+        told = [f"{len(silent)} of {count} pictures have no caption: {few(silent)}"] if silent else []
+        for each in told + ([not_in_utf8(guessed)] if guessed else []):
+            warnings.warn(each, FewstepWarning, stacklevel=2)
 
-    def _example(self, sample: Mapping[str, Any]) -> Example | None:
-        pictures = [key for key in sample if f".{key.rpartition('.')[2]}" in PICTURES]
+    def _example(self, sample: Mapping[str, Any], guessed: list[str]) -> Example | None:
+        pictures = [key for key in sample if f".{key.rpartition('.')[2]}".lower() in PICTURES]
         if not pictures:
             return None
-        row: dict[str, Any] = {}
+        name, picture = str(sample["__key__"]), sample[pictures[0]]
+        try:
+            return Example(name, picture, tuple(self._captions(sample, name, guessed) or ("",)))
+        except InvalidData as error:
+            return Example(name, picture, (), str(error))
+
+    def _captions(self, sample: Mapping[str, Any], name: str, guessed: list[str]) -> Sequence[str] | None:
+        said = None
         if "json" in sample:
             try:
-                loaded = json.loads(sample["json"])
-                row = loaded if isinstance(loaded, dict) else {}
-            except ValueError:
-                row = {}
-        texts = _lines(sample["txt"].decode("utf-8", "replace")) if "txt" in sample else ()
-        captions = _captions(row, self.caption_column) or texts or ("",)
-        return Example(str(sample["__key__"]), sample[pictures[0]], captions)
-
-
-def caption_of_name(stem: str) -> str:
-    """What a file's name says: "red_fox-02" is a red fox."""
-    words = re.sub(r"[_\-.]+", " ", stem)
-    return re.sub(r"(?:\s+|(?<=[a-z]))\(?\d+\)?$", "", words).strip()
-
-
-def _pictures(folder: Path) -> list[Path]:
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in PICTURES and file.is_file())
-    return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts))
-
-
-def _beside(picture: Path) -> tuple[str, ...]:
-    text = picture.with_suffix(".txt")
-    return _lines(text.read_text(encoding="utf-8", errors="replace")) if text.is_file() else ()
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
-
-
-def _captions(row: Mapping[str, Any], column: str | None) -> tuple[str, ...]:
-    value = next((row[key] for key in ((column,) if column else CAPTION_KEYS) if row.get(key)), None)
-    values: Sequence[Any] = value if isinstance(value, list) else [value]
-    return tuple(each.strip() for each in values if isinstance(each, str) and each.strip())
-
-
-def _digest(rows: Iterator[Any]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(row).encode())
-    return digest.hexdigest()[:16]
+                row = json.loads(decoded(sample["json"], f"the .json of {name}", guessed))
+            except ValueError as error:
+                raise InvalidData(f"the .json of {name} is no JSON") from error
+            if not isinstance(row, dict) or (self.caption_column is not None and self.caption_column not in row):
+                raise InvalidData(f"the .json of {name} is no object with {self.caption_column or 'a caption'!r}")
+            said = captions_of(row, self.caption_column, f"the .json of {name}")
+        if said is None and "txt" in sample:
+            return caption_lines(decoded(sample["txt"], f"the .txt of {name}", guessed))
+        return said
 
 
 def _braces(pattern: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fewstep.errors import InvalidRequest
+from fewstep.data.walk import contents
+from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.evaluate.features import FeatureNetwork
 from fewstep.files import write_tensors
 from fewstep.imaging.pixels import to_images, to_pixels
@@ -22,7 +24,6 @@ from fewstep.models import packed
 
 BUILT_IN = "builtin"
 FILE = Path(__file__).parent / "art.safetensors"  # the eye's features of the art that the starter learnt from
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FEWEST = 16
 BATCH = 16
 
@@ -44,11 +45,11 @@ def check_reference(source: str | Path | None) -> None:
         return
     path = Path(source)
     if path.is_dir():
-        files = _files(path)
-        if len(files) < FEWEST:
+        found = contents(path)
+        if len(found.pictures) < FEWEST:
             raise InvalidRequest(
-                f"the reference {path} holds {len(files)} pictures ({', '.join(ENDINGS[:4])}, …); it takes at least "
-                f"{FEWEST}, and hundreds to say something"
+                f"the reference {path} holds {len(found.pictures)} pictures that can be used; it takes at least "
+                f"{FEWEST}, and hundreds to say something" + "".join(f"; {told}" for told in found.told())
             )
     elif path.suffix == ".safetensors" and path.is_file():
         _kind(path)
@@ -127,14 +128,13 @@ class _Array:
 def _pictures(path: Path) -> tuple[_Folder | _Array, str]:
     """The pictures, and what changes when they do."""
     if path.is_dir():
-        files = _files(path)
+        found = contents(path)
+        for told in found.told():
+            warnings.warn(f"the reference {path}: {told}", FewstepWarning, stacklevel=3)
+        files = found.pictures
         stats = (f"{file.relative_to(path)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
         return _Folder(files), hashlib.sha256("\n".join(stats).encode()).hexdigest()
     return _Array(load_file(path)["pixels"]), f"{path.stat().st_size} {path.stat().st_mtime_ns}"
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
 
 
 def _looked(

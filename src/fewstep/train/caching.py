@@ -20,8 +20,9 @@ from torch import Tensor
 
 from fewstep.data.aspects import bucket_sizes, nearest_size
 from fewstep.data.cache_folder import PICTURES_PER_SHARD, Manifest, is_cache, read_cache, write_shard
+from fewstep.data.example import Example, InvalidData, Source
 from fewstep.data.latents import LatentCache
-from fewstep.data.sources import Example, InvalidData, Source, open_source
+from fewstep.data.sources import open_source
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.files import new_folder
 from fewstep.imaging.pixels import to_pixels
@@ -133,6 +134,8 @@ def survey(config: DataConfig) -> tuple[int, list[str]]:
         return manifest.pictures, list(manifest.examples)
     count, captions = 0, list[str]()
     for example in _source(config):
+        if example.problem is not None:
+            continue
         count += 1
         if len(captions) < EXAMPLES:
             captions += [caption + config.suffix for caption in example.captions]
@@ -299,10 +302,14 @@ def _repeated(rows: list[int], length: int) -> list[int]:
 
 def _decoded(example: Example) -> Image.Image:
     """The picture, upright; raises `InvalidRequest`, naming it."""
+    if example.problem is not None:
+        raise InvalidRequest(example.problem)
     if isinstance(example.picture, Path):
-        if not example.picture.is_file():
-            raise InvalidRequest(f"{example.name} is not there")
-        if not example.picture.stat().st_size:
+        try:
+            size = example.picture.stat().st_size
+        except OSError as error:
+            raise InvalidRequest(f"{example.name} cannot be read: {error.strerror}") from error
+        if not size:
             raise InvalidRequest(f"{example.name} is empty (0 bytes)")
         return decode_image(example.picture, example.name)
     if not example.picture:
