@@ -46,6 +46,15 @@ def test_a_port_that_is_taken_is_said(miniature: Path, capsys: pytest.CaptureFix
     assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
 
 
+def test_the_certificate_lies_in_the_cache_folder_that_was_chosen(
+    miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "chosen").touch()  # no folder: nothing can be written there
+    monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path / "chosen"))
+    assert main(["serve", "--model", str(miniature), "--https", "--port", "0"]) == 2
+    assert f"cannot write {tmp_path / 'chosen' / 'certificate.pem'}" in capsys.readouterr().err
+
+
 def test_it_starts_says_where_and_ends_when_asked(miniature: Path) -> None:
     command = [sys.executable, "-m", "fewstep", "serve", "--model", str(miniature), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:

@@ -12,7 +12,6 @@ from torch import Tensor
 from fewstep.core.consistency import (
     ConsistencyFunction,
     boundary_scalings,
-    consistency_model_scalings,
     hard_scalings,
 )
 from fewstep.core.schedule import CLEAN
@@ -33,14 +32,6 @@ def test_lcm_scalings_are_those_of_diffusers(timestep_scaling: float) -> None:
 )
 def test_lcm_scalings_in_numbers(t: int, c_skip: float, c_out: float) -> None:
     assert [float(c) for c in boundary_scalings(t)] == pytest.approx([c_skip, c_out], rel=1e-3)
-
-
-def test_consistency_models_scalings() -> None:
-    """(1, 0) at sigma_min; at sigma = sigma_min + sigma_data, c_skip is a half; 0.5 in the limit of c_out."""
-    assert [float(c) for c in consistency_model_scalings(0.002)] == [1.0, 0.0]
-    c_skip, c_out = consistency_model_scalings(torch.tensor([0.502, 80.0], dtype=torch.float64))
-    assert c_skip.tolist() == pytest.approx([0.5, 0.25 / (79.998**2 + 0.25)])
-    assert c_out.tolist() == pytest.approx([0.25 / (0.502**2 + 0.25) ** 0.5, 0.5], rel=1e-4)
 
 
 def test_hard_scalings() -> None:

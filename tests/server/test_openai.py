@@ -160,7 +160,7 @@ def test_models(client: openai.OpenAI, student: ModelBundle) -> None:
     [
         ({"size": "13x13"}, "multiple of"),
         ({"size": "enormous"}, "must be WIDTHxHEIGHT"),
-        ({"size": "99999x99999"}, "at most 2048"),
+        ({"size": "99999x99999"}, "at most 4096"),
         ({"n": 11}, "n: Input should be less than or equal to 10"),
         ({"prompt": "x" * 2001}, "prompt: String should have at most 2000"),
         ({"extra_body": {"steps": 0}}, "steps"),

@@ -14,10 +14,10 @@ from fewstep.cli.options import decoder
 from fewstep.cli.progress import one_line_warnings
 from fewstep.cli.runtime import Runtime, run_by, told
 from fewstep.errors import CannotWrite, InvalidRequest, NotInstalled
+from fewstep.files import cache_folder
 
 WHO = "Who may come in"
 HOW = "How it paints"
-STATE = Path.home() / ".cache" / "fewstep"
 
 
 def serve(
@@ -70,7 +70,11 @@ def serve(
     max_batch: Annotated[int, typer.Option(help="Pictures in the making at once.", min=1, rich_help_panel=HOW)] = 16,
     max_pixels: Annotated[
         int | None,
-        typer.Option(help="Of one picture. [default: 64 times the model's own size]", min=64, rich_help_panel=HOW),
+        typer.Option(
+            help="Of one picture. [default: 64 times the model's own size, at most 2048 x 2048]",
+            min=64,
+            rich_help_panel=HOW,
+        ),
     ] = None,
     steps: Annotated[
         int | None,
@@ -191,7 +195,7 @@ def serve(
     engine = Engine(
         bundle, *others, max_batch=max_batch, max_clients=max_sessions, max_pixels=max_pixels, checker=check
     )
-    certificate, key = self_signed(STATE, host) if https else (None, None)
+    certificate, key = self_signed(cache_folder(), host) if https else (None, None)
     server = uvicorn.Config(
         create_app(engine, access, metrics=metrics, per_address=max_per_address),
         host=host,

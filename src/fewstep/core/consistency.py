@@ -29,19 +29,6 @@ def boundary_scalings(t: Time, *, timestep_scaling: float = 10.0, sigma_data: fl
     return sigma_data**2 / norm, s / norm.sqrt()
 
 
-def consistency_model_scalings(
-    sigma: float | Tensor, *, sigma_min: float = 0.002, sigma_data: float = 0.5
-) -> tuple[Tensor, Tensor]:
-    """The law of Song et al. 2023 (2303.01469, app. C), for alpha = 1 and a noise level sigma >= sigma_min:
-
-    c_skip = sigma_data^2 / ((sigma - sigma_min)^2 + sigma_data^2),
-    c_out = sigma_data (sigma - sigma_min) / sqrt(sigma^2 + sigma_data^2).
-    """
-    level = sigma if isinstance(sigma, Tensor) else torch.tensor(sigma, dtype=torch.float64)
-    above = level - sigma_min
-    return sigma_data**2 / (above**2 + sigma_data**2), sigma_data * above / (level**2 + sigma_data**2).sqrt()
-
-
 def hard_scalings(t: Time, *, boundary: int = 0) -> tuple[Tensor, Tensor]:
     """(1, 0) at and below the boundary, (0, 1) above: f is x_t, then the bare estimate (PCM, 2405.18407)."""
     inside = (torch.as_tensor(t) <= boundary).float()

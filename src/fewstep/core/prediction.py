@@ -101,15 +101,6 @@ def predict_v(kind: str, output: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tens
     return broadcast(alpha, x_t) * eps - broadcast(sigma, x_t) * predict_x0(kind, output, x_t, alpha, sigma)
 
 
-def output_from_x0(kind: str, x_0: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The raw output of this kind that means x_0 at x_t: the inverse of `predict_x0`."""
-    if kind == "epsilon":
-        return predict_eps("sample", x_0, x_t, alpha, sigma)
-    if kind == "v_prediction":
-        return predict_v("sample", x_0, x_t, alpha, sigma)
-    return predict_x0(kind, x_0, x_t, alpha, sigma)
-
-
 def training_target(kind: str, x_0: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """What a network of this kind should say for x_t = alpha x_0 + sigma noise: noise, v or x_0."""
     if kind == "epsilon":

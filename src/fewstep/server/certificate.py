@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from fewstep.files import replacing, writing
+
 DAYS = 365
 
 
@@ -60,9 +62,11 @@ def _write(certificate: Path, key: Path, host: str) -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(secret, hashes.SHA256())
     )
-    certificate.parent.mkdir(parents=True, exist_ok=True)
     pem = serialization.Encoding.PEM
     private = secret.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(private)
-    certificate.write_bytes(made.public_bytes(pem))
+    with writing(certificate):
+        certificate.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(private)
+    with replacing(certificate) as whole:
+        whole.write_bytes(made.public_bytes(pem))

@@ -23,6 +23,7 @@ from fewstep.server.metrics import Metrics
 from fewstep.server.scheduler import Lane, Scheduler
 from fewstep.server.worker import Worker
 
+MAX_PIXELS = 2_048 * 2_048  # of one picture, where nobody says otherwise
 Checker = Callable[[Image.Image], bool]
 
 
@@ -67,7 +68,7 @@ class Engine:
     max_batch    pictures in the making at once
     max_clients  lanes at once; max_waiting pictures may wait in each
     checker      is shown every picture before it leaves, previews too, in a thread of its own; False withholds it
-    max_pixels   of one picture; default: 64 times as many as the model was trained on
+    max_pixels   of one picture; default: 64 times as many as the model was trained on, at most `MAX_PIXELS`
     deadline     seconds after which a picture is not wanted any more, unless the request says otherwise
     """
 
@@ -86,7 +87,7 @@ class Engine:
         self.models = {each.name: each for each in (model, *others)}
         if len(self.models) <= len(others):
             raise InvalidRequest(f"two of the models have the same name: {', '.join(m.name for m in (model, *others))}")
-        self.max_pixels = max_pixels or 64 * model.default_size[0] * model.default_size[1]
+        self.max_pixels = max_pixels or min(64 * model.default_size[0] * model.default_size[1], MAX_PIXELS)
         self.scheduler = Scheduler(max_lanes=max_clients, max_waiting=max_waiting, max_active=max(1, max_batch // 4))
         self.metrics = Metrics(self.scheduler)
         self.worker = Worker(self.models.values(), self.scheduler, max_batch=max_batch, on_batch=self.metrics.on_batch)

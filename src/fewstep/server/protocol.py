@@ -29,14 +29,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import DEFAULT_STRENGTH, guidance_range, samplers_of
-from fewstep.pipelines.request import MAX_SEED
+from fewstep.pipelines.request import MAX_SEED, MAX_SIDE
 from fewstep.server.coding import FORMATS, QUALITY
 
 VERSION = 1
 JSON, MSGPACK = "fewstep.v1.json", "fewstep.v1.msgpack"
 MAGIC = b"FSL1"
 MAX_PROMPT = 2_000
-MAX_SIDE = 2_048
 MAX_STEPS = 50
 MAX_FEW_STEPS = 8  # of a consistency model: more bring nothing
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.prompt_weights import literal
-from fewstep.pipelines.request import MAX_SEED, Request
+from fewstep.pipelines.request import MAX_SEED, MAX_SIDE, Request
 from fewstep.server.coding import decode, decode_mask
 from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
 

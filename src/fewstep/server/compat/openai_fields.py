@@ -12,9 +12,9 @@ from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.prompt_weights import literal
 from fewstep.pipelines.prompts import STRICT, Prompt, understood
-from fewstep.pipelines.request import MAX_SEED
+from fewstep.pipelines.request import MAX_SEED, MAX_SIDE
 from fewstep.server.coding import Coding, Format
-from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
+from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
 from fewstep.server.wording import in_words
 
 IGNORED = ("quality", "style", "background", "moderation", "user", "input_fidelity")  # known, and of no meaning here

@@ -12,9 +12,9 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import guidance_range, samplers_of
 from fewstep.pipelines.prompts import A1111, understood
 from fewstep.pipelines.provenance import PARAMETERS
-from fewstep.pipelines.request import MAX_SEED, MAX_UPSCALE
+from fewstep.pipelines.request import MAX_SEED, MAX_SIDE, MAX_UPSCALE
 from fewstep.server.engine import Order
-from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
+from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
 
 # A1111's name -> ours
 SAMPLERS = {"LCM": "lcm", "TCD": "tcd", "DDIM": "ddim", "DPM++ 2M": "dpm++", "Heun": "heun", "UniPC": "unipc"}
