@@ -129,6 +129,7 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str]] = {
         "both describe",
     ),
     "no parquet": ({"metadata.parquet": "nothing"}, "metadata.parquet cannot be read as parquet"),
+    "half a letter": ({"metadata.jsonl": '{"file_name": "a.png", "text": "\\ud800"}'}, r"line 1 \(a.png\): .*halves"),
     "no text": ({"a.txt": b"\x81\x8d\x8f \xff\xfe"}, r"a.txt is no text in UTF-8, UTF-16 or cp1252: save it as UTF-8"),
     "half a sign": ({"a.txt": codecs.BOM_UTF16_LE + b"a"}, r"a.txt is no text in utf-16-le, as its first bytes say"),
 }
@@ -192,6 +193,13 @@ def test_files_beside_pictures_are_theirs_or_are_named(tmp_path: Path, case: str
     assert found == expected
     assert len(told) == (message is not None)
     assert all(re.search(message or "nothing", each) for each in told)
+
+
+def test_names_in_an_old_encoding_are_captions_too(tmp_path: Path) -> None:
+    write(tmp_path, {os.fsdecode("müder Fuchs.png".encode("cp1252")): "", ".\udcfc.png": ""})
+    with pytest.warns(FewstepWarning, match=r"cp1252 \(Windows\): the name m\ufffdder Fuchs\.png"):
+        examples = {each.name: each.captions for each in open_source(tmp_path)}
+    assert examples == {"m\ufffdder Fuchs.png": ("müder Fuchs",), ".\ufffd.png": ()}
 
 
 def test_links_to_folders_are_followed_and_what_is_filtered_is_named(tmp_path: Path) -> None:

@@ -160,6 +160,15 @@ def test_classes_of_a_dataset_are_words_and_none_at_all_is_said(tmp_path: Path) 
     assert [each.captions for each in open_source(tmp_path / "classes")] == [("dog",), ("cat",)]
     with pytest.warns(FewstepWarning, match="image, label, size, none of them a caption"):
         assert [each.captions for each in open_source(tmp_path / "numbers")] == [("",), ("",)]
+    two = datasets.DatasetDict({"validation": rows, "test": rows})
+    two.save_to_disk(str(tmp_path / "two"))
+    with pytest.raises(InvalidData, match="the parts validation, test, and none is called train"):
+        list(open_source(tmp_path / "two"))
+    both = {name: datasets.Image() for name in ("photo", "mask")}
+    pairs = datasets.Dataset.from_dict(dict.fromkeys(both, columns["image"]), datasets.Features(both))
+    pairs.save_to_disk(str(tmp_path / "pairs"))
+    with pytest.raises(InvalidData, match=r"has the columns photo, mask; .*--image-column"):
+        list(open_source(tmp_path / "pairs"))
     with pytest.raises(InvalidData, match="row 0: its caption is 8, which is no text"):
         list(open_source(tmp_path / "classes", caption_column="size"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections import defaultdict
@@ -11,8 +12,8 @@ from pathlib import Path
 
 from fewstep.data.example import Example, InvalidData, digest_of
 from fewstep.data.listing import LISTINGS, folded, listed_captions
-from fewstep.data.text import FALLBACK, lines_of, read_text
-from fewstep.data.walk import PICTURES, Contents, contents, few
+from fewstep.data.text import FALLBACK, decoded, lines_of, read_text
+from fewstep.data.walk import PICTURES, Contents, contents, few, shown
 from fewstep.errors import FewstepWarning
 
 BESIDE = (".txt", ".caption")
@@ -62,7 +63,10 @@ class Folder:
         listed = listed_captions(self.path, listings, files, self.image_column, self.caption_column, guessed)
         beside = _Beside(found)
         captions = {file: listed.get(file) or beside.captions(file, guessed) for file in found.pictures}
-        examples = [self._example(file, of_file) for file, of_file in captions.items()]
+        examples = [
+            Example(self._name(file), file, of_file or (self._caption_of_name(file, guessed),))
+            for file, of_file in captions.items()
+        ]
         examples += [Example(self._name(file), file, (), reason) for file, reason in found.left_out.items()]
         silent = [self._name(file) for file, of_file in captions.items() if of_file is None]
         told = []
@@ -75,11 +79,11 @@ class Folder:
             told.append(not_in_utf8(guessed))
         return _Read(examples, told)
 
-    def _example(self, file: Path, captions: tuple[str, ...] | None) -> Example:
-        return Example(self._name(file), file, captions or (caption_of_name(file.stem),))
+    def _caption_of_name(self, file: Path, guessed: list[str]) -> str:
+        return caption_of_name(decoded(os.fsencode(file.stem), f"the name {self._name(file)}", guessed))
 
     def _name(self, file: Path) -> str:
-        return file.relative_to(self.path).as_posix()
+        return shown(file.relative_to(self.path))
 
 
 @dataclass(frozen=True)

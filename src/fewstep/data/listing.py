@@ -79,6 +79,8 @@ def captions_of(row: Mapping[str, Any], column: str | None, where: str) -> tuple
         return None
     if wrong := [each for each in values if not isinstance(each, str)]:
         raise InvalidData(f"{where}: its caption is {wrong[0]!r:.60}, which is no text")
+    if any("\ud800" <= letter <= "\udfff" for each in values for letter in each):
+        raise InvalidData(f"{where}: its caption holds halves of letters (\\ud800 to \\udfff)")
     return tuple(dict.fromkeys(each.strip() for each in values))
 
 

@@ -110,9 +110,11 @@ class HuggingFace:
         except (OSError, ValueError, ConnectionError) as error:
             raise InvalidData(f"the dataset {self.name} cannot be read: {_first_line(error)}") from error
         if isinstance(rows, datasets.DatasetDict):
+            if "train" not in rows and len(rows) > 1:
+                raise InvalidData(f"the dataset {self.name} has the parts {', '.join(rows)}, and none is called train")
             rows = rows["train"] if "train" in rows else next(iter(rows.values()))
         images = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
-        column: str = self.image_column or next(iter(images), "image")
+        column: str = self.image_column or (images[0] if len(images) == 1 else "image")
         if column not in rows.features or (self.caption_column and self.caption_column not in rows.features):
             raise InvalidData(
                 f"the dataset {self.name} has the columns {', '.join(rows.features)}; name the one with the pictures "

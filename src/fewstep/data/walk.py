@@ -36,7 +36,7 @@ class Contents:
         """What is left out, a line for each reason."""
         reasons: dict[str, list[str]] = {}
         for file, reason in self.left_out.items():
-            reasons.setdefault(reason, []).append(str(file))
+            reasons.setdefault(reason, []).append(shown(file))
         return [f"left out, {reason}: {few(names)}" for reason, names in reasons.items()]
 
 
@@ -88,6 +88,11 @@ def _identity(folder: Path) -> tuple[int, int]:
 def _is_unread(file: Path) -> bool:
     kind, _ = mimetypes.guess_type(file.name)
     return file.suffix.lower() in UNREAD or (kind or "").startswith("image/")
+
+
+def shown(path: Path) -> str:
+    """A path for people and for JSON: with "�" for what its file system holds that is not UTF-8."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "replace")
 
 
 def few(names: Sequence[str], most: int = 5) -> str:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fewstep.data.walk import contents
+from fewstep.data.walk import contents, shown
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.evaluate.features import FeatureNetwork
 from fewstep.files import write_tensors
@@ -110,7 +110,7 @@ class _Folder:
         return len(self.files)
 
     def __call__(self, index: int) -> tuple[Image, str]:
-        return read_image(self.files[index]), self.files[index].stem
+        return read_image(self.files[index]), shown(Path(self.files[index].stem))
 
 
 class _Array:
