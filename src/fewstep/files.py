@@ -15,8 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from fewstep.errors import CannotWrite, InUse
 
 LOCK = ".fewstep.lock"
@@ -43,6 +41,8 @@ def locked(folder: Path, what: str = "the folder") -> Iterator[None]:
 
     Raises `InUse`, with the other process's number where it is known, and `CannotWrite`.
     """
+    from filelock import FileLock, Timeout  # which imports asyncio
+
     file = folder / LOCK
     lock = FileLock(file, timeout=0)
     try:

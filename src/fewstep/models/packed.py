@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fewstep.errors import InvalidModel
+from fewstep.files import write_tensors
 
 GROUP = 64
 PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 8: (8,)}  # bits of each plane, the lowest first
@@ -112,7 +112,7 @@ def pack(
         relative = Path(os.path.relpath(base, path.parent)).as_posix()
         facts[_BASE] = json.dumps({"file": relative, "sha256": _sha256(base)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(stored, path, metadata={**(metadata or {}), **facts})
+    write_tensors(path, stored, {**(metadata or {}), **facts})
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
