@@ -16,7 +16,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.models.prompt_weights import literal
 from fewstep.pipelines.request import MAX_SEED, MAX_SIDE, Request
 from fewstep.server.coding import decode, decode_mask
-from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS
+from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
 
 SIZES = {  # fal's names, as (width, height) in units of the model's own size
     "square_hd": (2.0, 2.0),
