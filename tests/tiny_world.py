@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
 from recipes.emoji import drawings
 from recipes.emoji.world import World
 
@@ -28,6 +35,15 @@ ICONS: dict[str, tuple[int, int, str]] = {  # label -> group, subgroup, drawing
     "crown": (7, 65, '<path d="M10 80 L6 26 L32 52 L50 16 L68 52 L94 26 L90 80 Z" fill="#f2b01e"/>'),
     "ok button": (8, 95, '<rect width="100" height="100" fill="#3a88d8"/>'),
 }  # fmt: skip
+
+
+def write_world(folder: Path) -> None:
+    """The same as files, for processes that open it by themselves."""
+    world = tiny_world()
+    save_file(
+        {"pixels": np.stack([world.pixels(row) for row in range(len(world.rows))])}, folder / "drawings.safetensors"
+    )
+    (folder / "drawings.json").write_text(json.dumps([dataclasses.asdict(drawing) for drawing in world.rows]))
 
 
 def tiny_world() -> World:

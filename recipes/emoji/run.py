@@ -21,6 +21,7 @@ def run(
     config: FitConfig,
     folder: Path,
     on_checkpoint: Callable[[TrainState], None] | None = None,
+    before_step: Callable[[TrainState], bool] | None = None,
 ) -> TrainState:
     """`fit` with a bar; it goes on where it stopped."""
     with training.progress_bar() as bar:
@@ -29,7 +30,16 @@ def run(
         def on_step(seen: int, scalars: dict[str, float]) -> None:
             bar.update(task, completed=seen, note=f"loss {scalars['loss']:.4f}")
 
-        return fit(model, objective, num_rows, config, folder, on_step=on_step, on_checkpoint=on_checkpoint)
+        return fit(
+            model,
+            objective,
+            num_rows,
+            config,
+            folder,
+            on_step=on_step,
+            on_checkpoint=on_checkpoint,
+            before_step=before_step,
+        )
 
 
 def run_as_command(config: RunConfig, folder: Path) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fewstep.errors import CannotWrite, FewstepWarning
@@ -369,3 +370,31 @@ def test_the_log_of_what_was_lost_is_taken_back(tmp_path: Path) -> None:
     with RunLog(tmp_path, 16, every=1) as log:
         log.write(24, {"loss": 2.0})
     assert [(row["seen"], row["loss"]) for row in read_log(tmp_path)] == [(8, 1.0), (16, 1.0), (24, 2.0)]
+
+
+def test_a_checkpoint_that_named_the_optimizer_s_weights_by_their_place_goes_on(tmp_path: Path) -> None:
+    """As all did before they bore the network's own names."""
+
+    def run(folder: Path, pictures: int) -> dict[str, Tensor]:
+        net = model()
+        fit(net, Regression(net), 50, config(pictures=pictures, cooldown=0.0), folder)
+        return load_file(folder / CHECKPOINT)
+
+    whole = run(tmp_path / "whole", 64)
+    run(tmp_path / "parts", 32)
+    with safe_open(tmp_path / "parts" / CHECKPOINT, framework="pt") as file:
+        metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    slots = [key for key in tensors if key.startswith("optimizer/")]
+    assert {key.removeprefix("optimizer/").rpartition(".")[0] for key in slots} == dict(
+        model().named_parameters()
+    ).keys()
+    matrices = [name for name, weight in model().named_parameters() if weight.ndim > 1]
+    others = [name for name, weight in model().named_parameters() if weight.ndim < 2]
+    places = {name: place for place, name in enumerate([*matrices, *others])}
+    for key in slots:
+        name, _, slot = key.removeprefix("optimizer/").rpartition(".")
+        tensors[f"optimizer/{places[name]}.{slot}"] = tensors.pop(key)
+    save_file(tensors, tmp_path / "parts" / CHECKPOINT, metadata)
+    parts = run(tmp_path / "parts", 64)
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -16,10 +16,10 @@ from fewstep.evaluate.features import digest
 from fewstep.evaluate.sweep import Progress, Sweep
 from fewstep.evaluate.two_part import HEAD, REAL, Finder, real_pictures
 from fewstep.evaluate.two_part_prompts import COLOUR, COUNT, FILE, PAIR, TwoPart, built_in
+from fewstep.files import replacing
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.text2image import generate
-from fewstep.writing import replacing
 
 NAMES = {COLOUR: "two_part_colour", PAIR: "two_part_things", COUNT: "two_part_number"}
 

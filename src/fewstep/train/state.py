@@ -161,14 +161,20 @@ class TrainState:
         return {"seen": json.dumps(self.seen), **scaler}
 
     def _slots(self) -> dict[str, Tensor]:
-        """The optimiser's tensors, named by the weight's place: `3.momentum`; numbers become tensors."""
-        state = self.optimizer.state_dict()["state"]
+        """The optimiser's tensors by the weight's name: `conv_in.weight.momentum`; numbers become tensors."""
+        state, names = self.optimizer.state_dict()["state"], self._names
         return {
-            f"{index}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
+            f"{names[index]}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
             for index, slots in state.items()
             for key, value in slots.items()
             if isinstance(value, (Tensor, int, float))
         }
+
+    @property
+    def _names(self) -> list[str]:
+        """The names of the weights in the optimiser's order."""
+        names = {id(weight): name for name, weight in self.model.named_parameters()}
+        return [names[id(weight)] for group in self.optimizer.param_groups for weight in group["params"]]
 
     def _learnt(self) -> dict[str, Tensor]:
         """What training changes in the model: weights in training, and buffers."""
@@ -196,12 +202,14 @@ class TrainState:
             for name, weight in weights.items():
                 weight.copy_(part(parts[group][name], like=weight))
         weights_in_order = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        places = {name: place for place, name in enumerate(self._names)}
         state: dict[int, dict[str, Any]] = {}
         for key, tensor in parts["optimizer"].items():
-            index, slot = key.split(".", 1)
-            weight = weights_in_order[int(index)]
+            name, _, slot = key.rpartition(".")
+            index = int(name) if name.isdigit() else places[name]  # checkpoints of before name a weight by its place
+            weight = weights_in_order[index]
             divided = part(tensor, like=weight) if tensor.shape == weight.shape else tensor
-            state.setdefault(int(index), {})[slot] = divided
+            state.setdefault(index, {})[slot] = divided
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
 
     def _check(self, parts: Mapping[str, Mapping[str, Tensor]], folder: Path) -> None:

@@ -1,0 +1,64 @@
+"""Turns at the machine: a training in the background stands still while tests and benchmarks run.
+
+    python -m recipes.lease COMMAND ...      runs it while the training waits
+
+Both sides lock one file: the training for itself alone, between two looks at it; commands with each other. A lock ends
+with the process that holds it, so that a benchmark that was killed leaves nothing standing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+import weakref
+from pathlib import Path
+
+from fewstep.files import cache_folder
+
+EVERY = 2.0  # seconds between two offers of the turn
+GAP = 0.05  # seconds in which whoever waits can take it
+
+
+def lease_file() -> Path:
+    return cache_folder() / "starter" / "turn.lock"
+
+
+def _opened() -> int:
+    lease_file().parent.mkdir(parents=True, exist_ok=True)
+    return os.open(lease_file(), os.O_RDWR | os.O_CREAT)
+
+
+class Turn:
+    """The training's side: call `offer` often; it returns at once, or when those who took the turn have ended."""
+
+    def __init__(self) -> None:
+        self.file = _opened()
+        self.offered = 0.0
+        weakref.finalize(self, os.close, self.file)
+
+    def offer(self) -> None:
+        if time.monotonic() - self.offered < EVERY:
+            return
+        fcntl.flock(self.file, fcntl.LOCK_UN)
+        time.sleep(GAP)
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        self.offered = time.monotonic()
+
+
+def main() -> None:
+    """Take the turn and become the command."""
+    if not sys.argv[1:]:
+        sys.exit("usage: python -m recipes.lease COMMAND ...")
+    file = _opened()
+    fcntl.flock(file, fcntl.LOCK_SH)
+    os.set_inheritable(file, True)
+    try:
+        os.execvp(sys.argv[1], sys.argv[1:])
+    except OSError as error:
+        sys.exit(f"{sys.argv[1]}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The training that never stops: it goes on to the bit, steps aside for others, and its files can be read by anyone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import fewstep
+from fewstep.errors import InUse
+from fewstep.files import locked
+from fewstep.train.config import FitConfig
+from recipes import lease, trunk
+from recipes.emoji import composers
+from recipes.emoji.channels_last_norm import ChannelsLastNorm, use_channels_last_norms
+from recipes.emoji.pool import Pool
+from recipes.lease import Turn
+from recipes.trunk import Trunk, Watch, falling
+from tiny_world import tiny_world, write_world
+
+ROOT = Path(__file__).parents[2]
+CONFIG = FitConfig(pictures=24, batch_size=8, lr=1e-3, warmup=8, ema_halflife=16, precision="bfloat16")
+
+
+def numbers(number: int) -> dict[str, Tensor]:
+    return {"value": torch.arange(4) + 10 * number}
+
+
+def drawn(pool: Pool, seen: int) -> set[int]:
+    pool.advance(seen)
+    return set(pool.draw(400, torch.Generator().manual_seed(seen))["value"].tolist())
+
+
+def test_the_pool_moves_on_and_a_resumed_one_is_where_it_was(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def make(number: int) -> dict[str, Tensor]:
+        made.append(number)
+        return numbers(number)
+
+    pool = Pool(make, tmp_path, width=2, size=4)
+    assert drawn(pool, 0) == {0, 1, 2, 3}
+    assert drawn(pool, 16) == {0, 1, 2, 3, 10, 11, 12, 13}  # each seen four times, another shard comes
+    assert drawn(pool, 32) == {10, 11, 12, 13, 20, 21, 22, 23}  # and the oldest goes
+    assert [file.stem for file in sorted(tmp_path.iterdir())] == ["000001", "000002"]
+    assert drawn(Pool(make, tmp_path, width=2, size=4), 32) == drawn(pool, 32)
+    assert made == [0, 1, 2]
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 8, 8), (2, 24, 5, 7), (1, 8, 1, 2)])
+def test_the_norm_for_channels_last_is_group_norm(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(8, shape[1], eps=1e-3).double()
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    quick = nn.Sequential(nn.GroupNorm(8, shape[1], eps=1e-3).double())
+    quick[0].load_state_dict(norm.state_dict())
+    use_channels_last_norms(quick)
+    assert isinstance(quick[0], ChannelsLastNorm)
+    x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=torch.channels_last) * 3 + 2
+    gradient = torch.randn(shape, dtype=torch.float64)
+    results = []
+    for module in (norm, quick):
+        module.zero_grad()
+        y = module(own := x.clone(memory_format=torch.preserve_format).requires_grad_(True))
+        y.backward(gradient)
+        results.append([y.detach(), own.grad, *(weight.grad for weight in module.parameters())])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_command_with_the_turn_stops_the_training_until_it_ends_even_by_a_kill() -> None:
+    turn = Turn()
+    turn.offer()
+    command = [sys.executable, "-m", "recipes.lease", sys.executable, "-c", "print(1, flush=True); input()"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        time.sleep(0.3)
+        assert other.poll() is None
+        steps: list[float] = []
+
+        def train() -> None:
+            while len(steps) < 3:
+                turn.offered = 0.0  # as when its two seconds are over
+                turn.offer()
+                steps.append(time.monotonic())
+
+        training = threading.Thread(target=train, daemon=True)
+        training.start()
+        assert other.stdout.readline() == b"1\n"  # it has the turn
+        done = len(steps)
+        time.sleep(0.5)
+        assert len(steps) == done
+        other.kill()
+        training.join(10)
+        assert len(steps) == 3
+
+
+def test_a_command_that_is_not_there_is_named() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "recipes.lease", "no-such-command"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (1, "no-such-command: No such file or directory\n")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trunk, "SIZE", 16)
+    monkeypatch.setattr(trunk, "WATCHED_EVERY", 16)
+    monkeypatch.setattr(Trunk, "world", tiny_world())
+    monkeypatch.setattr(trunk, "evaluation_shards", lambda world, encoder: {"some": encoder.shard(world, 9, 0, 4)})
+
+
+def grown(home: Path, pictures: int) -> dict[str, Tensor]:
+    one = Trunk(home)
+    one.grow(one.folder, dataclasses.replace(CONFIG, pictures=pictures))
+    return load_file(one.folder / trunk.CHECKPOINT)
+
+
+@pytest.mark.usefixtures("small")
+def test_it_goes_on_to_the_bit_and_says_what_it_is_measured_by(tmp_path: Path) -> None:
+    whole = grown(tmp_path / "whole", 24)
+    grown(tmp_path / "parts", 16)
+    parts = grown(tmp_path / "parts", 24)
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    unet = set(fewstep.load("starter-teacher", device="cpu").unet.state_dict())
+    assert {name.removeprefix("ema/") for name in whole if name.startswith("ema/")} == unet
+    slots = {name.removeprefix("optimizer/").rpartition(".")[0] for name in whole if name.startswith("optimizer/")}
+    assert slots == unet
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "trunk" / trunk.WATCHED).read_text().splitlines()]
+    assert [row["seen"] for row in rows] == [0, 16]
+    assert 0 < rows[0]["some"] < 2
+
+
+@pytest.mark.usefixtures("small")
+def test_a_second_writer_is_refused_and_what_was_watched_is_not_watched_again(tmp_path: Path) -> None:
+    (tmp_path / "trunk").mkdir()
+    with locked(tmp_path / "trunk", "the trunk"):
+        second = subprocess.run(
+            [sys.executable, "-m", "recipes.trunk", "--folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+        )
+    assert second.returncode == 1
+    assert InUse.__name__ in second.stderr
+    (file := tmp_path / "watched").write_text('{"seen": 32}\n')
+    assert Watch(file, None, {}).done == 32  # type: ignore[arg-type]
+
+
+def test_a_branch_falls_from_where_the_trunk_is_to_nothing() -> None:
+    config = falling(CONFIG, 1000, 0.25)
+    assert config.pictures == 1250
+    assert [round(config.rate(seen), 3) for seen in (1000, 1125, 1250)] == [1.0, 0.5, 0.0]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_gpu_sends_back_a_trunk_and_a_branch_in_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here on a CPU, with two cores' composers and a tiny world."""
+    write_world(tmp_path)
+    monkeypatch.setattr(trunk, "CONFIG", dataclasses.replace(CONFIG, checkpoint_minutes=60))
+    monkeypatch.setattr(composers.os, "cpu_count", lambda: 2)
+    trunk.gpu(tmp_path / "out", tmp_path, None, minutes=0.02, batch_size=8)
+    sizes = {file.name: file.stat().st_size for file in (tmp_path / "out").iterdir()}
+    weights = {f"{name}-{number}.safetensors" for name in ("trunk", "branch") for number in (1, 2)}
+    assert sizes.keys() == weights | {trunk.WATCHED}
+    assert max(sizes.values()) < 16 * 2**20
+    (tmp_path / "branch").mkdir()
+    for number in (1, 2):
+        (tmp_path / "out" / f"branch-{number}.safetensors").rename(tmp_path / "branch" / f"{number}.safetensors")
+    (one := Trunk(tmp_path / "home")).start_from(tmp_path / "branch")
+    start = fewstep.load("starter-teacher", device="cpu").unet.state_dict()
+    moved = [name for name, weight in one.model.unet.state_dict().items() if not torch.equal(weight, start[name])]
+    assert len(moved) > 0.7 * len(start)
+
+
+def test_the_lease_lies_in_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path))
+    Turn().offer()
+    assert lease.lease_file() == tmp_path / "starter" / "turn.lock"
+    assert lease.lease_file().is_file()
