@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Response
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
@@ -31,6 +31,7 @@ from fewstep.server.compat.fal_fields import Input
 from fewstep.server.compat.fal_painting import Painting, for_json
 from fewstep.server.compat.fal_queue import Queue, Queued, patience
 from fewstep.server.compat.fal_realtime import Realtime
+from fewstep.server.compat.nulls import NullIsAbsent
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Failed, Painted, Stepped
 from fewstep.server.passes import MAX_SECONDS, OURS, Passes
@@ -40,7 +41,7 @@ from fewstep.server.presence import while_present
 TAILS = ("", "/image-to-image", "/inpainting")  # what their applications call the same thing with a picture
 
 
-class Wish(BaseModel):
+class Wish(NullIsAbsent):
     """Whom a pass is for, as their clients ask for it."""
 
     allowed_apps: list[Annotated[str, Field(max_length=200)]] = Field(min_length=1, max_length=16)

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Literal
 
 from PIL.Image import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.prompt_weights import literal
 from fewstep.pipelines.request import MAX_SEED, MAX_SIDE, Request
 from fewstep.server.coding import decode, decode_mask
+from fewstep.server.compat.nulls import NullIsAbsent
 from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
 
 SIZES = {  # fal's names, as (width, height) in units of the model's own size
@@ -29,19 +30,19 @@ SIZES = {  # fal's names, as (width, height) in units of the model's own size
 _WITHOUT_EFFECT = {"enable_safety_checker", "enable_safety_checks", "expand_prompt"}
 
 
-class Size(BaseModel):
+class Size(NullIsAbsent):
     width: int = Field(ge=8, le=MAX_SIDE)
     height: int = Field(ge=8, le=MAX_SIDE)
 
 
-class Lora(BaseModel):
+class Lora(NullIsAbsent):
     """`path` is a name that the server knows; it fetches nothing and opens no paths."""
 
     path: str = Field(max_length=200)
     scale: float = 1.0
 
 
-class Input(BaseModel):
+class Input(NullIsAbsent):
     """What fal's LCM applications take; fields that mean nothing here come back in `ignored`."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)

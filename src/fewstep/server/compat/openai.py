@@ -85,7 +85,7 @@ class Door:
             fields = await http.json()
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"the body is not JSON: {error}") from error
-        if not isinstance(fields, dict) or "prompt" not in fields:
+        if not isinstance(fields, dict) or fields.get("prompt") is None:
             raise InvalidRequest("prompt is missing; the body must be a JSON object with a prompt")
         return await self._answer(http, fields, "image_generation")
 
@@ -142,8 +142,9 @@ class Door:
         )
 
     def _named(self, name: str | None) -> ModelBundle:
-        """OpenAI's own names mean whatever paints here first; another must be that of one of our models."""
-        theirs = name is not None and name.startswith(("dall-e", "gpt-image", "chatgpt-image"))
+        """One of our models, or one of OpenAI's, which means whatever paints here first."""
+        ours = name in self.engine.models
+        theirs = not ours and name is not None and name.startswith(("dall-e", "gpt-image", "chatgpt-image"))
         return self.engine.named(None if theirs else name)
 
     async def _coded(self, pixels: Pixels, wanted: Images, order: Order, index: int) -> bytes:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
@@ -14,6 +14,7 @@ from fewstep.models.prompt_weights import literal
 from fewstep.pipelines.prompts import STRICT, Prompt, understood
 from fewstep.pipelines.request import MAX_SEED, MAX_SIDE
 from fewstep.server.coding import Coding, Format
+from fewstep.server.compat.nulls import NullIsAbsent
 from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
 from fewstep.server.wording import in_words
 
@@ -28,7 +29,7 @@ def _from_json(value: Any) -> Any:
         raise ValueError("it must be a JSON object of names and weights") from error
 
 
-class Images(BaseModel):
+class Images(NullIsAbsent):
     """The fields of all three calls."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -86,6 +87,6 @@ class Images(BaseModel):
 
 def validated(fields: Mapping[str, Any]) -> Images:
     try:
-        return Images.model_validate({name: value for name, value in fields.items() if value is not None})
+        return Images.model_validate(fields)
     except ValidationError as error:
         raise InvalidRequest(in_words(error)) from error

@@ -36,7 +36,8 @@ from fewstep.server.compat.sdapi_fields import (
     translate,
     upscaled,
 )
-from fewstep.server.compat.sdapi_lists import add_what_is_fixed, loras, samplers, schedulers, sd_models, title
+from fewstep.server.compat.sdapi_lists import add_what_is_fixed, loras, samplers, schedulers, sd_models
+from fewstep.server.compat.sdapi_options import MODEL, chosen, options
 from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
 from fewstep.server.presence import while_present
@@ -82,9 +83,9 @@ class Door:
         self._running: dict[str, Progress] = {}
 
     async def txt2img(self, wanted: Txt2Img, http: HttpRequest) -> Response:
-        model = self._chosen(wanted)
-        larger, warnings = upscaled(wanted, model)
-        return await self._paint(wanted, model, larger, warnings, http)
+        model, remarks = self._chosen(wanted)
+        larger, more = upscaled(wanted, model)
+        return await self._paint(wanted, model, larger, [*remarks, *more], http)
 
     async def img2img(self, wanted: Img2Img, http: HttpRequest) -> Response:
         strength = DENOISING if wanted.denoising_strength is None else wanted.denoising_strength
@@ -92,7 +93,8 @@ class Door:
         if wanted.mask is not None:
             mask = await _picture(wanted.mask, "mask", decode_mask)
             over["mask"] = ImageChops.invert(mask) if wanted.inpainting_mask_invert else mask
-        return await self._paint(wanted, self._chosen(wanted), over, [], http)
+        model, remarks = self._chosen(wanted)
+        return await self._paint(wanted, model, over, remarks, http)
 
     async def _paint(
         self, wanted: Wanted, model: ModelBundle, over: dict[str, Any], remarks: list[str], http: HttpRequest
@@ -166,23 +168,23 @@ class Door:
             progress.ticket.cancel()
         return {}
 
-    def _chosen(self, wanted: Wanted) -> ModelBundle:
-        return self._named(wanted.override_settings.get("sd_model_checkpoint"))
-
-    def _named(self, name: Any) -> ModelBundle:
-        """The model of that name or title; raises `UnknownModel`."""
-        titles = {title(model): model for model in self.engine.models.values()}
-        return self.model if name is None else titles.get(name) or self.engine.named(str(name))
+    def _chosen(self, wanted: Wanted) -> tuple[ModelBundle, list[str]]:
+        """The model for a request, and what of its `override_settings` was not kept."""
+        model, refused = chosen(wanted.override_settings, self.engine, self.model)
+        return model, [f"override_settings.{name} is not supported and was ignored" for name in refused]
 
     async def options(self) -> dict[str, Any]:
-        model = self.model
-        return {"sd_model_checkpoint": title(model), "sd_checkpoint_hash": model.hash, "samples_format": "png"}
+        return options(self.model)
 
-    async def set_options(self, options: Annotated[dict[str, Any], Body()]) -> None:
-        """Chooses among the server's models, for all of this API's clients, as AUTOMATIC1111 does; nothing else."""
-        model = self._named(options.get("sd_model_checkpoint"))
-        if other := [str(name)[:40] for name in options if name != "sd_model_checkpoint"]:
-            raise InvalidRequest(f"these options cannot be set on this server: {', '.join(other[:10])}")
+    async def set_options(self, given: Annotated[dict[str, Any], Body()]) -> None:
+        """Chooses among the server's models, for all of this API's clients, as AUTOMATIC1111 does. The other options
+        that GET tells are taken back as they are.
+        """
+        model, refused = chosen(given, self.engine, self.model)
+        if refused:
+            raise InvalidRequest(
+                f"these options cannot be set on this server: {', '.join(refused[:10])}; only {MODEL} can be"
+            )
         self.model = model
 
     async def png_info(self, wanted: PngInfo) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import secrets
 import time
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import guidance_range, samplers_of
 from fewstep.pipelines.prompts import A1111, understood
 from fewstep.pipelines.provenance import PARAMETERS
 from fewstep.pipelines.request import MAX_SEED, MAX_SIDE, MAX_UPSCALE
+from fewstep.server.compat.nulls import NullIsAbsent
 from fewstep.server.engine import Order
 from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
 
@@ -56,7 +57,7 @@ DENOISING, HR_SCALE = 0.75, 2.0  # A1111's, where nobody says
 SAME_UPSCALERS = ("", "None", "Latent", "Lanczos")  # A1111's default, which nobody chose, and what is done here
 
 
-class Wanted(BaseModel):
+class Wanted(NullIsAbsent):
     """A1111's fields that mean something here; the others are accepted and, where they ask for something, warned of."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
@@ -76,7 +77,7 @@ class Wanted(BaseModel):
     height: int | None = Field(None, ge=8, le=MAX_SIDE)
     denoising_strength: float | None = Field(None, ge=0, le=1)
     send_images: bool = True
-    override_settings: dict[str, Any] = {}
+    override_settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class Txt2Img(Wanted):
@@ -97,7 +98,7 @@ class Img2Img(Wanted):
     inpainting_mask_invert: bool | int = False
 
 
-class PngInfo(BaseModel):
+class PngInfo(NullIsAbsent):
     image: str
 
 
@@ -111,11 +112,6 @@ def translate(wanted: Wanted, model: ModelBundle) -> tuple[dict[str, Any], list[
     prompt, negative = understood(wanted.prompt, A1111, here), understood(wanted.negative_prompt, A1111, negative=True)
     warnings += [*prompt.advice, *negative.advice]
     warnings += [f"{name} is not supported and was ignored" for name in _unsupported(wanted)]
-    warnings += [
-        f"override_settings.{name[:40]} is not supported and was ignored"
-        for name in wanted.override_settings
-        if name != "sd_model_checkpoint"
-    ]
     guidance = wanted.cfg_scale
     if guidance is not None:
         low, high = guidance_range(model)

@@ -1,0 +1,45 @@
+"""A1111's options. One can be set: the model that paints. The others say what is so, and are taken back as they were
+given: clients read all of them, change one, and send all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fewstep.models.bundle import ModelBundle
+from fewstep.server.compat.nulls import without_nulls
+from fewstep.server.compat.sdapi_lists import title
+from fewstep.server.engine import Engine
+
+MODEL, HASH, FORMAT = "sd_model_checkpoint", "sd_checkpoint_hash", "samples_format"
+
+
+def options(model: ModelBundle) -> dict[str, Any]:
+    """All options, where `model` paints."""
+    return {MODEL: title(model), HASH: model.hash, FORMAT: "png"}
+
+
+def chosen(given: Mapping[str, Any], engine: Engine, present: ModelBundle) -> tuple[ModelBundle, list[str]]:
+    """The model that options choose, `present` where they choose none, and the names of those that cannot be set.
+
+    The hash comes with the name of its model: next to another name it is what was true before. Raises `UnknownModel`.
+    """
+    given = without_nulls(dict(given))
+    model = _named(str(given[MODEL]), engine) if MODEL in given else present
+    now = options(present)
+    hashes = [each.hash for each in engine.models.values()] if MODEL in given else [present.hash]
+    refused = [
+        str(name)[:40]
+        for name, value in given.items()
+        if name != MODEL and not (value in hashes if name == HASH else name in now and value == now[name])
+    ]
+    return model, refused
+
+
+def _named(name: str, engine: Engine) -> ModelBundle:
+    """The model of that name, title or hash, long or short, as `sd-models` tells them."""
+    for model in engine.models.values():
+        if name in (title(model), model.hash, model.hash[:10]):
+            return model
+    return engine.named(name)
