@@ -18,7 +18,8 @@ from PIL import Image
 import fewstep
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.provenance import record_of
-from serving import Server
+from fewstep.server.security import Access
+from serving import Server, serving
 
 
 @pytest.fixture
@@ -88,9 +89,36 @@ def test_the_newest_pictures_are_kept_and_of_large_ones_fewer(
 
     first, second = url(), url()
     assert [httpx.get(each).status_code for each in (first, second)] == [200, 200]
-    monkeypatch.setattr("fewstep.server.compat.openai.KEPT_BYTES", 1)
+    monkeypatch.setattr("fewstep.server.compat.kept.KEPT_BYTES", 1)
     third = url()
     assert [httpx.get(each).status_code for each in (first, second, third)] == [404, 404, 200]
+
+
+def test_a_url_opens_by_itself_for_an_hour_where_a_token_is_needed(
+    student: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("fewstep.server.compat.kept.monotonic", lambda: now)
+    token = "a-long-secret"
+    with (
+        serving(student, Access.of("0.0.0.0", token)) as server,
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key=token, max_retries=0) as client,
+    ):
+        answer = client.images.generate(prompt="a cat", response_format="url", size="32x32", extra_body={"seed": 1})
+        url = str(answer.data[0].url)  # type: ignore[index]
+        with urllib.request.urlopen(url) as response:  # as a browser does: it shows no token
+            assert Image.open(io.BytesIO(response.read())).size == (32, 32)
+        assert httpx.get(url.replace("/v1/", "/")).status_code == 200
+        name = url.rpartition("/")[2]
+        assert len(name) >= 32  # 24 random bytes
+        for other in (name[:-5] + "x.png", "", ".", f"../../models?{name}", f"%2e%2e/%2e%2e/models?{name}"):
+            assert httpx.get(url.replace(name, other)).status_code in (401, 404)
+        assert httpx.post(url).status_code == 405
+        assert httpx.get(f"{server.url}/v1/models").status_code == 401
+        now += 3599
+        assert httpx.get(url).status_code == 200
+        now += 2
+        assert httpx.get(url).status_code == 404
 
 
 def test_a_url_gives_the_picture(client: openai.OpenAI) -> None:

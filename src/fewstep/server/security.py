@@ -20,7 +20,7 @@ from fewstep.server.passes import Passes
 
 MAX_BODY = 32 * 2**20
 OPEN_PATHS = ("/", "/docs", "/favicon.ico", "/healthz", "/readyz")
-OPEN_PREFIXES = ("/web/",)  # the pages themselves hold no secret
+OPEN_PREFIXES = ("/web/", "/v1/images/files/", "/images/files/")  # no secret there, or the name itself is it
 TOKEN_PROTOCOL = "fewstep.token."
 EXPOSED = "retry-after, x-fal-request-id, x-fewstep-warnings"  # that a page from elsewhere may read
 HEADERS = {

@@ -194,6 +194,6 @@ class QueueDoor:
 
     def _described(self, request: Queued, http: HttpRequest) -> dict[str, Any]:
         """Where to ask: on the host that the client came to, which may be the queue's own (see `fal_addresses`)."""
-        url = str(http.base_url.replace(path=f"/queue/{request.app}/requests/{request.id}"))
+        url = f"{http.base_url}queue/{request.app}/requests/{request.id}"
         urls = {"response_url": url, "status_url": f"{url}/status", "cancel_url": f"{url}/cancel"}
         return {"request_id": request.id, **urls}

@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import secrets
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -29,13 +27,11 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.text2image import both
 from fewstep.server.coding import MEDIA_TYPES, decode, encode
+from fewstep.server.compat.kept import KeptPictures
 from fewstep.server.compat.openai_fields import IGNORED, Images, validated
 from fewstep.server.engine import Engine, Order, PaintingFailed
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
 from fewstep.server.presence import while_present
-
-KEPT_PICTURES = 256  # that a `url` may still be fetched for, the newest
-KEPT_BYTES = 128 * 2**20  # in all, unless it is a single one
 
 
 def router(engine: Engine) -> APIRouter:
@@ -75,8 +71,7 @@ def _body(media_type: str) -> dict[str, Any]:
 class Door:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._kept: OrderedDict[str, tuple[bytes, str]] = OrderedDict()
-        self._kept_bytes = 0
+        self._kept = KeptPictures()
         self._born = int(time.time())
 
     async def generations(self, http: HttpRequest) -> Response:
@@ -163,13 +158,8 @@ class Door:
     def _datum(self, file: bytes, wanted: Images, http: HttpRequest) -> dict[str, Any]:
         if wanted.response_format != "url":
             return {"b64_json": base64.b64encode(file).decode()}
-        name = f"{secrets.token_urlsafe(24)}.{wanted.output_format}"
-        self._kept[name] = (file, MEDIA_TYPES[wanted.output_format])
-        self._kept_bytes += len(file)
-        while len(self._kept) > KEPT_PICTURES or (self._kept_bytes > KEPT_BYTES and len(self._kept) > 1):
-            _, (oldest, _) = self._kept.popitem(last=False)
-            self._kept_bytes -= len(oldest)
-        return {"url": str(http.base_url.replace(path=f"/v1/images/files/{name}"))}
+        name = self._kept.keep(file, MEDIA_TYPES[wanted.output_format], wanted.output_format)
+        return {"url": f"{http.base_url}v1/images/files/{name}"}
 
     async def _stream(
         self, client: str, wanted: Images, order: Order, event: str, warnings: list[str]
@@ -209,17 +199,11 @@ class Door:
         return {"id": name, "object": "model", "created": self._born, "owned_by": "fewstep"}
 
     async def file(self, name: str) -> Response:
-        """A picture that an answer gave the `url` of; the newest are kept."""
-        if name not in self._kept:
-            raise UnknownPicture("there is no such picture (any more)")
-        data, media_type = self._kept[name]
-        return Response(data, media_type=media_type)
-
-
-class UnknownPicture(InvalidRequest):
-    """404 rather than 400."""
-
-    status = 404
+        """A picture that an answer gave the `url` of. It needs no token: whoever knows the name may see it, for an hour
+        or until enough newer ones have come.
+        """
+        kept = self._kept.find(name)
+        return Response(kept.data, media_type=kept.media_type)
 
 
 _NO_USAGE = {
