@@ -17,6 +17,7 @@ import uvicorn
 from fewstep.models.bundle import ModelBundle
 from fewstep.server.app import create_app
 from fewstep.server.engine import Engine
+from fewstep.server.proxy import Proxy
 from fewstep.server.security import Access
 
 
@@ -42,12 +43,18 @@ def serving(
     certificate: tuple[Path, Path] | None = None,
     others: Sequence[ModelBundle] = (),
     port: int = 0,
+    proxy: Proxy | None = None,
     **options: Any,
 ) -> Iterator[Server]:
     engine = Engine(model, *others, **options)
     files = {} if certificate is None else {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
     config = uvicorn.Config(
-        create_app(engine, access), log_level="error", ws_max_size=2**20, ws="websockets-sansio", **files
+        create_app(engine, access, proxy=proxy),
+        log_level="error",
+        ws_max_size=2**20,
+        ws="websockets-sansio",
+        proxy_headers=False,
+        **files,
     )
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", port))

@@ -18,7 +18,9 @@ import fewstep
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import with_loras
 from fewstep.server.coding import Coding, encode
+from fewstep.server.proxy import Proxy
 from fewstep.server.security import Access
+from reverse_proxy import proxied
 from serving import Server, serving
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--use-fake-ui-for-media-stream")
@@ -298,6 +300,27 @@ def test_the_api_is_described_and_can_be_tried_without_the_network(browser: Brow
         found = Axe().run(page).response["violations"]
         assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
         page.close()
+
+
+def test_behind_a_proxy_that_cuts_a_path_off_it_all_works(open_page: Callable[..., Page], student: ModelBundle) -> None:
+    from fewstep.pipelines.provenance import read_record
+
+    with serving(student, proxy=Proxy.of("/lcm")) as inner, proxied(inner.address, "/lcm") as address:
+        page = open_page("/lcm/", address=f"http://{address}")
+        assert typed(page, "a dog") != typed(page, "a cat")
+        with page.expect_download() as download:
+            page.click("#download")
+        assert read_record(Path(download.value.path())).prompt == "a cat"
+        page.click("#code-open")
+        assert f"http://{address}/lcm/v1/images/generations" in page.inner_text("#snippets")
+        page.goto(f"http://{address}/lcm/docs")
+        page.locator(".path", has_text="/sdapi/v1/options").first.click()
+        page.click("details[open] button")
+        page.wait_for_selector("details[open] .try pre")
+        assert "sd_model_checkpoint" in page.inner_text("details[open] .try pre")
+        page.click(".brand")
+        page.wait_for_selector("#state[data-state=live]")
+        assert page.url.startswith(f"http://{address}/lcm/")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -55,6 +55,23 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    root_path: Annotated[
+        str | None,
+        typer.Option(
+            help="The path under which a reverse proxy shows this server, /lcm for example.",
+            rich_help_panel=WHO,
+            show_default=False,
+        ),
+    ] = None,
+    trust_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The address (or network, 10.0.0.0/8) of a reverse proxy whose X-Forwarded-Prefix, -Host, -Proto and "
+            "-For are believed; repeat for several.",
+            rich_help_panel=WHO,
+            show_default=False,
+        ),
+    ] = None,
     https: Annotated[
         bool,
         typer.Option(
@@ -161,6 +178,7 @@ def serve(
         from fewstep.server.app import create_app
         from fewstep.server.certificate import self_signed
         from fewstep.server.engine import Engine
+        from fewstep.server.proxy import Proxy
         from fewstep.server.security import Access
     except ModuleNotFoundError as error:
         raise NotInstalled(f"{error.name} is missing; install the server with: pip install 'fewstep[serve]'") from error
@@ -169,6 +187,7 @@ def serve(
     from fewstep.models.locating import brings_fast_decoder
 
     access, check = Access.of(host, token, origin or ()), _function(checker)
+    proxy = Proxy.of(root_path, trust_proxy or ())
     if steps is not None and steps < 1:
         raise InvalidRequest(f"the number of steps is {steps}; it must be at least 1")
     first, *rest = model or ("starter", "starter-teacher")
@@ -197,7 +216,7 @@ def serve(
     )
     certificate, key = self_signed(cache_folder(), host) if https else (None, None)
     server = uvicorn.Config(
-        create_app(engine, access, metrics=metrics, per_address=max_per_address),
+        create_app(engine, access, proxy=proxy, metrics=metrics, per_address=max_per_address),
         host=host,
         port=port,
         log_level="warning",
@@ -207,6 +226,7 @@ def serve(
         ssl_certfile=certificate,
         ssl_keyfile=key,
         server_header=False,
+        proxy_headers=False,  # the app reads them, and more of them
     )
     listening = _listen(host, port)
     scheme = "https" if https else "http"

@@ -22,6 +22,7 @@ from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Reason
 from fewstep.server.live import LiveDoor
 from fewstep.server.places import PER_ADDRESS, Places
+from fewstep.server.proxy import Proxied, Proxy, own_path
 from fewstep.server.scheduler import Busy
 from fewstep.server.security import Access, Guard
 
@@ -31,9 +32,17 @@ STATUSES = {Reason.SHUTDOWN: 503, Reason.DEADLINE: 504, Reason.CANCELLED: 499, R
 
 
 def create_app(
-    engine: Engine, access: Access | None = None, *, metrics: bool = True, per_address: int = PER_ADDRESS
+    engine: Engine,
+    access: Access | None = None,
+    *,
+    proxy: Proxy | None = None,
+    metrics: bool = True,
+    per_address: int = PER_ADDRESS,
 ) -> FastAPI:
-    """The ASGI app; it starts and stops the engine. `per_address`: see `Places`."""
+    """The ASGI app; it starts and stops the engine. `per_address`: see `Places`.
+
+    It reads what proxies say by itself: run it with uvicorn's `proxy_headers=False`.
+    """
     places = Places(engine, per_address)
     live = LiveDoor(engine, places)
 
@@ -63,7 +72,8 @@ def create_app(
     app.add_api_route("/docs", _page("docs.html"), include_in_schema=False)
     app.mount("/web", StaticFiles(directory=str(WEB)), name="web")
     app.add_middleware(FalAddresses)
-    app.add_middleware(Guard, access=access)  # the outermost
+    app.add_middleware(Guard, access=access)
+    app.add_middleware(Proxied, proxy=proxy or Proxy())  # the outermost
     return app
 
 
@@ -123,6 +133,6 @@ def failure(request: Request, status: int, kind: str, message: str, retry_after:
     """One body for all: OpenAI's clients read `error.message`, FastAPI's and A1111's `detail`."""
     headers = {} if retry_after is None else {"retry-after": str(max(1, round(retry_after)))}
     error: Any = {"message": message, "type": kind, "param": None, "code": None}
-    if request.url.path.startswith("/sdapi/"):
+    if own_path(request.scope).startswith("/sdapi/"):
         error = kind  # A1111's is a word
     return JSONResponse({"error": error, "detail": message, "errors": message}, status, headers)

@@ -6,7 +6,6 @@ import base64
 import binascii
 import hmac
 import ipaddress
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewstep.errors import InvalidRequest
 from fewstep.server.passes import Passes
+from fewstep.server.proxy import own_path
+from fewstep.server.refusing import answer, refuse
 
 MAX_BODY = 32 * 2**20
 OPEN_PATHS = ("/", "/docs", "/favicon.ico", "/healthz", "/readyz")
@@ -70,7 +71,9 @@ class Access:
                 f"{host} can be reached from other machines: set --token (or FEWSTEP_TOKEN) to a secret, "
                 "which every client then has to show"
             )
-        return cls(token, cls.hosts if token is None else None, tuple(origins))
+        origins = tuple(origins)
+        here = (*(cls.hosts or ()), *(_name(urlsplit(each).netloc) for each in origins))
+        return cls(token, here if token is None else None, origins)
 
 
 class Guard:
@@ -83,20 +86,15 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
-        if scope["type"] == "websocket":
-            if refusal is not None:
-                await _refuse_socket(receive, send, refusal[1])
-            else:
-                await self.app(scope, receive, send)
-            return
-        send = _with_headers(send, self._for_origin(scope))
+        refusal, is_http = self._refusal(scope), scope["type"] == "http"
+        if is_http:
+            send = _with_headers(send, self._for_origin(scope))
         if refusal is not None:
-            await _refuse(send, *refusal)
-        elif _is_preflight(scope):
-            await _answer(send, 204, b"", [])
+            await refuse(scope, receive, send, *refusal)
+        elif is_http and _is_preflight(scope):
+            await answer(send, 204, b"", [])
         else:
-            await self.app(scope, _bounded(receive), send)
+            await self.app(scope, _bounded(receive) if is_http else receive, send)
 
     def _for_origin(self, scope: Scope) -> dict[str, str]:
         """The headers without which a browser keeps our answer from a page from elsewhere (CORS)."""
@@ -115,18 +113,21 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self.access.hosts is not None and _name(host) not in self.access.hosts:
-            return 403, f"this server does not answer to the name {host[:100]!r}"
+            return 403, (
+                f"this server does not answer to the name {host[:100]!r}; where a proxy leads that here, name its page "
+                "with --origin, or set a --token"
+            )
         origin = headers.get("origin")
         if origin is not None and origin not in self.access.origins and urlsplit(origin).netloc != host:
             return 403, f"pages from {origin[:100]!r} may not use this server; allow them with --origin"
         if int(headers.get("content-length", "0") or 0) > MAX_BODY:
             return 413, f"the body is larger than {MAX_BODY // 2**20} MiB"
-        if self.access.token is None or _is_open(scope["path"]) or (origin is not None and _is_preflight(scope)):
+        if self.access.token is None or _is_open(own_path(scope)) or (origin is not None and _is_preflight(scope)):
             return None
         shown = _tokens(scope, headers)
         if any(hmac.compare_digest(each.encode(), self.access.token.encode()) for each in shown):
             return None
-        if any(self.access.passes.opens(each, scope["path"]) for each in shown):
+        if any(self.access.passes.opens(each, own_path(scope)) for each in shown):
             return None
         return 401, "a token is needed: as `Authorization: Bearer TOKEN`, or as `?token=TOKEN`"
 
@@ -185,24 +186,3 @@ def _with_headers(send: Send, more: Mapping[str, str]) -> Send:
         await send(message)
 
     return extended
-
-
-async def _refuse_socket(receive: Receive, send: Send, message: str) -> None:
-    await receive()
-    await send({"type": "websocket.close", "code": 1008, "reason": message[:120]})
-
-
-async def _refuse(send: Send, status: int, message: str) -> None:
-    kind = {401: "authentication_error", 403: "permission_error", 413: "invalid_request_error"}[status]
-    body = json.dumps({"detail": message, "error": {"message": message, "type": kind, "param": None, "code": status}})
-    headers = [(b"content-type", b"application/json")]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await _answer(send, status, body.encode(), headers)
-
-
-async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    if body:
-        headers = [*headers, (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

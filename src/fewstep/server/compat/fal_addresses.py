@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fewstep.server.proxy import own_path
+
 PROXY = "/fal/proxy"
 TARGET = "x-fal-target-url"
 _PLACES = {"fal.run": "", "queue.fal.run": "/queue", "rest.fal.ai": "", "rest.alpha.fal.ai": ""}
@@ -25,15 +27,16 @@ class FalAddresses:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            if scope["path"] == PROXY:
+            headers, path = Headers(scope=scope), own_path(scope)
+            if path == PROXY:
                 scope = _at(scope, *_meant(headers.get(TARGET, "")))
-            elif headers.get("host", "").startswith("queue.") and not scope["path"].startswith("/queue/"):
-                scope = _at(scope, "/queue" + scope["path"], scope["query_string"])
+            elif headers.get("host", "").startswith("queue.") and not path.startswith("/queue/"):
+                scope = _at(scope, "/queue" + path, scope["query_string"])
         await self._app(scope, receive, send)
 
 
 def _at(scope: Scope, path: str, query: bytes) -> Scope:
+    path = scope.get("root_path", "") + path
     return {**scope, "path": path, "raw_path": path.encode(), "query_string": query}
 
 

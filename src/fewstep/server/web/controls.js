@@ -70,7 +70,7 @@ export class Controls extends EventTarget {
     const row = element("div", "row");
     const lock = element("button", "icon");
     lock.type = "button";
-    lock.innerHTML = '<svg><use href="/web/icons.svg#lock"/></svg>';
+    lock.innerHTML = '<svg><use href="web/icons.svg#lock"/></svg>';
     const show = () => {
       lock.setAttribute("aria-pressed", String(this.locked));
       lock.title = this.locked ? "The same seed every time" : "A new seed with every change";

@@ -14,7 +14,7 @@ function element(name, attributes = {}, ...children) {
 
 async function read(path) {
   const answer = await fetch(path, { headers: authorized(token) });
-  if (!answer.ok) throw new Error(answer.status === 401 ? "The server wants its token: open /docs?token=TOKEN." : `${path}: ${answer.status}`);
+  if (!answer.ok) throw new Error(answer.status === 401 ? "The server wants its token: add ?token=TOKEN to this page's address." : `${path}: ${answer.status}`);
   return answer.json();
 }
 
@@ -102,7 +102,7 @@ function trial(path, method, parameters, schema, whole) {
 const text = (content) => element("pre", { tabindex: "0" }, content);
 
 async function call(path, method, inputs, sent) {
-  const url = new URL(path.replace(/\{(\w+)(:\w+)?\}/g, (_, name) => encodeURIComponent(inputs.find(([each]) => each.name === name)[1].value)), location.href);
+  const url = new URL(path.slice(1).replace(/\{(\w+)(:\w+)?\}/g, (_, name) => encodeURIComponent(inputs.find(([each]) => each.name === name)[1].value)), location.href);
   for (const [each, input] of inputs) if (each.in === "query" && input.value) url.searchParams.set(each.name, input.value);
   const headers = authorized(token, sent === undefined ? {} : { "content-type": "application/json" });
   const started = performance.now();
@@ -128,7 +128,7 @@ function pictures(told) {
 
 async function show() {
   document.getElementById("raw").hidden = token !== null; // a link shows no token
-  const whole = await read("/openapi.json");
+  const whole = await read("openapi.json");
   const byTag = new Map();
   for (const [path, methods] of Object.entries(whole.paths)) {
     for (const [method, told] of Object.entries(methods)) {
@@ -147,7 +147,7 @@ async function show() {
 
 // The messages of the WebSocket, which OpenAPI has no words for.
 async function showLive() {
-  const live = await read("/v1/live/schema");
+  const live = await read("v1/live/schema");
   const box = element("details", { class: "operation" }, element("summary", {},
     element("span", { class: "method" }, "WS"), element("span", { class: "path" }, "/v1/live"),
     element("span", { class: "note" }, "Parameters and frames in, pictures out, live")));

@@ -42,7 +42,7 @@ async function parameters(file, token) {
     reader.readAsDataURL(file);
   });
   const headers = authorized(token, { "content-type": "application/json" });
-  const answer = await fetch("/sdapi/v1/png-info", { method: "POST", headers, body: JSON.stringify({ image: coded }) });
+  const answer = await fetch("sdapi/v1/png-info", { method: "POST", headers, body: JSON.stringify({ image: coded }) });
   if (!answer.ok) return null;
   const { parameters: found } = await answer.json();
   const kept = Object.fromEntries(KNOWN.filter((name) => found[name] !== undefined && found[name] !== null).map((name) => [name, found[name]]));

@@ -14,8 +14,8 @@ export async function download(wanted, model, sources, token) {
   if (negative) fields.negative_prompt = negative;
   if (loras) fields.loras = loras;
   const answer = sources.name === "words"
-    ? await fetch("/v1/images/generations", { method: "POST", headers: authorized(token, { "content-type": "application/json" }), body: JSON.stringify(fields) })
-    : await fetch("/v1/images/edits", { method: "POST", headers: authorized(token), body: await form({ ...fields, strength }, sources, width, height) });
+    ? await fetch("v1/images/generations", { method: "POST", headers: authorized(token, { "content-type": "application/json" }), body: JSON.stringify(fields) })
+    : await fetch("v1/images/edits", { method: "POST", headers: authorized(token), body: await form({ ...fields, strength }, sources, width, height) });
   const told = await answer.json();
   if (!answer.ok) { advise(told.error.message, true); return; }
   const link = document.createElement("a");

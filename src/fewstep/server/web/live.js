@@ -27,7 +27,7 @@ export class Live extends EventTarget {
   get open() { return this.socket?.readyState === WebSocket.OPEN; }
 
   #connect() {
-    const url = new URL("/v1/live", location.href);
+    const url = new URL("v1/live", location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     if (this.session) url.searchParams.set("resume", this.session);
     const protocols = ["fewstep.v1.json"];

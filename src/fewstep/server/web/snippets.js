@@ -4,7 +4,7 @@ const quoted = (text) => `'${String(text).replaceAll("'", `'\\''`)}'`;
 
 // `over` a picture, `masked` or not; `token`: whether the server wants to see one.
 export function snippets(state, { over, masked, token }) {
-  const origin = location.origin;
+  const origin = new URL(".", location.href).href.slice(0, -1);
   const body = {
     prompt: state.prompt, seed: state.seed, steps: state.steps, guidance_scale: state.guidance_scale,
     size: `${state.width}x${state.height}`,
