@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from fewstep.models.bundle import ModelBundle
+from fewstep.server import process
 from fewstep.server.app import create_app
 from fewstep.server.engine import Engine
 from fewstep.server.proxy import Proxy
@@ -48,15 +47,8 @@ def serving(
 ) -> Iterator[Server]:
     engine = Engine(model, *others, **options)
     files = {} if certificate is None else {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
-    config = uvicorn.Config(
-        create_app(engine, access, proxy=proxy),
-        log_level="error",
-        ws_max_size=2**20,
-        ws="websockets-sansio",
-        proxy_headers=False,
-        **files,
-    )
-    server = uvicorn.Server(config)
+    app = create_app(engine, access, proxy=proxy)
+    server = process.Server(engine, app, log_level="error", ws_max_size=2**20, ws="websockets-sansio", **files)
     listening = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
     thread.start()

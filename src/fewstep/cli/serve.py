@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 import socket
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -173,11 +176,10 @@ def serve(
     Opens a page at http://127.0.0.1:7860 and, on the same port, the APIs of OpenAI's Images, AUTOMATIC1111 and fal.
     """
     try:
-        import uvicorn
-
         from fewstep.server.app import create_app
         from fewstep.server.certificate import self_signed
         from fewstep.server.engine import Engine
+        from fewstep.server.process import Server
         from fewstep.server.proxy import Proxy
         from fewstep.server.security import Access
     except ModuleNotFoundError as error:
@@ -215,26 +217,20 @@ def serve(
         bundle, *others, max_batch=max_batch, max_clients=max_sessions, max_pixels=max_pixels, checker=check
     )
     certificate, key = self_signed(cache_folder(), host) if https else (None, None)
-    server = uvicorn.Config(
-        create_app(engine, access, proxy=proxy, metrics=metrics, per_address=max_per_address),
-        host=host,
-        port=port,
-        log_level="warning",
-        ws_max_size=16 * 2**20,
-        ws_per_message_deflate=False,  # pictures are compressed already
-        timeout_graceful_shutdown=2,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
-        server_header=False,
-        proxy_headers=False,  # the app reads them, and more of them
-    )
+    app = create_app(engine, access, proxy=proxy, metrics=metrics, per_address=max_per_address)
+    server = Server(engine, app, host=host, port=port, ssl_certfile=certificate, ssl_keyfile=key)
     listening = _listen(host, port)
     scheme = "https" if https else "http"
     shown = f"{scheme}://{host}:{listening.getsockname()[1]}/"
     typer.echo(shown + (f"?token={token}" if token else ""))
     typer.echo(f"painting with {bundle.name} on {bundle.device}{told(bundle)}; Ctrl-C ends it", err=True)
     with one_line_warnings(quiet):
-        uvicorn.Server(server).run(sockets=[listening])
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:  # all is over; Python's own end would take seconds, or abort in a network's call
+            typer.echo("interrupted", err=True)
+            sys.stdout.flush()
+            os._exit(128 + signal.SIGINT)
     return None
 
 

@@ -22,6 +22,7 @@ from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Reason
 from fewstep.server.live import LiveDoor
 from fewstep.server.places import PER_ADDRESS, Places
+from fewstep.server.process import Ending
 from fewstep.server.proxy import Proxied, Proxy, own_path
 from fewstep.server.scheduler import Busy
 from fewstep.server.security import Access, Guard
@@ -41,7 +42,7 @@ def create_app(
 ) -> FastAPI:
     """The ASGI app; it starts and stops the engine. `per_address`: see `Places`.
 
-    It reads what proxies say by itself: run it with uvicorn's `proxy_headers=False`.
+    Run it with `process.Server`, which ends it well, and leaves what proxies say to it.
     """
     places = Places(engine, per_address)
     live = LiveDoor(engine, places)
@@ -73,7 +74,8 @@ def create_app(
     app.mount("/web", StaticFiles(directory=str(WEB)), name="web")
     app.add_middleware(FalAddresses)
     app.add_middleware(Guard, access=access)
-    app.add_middleware(Proxied, proxy=proxy or Proxy())  # the outermost
+    app.add_middleware(Proxied, proxy=proxy or Proxy())
+    app.add_middleware(Ending, engine=engine)  # the outermost
     return app
 
 

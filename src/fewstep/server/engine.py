@@ -24,6 +24,8 @@ from fewstep.server.scheduler import Lane, Scheduler
 from fewstep.server.worker import Worker
 
 MAX_PIXELS = 2_048 * 2_048  # of one picture, where nobody says otherwise
+GRACE = 1.5  # seconds that what is in the making has at the end
+
 Checker = Callable[[Image.Image], bool]
 
 
@@ -93,15 +95,20 @@ class Engine:
         self.worker = Worker(self.models.values(), self.scheduler, max_batch=max_batch, on_batch=self.metrics.on_batch)
         self.metrics.prompts.set_function(lambda: self.worker.prompt_bytes)
         self._shared: dict[str, tuple[Lane, int]] = {}
+        self._stopped: asyncio.Future[None] | None = None
 
     def start(self) -> None:
         for model in self.models.values():
             _ = model.hash  # reads all weights once: now, not at the first picture
         self.worker.start()
 
-    async def stop(self, grace: float = 3.0) -> None:
-        """Finish what is in the making, then fail what is left with the reason `shutdown`."""
-        await asyncio.to_thread(self.worker.stop, grace)
+    async def stop(self, grace: float = GRACE) -> None:
+        """Finish what is in the making, for at most `grace` seconds, then fail what is left with the reason `shutdown`.
+        Whoever calls it again waits for the same end.
+        """
+        if self._stopped is None:
+            self._stopped = asyncio.ensure_future(asyncio.to_thread(self.worker.stop, grace))
+        await asyncio.shield(self._stopped)
 
     @contextmanager
     def lane(self, client: str | None = None) -> Iterator[Lane]:

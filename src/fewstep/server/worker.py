@@ -65,7 +65,7 @@ class Worker:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, grace: float = 3.0) -> None:
+    def stop(self, grace: float) -> None:
         """Finish what is in the making, for at most `grace` seconds, then fail the rest."""
         self._stopping.set()
         self._scheduler.wake()
