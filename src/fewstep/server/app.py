@@ -64,7 +64,11 @@ def create_app(
     )
     app.add_api_websocket_route("/v1/live", live)
     access = access or Access()
-    for doors in (openai.router(engine), sdapi.router(engine), fal.router(engine, access.passes, places)):
+    for doors in (
+        openai.router(engine),
+        sdapi.router(engine),
+        fal.router(engine, access.passes, places),
+    ):
         app.include_router(doors)
     _add_health(app, engine, metrics)
     _add_errors(app)

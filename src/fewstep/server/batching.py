@@ -66,7 +66,8 @@ class SharedModel(ModelBundle):
 
     def _denoise(self, x_t: Tensor, t: Time, cond: Conditioning, w: Tensor | None = None) -> Tensor:
         times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
-        key = (x_t.shape[1:], cond.states.shape[1:], w is None)
+        steered = cond.controls is None, cond.image_tokens is None
+        key = (x_t.shape[1:], cond.states.shape[1:], w is None, steered)
         return self._ask(Kind.DENOISE, key, len(x_t), x_t, times, cond, w)
 
     def encode_prompts(self, prompts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from fewstep.errors import InvalidRequest
 
 MAX_SECONDS = 3600
-OURS = frozenset(("v1", "images", "models", "sdapi", "queue", "web", "fal", "tokens"))
+OURS = frozenset(("v1", "images", "models", "sdapi", "controlnet", "queue", "web", "fal", "tokens"))
 """First words of the paths that are the server's own; under any other one, `/{owner}/{app}` is an application's."""
 _HEADER = {"alg": "HS256", "typ": "JWT"}
 

@@ -1,6 +1,6 @@
 """AUTOMATIC1111's `/sdapi/v1`: txt2img, img2img, progress, interrupt and the lists that its clients ask for.
 
-What this server cannot do (another sampler, a latent upscaler, scripts, …) is not dropped in silence: it is named in
+What this server cannot do (another sampler, a latent upscaler, other scripts than ControlNet's, …) is not dropped in silence: it is named in
 `info`, under `warnings`, and in the header `X-Fewstep-Warnings`. Numbers outside the range of the model are moved to
 its edge, and that is said too: clients send 50 steps and a CFG scale of 7 without anybody having asked for them.
 """
@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import time
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 from PIL import ImageChops
-from PIL.Image import Image
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.provenance import PARAMETERS, record_of
 from fewstep.pipelines.request import Request
-from fewstep.server.coding import Coding, decode, decode_mask, encode
+from fewstep.server.coding import Coding, decode_mask, encode
+from fewstep.server.compat.sdapi_control import SCRIPT, controls
 from fewstep.server.compat.sdapi_fields import (
     DENOISING,
     Img2Img,
@@ -36,8 +34,9 @@ from fewstep.server.compat.sdapi_fields import (
     translate,
     upscaled,
 )
-from fewstep.server.compat.sdapi_lists import add_what_is_fixed, loras, samplers, schedulers, sd_models
+from fewstep.server.compat.sdapi_lists import API, add_what_is_fixed, loras, samplers, schedulers, sd_models
 from fewstep.server.compat.sdapi_options import MODEL, chosen, options
+from fewstep.server.compat.sdapi_pictures import picture
 from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
 from fewstep.server.presence import while_present
@@ -59,19 +58,21 @@ class Progress:
 
 
 def router(engine: Engine) -> APIRouter:
-    door, routes = Door(engine), APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111"])
-    routes.add_api_route("/txt2img", door.txt2img, methods=["POST"])
-    routes.add_api_route("/img2img", door.img2img, methods=["POST"])
-    routes.add_api_route("/progress", door.progress)
-    routes.add_api_route("/interrupt", door.interrupt, methods=["POST"])
-    routes.add_api_route("/skip", door.interrupt, methods=["POST"])
-    routes.add_api_route("/options", door.options)
-    routes.add_api_route("/options", door.set_options, methods=["POST"])
-    routes.add_api_route("/png-info", door.png_info, methods=["POST"])
-    routes.add_api_route("/sd-models", door.sd_models)
-    routes.add_api_route("/loras", door.loras)
-    routes.add_api_route("/samplers", door.samplers)
-    routes.add_api_route("/schedulers", door.schedulers)
+    door, routes = Door(engine), APIRouter(tags=["AUTOMATIC1111"])
+    routes.add_api_route(f"{API}/txt2img", door.txt2img, methods=["POST"])
+    routes.add_api_route(f"{API}/img2img", door.img2img, methods=["POST"])
+    routes.add_api_route(f"{API}/progress", door.progress)
+    routes.add_api_route(f"{API}/interrupt", door.interrupt, methods=["POST"])
+    routes.add_api_route(f"{API}/skip", door.interrupt, methods=["POST"])
+    routes.add_api_route(f"{API}/options", door.options)
+    routes.add_api_route(f"{API}/options", door.set_options, methods=["POST"])
+    routes.add_api_route(f"{API}/png-info", door.png_info, methods=["POST"])
+    routes.add_api_route(f"{API}/sd-models", door.sd_models)
+    routes.add_api_route(f"{API}/loras", door.loras)
+    routes.add_api_route(f"{API}/samplers", door.samplers)
+    routes.add_api_route(f"{API}/schedulers", door.schedulers)
+    routes.add_api_route(f"{API}/scripts", door.scripts)
+    routes.add_api_route("/controlnet/model_list", door.controlnets)
     add_what_is_fixed(routes)
     return routes
 
@@ -85,16 +86,18 @@ class Door:
     async def txt2img(self, wanted: Txt2Img, http: HttpRequest) -> Response:
         model, remarks = self._chosen(wanted)
         larger, more = upscaled(wanted, model)
-        return await self._paint(wanted, model, larger, [*remarks, *more], http)
+        steered, kept = await controls(wanted, model)
+        return await self._paint(wanted, model, larger | {"controls": steered}, [*remarks, *more, *kept], http)
 
     async def img2img(self, wanted: Img2Img, http: HttpRequest) -> Response:
         strength = DENOISING if wanted.denoising_strength is None else wanted.denoising_strength
-        over = {"image": await _picture(wanted.init_images[0], "init_images[0]"), "strength": strength}
+        over: dict[str, Any] = {"image": await picture(wanted.init_images[0], "init_images[0]"), "strength": strength}
         if wanted.mask is not None:
-            mask = await _picture(wanted.mask, "mask", decode_mask)
+            mask = await picture(wanted.mask, "mask", decode_mask)
             over["mask"] = ImageChops.invert(mask) if wanted.inpainting_mask_invert else mask
         model, remarks = self._chosen(wanted)
-        return await self._paint(wanted, model, over, remarks, http)
+        over["controls"], kept = await controls(wanted, model, over["image"])
+        return await self._paint(wanted, model, over, [*remarks, *kept], http)
 
     async def _paint(
         self, wanted: Wanted, model: ModelBundle, over: dict[str, Any], remarks: list[str], http: HttpRequest
@@ -111,7 +114,7 @@ class Door:
         images = [base64.b64encode(file).decode() for file in coded] if wanted.send_images else []
         info = describe(order, wanted, model, [*warnings, *remarks, *order.advice])
         headers = {"x-fewstep-warnings": _header_safe("; ".join(info["warnings"]))} if info["warnings"] else {}
-        echo = wanted.model_dump(exclude={"init_images", "mask"}) | {"init_images": None}
+        echo = wanted.model_dump(exclude={"init_images", "mask", "alwayson_scripts"}) | {"init_images": None}
         return JSONResponse({"images": images, "parameters": echo, "info": json.dumps(info)}, headers=headers)
 
     async def _watched(self, client: str, lane: Lane, order: Order) -> dict[int, Pixels]:
@@ -189,7 +192,7 @@ class Door:
 
     async def png_info(self, wanted: PngInfo) -> dict[str, Any]:
         """What a picture says about how it was made."""
-        image = await _picture(wanted.image, "image")
+        image = await picture(wanted.image, "image")
         text = image.info.get(PARAMETERS, "")
         record = record_of(image)
         items = {name: value for name, value in image.info.items() if isinstance(value, str)}
@@ -202,6 +205,15 @@ class Door:
         """The adapters of the present model; `<lora:name:weight>` in a prompt weighs them."""
         return loras(self.model)
 
+    async def controlnets(self) -> dict[str, list[str]]:
+        """What pictures steer the present model through; see `alwayson_scripts`."""
+        return {"model_list": list(self.model.steered_by)}
+
+    async def scripts(self) -> dict[str, list[str]]:
+        """What `alwayson_scripts` may hold for the present model."""
+        names = [SCRIPT] if self.model.steered_by else []
+        return {"txt2img": names, "img2img": names}
+
     async def samplers(self) -> list[dict[str, Any]]:
         return samplers(self.model)
 
@@ -211,16 +223,3 @@ class Door:
 
 def _header_safe(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode().replace("\n", " ").replace("\r", " ")[:1000]
-
-
-async def _picture(text: str, what: str, read: Callable[[bytes, str], Image] = decode) -> Image:
-    """A picture in base64, bare or as a data URL; an address is never fetched."""
-    if text.startswith(("http:", "https:", "file:")):
-        raise InvalidRequest(f"{what} is an address; this server fetches nothing: send the picture itself, in base64")
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"{what} is not base64: {error}") from error
-    return await asyncio.to_thread(read, data, what)

@@ -78,6 +78,7 @@ class Wanted(NullIsAbsent):
     denoising_strength: float | None = Field(None, ge=0, le=1)
     send_images: bool = True
     override_settings: dict[str, Any] = Field(default_factory=dict)
+    alwayson_scripts: dict[str, Any] = Field(default_factory=dict)
 
 
 class Txt2Img(Wanted):

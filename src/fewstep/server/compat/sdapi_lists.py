@@ -24,10 +24,14 @@ FIXED: dict[str, Any] = {
     "realesrgan-models": [],
     "extensions": [],
     "embeddings": {"loaded": {}, "skipped": {}},
-    "scripts": {"txt2img": [], "img2img": []},
     "script-info": [],
     "cmd-flags": {},
     "memory": {"ram": {}, "cuda": {}},
+}
+API = "/sdapi/v1"
+CONTROLNET: dict[str, Any] = {  # of A1111's extension
+    "module_list": {"module_list": ["none"], "module_detail": {}},
+    "version": {"version": 3},  # whose fields are understood
 }
 NOTHING_TO_DO = ("refresh-checkpoints", "refresh-loras", "refresh-vae", "reload-checkpoint", "unload-checkpoint")
 
@@ -72,10 +76,12 @@ def schedulers() -> list[dict[str, Any]]:
 
 def add_what_is_fixed(routes: APIRouter) -> None:
     for name, value in FIXED.items():
-        routes.add_api_route(f"/{name}", _constant(value), summary="The same for every model here")
+        routes.add_api_route(f"{API}/{name}", _constant(value), summary="The same for every model here")
+    for name, value in CONTROLNET.items():
+        routes.add_api_route(f"/controlnet/{name}", _constant(value), summary="The same for every model here")
     for name in NOTHING_TO_DO:
         summary = "Does nothing: all models stay loaded"
-        routes.add_api_route(f"/{name}", _constant(None), methods=["POST"], summary=summary)
+        routes.add_api_route(f"{API}/{name}", _constant(None), methods=["POST"], summary=summary)
 
 
 def _constant(value: Any) -> Any:
