@@ -151,3 +151,9 @@ def test_null_is_not_given_at_the_other_doors(server: Server) -> None:
     nulls = dict.fromkeys(Input.model_fields) | {"prompt": "x", "seed": 7}
     answer = httpx.post(f"{server.url}/fal-ai/lcm", json=nulls, timeout=60)
     assert (answer.status_code, answer.json()["seed"]) == (200, 7)
+
+
+def test_a_scale_beyond_all_sense_is_refused(server: Server) -> None:
+    answer = httpx.post(f"{server.url}/sdapi/v1/txt2img", json={**SMALL, "enable_hr": True, "hr_scale": 1e308})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("hr_scale: ")

@@ -1,8 +1,9 @@
 """AUTOMATIC1111's `/sdapi/v1`: txt2img, img2img, progress, interrupt and the lists that its clients ask for.
 
-What this server cannot do (another sampler, a latent upscaler, other scripts than ControlNet's, …) is not dropped in silence: it is named in
-`info`, under `warnings`, and in the header `X-Fewstep-Warnings`. Numbers outside the range of the model are moved to
-its edge, and that is said too: clients send 50 steps and a CFG scale of 7 without anybody having asked for them.
+What this server cannot do (another sampler, a latent upscaler, other scripts than ControlNet's, …) is not dropped in
+silence: it is named in `info`, under `warnings`, and in the header `X-Fewstep-Warnings`. Numbers outside the range of
+the model are moved to its edge, and that is said too: clients send 50 steps and a CFG scale of 7 without anybody having
+asked for them.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Txt2Img(Wanted):
     """With "hires fix": the picture is made larger, and painted over by `denoising_strength`."""
 
     enable_hr: bool = False
-    hr_scale: float | None = Field(None, ge=0)
+    hr_scale: float | None = Field(None, ge=0, le=100)
     hr_resize_x: int | None = Field(None, ge=0, le=MAX_SIDE)
     hr_resize_y: int | None = Field(None, ge=0, le=MAX_SIDE)
     hr_second_pass_steps: int | None = Field(None, ge=0, le=150)
