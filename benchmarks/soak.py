@@ -137,7 +137,7 @@ class Visit:
             "seed": self.seed,
             "steps": choose.choice([1, 2, 4]),
             "previews": choose.random() < 0.2,
-            "refine_steps": choose.choice([None, None, None, 8]),
+            "rest_steps": choose.choice([None, None, None, 8]),
             "budget_ms": choose.choice([None, None, None, 200]),
         }
 

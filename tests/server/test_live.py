@@ -9,17 +9,16 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any, cast
 
 import msgpack
-import numpy as np
 import pytest
 from PIL import Image
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 import fewstep
 from fewstep.errors import FewstepWarning
@@ -30,56 +29,10 @@ from fewstep.server.parking import Parking
 from fewstep.server.protocol import Picture, PictureKind
 from fewstep.server.scheduler import Lane
 from fewstep.server.session import Session
+from live_client import Client, close, image_of, picture_file, talking
 from serving import Server, serving
 
 FRAME = b"FSL1\0\0\0\0"
-
-
-def picture_file(colour: str) -> bytes:
-    Image.new("RGB", (64, 64), colour).save(file := io.BytesIO(), "PNG")
-    return file.getvalue()
-
-
-class Client:
-    """The least that a client has to do."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-        self.hello = self.message("hello")
-
-    def set(self, id_: int, **parameters: Any) -> None:
-        self.socket.send(json.dumps({"type": "set", "id": id_, "parameters": {"format": "png", **parameters}}))
-
-    def next(self, timeout: float = 30) -> Picture | dict[str, Any]:
-        received = self.socket.recv(timeout=timeout)
-        return json.loads(received) if isinstance(received, str) else Picture.from_binary(received)
-
-    def until(self, wanted: Callable[[Any], bool]) -> Any:
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            if wanted(thing := self.next()):
-                return thing
-        raise AssertionError("it never came")
-
-    def picture(self, id_: int, kind: PictureKind = PictureKind.PICTURE) -> Picture:
-        return self.until(lambda it: isinstance(it, Picture) and (it.id, it.kind) == (id_, kind))
-
-    def message(self, type_: str) -> dict[str, Any]:
-        return self.until(lambda it: isinstance(it, dict) and it["type"] == type_)
-
-
-@contextmanager
-def talking(server: Server, query: str = "", **options: Any) -> Iterator[Client]:
-    with connect(server.live + query, subprotocols=[protocol.JSON], **options) as socket:
-        yield Client(socket)
-
-
-def image_of(picture: Picture) -> Image.Image:
-    return Image.open(io.BytesIO(picture.data))
-
-
-def close(a: Image.Image, b: Image.Image) -> bool:
-    return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max()) <= 1
 
 
 def iter_until(client: Client, id_: int) -> list[Any]:
@@ -166,7 +119,7 @@ def test_previews_show_the_way(server: Server) -> None:
 
 def test_a_picture_is_refined_when_the_hand_rests(server: Server, student: ModelBundle) -> None:
     with talking(server) as client:
-        client.set(1, prompt="a cat", seed=2, steps=1, refine_steps=4)
+        client.set(1, prompt="a cat", seed=2, steps=1, rest_steps=4)
         assert client.picture(1).num_steps == 1
         refined = client.picture(1, PictureKind.REFINED)
     assert refined.num_steps == 4
@@ -400,7 +353,7 @@ def rude_messages(choose: random.Random, good: Sequence[bytes], count: int) -> I
 
 
 RIGHT = (  # in no sensible order: a mask without a picture, a cancel of nothing, ids that fall
-    b'{"type": "set", "id": 9, "parameters": {"prompt": "x", "steps": 1, "budget_ms": 5, "refine_steps": 4}}',
+    b'{"type": "set", "id": 9, "parameters": {"prompt": "x", "steps": 1, "budget_ms": 5, "rest_steps": 4}}',
     b'{"type": "set", "id": 3, "mask": null, "image": null}',
     b'{"type": "cancel"}',
     b'{"type": "ping", "id": 4294967295}',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FORGET = 0.2  # of the estimate, at each new measurement
 DECODING = 1  # counts as so many steps
@@ -12,15 +12,22 @@ SMALLEST = 0.5  # of a side: below that a model no longer paints what it was tra
 
 @dataclass(frozen=True)
 class Effort:
-    """What a picture asks for: its steps, and its size in pixels."""
+    """What a picture asks for: its steps and size in pixels, and what painting over it `upscale` times larger takes."""
 
     steps: int
     height: int
     width: int
+    upscale: float = 1.0
+    refine_steps: int = 0
+
+    @property
+    def second(self) -> float:
+        """The work of painting over what was made larger, for a pixel of the first picture."""
+        return (self.refine_steps + DECODING) * self.upscale**2 if self.upscale > 1 else 0.0
 
     @property
     def work(self) -> float:
-        return (self.steps + DECODING) * self.height * self.width
+        return (self.steps + DECODING + self.second) * self.height * self.width
 
 
 class Budget:
@@ -41,10 +48,10 @@ class Budget:
         if self._seconds is None or wanted.work * self._seconds <= seconds:
             return wanted
         work = seconds / self._seconds
-        steps = int(work / (wanted.height * wanted.width)) - DECODING
+        steps = int(work / (wanted.height * wanted.width) - wanted.second) - DECODING
         if steps >= 1:
-            return Effort(min(steps, wanted.steps), wanted.height, wanted.width)
-        smallest = Effort(1, wanted.height, wanted.width)
+            return replace(wanted, steps=min(steps, wanted.steps))
+        smallest = replace(wanted, steps=1)
         scale = max(SMALLEST, min(1.0, math.sqrt(work / smallest.work)))
         height, width = (max(unit, int(scale * side / unit) * unit) for side in (wanted.height, wanted.width))
-        return Effort(1, height, width)
+        return replace(smallest, height=height, width=width)

@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fewstep.errors import FewstepError
 from fewstep.server import protocol
+from fewstep.server.controls import controls
 from fewstep.server.engine import Engine
 from fewstep.server.outbox import Outbox
 from fewstep.server.parking import Parking
@@ -146,15 +147,15 @@ class LiveDoor:
 
     def _hello(self, session: Session, resumed: bool) -> Hello:
         first, models = self.engine.model.name, self.engine.models
-        controls = {name: protocol.controls(model, models) for name, model in models.items()}
+        every = {name: controls(model, models) for name, model in models.items()}
         return Hello(
             session=session.token,
             resumed=resumed,
             newest=session.newest,
             model=first,
             parameters=session.parameters,
-            controls=controls[first],
-            models=controls,
+            controls=every[first],
+            models=every,
         )
 
     async def _turn_away(self, socket: WebSocket, message: str, retry_after: float) -> None:
@@ -236,10 +237,13 @@ async def _obey(wish: Set | Frame | Cancel | Ping, session: Session, outbox: Out
     match wish:
         case Set():
             given = wish.model_fields_set
-            session.forget(image="image" in given, mask="mask" in given)
+            session.forget(image="image" in given, mask="mask" in given, controls="controls" in given)
             session.set(wish.id, wish.parameters)
         case Frame():
-            await (session.paint_inside if wish.mask else session.frame)(wish.id, wish.data)
+            if wish.control is not None:
+                await session.steer(wish.id, wish.control, wish.data)
+            else:
+                await (session.paint_inside if wish.mask else session.frame)(wish.id, wish.data)
         case Cancel():
             session.cancel()
         case Ping():

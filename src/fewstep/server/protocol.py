@@ -14,22 +14,20 @@ The header of a picture, 40 bytes, little-endian:
 
 kind: 0 the picture, 1 a preview on the way, 2 the picture again in more steps. format: 0 jpeg, 1 webp, 2 png.
 The header of a frame from the client, 12 bytes: b"FSL1", u8 kind (0 a picture to start from, 1 a mask: white is painted
-anew, black stays), u8 and u16 zero, u32 id.
+anew, black stays, 2 a picture for a ControlNet), u8 which ControlNet (its place in the hello's controls), u16 zero,
+u32 id.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.plan import DEFAULT_STRENGTH, guidance_range, samplers_of
-from fewstep.pipelines.request import MAX_SEED, MAX_SIDE
+from fewstep.pipelines.request import MAX_SEED, MAX_SIDE, MAX_TIME, MAX_UPSCALE
 from fewstep.server.coding import FORMATS, QUALITY
 
 VERSION = 1
@@ -37,7 +35,6 @@ JSON, MSGPACK = "fewstep.v1.json", "fewstep.v1.msgpack"
 MAGIC = b"FSL1"
 MAX_PROMPT = 2_000
 MAX_STEPS = 50
-MAX_FEW_STEPS = 8  # of a consistency model: more bring nothing
 
 
 class Message(BaseModel):
@@ -45,44 +42,77 @@ class Message(BaseModel):
 
 
 class Parameters(Message):
-    """What a live session paints; None: as the model's card says."""
+    """What a live session paints: every option of `text2image` and `image2image`, by its name, and how it travels.
+
+    None is what those functions take it for. A session keeps what it was told, so what belongs to something that is
+    off (strength without a picture, refine_strength and refine_steps without an upscale, variation_seed without a
+    variation) waits until that is on; an upscale of 1 and a variation of 0 are off.
+
+    control_scales  how far each ControlNet's picture is followed, by name; 1 where nothing is said
+    previews        every step is shown
+    rest_steps      once nothing has changed for a moment, the picture is painted again in so many steps
+    budget_ms       takes steps away, then size, until a picture takes no longer
+    skip_similar    frames that differ less than that from the last one, 0 to 1, are left out
+    """
 
     prompt: str = Field(default="", max_length=MAX_PROMPT)
     negative_prompt: str = Field(default="", max_length=MAX_PROMPT)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    timesteps: list[Annotated[int, Field(ge=0, le=MAX_TIME)]] | None = Field(
+        default=None, min_length=1, max_length=MAX_STEPS
+    )
     guidance_scale: float | None = Field(default=None, ge=1, le=100)
-    strength: float = Field(default=DEFAULT_STRENGTH, gt=0, le=1)
+    strength: float | None = Field(default=None, gt=0, le=1)
     width: int | None = Field(default=None, ge=8, le=MAX_SIDE)
     height: int | None = Field(default=None, ge=8, le=MAX_SIDE)
     sampler: str | None = None
     model: str | None = Field(default=None, max_length=200)
     loras: dict[str, float] = Field(default={}, max_length=64)
+    control_scales: dict[str, Annotated[float, Field(ge=0, le=2)]] = Field(default={}, max_length=64)
+    variation: float = Field(default=0, ge=0, le=1)
+    variation_seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
+    upscale: float | None = Field(default=None, ge=1, le=MAX_UPSCALE)
+    refine_strength: float | None = Field(default=None, gt=0, le=1)
+    refine_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    tile: bool = False
     format: Literal["jpeg", "webp", "png"] = "jpeg"
     quality: int = Field(default=QUALITY, ge=1, le=100)
     previews: bool = False
-    refine_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    rest_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     budget_ms: float | None = Field(default=None, ge=1)
     skip_similar: float = Field(default=0, ge=0, le=1)
 
+    @model_validator(mode="after")
+    def _times_are_alone(self) -> Parameters:
+        if self.timesteps is not None:
+            others = ("steps", "refine_steps", "rest_steps", "budget_ms")
+            if given := [name for name in others if getattr(self, name) is not None]:
+                raise ValueError(f"timesteps say which steps there are: set {given[0]} to null, or the timesteps")
+        return self
+
 
 class Set(Message):
-    """Change parameters (those that are given) and paint. `image` or `mask` null forgets that one."""
+    """Change parameters (those that are given) and paint. `image`, `mask` or `controls` null forgets those pictures."""
 
     type: Literal["set"]
     id: int = Field(default=0, ge=0, lt=2**32)
     parameters: dict[str, Any] = {}
     image: None = Field(default=None, description="null forgets the picture to start from; leave it out to keep it")
     mask: None = Field(default=None, description="null forgets the mask; leave it out to keep it")
+    controls: None = Field(default=None, description="null forgets what ControlNets read; leave it out to keep it")
 
 
 class Frame(Message):
-    """A picture to start from, a camera's frame for example, or a mask; in JSON sessions a binary message instead."""
+    """A picture to start from, a camera's frame for example, or a mask, or a picture for a ControlNet (by its name, or
+    its place in the hello's controls); in JSON sessions a binary message instead.
+    """
 
     type: Literal["frame"]
     id: int = Field(default=0, ge=0, lt=2**32)
     data: bytes
     mask: bool = False
+    control: str | Annotated[int, Field(ge=0)] | None = Field(default=None, union_mode="left_to_right")
 
 
 class Cancel(Message):
@@ -230,10 +260,12 @@ def read_frame(message: bytes) -> Frame:
     """A client's binary message; raises ValueError."""
     if len(message) <= _FRAME.size or message[:4] != MAGIC:
         raise ValueError("a binary message is a frame: 'FSL1', kind, padding, id (12 bytes), then a picture file")
-    _, kind, _, _, id_ = _FRAME.unpack_from(message)
-    if kind > 1:
-        raise ValueError(f"unknown kind of frame {kind}; 0 is a picture to start from, 1 a mask")
-    return Frame(type="frame", id=id_, data=message[_FRAME.size :], mask=kind == 1)
+    _, kind, which, _, id_ = _FRAME.unpack_from(message)
+    if kind > 2:
+        raise ValueError(f"unknown kind of frame {kind}; 0 is a picture to start from, 1 a mask, 2 for a ControlNet")
+    return Frame(
+        type="frame", id=id_, data=message[_FRAME.size :], mask=kind == 1, control=which if kind == 2 else None
+    )
 
 
 def schema() -> dict[str, Any]:
@@ -246,47 +278,3 @@ def schema() -> dict[str, Any]:
         "to_client": TypeAdapter(ToClient).json_schema(),
         "parameters": Parameters.model_json_schema(),
     }
-
-
-def controls(model: ModelBundle, models: Collection[str] = ()) -> list[dict[str, Any]]:
-    """The parameters of this model as controls: name, kind, range and default, for a page to build itself from.
-
-    models  the names of all that the server has, this one's among them
-    """
-    low, high = guidance_range(model)
-    height, width = model.default_size
-    side = {"kind": "number", "minimum": model.pixels_per_latent, "maximum": MAX_SIDE, "step": model.pixels_per_latent}
-    negative, slider = not model.embeds_guidance, {"kind": "slider"}
-    most = MAX_FEW_STEPS if model.kind == "lcm" else MAX_STEPS
-    every: list[dict[str, Any]] = [
-        {"name": "model", "kind": "choice", "choices": list(models) or [model.name], "default": model.name},
-        {"name": "prompt", "kind": "text", "default": "", "maximum_length": MAX_PROMPT},
-        {"name": "steps", **slider, "minimum": 1, "maximum": most, "step": 1, "default": model.card.steps},
-        {
-            "name": "guidance_scale",
-            **slider,
-            "minimum": low,
-            "maximum": min(high, 15.0),
-            "step": 0.1,
-            "default": model.card.guidance_scale,
-        },
-        {
-            "name": "strength",
-            "kind": "slider",
-            "minimum": 0.05,
-            "maximum": 1,
-            "step": 0.01,
-            "default": DEFAULT_STRENGTH,
-        },
-        {"name": "seed", "kind": "seed", "minimum": 0, "maximum": 2**32 - 1, "default": 0},
-        {"name": "width", **side, "default": width},
-        {"name": "height", **side, "default": height},
-        {"name": "sampler", "kind": "choice", "choices": list(samplers_of(model)), "default": samplers_of(model)[0]},
-        {"name": "negative_prompt", "kind": "text", "default": "", "has_effect": negative},
-    ]
-    if model.loras is not None:
-        weights = dict(zip(model.loras.names, model.loras.weights, strict=True))
-        every.append(
-            {"name": "loras", "kind": "weights", "minimum": -1, "maximum": 2, "step": 0.05, "default": weights}
-        )
-    return every

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.prompts import LIVE, understood
-from fewstep.pipelines.request import Request
+from fewstep.pipelines.request import Control, Request
 from fewstep.server.budget import Budget, Effort
-from fewstep.server.coding import Coding, decode_mask, encode
+from fewstep.server.coding import Coding, decode, decode_mask, encode
 from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
 from fewstep.server.job import Failed, Painted, Pixels, Reason, Stepped
 from fewstep.server.likeness import difference, read
@@ -61,6 +62,7 @@ class Session:
     parameters: Parameters = field(default_factory=Parameters)
     image: Image.Image | None = None
     mask: Image.Image | None = None
+    controls: dict[str, Image.Image] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     last: Picture | None = None
 
@@ -76,8 +78,9 @@ class Session:
 
     @property
     def num_bytes(self) -> int:
-        """Of the picture to start from and its mask."""
-        return sum(each.width * each.height * len(each.getbands()) for each in (self.image, self.mask) if each)
+        """Of the pictures that it holds."""
+        pictures = (self.image, self.mask, *self.controls.values())
+        return sum(each.width * each.height * len(each.getbands()) for each in pictures if each)
 
     def set(self, id_: int, changes: dict[str, Any]) -> None:
         """Change parameters and ask for a picture; raises `InvalidRequest`, and then nothing has changed."""
@@ -87,8 +90,12 @@ class Session:
             raise InvalidRequest(in_words(error)) from error
         self._want(id_)
 
-    def forget(self, *, image: bool = False, mask: bool = False) -> None:
-        """The picture to start from (and then the mask, which means nothing without it), or the mask alone."""
+    def forget(self, *, image: bool = False, mask: bool = False, controls: bool = False) -> None:
+        """The picture to start from (and then the mask, which means nothing without it), the mask alone, or what
+        ControlNets read.
+        """
+        if controls:
+            self.controls = {}
         if image:
             self.image = self._thumbnail = None
         if image or mask:
@@ -97,6 +104,17 @@ class Session:
     async def paint_inside(self, id_: int, data: bytes) -> None:
         """A mask for the picture to start from."""
         self.mask = await asyncio.to_thread(decode_mask, data)
+        self._want(id_)
+
+    async def steer(self, id_: int, which: str | int, data: bytes) -> None:
+        """A picture for a ControlNet of the model, by its name or its place; raises `InvalidRequest`."""
+        model = self.engine.named(self.parameters.model)
+        names = model.steered_by
+        if which not in names and not (isinstance(which, int) and which < len(names)):
+            loaded = f"loaded are {', '.join(names)}" if names else f"{model.name} has none loaded"
+            raise InvalidRequest(f"no ControlNet {str(which)[:60]!r} here; {loaded}")
+        name = names[which] if isinstance(which, int) else which
+        self.controls[name] = await asyncio.to_thread(decode, data, f"the picture for {name}")
         self._want(id_)
 
     async def frame(self, id_: int, data: bytes) -> None:
@@ -207,33 +225,55 @@ class Session:
             self._owed = False
 
     def _request(self, effort: Effort, model: ModelBundle) -> tuple[Request, list[str]]:
-        """What is wanted, and what of its prompts cannot be honoured. What a prompt says of an adapter goes before what
-        its slider says.
+        """What is wanted, without what belongs to something that is off (see `Parameters`), and what of its prompts
+        cannot be honoured. What a prompt says of an adapter goes before what its slider says.
         """
-        wanted, here = self.parameters, model.loras.names if model.loras else ()
-        prompt = understood(wanted.prompt, LIVE, here)
+        wanted, larger = self.parameters, effort.upscale > 1
+        times = None if wanted.timesteps is None else tuple(wanted.timesteps)
+        prompt = understood(wanted.prompt, LIVE, model.loras.names if model.loras else ())
         negative = understood(wanted.negative_prompt, LIVE, negative=True)
         request = Request.of(
             prompt.text,
             wanted.seed,
+            variation=wanted.variation or None,
+            variation_seed=wanted.variation_seed if wanted.variation else None,
             negative_prompt=negative.text,
-            steps=effort.steps,
+            steps=None if times else effort.steps,
+            timesteps=times,
             guidance_scale=wanted.guidance_scale,
             width=effort.width,
             height=effort.height,
             sampler=wanted.sampler,
             loras={**wanted.loras, **prompt.loras} or None,
+            controls=self._steering(model),
             image=self.image,
             mask=self.mask,
-            strength=None if self.image is None else wanted.strength,
+            strength=None if self.image is None or times else wanted.strength,
+            upscale=effort.upscale if larger else None,
+            refine_strength=wanted.refine_strength if larger else None,
+            refine_steps=wanted.refine_steps if larger else None,
+            tile=wanted.tile,
         )
         return request, [*prompt.advice, *negative.advice]
+
+    def _steering(self, model: ModelBundle) -> dict[str, Control] | None:
+        """The pictures for this model's ControlNets; those for another model's wait until that one paints."""
+        scales = self.parameters.control_scales
+        known = {name for each in self.engine.models.values() for name in each.steered_by}
+        if unknown := sorted(set(scales) - known):
+            loaded = f"loaded are {', '.join(sorted(known))}" if known else "this server has none"
+            raise InvalidRequest(f"no ControlNet {unknown[0][:60]!r} here; {loaded}")
+        steering = {name: self.controls[name] for name in model.steered_by if name in self.controls}
+        return {name: Control(image, scales.get(name, 1.0)) for name, image in steering.items()} or None
 
     def _effort(self, id_: int, model: ModelBundle, kind: PictureKind) -> Effort:
         """What was asked for, or as much of it as the budget pays for; says so when that has changed."""
         wanted, (height, width) = self.parameters, model.default_size
-        steps = wanted.refine_steps if kind is PictureKind.REFINED else wanted.steps
-        full = Effort(steps or model.card.steps, wanted.height or height, wanted.width or width)
+        steps = wanted.rest_steps if kind is PictureKind.REFINED else wanted.steps
+        steps = steps or len(wanted.timesteps or ()) or model.card.steps
+        upscale = wanted.upscale or 1.0
+        refine_steps = (wanted.refine_steps or steps) if upscale > 1 else 0
+        full = Effort(steps, wanted.height or height, wanted.width or width, upscale, refine_steps)
         if wanted.budget_ms is None or kind is PictureKind.REFINED:
             return full
         effort = self._budget.afford(full, wanted.budget_ms / 1000, _unit(model))
@@ -251,7 +291,7 @@ class Session:
                 match event:
                     case Painted():
                         self.counts.painted += 1
-                        self._budget.measure(event.worked, Effort(len(plan.timesteps), plan.height, plan.width))
+                        self._budget.measure(event.worked, _effort_of(plan))
                         self.last = await self._picture(wish, event.pixels, wish.kind, plan.steps, event)
                         self._settle(wish.id)
                         self.show(self.last)
@@ -261,7 +301,7 @@ class Session:
                     case Failed():
                         self._tell_failure(wish.id, event)
                         return
-        if wish.kind is PictureKind.PICTURE and (self.parameters.refine_steps or 0) > plan.steps:
+        if wish.kind is PictureKind.PICTURE and (self.parameters.rest_steps or 0) > plan.steps:
             await asyncio.sleep(REFINE_AFTER)
             if wish.version == self._version:
                 await self._start(wish.id, time.monotonic(), PictureKind.REFINED)
@@ -295,6 +335,11 @@ class Session:
 
 def _ignore(_: object) -> None:
     return None
+
+
+def _effort_of(plan: Plan) -> Effort:
+    second = 0 if plan.refinement is None else len(plan.refinement.timesteps)
+    return Effort(len(plan.timesteps), plan.height, plan.width, plan.upscale or 1.0, second)
 
 
 def _unit(model: ModelBundle) -> int:

@@ -35,7 +35,7 @@ export class Comparison extends EventTarget {
   set(changes) { this.live?.set({ ...changes, ...this.#own() }); }
 
   #own() {
-    const wanted = { ...JSON.parse($("compare").value), previews: false, refine_steps: null, budget_ms: null };
+    const wanted = { ...JSON.parse($("compare").value), previews: false, rest_steps: null, budget_ms: null };
     const guidance = this.models[wanted.model]?.find((each) => each.name === "guidance_scale");
     if (guidance) {
       wanted.guidance_scale = Math.min(guidance.maximum, Math.max(guidance.minimum, this.state().guidance_scale));

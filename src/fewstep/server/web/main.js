@@ -45,7 +45,7 @@ function state() {
 function everything() {
   const refine = $("refine").checked;
   const wanted = {
-    ...state(), previews: $("previews").checked, refine_steps: refine ? controls.values.steps : null,
+    ...state(), previews: $("previews").checked, rest_steps: refine ? controls.values.steps : null,
     budget_ms: Number($("budget").value) || null, skip_similar: $("similar").checked ? SIMILAR : 0,
   };
   return refine ? { ...wanted, steps: 1 } : wanted;
@@ -146,7 +146,7 @@ controls.addEventListener("change", ({ detail }) => {
     const { width, height, seed, negative_prompt } = controls.values;
     build(detail.model, { width, height, seed, negative_prompt });
     change({ sampler: null, loras: {}, ...everything(), seed });
-  } else if ($("refine").checked && "steps" in detail) change({ refine_steps: detail.steps, steps: 1 });
+  } else if ($("refine").checked && "steps" in detail) change({ rest_steps: detail.steps, steps: 1 });
   else change({ ...detail });
   if ("width" in detail || "height" in detail) size();
 });
