@@ -16,12 +16,14 @@ from fewstep.models.scheduler_config import PREDICTION_TYPES, SchedulerSettings
 class Overrides:
     """What a model was loaded with in place of what its files say and hold; None: as they are.
 
-    vae  the name of another autoencoder, where it means the same on another machine
+    vae     the name of another autoencoder, where it means the same on another machine
+    vae_at  where it lies, where it does not
     """
 
     kind: str | None = None
     prediction_type: str | None = None
     vae: str | None = None
+    vae_at: Path | None = None
 
 
 def check_channels(origin: Path, in_channels: int, latent_channels: int) -> None:

@@ -93,11 +93,18 @@ def load(
         folder=source.origin if source.origin.is_dir() else None,
         reference=reference_of(name),
         weight_files=source.weight_files,
-        overrides=Overrides(kind, prediction_type, None if vae is None else reference_of(vae)),
+        overrides=Overrides(kind, prediction_type, *_named(vae)),
     )
     with explained(source.origin):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
     return placed(_with_controlnets(_with_loras(model, loras), controlnets), device, memory)
+
+
+def _named(vae: str | Path | None) -> tuple[str | None, Path | None]:
+    """Another autoencoder's name, where that means the same elsewhere, or its place."""
+    if vae is None or (name := reference_of(vae)) is not None:
+        return None if vae is None else name, None
+    return None, Path(vae).expanduser().resolve()
 
 
 def _reads_w(unet: Any) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgpack
 from pydantic import ValidationError
@@ -24,7 +25,9 @@ from fewstep.server.parking import Parking
 from fewstep.server.places import Places
 from fewstep.server.protocol import (
     Cancel,
+    Describe,
     Frame,
+    FromClient,
     Hello,
     Picture,
     Ping,
@@ -34,6 +37,7 @@ from fewstep.server.protocol import (
     Trouble,
 )
 from fewstep.server.scheduler import Busy, Lane
+from fewstep.server.security import is_loopback
 from fewstep.server.session import Session
 from fewstep.server.wording import in_words
 
@@ -119,6 +123,7 @@ class LiveDoor:
         session, socket = known or Session(self.engine, lane), connection.socket
         outbox = Outbox()
         session.say, session.show, session.lane = outbox.say, outbox.show, lane
+        session.local = _is_here(socket)
         outbox.say(self._hello(session, resumed=known is not None))
         session.go_on()
         self._connections[session.token] = connection
@@ -173,6 +178,16 @@ class LiveDoor:
         )
 
 
+def _is_here(socket: WebSocket) -> bool:
+    """Whether the other side is a page of this very machine: it was asked for by a name of this machine, and nobody
+    passes it on.
+    """
+    origin = urlsplit(socket.headers.get("origin", "")).hostname
+    passed_on = any(name in socket.headers for name in ("x-forwarded-for", "x-forwarded-host", "forwarded"))
+    host = socket.client.host if socket.client else ""
+    return is_loopback(host) and is_loopback(origin or "") and not passed_on
+
+
 async def _send(socket: WebSocket, outbox: Outbox, packed: bool) -> None:
     with suppress(WebSocketDisconnect, RuntimeError):  # gone while we were sending
         while True:
@@ -220,7 +235,7 @@ async def _receive(socket: WebSocket, session: Session, outbox: Outbox, packed: 
             outbox.say(Trouble(id=id_, reason="invalid", message=text[:500]))
 
 
-def _parse(message: Mapping[str, Any], packed: bool) -> Set | Frame | Cancel | Ping:
+def _parse(message: Mapping[str, Any], packed: bool) -> FromClient:
     data = message.get("bytes")
     if data is None:
         return protocol.from_client.validate_python(json.loads(message["text"]))
@@ -233,7 +248,7 @@ def _parse(message: Mapping[str, Any], packed: bool) -> Set | Frame | Cancel | P
     return protocol.from_client.validate_python(fields)
 
 
-async def _obey(wish: Set | Frame | Cancel | Ping, session: Session, outbox: Outbox) -> None:
+async def _obey(wish: FromClient, session: Session, outbox: Outbox) -> None:
     match wish:
         case Set():
             given = wish.model_fields_set
@@ -246,5 +261,7 @@ async def _obey(wish: Set | Frame | Cancel | Ping, session: Session, outbox: Out
                 await (session.paint_inside if wish.mask else session.frame)(wish.id, wish.data)
         case Cancel():
             session.cancel()
+        case Describe():
+            outbox.say(await asyncio.to_thread(session.describe, wish))
         case Ping():
             outbox.say(Pong(id=wish.id))

@@ -121,6 +121,15 @@ class Cancel(Message):
     type: Literal["cancel"]
 
 
+class Describe(Message):
+    """How was the newest picture made? Answered by `description`. `image` and `mask`: what its files will be called."""
+
+    type: Literal["describe"]
+    id: int = Field(default=0, ge=0, lt=2**32)
+    image: str = Field(default="input.png", pattern=r"^[\w.-]{1,60}$")
+    mask: str = Field(default="mask.png", pattern=r"^[\w.-]{1,60}$")
+
+
 class Ping(Message):
     """Answered by `pong` with the same id, at once."""
 
@@ -128,8 +137,8 @@ class Ping(Message):
     id: int = Field(default=0, ge=0, lt=2**32)
 
 
-FromClient = Annotated[Set | Frame | Cancel | Ping, Field(discriminator="type")]
-from_client: TypeAdapter[Set | Frame | Cancel | Ping] = TypeAdapter(FromClient)
+FromClient = Set | Frame | Cancel | Describe | Ping
+from_client: TypeAdapter[FromClient] = TypeAdapter(Annotated[FromClient, Field(discriminator="type")])
 
 
 class Hello(Message):
@@ -177,6 +186,20 @@ class Trouble(Message):
     retry_after: float | None = None
 
 
+class Description(Message):
+    """How the picture of the request `picture` was made, the newest that was shown: what a PNG of it carries, and the
+    command and the Python that paint it again. `notes` say what these need, a sentence each.
+    """
+
+    type: Literal["description"] = "description"
+    id: int
+    picture: int
+    record: dict[str, Any]
+    command: str
+    python: str
+    notes: list[str]
+
+
 class Stats(Message):
     """Once a second while there is something new: counts since the session began."""
 
@@ -194,7 +217,7 @@ class Pong(Message):
     id: int
 
 
-ToClient = Hello | Queued | Advice | Trouble | Stats | Pong
+ToClient = Hello | Queued | Advice | Trouble | Description | Stats | Pong
 
 
 class PictureKind(IntEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import secrets
 import time
 from collections.abc import Callable
@@ -16,13 +17,26 @@ from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.prompts import LIVE, understood
+from fewstep.pipelines.provenance import RECORD, Record
 from fewstep.pipelines.request import Control, Request
 from fewstep.server.budget import Budget, Effort
 from fewstep.server.coding import Coding, decode, decode_mask, encode
 from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
 from fewstep.server.job import Failed, Painted, Pixels, Reason, Stepped
 from fewstep.server.likeness import difference, read
-from fewstep.server.protocol import Advice, Parameters, Picture, PictureKind, Queued, Stats, ToClient, Trouble
+from fewstep.server.protocol import (
+    Advice,
+    Describe,
+    Description,
+    Parameters,
+    Picture,
+    PictureKind,
+    Queued,
+    Stats,
+    ToClient,
+    Trouble,
+)
+from fewstep.server.retelling import retell
 from fewstep.server.scheduler import Busy, Lane
 from fewstep.server.wording import in_words
 
@@ -65,6 +79,7 @@ class Session:
     controls: dict[str, Image.Image] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     last: Picture | None = None
+    local: bool = False  # whether its person sits at this machine
 
     def __post_init__(self) -> None:
         self._changed = asyncio.Event()
@@ -73,6 +88,7 @@ class Session:
         self._received = time.monotonic()
         self._version = 0
         self._thumbnail: Image.Image | None = None
+        self._made: Wish | None = None  # the one that became `last`
         self._budget, self._said = Budget(), ""
         self._listeners: set[asyncio.Task[None]] = set()
 
@@ -127,6 +143,22 @@ class Session:
             return
         self.image = image
         self._want(id_)
+
+    def describe(self, question: Describe) -> Description:
+        """How the newest picture was made; raises `InvalidRequest` where there is none."""
+        if self._made is None:
+            raise InvalidRequest("there is no picture yet that could be described")
+        wish, model = self._made, self._made.order.model
+        record = Record.from_json(wish.order.chunks[0][RECORD])
+        told = retell(model, record, image=question.image, mask=question.mask, local=self.local)
+        return Description(
+            id=question.id,
+            picture=wish.id,
+            record=dataclasses.asdict(record),
+            command=told.command,
+            python=told.python,
+            notes=list(told.notes),
+        )
 
     def cancel(self) -> None:
         """Nothing that was asked for so far is wanted any more."""
@@ -293,6 +325,7 @@ class Session:
                         self.counts.painted += 1
                         self._budget.measure(event.worked, _effort_of(plan))
                         self.last = await self._picture(wish, event.pixels, wish.kind, plan.steps, event)
+                        self._made = wish
                         self._settle(wish.id)
                         self.show(self.last)
                         self.engine.metrics.live.observe(self.last.total_ms / 1000)
