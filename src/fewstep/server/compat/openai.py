@@ -1,9 +1,10 @@
 """OpenAI's Images API: `/v1/images/generations`, `/edits`, `/variations` and `/v1/models`, also without `/v1`.
 
 Beyond OpenAI's fields a request may carry `steps` (or `num_inference_steps`), `seed`, `guidance_scale`,
-`negative_prompt`, `strength`, `loras` (a weight by name) and `prompt_marks`: prompts are taken to the letter unless
-that is true, and then as on the command line. A field that is known but means nothing here is named in the answer's
-`warnings`; an unknown one is an error. https://platform.openai.com/docs/api-reference/images
+`negative_prompt`, `strength`, `loras` (a weight by name), all other options of `text2image`, and `prompt_marks`: prompts
+are taken to the letter unless that is true, and then as on the command line. A field that is known but means nothing
+here is named in the answer's `warnings`; an unknown one is an error.
+https://platform.openai.com/docs/api-reference/images
 """
 
 from __future__ import annotations
@@ -133,6 +134,14 @@ class Door:
             image=None if image is None else await asyncio.to_thread(decode, image, "image"),
             mask=None if mask is None else await asyncio.to_thread(_mask, mask),
             strength=wanted.strength,
+            sampler=wanted.sampler,
+            timesteps=None if wanted.timesteps is None else tuple(wanted.timesteps),
+            variation=wanted.variation,
+            variation_seed=wanted.variation_seed,
+            upscale=wanted.upscale,
+            refine_strength=wanted.refine_strength,
+            refine_steps=wanted.refine_steps,
+            tile=wanted.tile,
             loras=both(wanted.loras, prompt.loras),
         )
 

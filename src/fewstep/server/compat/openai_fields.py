@@ -26,7 +26,7 @@ def _from_json(value: Any) -> Any:
     try:
         return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError) as error:
-        raise ValueError("it must be a JSON object of names and weights") from error
+        raise ValueError("it must be JSON: an object of names and weights, or a list of times") from error
 
 
 class Images(NullIsAbsent):
@@ -57,6 +57,14 @@ class Images(NullIsAbsent):
     negative_prompt: str = Field("", max_length=MAX_PROMPT)
     strength: float | None = None
     prompt_marks: bool = False
+    sampler: str | None = None
+    timesteps: Annotated[list[int] | None, BeforeValidator(_from_json)] = Field(None, max_length=MAX_STEPS)
+    variation: float | None = None
+    variation_seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    upscale: float | None = None
+    refine_strength: float | None = None
+    refine_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    tile: bool = False
     loras: Annotated[dict[str, float] | None, BeforeValidator(_from_json)] = Field(None, max_length=64)
 
     @property

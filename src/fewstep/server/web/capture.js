@@ -52,8 +52,8 @@ export class Capture extends EventTarget {
 
 const scratch = document.createElement("canvas");
 
-// A canvas or a video as the bytes of a JPEG of the model's size.
-export async function jpeg(source, width, height) {
+// A canvas or a video as a file's bytes, of the model's size; a drawing travels without loss.
+export async function coded(source, width, height, type = "image/jpeg") {
   Object.assign(scratch, { width, height });
   const context = scratch.getContext("2d");
   const across = source.videoWidth || source.width;
@@ -62,6 +62,6 @@ export async function jpeg(source, width, height) {
   context.fillStyle = "#fff";
   context.fillRect(0, 0, width, height);
   context.drawImage(source, (width - across * scale) / 2, (height - down * scale) / 2, across * scale, down * scale);
-  const blob = await new Promise((done) => scratch.toBlob(done, "image/jpeg", 0.92));
+  const blob = await new Promise((done) => scratch.toBlob(done, type, 0.92));
   return blob.arrayBuffer();
 }

@@ -7,10 +7,10 @@ const $ = (id) => document.getElementById(id);
 const STEPS = [1, 2, 4, 8];
 
 export class Comparison extends EventTarget {
-  // `state()` is what the page asks for, `token` lets it in.
-  constructor(state, token) {
+  // `wanted()` is what the page asks for, `token` lets it in.
+  constructor(wanted, token) {
     super();
-    this.state = state;
+    this.wanted = wanted;
     this.token = token;
     this.live = null;
     this.models = {};
@@ -25,20 +25,23 @@ export class Comparison extends EventTarget {
     for (const [name, specifications] of Object.entries(models)) {
       if (name === model) continue;
       const { default: steps } = specifications.find((each) => each.name === "steps");
-      options.push([JSON.stringify({ model: name, steps, sampler: null, loras: {} }), `${name}, ${counted(steps)}`]);
+      options.push([JSON.stringify({ model: name, steps, sampler: null, loras: {}, control_scales: {} }), `${name}, ${counted(steps)}`]);
     }
     $("compare").replaceChildren(new Option("nothing", ""), ...options.map(([value, text]) => new Option(text, value)));
     $("compare").value = options.some(([value]) => value === chosen) ? chosen : "";
     if ($("compare").value !== chosen) this.#choose();
   }
 
-  set(changes) { this.live?.set({ ...changes, ...this.#own() }); }
+  set(wanted) { this.live?.set({ ...wanted, ...this.#own() }); }
+
+  // Whether another model paints the comparison.
+  get elsewhere() { return "model" in JSON.parse($("compare").value || "{}"); }
 
   #own() {
-    const wanted = { ...JSON.parse($("compare").value), previews: false, rest_steps: null, budget_ms: null };
+    const wanted = { ...JSON.parse($("compare").value), timesteps: null, previews: false, rest_steps: null, budget_ms: null };
     const guidance = this.models[wanted.model]?.find((each) => each.name === "guidance_scale");
     if (guidance) {
-      wanted.guidance_scale = Math.min(guidance.maximum, Math.max(guidance.minimum, this.state().guidance_scale));
+      wanted.guidance_scale = Math.min(guidance.maximum, Math.max(guidance.minimum, this.wanted().guidance_scale));
     }
     return wanted;
   }
@@ -51,7 +54,7 @@ export class Comparison extends EventTarget {
     if (!$("compare").value) return;
     this.live = new Live(this.token);
     this.live.addEventListener("hello", () => {
-      this.live.set({ ...this.state(), ...this.#own() });
+      this.set(this.wanted());
       this.dispatchEvent(new Event("ready"));
     });
     this.live.addEventListener("picture", async ({ detail }) => {

@@ -1,17 +1,29 @@
 // The settings, built from what the server says its model can be asked for.
 
+import { INPUTS, element, valueOf } from "./inputs.js";
+
 const TITLES = {
   negative_prompt: "Not in the picture", steps: "Steps", guidance_scale: "Guidance", strength: "Strength",
-  model: "Model", seed: "Seed", width: "Width", height: "Height", sampler: "Sampler",
+  model: "Model", seed: "Seed", width: "Width", height: "Height", sampler: "Sampler", upscale: "Upscale",
+  refine_strength: "Painted over by", refine_steps: "Steps of that", tile: "In tiles", variation: "Variation",
+  variation_seed: "Towards the seed", timesteps: "Times, in place of steps",
 };
 const HINTS = {
   steps: "More steps: finer, slower.",
   guidance_scale: "How closely the words are followed.",
   strength: "How freely the picture may depart from yours.",
   loras: "How much of this adapter.",
+  control_scales: "How far its picture is followed.",
+  upscale: "Made so many times larger, and painted over.",
+  refine_steps: "Empty: as many as above.",
+  tile: "A large picture in windows of the model's own size.",
+  variation: "How far from the seed's picture to another one's.",
+  variation_seed: "Empty: the one after the seed.",
+  timesteps: "Falling, from 999 to 0: 999, 749, 499.",
 };
 
 export class Controls extends EventTarget {
+  // Tells "change" with what has changed, "picture" with a file that a ControlNet is to read, and its place.
   constructor(root) {
     super();
     this.root = root;
@@ -22,27 +34,47 @@ export class Controls extends EventTarget {
   }
 
   build(specifications, values) {
+    const open = this.root.querySelector("details")?.open ?? false;
     this.root.replaceChildren();
     this.inputs.clear();
+    this.values = {};
     this.specifications = new Map(specifications.map((each) => [each.name, each]));
+    const more = element("details", "more");
+    more.open = open;
+    more.append(element("summary", "", "More"), element("div", "fields"));
     for (const each of specifications) {
       if (each.name === "prompt") continue;
       if (each.kind === "choice" && each.choices.length < 2) continue;
       this.values[each.name] = values[each.name] ?? each.default;
-      if (each.kind === "weights") this.#weights(each);
-      else this.root.append(this.#field(each));
+      const place = each.advanced ? more.lastChild : this.root;
+      if (each.kind === "weights") this.#weights(each, place);
+      else place.append(this.#field(each));
     }
+    if (more.lastChild.childElementCount) this.root.append(more);
     this.#explain();
   }
 
   // One slider for each adapter; together they are one value, a weight by name.
-  #weights(each) {
-    this.values[each.name] = { ...each.default, ...this.values[each.name] };
-    for (const name of Object.keys(each.default)) {
-      const slider = { ...each, kind: "slider", name: `${each.name}.${name}`, title: name, of: each.name, key: name };
+  #weights(each, place) {
+    this.values[each.name] = Object.fromEntries(
+      Object.entries(each.default).map(([name, weight]) => [name, this.values[each.name][name] ?? weight]),
+    );
+    for (const [index, name] of Object.keys(each.default).entries()) {
+      const slider = { ...each, kind: "slider", name: `${each.name}.${name}`, title: name, of: each.name, key: name, advanced: false };
       this.values[slider.name] = this.values[each.name][name];
-      this.root.append(this.#field(slider));
+      const field = this.#field(slider);
+      if (each.pictures) field.append(this.#picture(name, index));
+      place.append(field);
     }
+  }
+
+  #picture(name, index) {
+    const file = Object.assign(element("input"), { type: "file", accept: "image/*" });
+    file.setAttribute("aria-label", `The picture that ${name} reads`);
+    file.addEventListener("change", () => {
+      if (file.files[0]) this.dispatchEvent(new CustomEvent("picture", { detail: { index, file: file.files[0] } }));
+    });
+    return file;
   }
 
   #field(each) {
@@ -51,7 +83,7 @@ export class Controls extends EventTarget {
     const title = element("label", "title", each.title ?? TITLES[each.name] ?? each.name);
     title.htmlFor = id;
     const value = this.values[each.name];
-    const input = { slider: range, seed: number, number, text: area, choice }[each.kind](each, value);
+    const input = INPUTS[each.kind](each, value);
     input.id = id;
     field.dataset.name = each.name;
     if (each.kind === "slider") title.append(element("output", "", String(value)));
@@ -61,8 +93,9 @@ export class Controls extends EventTarget {
     hint.id = `${id}-hint`;
     input.setAttribute("aria-describedby", hint.id);
     field.append(hint);
-    input.addEventListener(each.kind === "number" ? "change" : "input", () => this.#changed(each, input, title));
-    this.inputs.set(each.name, { input, title, hint });
+    const settled = each.kind === "number" || each.kind === "times" || each.kind === "switch";
+    input.addEventListener(settled ? "change" : "input", () => this.#changed(each, input));
+    this.inputs.set(each.name, { each, input, title, hint, field });
     return field;
   }
 
@@ -82,34 +115,51 @@ export class Controls extends EventTarget {
     return row;
   }
 
-  #changed(each, input, title) {
-    let value = input.value;
-    if (each.kind === "slider" || each.kind === "seed" || each.kind === "number") {
-      if (value === "" || !input.checkValidity()) { input.reportValidity(); return; }
-      value = Number(value);
-    }
-    this.values[each.name] = value;
-    const shown = title.querySelector("output");
-    if (shown) shown.textContent = String(value);
+  #changed(each, input) {
+    const value = valueOf(each, input);
+    if (value === undefined) { input.reportValidity(); return; }
+    this.#keep(each.name, value);
     this.#explain();
     if (each.of) this.values[each.of] = { ...this.values[each.of], [each.key]: value };
     const name = each.of ?? each.name;
     this.dispatchEvent(new CustomEvent("change", { detail: { [name]: this.values[name] } }));
   }
 
-  // Set from outside: a key, the history, the address.
+  #keep(name, value) {
+    this.values[name] = value;
+    const shown = this.inputs.get(name).title.querySelector("output");
+    if (shown) shown.textContent = String(value);
+  }
+
+  // Set from outside: a key, the history, the address. What is undefined stays.
   put(values) {
-    const adapters = Object.entries(values.loras ?? {}).map(([name, weight]) => [`loras.${name}`, weight]);
-    if (values.loras) this.values.loras = { ...this.values.loras, ...values.loras };
-    for (const [name, value] of [...Object.entries(values), ...adapters]) {
-      if (value === null || value === undefined || !this.inputs.has(name)) continue;
-      const { input, title } = this.inputs.get(name);
-      this.values[name] = value;
-      input.value = value;
-      const shown = title.querySelector("output");
-      if (shown) shown.textContent = String(value);
+    const adapters = ["loras", "control_scales"].flatMap((name) => {
+      if (!values[name] || !this.values[name]) return [];
+      const known = Object.entries(values[name]).filter(([each]) => each in this.values[name]);
+      this.values[name] = { ...this.values[name], ...Object.fromEntries(known) };
+      return known.map(([each, weight]) => [`${name}.${each}`, weight]);
+    });
+    for (const [name, given] of [...Object.entries(values), ...adapters]) {
+      if (given === undefined || !this.inputs.has(name)) continue;
+      const { each, input } = this.inputs.get(name);
+      const value = given ?? each.default;
+      this.#keep(name, value);
+      if (each.kind === "switch") input.checked = value;
+      else input.value = Array.isArray(value) ? value.join(", ") : value ?? "";
     }
     this.#explain();
+  }
+
+  // All as the model's card says.
+  get defaults() {
+    return Object.fromEntries([...this.specifications.values()].map((each) => [each.name, each.default]));
+  }
+
+  // The values by name, without the advanced ones that are as ever.
+  get chosen() {
+    const told = [...this.specifications.values()].filter(({ name, advanced, default: usual }) => name in this.values
+      && !(advanced && (this.values[name] === usual || this.values[name] === "")));
+    return Object.fromEntries(told.map(({ name }) => [name, this.values[name]]));
   }
 
   shuffle() {
@@ -123,8 +173,11 @@ export class Controls extends EventTarget {
     if (field) field.hidden = !shown;
   }
 
-  // A negative prompt is nothing without guidance: say so where it is typed.
+  // What has no effect now is hidden, or, where it is typed, says so.
   #explain() {
+    for (const { each, field } of this.inputs.values()) {
+      if (each.needs) field.hidden = this.values[each.needs] === this.specifications.get(each.needs).default;
+    }
     const negative = this.inputs.get("negative_prompt");
     if (!negative) return;
     const inside = !this.specifications.get("negative_prompt").has_effect;
@@ -132,33 +185,4 @@ export class Controls extends EventTarget {
       ? "No effect with this model: its guidance is inside the network."
       : this.values.guidance_scale <= 1 ? "No effect at guidance 1: raise it first." : "";
   }
-}
-
-function element(name, className = "", text = "") {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text) made.textContent = text;
-  return made;
-}
-
-function bounded(each, value, type) {
-  const input = element("input");
-  Object.assign(input, { type, min: each.minimum, max: each.maximum, step: each.step ?? 1 });
-  input.value = value;
-  return input;
-}
-
-const range = (each, value) => bounded(each, value, "range");
-const number = (each, value) => bounded(each, value, "number");
-
-function area(each, value) {
-  const input = element("textarea");
-  Object.assign(input, { rows: 1, maxLength: 2000, value });
-  return input;
-}
-
-function choice(each, value) {
-  const input = element("select");
-  for (const name of each.choices) input.append(new Option(name, name, false, name === value));
-  return input;
 }

@@ -1,6 +1,9 @@
 // The canvas: brush, eraser and mask, undo and redo, pictures dropped and pasted on it.
 
+import { coded } from "./capture.js";
+
 const DEPTH = 40;
+const PNG = "image/png";
 const SIDE = 512; // pixels of the longer one
 const MARK = "#7c5cff"; // how the mask shows; the canvas over the drawing makes it translucent
 
@@ -23,7 +26,11 @@ export class Drawing extends EventTarget {
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => this.#up());
   }
 
-  get empty() { return this.past.length === 0; }
+  // Whether nothing is on it: white all over, whatever was done to it.
+  get blank() {
+    const { data } = this.context.getImageData(0, 0, this.canvas.width, this.canvas.height);
+    return new Uint32Array(data.buffer).every((each) => each === 0xffffffff);
+  }
 
   // To the shape of the picture, as large as before along the longer side; what was drawn is stretched with it.
   fit(width, height) {
@@ -38,7 +45,7 @@ export class Drawing extends EventTarget {
     }
     this.past = [];
     this.future = [];
-    this.#changed(this.masked);
+    this.#changed({ picture: true, mask: this.masked });
   }
 
   #fill() {
@@ -95,7 +102,7 @@ export class Drawing extends EventTarget {
     context.lineTo(x1, y1 + 0.01);
     context.stroke();
     if (marking) this.masked = true;
-    this.#changed(marking);
+    this.#changed(marking ? { mask: true } : { picture: true });
   }
 
   undo() { this.#swap(this.past, this.future); }
@@ -109,7 +116,7 @@ export class Drawing extends EventTarget {
     this.marks.putImageData(marks, 0, 0);
     const moved = masked || this.masked;
     this.masked = masked;
-    this.#changed(moved);
+    this.#changed({ picture: true, mask: moved });
   }
 
   // The drawing, or the mask while that is the tool.
@@ -120,11 +127,46 @@ export class Drawing extends EventTarget {
       this.marks.clearRect(0, 0, this.mask.width, this.mask.height);
       this.masked = false;
     } else this.#fill();
-    this.#changed(marking);
+    this.#changed(marking ? { mask: true } : { picture: true });
   }
 
-  // White where it is marked, black elsewhere, as the server wants it.
-  maskPicture() {
+  // What is drawn as a PNG of this size: the very bytes that it came from, where it came from a link.
+  async picture(width, height) {
+    return this.#original(width, height)?.picture ?? coded(this.canvas, width, height, PNG);
+  }
+
+  // Likewise the mask: white where it is marked, black elsewhere.
+  async marked(width, height) {
+    return this.#original(width, height)?.mask ?? coded(this.#maskPicture(), width, height, PNG);
+  }
+
+  #original(width, height) {
+    return this.original?.width === width && this.original.height === height ? this.original : null;
+  }
+
+  // A drawing and perhaps its mask, as `picture` and `marked` gave them.
+  async load(picture, mask) {
+    const shown = await createImageBitmap(new Blob([picture]));
+    const marks = mask ? await createImageBitmap(new Blob([mask])) : null;
+    const area = [0, 0, this.canvas.width, this.canvas.height];
+    this.#remember();
+    this.context.drawImage(shown, ...area);
+    this.marks.clearRect(...area);
+    this.masked = marks !== null;
+    if (marks) this.#mark(marks, area);
+    this.#changed({ picture: true, mask: true }, { picture, mask, width: shown.width, height: shown.height });
+  }
+
+  // The white of a mask as marks.
+  #mark(mask, area) {
+    this.marks.drawImage(mask, ...area);
+    const pixels = this.marks.getImageData(...area);
+    const colour = [1, 3, 5].map((start) => parseInt(MARK.slice(start, start + 2), 16));
+    for (let i = 0; i < pixels.data.length; i += 4) pixels.data.set([...colour, pixels.data[i]], i);
+    this.marks.putImageData(pixels, 0, 0);
+  }
+
+  #maskPicture() {
     const picture = new OffscreenCanvas(this.mask.width, this.mask.height);
     const context = picture.getContext("2d");
     context.drawImage(this.mask, 0, 0);
@@ -135,16 +177,6 @@ export class Drawing extends EventTarget {
     context.fillStyle = "#000";
     context.fillRect(0, 0, picture.width, picture.height);
     return picture;
-  }
-
-  // A PNG with a hole where it is marked, as OpenAI's API wants it.
-  async hole(width, height) {
-    const picture = new OffscreenCanvas(width, height);
-    const context = picture.getContext("2d");
-    context.fillRect(0, 0, width, height);
-    context.globalCompositeOperation = "destination-out";
-    context.drawImage(this.mask, 0, 0, width, height);
-    return picture.convertToBlob({ type: "image/png" });
   }
 
   // Any picture, scaled to cover.
@@ -158,8 +190,23 @@ export class Drawing extends EventTarget {
       picture, (width - picture.width * scale) / 2, (height - picture.height * scale) / 2,
       picture.width * scale, picture.height * scale,
     );
-    this.#changed();
+    this.#changed({ picture: true });
   }
 
-  #changed(mask = false) { this.dispatchEvent(new CustomEvent("change", { detail: { mask } })); }
+  #changed(detail, original = null) {
+    this.original = original;
+    this.dispatchEvent(new CustomEvent("change", { detail }));
+  }
+}
+
+// A mask's file as OpenAI's API wants it: a PNG with a hole where the mask is white.
+export async function holed(mask) {
+  const shown = await createImageBitmap(new Blob([mask]));
+  const picture = new OffscreenCanvas(shown.width, shown.height);
+  const context = picture.getContext("2d");
+  context.drawImage(shown, 0, 0);
+  const pixels = context.getImageData(0, 0, shown.width, shown.height);
+  for (let i = 0; i < pixels.data.length; i += 4) pixels.data.set([0, 0, 0, 255 - pixels.data[i]], i);
+  context.putImageData(pixels, 0, 0);
+  return picture.convertToBlob({ type: PNG });
 }

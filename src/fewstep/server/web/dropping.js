@@ -4,7 +4,10 @@ import { advise, toast } from "./status.js";
 import { authorized } from "./token.js";
 
 const $ = (id) => document.getElementById(id);
-const KNOWN = ["prompt", "negative_prompt", "seed", "steps", "guidance_scale", "width", "height", "sampler", "model"];
+const KNOWN = [
+  "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "width", "height", "sampler", "model", "upscale",
+  "refine_strength", "refine_steps", "tile", "variation", "variation_seed", "timesteps",
+];
 
 export function takePictures({ sources, token, restore }) {
   async function take(file) {
@@ -46,5 +49,6 @@ async function parameters(file, token) {
   if (!answer.ok) return null;
   const { parameters: found } = await answer.json();
   const kept = Object.fromEntries(KNOWN.filter((name) => found[name] !== undefined && found[name] !== null).map((name) => [name, found[name]]));
+  if (found.loras?.length) kept.loras = Object.fromEntries(found.loras.map(({ name, weight }) => [name, weight]));
   return kept.prompt === undefined ? null : kept;
 }

@@ -1,16 +1,22 @@
 // Pictures to start from on their way to the server: of what has changed the newest, as often as it can be used.
 
-import { jpeg } from "./capture.js";
+import { coded } from "./capture.js";
 
 const OFTEN = 16; // ms between two frames at least
 const SELDOM = 500;
 
-export class Frames {
-  // `connections()` are where frames go, the first one sets the pace; `size()` is the size that the model paints.
+export class Frames extends EventTarget {
+  // Tells "sent" when the server has what is shown. `connections()` are where frames go, the first one sets the pace;
+  // `size()` is the size that the model paints.
   constructor(sources, connections, size) {
+    super();
     Object.assign(this, { sources, connections, size, sentAt: 0, timer: null, worked: OFTEN, sending: false });
     this.dirty = { picture: false, mask: false };
+    this.forget();
   }
+
+  // Of the words alone: nothing is there to start from.
+  forget() { this.sent = { picture: null, mask: null }; }
 
   // Everything anew, for a server that has nothing yet.
   all() {
@@ -32,20 +38,27 @@ export class Frames {
   }
 
   async #send() {
-    const { picture, mask } = this.dirty;
-    const { canvas, drawing } = this.sources;
+    const { drawing, films, masked, blank } = this.sources;
     const { width, height } = this.size();
+    const wanted = { mask: this.dirty.mask, picture: this.dirty.picture || (masked && !this.sent.picture) };
     this.dirty = { picture: false, mask: false };
     this.sentAt = performance.now();
-    this.sending = true;
-    const frame = picture ? await jpeg(canvas, width, height) : null;
-    const marks = mask && this.sources.masked ? await jpeg(drawing.maskPicture(), width, height) : null;
-    this.sending = false;
-    for (const each of this.connections()) {
-      if (frame) each.frame(frame, { since: this.sentAt });
-      if (marks) each.frame(marks, { mask: true, since: this.sentAt });
-      else if (mask) each.set({}, { mask: null });
+    if (blank) { // an empty canvas is nothing to start from, and no white picture
+      for (const each of this.connections()) each.set({}, { image: null });
+      this.forget();
+    } else {
+      this.sending = true;
+      const picture = !wanted.picture ? null : films ? await coded(this.sources.canvas, width, height) : await drawing.picture(width, height);
+      const mask = wanted.mask && masked ? await drawing.marked(width, height) : null;
+      this.sending = false;
+      for (const each of this.connections()) {
+        if (picture) each.frame(picture, { since: this.sentAt });
+        if (mask) each.frame(mask, { mask: true, since: this.sentAt });
+        else if (wanted.mask) each.set({}, { mask: null });
+      }
+      this.sent = { picture: picture ?? this.sent.picture, mask: wanted.mask ? mask : this.sent.mask };
     }
+    this.dispatchEvent(new Event("sent"));
     this.offer();
   }
 }

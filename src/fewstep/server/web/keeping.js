@@ -1,35 +1,17 @@
-// A picture to take along: as a file, as a link, as a command.
+// A picture to take along: as a file, as text, as a command with the files that it needs.
 
-import { jpeg } from "./capture.js";
-import { snippets } from "./snippets.js";
+import { curl } from "./snippets.js";
 import { advise, toast } from "./status.js";
-import { authorized } from "./token.js";
 
 const $ = (id) => document.getElementById(id);
 
-// The picture that is shown, painted once more and without loss, its parameters inside.
-export async function download(wanted, model, sources, token) {
-  const { prompt, negative_prompt: negative, width, height, strength, guidance_scale: guidance, seed, steps, loras } = wanted;
-  const fields = { prompt, model, seed, steps, guidance_scale: guidance, size: `${width}x${height}` };
-  if (negative) fields.negative_prompt = negative;
-  if (loras) fields.loras = loras;
-  const answer = sources.name === "words"
-    ? await fetch("v1/images/generations", { method: "POST", headers: authorized(token, { "content-type": "application/json" }), body: JSON.stringify(fields) })
-    : await fetch("v1/images/edits", { method: "POST", headers: authorized(token), body: await form({ ...fields, strength }, sources, width, height) });
-  const told = await answer.json();
-  if (!answer.ok) { advise(told.error.message, true); return; }
+// A file into the downloads.
+export function save(blob, name) {
   const link = document.createElement("a");
-  link.href = `data:image/png;base64,${told.data[0].b64_json}`;
-  link.download = `${(prompt || "picture").replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40)}-${seed}.png`;
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
   link.click();
-}
-
-async function form(fields, sources, width, height) {
-  const made = new FormData();
-  for (const [name, value] of Object.entries(fields)) made.append(name, name === "loras" ? JSON.stringify(value) : value);
-  made.append("image", new Blob([await jpeg(sources.canvas, width, height)], { type: "image/jpeg" }), "input.jpg");
-  if (sources.masked) made.append("mask", await sources.drawing.hole(width, height), "mask.png");
-  return made;
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 export async function copy(text, done) {
@@ -41,20 +23,31 @@ export async function copy(text, done) {
   }
 }
 
-export function showSnippets(wanted, circumstances) {
-  $("snippets").replaceChildren(...snippets(wanted, circumstances).map(([title, text]) => {
-    const snippet = document.createElement("section");
-    snippet.className = "snippet";
-    const header = document.createElement("header");
-    const button = Object.assign(document.createElement("button"), { type: "button", className: "text-button", textContent: "Copy" });
-    button.setAttribute("aria-label", `Copy: ${title}`);
-    button.addEventListener("click", () => copy(text, "Copied"));
-    header.append(title, button);
-    const code = document.createElement("pre");
-    code.tabIndex = 0;
-    code.textContent = text;
-    snippet.append(header, code);
-    return snippet;
-  }));
+// `told`: how the picture was made, in the server's words; `files`: what it starts from, as blobs by name.
+export function showSnippets(told, files, names, token) {
+  const texts = [["Command", told.command], ["Python", told.python], ["curl", curl(told.record, names, token)]];
+  $("snippet-notes").replaceChildren(...told.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+  $("snippet-files").replaceChildren(...Object.entries(files).map(([name, blob]) => button(`Save ${name}`, () => save(blob, name))));
+  $("snippets").replaceChildren(...texts.filter(([, text]) => text).map(([title, text]) => snippet(title, text)));
   $("code").showModal();
+}
+
+function button(text, act) {
+  const made = Object.assign(document.createElement("button"), { type: "button", className: "text-button", textContent: text });
+  made.addEventListener("click", act);
+  return made;
+}
+
+function snippet(title, text) {
+  const made = document.createElement("section");
+  made.className = "snippet";
+  const header = document.createElement("header");
+  const copying = button("Copy", () => copy(text, "Copied"));
+  copying.setAttribute("aria-label", `Copy: ${title}`);
+  header.append(title, copying);
+  const code = document.createElement("pre");
+  code.tabIndex = 0;
+  code.textContent = text;
+  made.append(header, code);
+  return made;
 }

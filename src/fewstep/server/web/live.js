@@ -96,7 +96,7 @@ export class Live extends EventTarget {
       id, kind,
       step: view.getUint16(12, true), steps: view.getUint16(14, true), seed: Number(view.getBigUint64(16, true)),
       waited: view.getFloat32(24, true), worked: view.getFloat32(28, true),
-      sentAt: this.sent.get(id),
+      sentAt: this.sent.get(id), lossless: view.getUint8(5) === FORMATS.indexOf("image/png"),
       blob: new Blob([buffer.slice(HEADER)], { type: FORMATS[view.getUint8(5)] }),
     });
     if (kind !== "preview") for (const old of [...this.sent.keys()]) if (old <= id) this.sent.delete(old);
@@ -119,15 +119,32 @@ export class Live extends EventTarget {
   }
 
   // `since`: when what it shows happened.
-  frame(bytes, { mask = false, since } = {}) {
+  frame(bytes, { mask = false, control = null, since } = {}) {
     if (!this.open) return;
+    if (this.flush) { clearTimeout(this.flush); this.#flush(); } // what was set before goes first
     const message = new Uint8Array(12 + bytes.byteLength);
     const view = new DataView(message.buffer);
     view.setUint32(0, MAGIC, true);
-    view.setUint8(4, Number(mask));
+    view.setUint8(4, control !== null ? 2 : Number(mask));
+    view.setUint8(5, control ?? 0);
     view.setUint32(8, this.#stamp(since), true);
     message.set(new Uint8Array(bytes), 12);
     this.socket.send(message);
+  }
+
+  // How the newest picture was made, in the server's words. `names`: what its files will be called.
+  describe(names) {
+    const id = this.nextId++;
+    return new Promise((done, failed) => {
+      const settle = ({ type, detail }) => {
+        if (detail.id !== id) return;
+        for (const name of ["description", "error"]) this.removeEventListener(name, settle);
+        if (type === "error") failed(new Error(detail.message)); else done(detail);
+      };
+      for (const name of ["description", "error"]) this.addEventListener(name, settle);
+      if (this.open) this.socket.send(JSON.stringify({ type: "describe", id, ...names }));
+      else settle({ type: "error", detail: { id, message: "There is no connection to the server now." } });
+    });
   }
 
   get busy() { return this.sent.size > 0; }

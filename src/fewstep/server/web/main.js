@@ -1,67 +1,104 @@
 // The page: one state, shown in controls and address, sent to the server; what comes back is shown and measured.
 
-import { readAddress, writeAddress } from "./address.js";
+import { addressOf, readAddress, travels, writeAddress } from "./address.js";
+import { fromText, toText } from "./bytes.js";
 import { show } from "./canvas.js";
 import { Comparison, counted } from "./compare.js";
 import { Controls } from "./controls.js";
+import { holed } from "./drawing.js";
 import { takePictures } from "./dropping.js";
 import { Frames } from "./frames.js";
 import { History } from "./history.js";
-import { copy, download, showSnippets } from "./keeping.js";
+import { copy, save, showSnippets } from "./keeping.js";
 import { listenToKeys } from "./keys.js";
 import { Live } from "./live.js";
 import { Sources } from "./sources.js";
 import { Meter, advise, setState, toast } from "./status.js";
 import { takeToken } from "./token.js";
+import { Words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const IDEAS = ["a cat face", "a sleepy fox", "strawberry cake", "a blue heart", "a smiling sun", "sad robot", "a red car"];
 const REST = 1200; // ms without a change before a picture enters the history
 const SIMILAR = 0.02; // mean difference of two camera frames that are the same to the eye
+const SMALL = 256 * 256; // pixels of a picture that travels without loss; larger ones and films as JPEG
+const PATIENCE = 60_000; // ms that a download waits for its picture
 
 const token = takeToken();
 const live = new Live(token);
 const controls = new Controls($("controls"));
 const sources = new Sources();
+const words = new Words($("prompt"), $("ideas"));
 const history = new History($("history"), $("history-clear"));
-const comparison = new Comparison(state, token);
+const comparison = new Comparison(everything, token);
 const frames = new Frames(sources, () => [live, comparison.live].filter(Boolean), () => controls.values);
 const meter = new Meter();
+const steering = new Map(); // what ControlNets read, by their places
 let models = {}; // the controls of each
 let model = ""; // the one that paints
-let prompt = "";
-let painted = null; // the newest picture's facts
+let painted = null; // the newest picture's facts, and its file
 let skipped = 0; // frames that the server found to be the same
 let resting = null;
 
 // ---- what goes out
 
+// What the person chose, with the drawing: all that an address or the history must know.
 function state() {
-  const wanted = { prompt };
-  for (const name of controls.specifications.keys()) if (name in controls.values) wanted[name] = controls.values[name];
-  return wanted;
+  const { picture, mask } = frames.sent;
+  const drawn = sources.name === "draw" && picture
+    ? { source: "draw", drawing: toText(picture), mask: mask && toText(mask) } : {};
+  return { ...controls.chosen, model, prompt: words.text, ...drawn };
 }
 
+// What the server is told: everything, so that it has no state of its own.
 function everything() {
+  const named = [...controls.specifications.keys()].filter((name) => name in controls.values);
+  const values = Object.fromEntries(named.map((name) => [name, controls.values[name]]));
+  const { width, height, upscale, timesteps, steps } = values;
   const refine = $("refine").checked;
   const wanted = {
-    ...state(), previews: $("previews").checked, rest_steps: refine ? controls.values.steps : null,
-    budget_ms: Number($("budget").value) || null, skip_similar: $("similar").checked ? SIMILAR : 0,
+    loras: {}, control_scales: {}, sampler: null, ...values, prompt: words.text,
+    format: !sources.films && width * height * upscale ** 2 <= SMALL ? "png" : "jpeg",
+    previews: $("previews").checked, rest_steps: refine ? steps : null, budget_ms: Number($("budget").value) || null,
+    skip_similar: $("similar").checked ? SIMILAR : 0,
   };
+  if (timesteps) return { ...wanted, steps: null, refine_steps: null, rest_steps: null, budget_ms: null };
   return refine ? { ...wanted, steps: 1 } : wanted;
 }
 
-function change(changes) {
-  if (!controls.locked && !("seed" in changes)) changes.seed = controls.shuffle();
-  if ("prompt" in changes) prompt = changes.prompt;
-  live.set(changes);
-  comparison.set(changes);
+function tell() {
+  live.set(everything());
+  comparison.set(everything());
   if (live.open) setState("painting");
-  writeAddress(state());
+  writeAddress(state);
   rest();
 }
 
+// Something was changed by hand: with the seed unlocked it is another one each time.
+function change() {
+  if (!controls.locked) controls.shuffle();
+  tell();
+}
+
+function another() {
+  controls.shuffle();
+  tell();
+}
+
+// A mask means that what lies under it is to go: its strength is one of its own, and begins higher.
+const strengths = { plain: null, masked: null };
+let masking = false;
+function followMask() {
+  if (sources.masked === masking) return;
+  const { default: plain, masked_default: masked } = controls.specifications.get("strength") ?? {};
+  strengths[masking ? "masked" : "plain"] = controls.values.strength;
+  masking = sources.masked;
+  controls.put({ strength: masking ? strengths.masked ?? masked : strengths.plain ?? plain });
+  live.set(everything());
+  comparison.set(everything());
+}
+
 sources.addEventListener("change", ({ detail }) => {
+  followMask();
   frames.offer(detail);
   if (live.open && !sources.films) setState("painting");
   rest();
@@ -69,29 +106,43 @@ sources.addEventListener("change", ({ detail }) => {
 sources.addEventListener("choose", ({ detail: { name } }) => {
   controls.show("strength", name !== "words");
   $("similar").closest("label").hidden = !sources.films;
+  followMask();
+  live.set(everything());
   const forgotten = { words: { image: null }, draw: {} }[name] ?? { mask: null };
   if (name !== "draw") for (const each of [live, comparison.live]) each?.set({}, forgotten);
-  if (name === "words") setState("painting");
+  if (name === "words") { frames.forget(); setState("painting"); writeAddress(state); }
   frames.all();
 });
-comparison.addEventListener("ready", () => frames.all());
+frames.addEventListener("sent", () => { if (!sources.films) writeAddress(state); });
+comparison.addEventListener("ready", () => { frames.all(); steer(comparison.live); });
+controls.addEventListener("picture", async ({ detail: { index, file } }) => {
+  steering.set(index, await file.arrayBuffer());
+  for (const each of [live, comparison.live]) steer(each);
+});
+
+// What ControlNets read, to a connection that paints with this model.
+function steer(connection) {
+  if (!connection || (connection !== live && comparison.elsewhere)) return;
+  for (const [index, bytes] of steering) connection.frame(bytes, { control: index });
+}
 
 // ---- what comes back
 
-live.addEventListener("hello", ({ detail }) => {
+live.addEventListener("hello", async ({ detail }) => {
   models = detail.models;
   if (!controls.inputs.size) { // the first time; afterwards the page knows better than any server
     const wanted = { ...detail.parameters, ...readAddress() };
     build(wanted.model in models ? wanted.model : detail.model, wanted);
-    prompt = wanted.prompt || (location.hash.length > 1 ? "" : IDEAS[0]);
-    $("prompt").value = prompt;
-    $("prompt").select(); // the first letter takes its place
-  } else if (!(model in models)) build(detail.model, { ...state(), model: detail.model });
+    words.begin(wanted.prompt || (location.hash.length > 1 ? "" : null));
+    await draw(wanted);
+  } else if (!(model in models)) build(detail.model, controls.values);
   live.set(everything());
+  steer(live);
   frames.all();
 });
 
 function build(name, wanted) {
+  if (name !== model) steering.clear();
   model = name;
   controls.build(models[model], { ...wanted, model });
   controls.show("strength", sources.name !== "words");
@@ -104,6 +155,7 @@ function build(name, wanted) {
 function size() {
   const { width, height } = controls.values;
   for (const id of ["output", "compare-output", "video"]) $(id).style.aspectRatio = `${width} / ${height}`;
+  $("panes").style.setProperty("--shape", width / height);
   sources.drawing.fit(width, height);
   frames.all();
 }
@@ -116,12 +168,11 @@ live.addEventListener("picture", async ({ detail }) => {
   painted = detail;
   frames.worked = detail.worked;
   $("caption").textContent = `${counted(detail.steps)} · seed ${detail.seed} · ${Math.round(detail.worked)} ms`;
-  $("output").setAttribute("aria-label", `The picture: ${prompt || "no words"}`);
+  $("output").setAttribute("aria-label", `The picture: ${words.text || "no words"}`);
   setState(live.busy && !sources.films ? "painting" : "live");
 });
 live.addEventListener("stats", ({ detail }) => {
   if (detail.skipped > skipped) live.forget();
-  if (!live.busy) setState("live");
   skipped = detail.skipped;
 });
 live.addEventListener("state", ({ detail }) => setState(detail.state, detail));
@@ -131,26 +182,19 @@ live.addEventListener("queued", ({ detail }) => setState("painting", detail));
 
 // ---- the words and the settings
 
-$("prompt").addEventListener("input", () => change({ prompt: $("prompt").value }));
+words.addEventListener("change", change);
 $("prompt-form").addEventListener("submit", (event) => event.preventDefault());
 $("shuffle").addEventListener("click", another);
-function another() { change({ seed: controls.shuffle() }); }
-for (const idea of IDEAS) {
-  const button = Object.assign(document.createElement("button"), { type: "button", textContent: idea });
-  button.addEventListener("click", () => { $("prompt").value = idea; change({ prompt: idea }); });
-  $("ideas").append(button);
-}
 
 controls.addEventListener("change", ({ detail }) => {
   if ("model" in detail) { // what the new one can be asked for; what both know the same way stays
     const { width, height, seed, negative_prompt } = controls.values;
     build(detail.model, { width, height, seed, negative_prompt });
-    change({ sampler: null, loras: {}, ...everything(), seed });
-  } else if ($("refine").checked && "steps" in detail) change({ rest_steps: detail.steps, steps: 1 });
-  else change({ ...detail });
+  }
+  if ("seed" in detail) tell(); else change();
   if ("width" in detail || "height" in detail) size();
 });
-for (const id of ["previews", "refine", "budget", "similar"]) $(id).addEventListener("change", () => change(everything()));
+for (const id of ["previews", "refine", "budget", "similar"]) $(id).addEventListener("change", tell);
 
 // ---- keeping and sharing
 
@@ -158,7 +202,7 @@ function rest() {
   clearTimeout(resting);
   resting = setTimeout(() => {
     if (live.busy) rest(); // what is shown is still the picture before
-    else if (painted && prompt && sources.name === "words") keep();
+    else if (painted && words.text && sources.name === "words") keep();
   }, REST);
 }
 
@@ -166,36 +210,95 @@ function keep() {
   history.add($("output"), { ...state(), seed: painted.seed, steps: painted.steps });
 }
 
-function restore(wanted) {
-  prompt = wanted.prompt;
-  $("prompt").value = prompt;
+// All as it was, a drawing too: what is not named is as the model has it by default.
+async function restore(wanted) {
+  words.put(wanted.prompt);
   if (wanted.model in models && wanted.model !== model) build(wanted.model, wanted);
-  else controls.put(wanted);
-  change(everything());
+  else controls.put({ ...controls.defaults, ...wanted, model });
+  size();
+  if (sources.name !== "words" && !wanted.drawing) await sources.choose("words");
+  await draw(wanted);
+  tell();
+}
+
+async function draw({ source, drawing, mask, strength }) {
+  if (source !== "draw" || !drawing) return;
+  try {
+    await sources.load(fromText(drawing), mask ? fromText(mask) : null);
+  } catch {
+    advise("The drawing of this link cannot be read; it was cut off on its way.", true);
+    return;
+  }
+  if (strength) controls.put({ strength }); // the mask's or the drawing's own
 }
 history.addEventListener("recall", ({ detail }) => restore(detail));
 takePictures({ sources, token, restore });
 
-function save() {
-  if (painted) download({ ...state(), seed: painted.seed, steps: painted.steps }, model, sources, token);
+// The picture that is shown, without loss, its parameters inside.
+async function download() {
+  if (!painted) return;
+  const { blob, seed } = painted.lossless ? painted : await lossless(painted.kind);
+  save(blob, `${(words.text || "picture").replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40)}-${seed}.png`);
 }
+
+// The newest picture of that kind once more, without loss.
+function lossless(kind) {
+  return new Promise((done, failed) => {
+    const late = setTimeout(() => failed(new Error("The server has not painted it in time.")), PATIENCE);
+    const take = ({ detail }) => {
+      if (!detail.lossless || detail.kind !== kind) return;
+      clearTimeout(late);
+      live.removeEventListener("picture", take);
+      live.set({ format: "jpeg" });
+      done(detail);
+    };
+    live.addEventListener("picture", take);
+    live.set({ format: "png" });
+  });
+}
+
+function share() {
+  const told = state();
+  const link = new URL(addressOf(told), location.href).href;
+  if (sources.films) copy(link, `Link copied, without the picture of the ${sources.name}`);
+  else if (travels(told)) copy(link, told.drawing ? "Link copied, with the drawing" : "Link copied");
+  else copy(link, "Link copied, without the drawing: it is too large for a link");
+}
+
+async function tellHow() {
+  const names = { image: sources.films ? "input.jpg" : "input.png", mask: "mask.png", hole: "hole.png" };
+  const { picture, mask } = frames.sent;
+  try {
+    const told = await live.describe({ image: names.image, mask: names.mask });
+    const files = {};
+    if (told.record.source) files[names.image] = new Blob([picture]);
+    if (told.record.mask) {
+      files[names.mask] = new Blob([mask]);
+      files[names.hole] = await holed(mask);
+    }
+    showSnippets(told, files, names, token);
+  } catch (error) {
+    advise(error.message, true);
+  }
+}
+
 $("keep").addEventListener("click", () => { if (painted) { keep(); toast("Kept"); } });
-$("download").addEventListener("click", save);
-$("share").addEventListener("click", () => copy(location.href, "Link copied"));
-$("code-open").addEventListener("click", () => showSnippets({ ...state(), seed: painted?.seed ?? controls.values.seed }, { over: sources.name !== "words", masked: sources.masked, token }));
+$("download").addEventListener("click", () => download().catch((error) => advise(error.message, true)));
+$("share").addEventListener("click", share);
+$("code-open").addEventListener("click", tellHow);
 $("help-open").addEventListener("click", () => $("help").showModal());
 $("use-as-input").addEventListener("click", () => sources.put($("output")));
 
 listenToKeys({
   acts: {
-    r: another, s: save, k: () => $("keep").click(),
+    r: another, s: () => $("download").click(), k: () => $("keep").click(),
     w: () => sources.choose("words"), d: () => sources.choose("draw"), c: () => sources.choose("camera"),
     b: () => sources.useTool("brush"), e: () => sources.useTool("eraser"), m: () => sources.useTool("mask"),
     "[": () => sources.nudgeBrush(-6), "]": () => sources.nudgeBrush(6),
     "/": () => $("prompt").focus(), "?": () => $("help").showModal(),
   },
-  undo: (again) => again ? sources.drawing.redo() : sources.drawing.undo(),
-  steps: (count) => { controls.put({ steps: count }); change(everything()); },
+  undo: (redo) => redo ? sources.drawing.redo() : sources.drawing.undo(),
+  steps: (count) => { controls.put({ steps: count }); change(); },
   another,
 });
 

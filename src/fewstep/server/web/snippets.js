@@ -1,43 +1,29 @@
-// The same picture by other means: shell, curl, Python.
+// The same picture from OpenAI's door, by curl.
 
 const quoted = (text) => `'${String(text).replaceAll("'", `'\\''`)}'`;
 
-// `over` a picture, `masked` or not; `token`: whether the server wants to see one.
-export function snippets(state, { over, masked, token }) {
-  const origin = new URL(".", location.href).href.slice(0, -1);
-  const body = {
-    prompt: state.prompt, seed: state.seed, steps: state.steps, guidance_scale: state.guidance_scale,
-    size: `${state.width}x${state.height}`,
+// `record`: how the picture was made, as the server tells it; `files`: the names of what it starts from; `token`: whether
+// the server wants to see one.
+export function curl(record, files, token) {
+  if (record.controls.length) return null; // which that door does not have
+  const timed = record.timesteps !== null;
+  const fields = {
+    prompt: record.prompt, model: record.model_name, size: `${record.width}x${record.height}`, seed: record.seed,
+    steps: timed ? null : record.steps, timesteps: record.timesteps, guidance_scale: record.guidance_scale,
+    sampler: record.sampler, negative_prompt: record.negative_prompt || null, strength: timed ? null : record.strength,
+    variation: record.variation, variation_seed: record.variation_seed, upscale: record.upscale,
+    refine_strength: record.refine_strength, refine_steps: record.refine_steps, tile: record.tile || null,
+    loras: record.loras.length ? Object.fromEntries(record.loras.map(({ name, weight }) => [name, weight])) : null,
   };
-  const loras = Object.entries(state.loras ?? {});
-  if (state.model) body.model = state.model;
-  if (loras.length) body.loras = state.loras;
-  if (state.negative_prompt) body.negative_prompt = state.negative_prompt;
-  if (/[()[\]\\<]|\bBREAK\b/.test(`${state.prompt} ${state.negative_prompt ?? ""}`)) body.prompt_marks = true;
-  const options = [
-    `--seed ${state.seed}`, `--steps ${state.steps}`, `--guidance-scale ${state.guidance_scale}`,
-    `--width ${state.width}`, `--height ${state.height}`,
-  ];
-  if (state.negative_prompt) options.push(`--negative-prompt ${quoted(state.negative_prompt)}`);
-  if (state.model) options.push(`--model ${quoted(state.model)}`);
-  for (const [name, weight] of loras) options.push(`--lora ${quoted(`${name}.safetensors:${weight}`)}`);
-  if (over) options.push(`--image input.png --strength ${state.strength}${masked ? " --mask mask.png" : ""}`);
+  const origin = new URL(".", location.href).href.slice(0, -1);
+  const given = Object.entries(fields).filter(([, value]) => value !== null && value !== undefined);
   const secret = token ? ' -H "Authorization: Bearer $FEWSTEP_TOKEN"' : "";
-  const call = over
-    ? `fewstep.image2image(model, ${JSON.stringify(state.prompt)}, "input.png",${masked ? ' mask="mask.png",' : ""} strength=${state.strength},`
-    : `fewstep.text2image(model, ${JSON.stringify(state.prompt)},`;
-  const fields = Object.entries({ ...body, strength: state.strength })
-    .map(([name, value]) => `-F ${quoted(`${name}=${name === "loras" ? JSON.stringify(value) : value}`)}`);
-  return [
-    ["Command", `fewstep generate ${quoted(state.prompt)} ${options.join(" ")} -o picture.png`],
-    ["Python", [
-      "import fewstep",
-      `model = fewstep.load(${JSON.stringify(state.model ?? "starter")}${loras.length ? `, loras=${JSON.stringify(loras.map(([name, weight]) => `${name}.safetensors:${weight}`))}` : ""})`,
-      `image = ${call} seed=${state.seed}, steps=${state.steps}, guidance_scale=${state.guidance_scale})`,
-      'image.save("picture.png")',
-    ].join("\n")],
-    ["curl", over
-      ? `curl ${origin}/v1/images/edits${secret} -F image=@input.png ${masked ? "-F mask=@hole.png " : ""}${fields.join(" ")}`
-      : `curl ${origin}/v1/images/generations${secret} -H 'content-type: application/json' -d ${quoted(JSON.stringify(body))}`],
-  ];
+  const kept = " | jq -r '.data[0].b64_json' | base64 -d > picture.png";
+  if (!record.source) {
+    const body = quoted(JSON.stringify(Object.fromEntries(given)));
+    return `curl -s ${origin}/v1/images/generations${secret} -H 'content-type: application/json' -d ${body}${kept}`;
+  }
+  const form = given.map(([name, value]) => `--form-string ${quoted(`${name}=${typeof value === "object" ? JSON.stringify(value) : value}`)}`);
+  const hole = record.mask ? ` -F mask=@${files.hole}` : "";
+  return `curl -s ${origin}/v1/images/edits${secret} -F image=@${files.image}${hole} ${form.join(" ")}${kept}`;
 }

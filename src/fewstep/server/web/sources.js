@@ -18,13 +18,14 @@ export class Sources extends EventTarget {
     this.drawing.addEventListener("change", ({ detail }) => {
       $("undo").disabled = !this.drawing.past.length;
       $("redo").disabled = !this.drawing.future.length;
-      this.#changed(detail.mask ? { mask: true } : { picture: true });
+      this.#changed(detail);
     });
     this.#listen();
   }
 
   get canvas() { return this.name === "draw" ? this.drawing.canvas : $("video"); }
   get masked() { return this.name === "draw" && this.drawing.masked; }
+  get blank() { return this.name === "draw" && !this.drawing.masked && this.drawing.blank; }
   get films() { return this.name === "camera" || this.name === "screen"; }
   get ready() { return this.name === "draw" || (this.films && this.capture.running); }
 
@@ -58,7 +59,15 @@ export class Sources extends EventTarget {
     $("input-pane").hidden = this.name === "words";
     $("layers").hidden = $("tools").hidden = this.name !== "draw";
     $("video").hidden = !this.films;
-    $("draw-hint").hidden = this.name !== "draw" || !this.drawing.empty;
+    this.#hint();
+  }
+
+  #hint() { $("draw-hint").hidden = !this.blank; }
+
+  // A drawing that travelled: its bytes, and those of its mask.
+  async load(picture, mask) {
+    await this.choose("draw");
+    await this.drawing.load(picture, mask);
   }
 
   useTool(name) {
@@ -100,6 +109,6 @@ export class Sources extends EventTarget {
     $("undo").addEventListener("click", () => this.drawing.undo());
     $("redo").addEventListener("click", () => this.drawing.redo());
     $("clear").addEventListener("click", () => this.drawing.clear());
-    this.drawing.addEventListener("change", () => { $("draw-hint").hidden = true; });
+    this.drawing.addEventListener("change", () => this.#hint());
   }
 }
