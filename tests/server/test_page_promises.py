@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from fewstep.cli.main import main
 from fewstep.models import locating
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.image_file import read_image
-from fewstep.pipelines.provenance import read_record
+from fewstep.pipelines.provenance import image_hash, read_record
 from serving import serving
 
 Open = Callable[..., Page]
@@ -97,10 +99,24 @@ def check_all(page: Page) -> None:
 
 
 def from_answer(answer: bytes) -> Image.Image:
-    import base64
-    import json
-
     return Image.open(io.BytesIO(base64.b64decode(json.loads(answer)["data"][0]["b64_json"])))
+
+
+def test_a_film_is_told_by_the_frame_that_was_painted(open_page: Open, named: ModelBundle) -> None:
+    with serving(named) as server:
+        page = open_page(address=server.url, permissions=["camera"])
+        before = typed(page, "a cat")
+        said: list[str] = []
+        page.on("websocket", lambda socket: socket.on("framereceived", lambda text: said.append(str(text))))
+        page.reload()
+        page.click("[data-source=camera]")
+        page.wait_for_function(f"before => {SHOWN} !== before", arg=before)
+        page.wait_for_timeout(700)
+        command = told(page)[0]
+        record = next(json.loads(text)["record"] for text in said if '"description"' in text)
+        assert "--image input.jpg" in command
+        assert image_hash(read_image("input.jpg")) == record["source"]
+        page.context.close()
 
 
 @pytest.mark.filterwarnings("ignore:miniature was trained on")

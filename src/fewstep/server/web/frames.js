@@ -4,6 +4,7 @@ import { coded } from "./capture.js";
 
 const OFTEN = 16; // ms between two frames at least
 const SELDOM = 500;
+const REMEMBERED = 16; // sendings, of which a picture may still come that is to be told
 
 export class Frames extends EventTarget {
   // Tells "sent" when the server has what is shown. `connections()` are where frames go, the first one sets the pace;
@@ -12,11 +13,15 @@ export class Frames extends EventTarget {
     super();
     Object.assign(this, { sources, connections, size, sentAt: 0, timer: null, worked: OFTEN, sending: false });
     this.dirty = { picture: false, mask: false };
+    this.log = []; // what was sent last, each with its id on the first connection
     this.forget();
   }
 
   // Of the words alone: nothing is there to start from.
   forget() { this.sent = { picture: null, mask: null }; }
+
+  // What the picture of the request `id` started from.
+  before(id) { return this.log.findLast((each) => each.id <= id) ?? this.sent; }
 
   // Everything anew, for a server that has nothing yet.
   all() {
@@ -51,14 +56,21 @@ export class Frames extends EventTarget {
       const picture = !wanted.picture ? null : films ? await coded(this.sources.canvas, width, height) : await drawing.picture(width, height);
       const mask = wanted.mask && masked ? await drawing.marked(width, height) : null;
       this.sending = false;
+      const before = { picture: picture ?? this.sent.picture, mask: this.sent.mask };
+      this.sent = { ...before, mask: wanted.mask ? mask : before.mask };
       for (const each of this.connections()) {
-        if (picture) each.frame(picture, { since: this.sentAt });
-        if (mask) each.frame(mask, { mask: true, since: this.sentAt });
+        if (picture) this.#note(each, before, each.frame(picture, { since: this.sentAt }));
+        if (mask) this.#note(each, this.sent, each.frame(mask, { mask: true, since: this.sentAt }));
         else if (wanted.mask) each.set({}, { mask: null });
       }
-      this.sent = { picture: picture ?? this.sent.picture, mask: wanted.mask ? mask : this.sent.mask };
     }
     this.dispatchEvent(new Event("sent"));
     this.offer();
+  }
+
+  #note(connection, sent, id) {
+    if (connection !== this.connections()[0]) return;
+    this.log.push({ ...sent, id });
+    if (this.log.length > REMEMBERED) this.log.shift();
   }
 }

@@ -118,18 +118,20 @@ export class Live extends EventTarget {
     this.socket.send(JSON.stringify(message));
   }
 
-  // `since`: when what it shows happened.
+  // `since`: when what it shows happened. Returns its id.
   frame(bytes, { mask = false, control = null, since } = {}) {
-    if (!this.open) return;
+    if (!this.open) return null;
     if (this.flush) { clearTimeout(this.flush); this.#flush(); } // what was set before goes first
     const message = new Uint8Array(12 + bytes.byteLength);
     const view = new DataView(message.buffer);
     view.setUint32(0, MAGIC, true);
     view.setUint8(4, control !== null ? 2 : Number(mask));
     view.setUint8(5, control ?? 0);
-    view.setUint32(8, this.#stamp(since), true);
+    const id = this.#stamp(since);
+    view.setUint32(8, id, true);
     message.set(new Uint8Array(bytes), 12);
     this.socket.send(message);
+    return id;
   }
 
   // How the newest picture was made, in the server's words. `names`: what its files will be called.

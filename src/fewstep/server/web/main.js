@@ -267,9 +267,9 @@ function share() {
 
 async function tellHow() {
   const names = { image: sources.films ? "input.jpg" : "input.png", mask: "mask.png", hole: "hole.png" };
-  const { picture, mask } = frames.sent;
   try {
     const told = await live.describe({ image: names.image, mask: names.mask });
+    const { picture, mask } = frames.before(told.picture);
     const files = {};
     if (told.record.source) files[names.image] = new Blob([picture]);
     if (told.record.mask) {
