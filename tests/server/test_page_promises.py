@@ -184,6 +184,7 @@ def test_a_link_carries_the_drawing_and_the_mask(open_page: Open) -> None:
     page.click("[data-tool=mask]")
     page.click("#clear")
     changed(page, masked)
+    assert page.input_value("#control-strength") == "0.5"
 
 
 def copied(page: Page, saying: str) -> str:
@@ -287,23 +288,22 @@ def test_a_click_on_words_that_nobody_wrote_chooses_them(open_page: Open) -> Non
     assert page.input_value("#prompt") == "sad robots"
 
 
-@pytest.mark.parametrize("size", [(1366, 640), (1300, 900), (1024, 600), (1920, 1080)])
+SIZES = ((1366, 640), (1300, 900), (1024, 600), (1920, 1080))
+
+
 @pytest.mark.parametrize("shape", [(128, 128), (256, 128), (64, 192)])
-def test_the_picture_and_its_buttons_are_above_the_fold(
-    open_page: Open, size: tuple[int, int], shape: tuple[int, int]
-) -> None:
-    page = open_page(
-        f"/#prompt=a+cat&steps=1&width={shape[0]}&height={shape[1]}",
-        viewport={"width": size[0], "height": size[1]},
-    )
+def test_the_picture_and_its_buttons_are_above_the_fold(open_page: Open, shape: tuple[int, int]) -> None:
+    page = open_page(f"/#prompt=a+cat&steps=1&width={shape[0]}&height={shape[1]}")
     page.wait_for_function("([w, h]) => document.getElementById('output').width === w", arg=shape)
-    assert_seen(page, ["#output", "#download", "#use-as-input"], size)
-    page.click("[data-source=draw]")
-    assert_seen(page, ["#output", "#download", "#drawing", "#clear", "#colour"], size)
-    box = page.locator("#output").bounding_box()
-    assert box is not None
-    assert abs(box["width"] / box["height"] - shape[0] / shape[1]) < 0.05
-    assert max(box["width"], box["height"]) > 250  # and not for being tiny
+    for source, buttons in (("words", ["#use-as-input"]), ("draw", ["#drawing", "#clear", "#colour"])):
+        page.click(f"[data-source={source}]")
+        for size in SIZES:
+            page.set_viewport_size({"width": size[0], "height": size[1]})
+            assert_seen(page, ["#output", "#download", *buttons], size)
+            box = page.locator("#output").bounding_box()
+            assert box is not None
+            assert abs(box["width"] / box["height"] - shape[0] / shape[1]) < 0.05
+            assert max(box["width"], box["height"]) > 250  # and not for being tiny
 
 
 def assert_seen(page: Page, names: list[str], size: tuple[int, int]) -> None:

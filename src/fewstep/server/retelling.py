@@ -47,7 +47,7 @@ def retell(
     loading = _loading(model, record, local)
     files = {"image": image if record.source else None, "mask": mask if record.mask else None}
     options = _options(record)
-    notes = [*loading.notes, *(f"It starts from {name}, which is saved here." for name in files.values() if name)]
+    notes = [*loading.notes, *(f"It starts from {name}: save that file beside it." for name in files.values() if name)]
     return Retelling(_command(record, loading, files, options), _python(record, loading, files, options), tuple(notes))
 
 

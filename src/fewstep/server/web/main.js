@@ -229,7 +229,8 @@ async function draw({ source, drawing, mask, strength }) {
     advise("The drawing of this link cannot be read; it was cut off on its way.", true);
     return;
   }
-  if (strength) controls.put({ strength }); // the mask's or the drawing's own
+  strengths[masking ? "plain" : "masked"] = null; // the address has one alone
+  if (strength) controls.put({ strength });
 }
 history.addEventListener("recall", ({ detail }) => restore(detail));
 takePictures({ sources, token, restore });
