@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -15,7 +15,7 @@ import fewstep
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.prompt_weights import Fragment, literal, parse
-from fewstep.pipelines.prompts import A1111, LIVE, STRICT, understood
+from fewstep.pipelines.prompts import A1111, LIVE, STRICT, understood, written
 
 FOREIGN = [
     "[cat:dog:0.5]",
@@ -220,3 +220,26 @@ def test_a_random_seed_is_the_same_for_all_prompts(inked: ModelBundle) -> None:
     pictures = fewstep.text2image(inked, ["a cat", "a cat <lora:ink:0.8>"], steps=1)
     records = [record_of(picture) for picture in pictures]
     assert len({record.seed for record in records if record}) == 1
+
+
+PIECES = ["a cat", "[", "]", "(", ")", ":", "0.5", "AND", "BREAK", "SALT AND PEPPER", "(so:1.2)", "\\("]
+# a backslash makes words of all that follows, so of marks in it, too
+PIECES += ["|", *(each for each in FOREIGN if each[0] == "[" or not set(each) & set("()[]"))]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8))
+def test_what_is_written_is_read_as_the_text_that_was_meant(parts: list[str]) -> None:
+    try:
+        text = understood(" ".join(parts), LIVE).text
+        parse(text)
+    except InvalidRequest:
+        assume(False)
+    read = understood(written(text), STRICT)
+    assert parse(read.text) == parse(text)
+    assert (read.loras, read.advice) == ({}, ())
+
+
+@pytest.mark.parametrize("text", ["a <lora:ink:0.8> cat", "a <lora:ink", "[a|b|c]", "a [b:c:0.5] and [d::2]"])
+def test_a_prompt_to_the_letter_can_be_written(text: str) -> None:
+    assert understood(written(text), STRICT).text == text
+    assert written(text) != text

@@ -19,9 +19,9 @@ from playwright.sync_api import Page
 import fewstep
 from browsing import SHOWN, changed, shown, stroke, typed
 from fewstep.cli.main import main
+from fewstep.imaging.reading import read_image
 from fewstep.models import locating
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.image_file import read_image
 from fewstep.pipelines.provenance import image_hash, read_record
 from serving import serving
 
@@ -72,6 +72,8 @@ def test_what_is_copied_paints_what_is_shown(open_page: Open, named: ModelBundle
         page.click("#controls summary")
         page.select_option("#control-sampler", "tcd")
         changed(page, first)
+        check_all(page)
+        typed(page, "a (blue:1.3) cat AND a dog, [red|blue], to the letter: \\(so\\)")
         check_all(page)
         page.click("[data-source=draw]")
         before = page.evaluate(SHOWN)

@@ -80,13 +80,26 @@ def understood(
     return Prompt(reading.text, reading.loras, tuple(reading.advice.values()))
 
 
+def written(text: str) -> str:
+    """The prompt that `understood` reads as this text: with a backslash before what would be refused, or taken out."""
+    while places := _Reading(text, LIVE, None, negative=False).found():
+        first = min(places)
+        text = f"{text[:first]}\\{text[first:]}"
+    return text
+
+
 class _Reading:
     """A prompt while it is read, from its start to its end."""
 
     def __init__(self, prompt: str, policy: Policy, here: Collection[str] | None, negative: bool) -> None:
         self.prompt, self.policy, self.here, self.negative = prompt, policy, here, negative
         self.text, self.loras, self.advice = prompt, dict[str, float](), dict[str, str]()
+        self.places: list[int] = []  # where a backslash would make words of what was found
         self.closing: dict[int, int] = {}  # brackets and parentheses that have a partner
+
+    def found(self) -> list[int]:
+        self.read()
+        return self.places
 
     def read(self) -> None:
         prompt, done = self.prompt, 0
@@ -101,6 +114,7 @@ class _Reading:
                 done = place = end
             elif tag := _ADAPTER.match(prompt, place) or _UNFINISHED.match(prompt, place):
                 parts.append(prompt[done:place])
+                self.places.append(place)
                 self._adapter(tag)
                 done = place = tag.end()
                 if parts[-1][-1:].strip() and prompt[done : done + 1].strip():
@@ -122,24 +136,25 @@ class _Reading:
     def _look(self, place: int) -> None:
         """For what other programs do, and begins here."""
         if self.prompt[place] == "[" and (close := self.closing.get(place)) is not None:
-            inside = self._direct(place, close)
-            if _CHANGES.search(inside):
-                self._foreign(self.prompt[place : close + 1], "words that change on the way")
-            elif _ALTERNATES.search(inside):
-                self._foreign(self.prompt[place : close + 1], "words that take turns")
+            direct = self._direct(place, close)
+            inside = "".join(self.prompt[each] for each in direct)
+            if sign := _CHANGES.search(inside):
+                self._foreign(self.prompt[place : close + 1], "words that change on the way", direct[sign.start()])
+            elif sign := _ALTERNATES.search(inside):
+                self._foreign(self.prompt[place : close + 1], "words that take turns", direct[sign.start()])
         for pattern, what in _PLACES:
             found = pattern.match(self.prompt, place)
             if found and not (found[0].startswith("AND") and self._is_shouted(found)):
-                self._foreign(found[0], what)
+                self._foreign(found[0], what, place)
 
-    def _direct(self, start: int, close: int) -> str:
-        """What stands between two brackets, what is bracketed in there left out."""
-        letters, place = "", start + 1
+    def _direct(self, start: int, close: int) -> list[int]:
+        """The places between two brackets, what is bracketed in there left out."""
+        letters, place = list[int](), start + 1
         while place < close:
             if place in self.closing:
                 place = self.closing[place]
             else:
-                letters += self.prompt[place]
+                letters.append(place)
             place += 1
         return letters
 
@@ -149,7 +164,8 @@ class _Reading:
         after = re.findall(r"[^\W\d_]+", self.prompt[found.end() : found.end() + _NEAR])[:1]
         return all(word.isupper() for word in before + after)
 
-    def _foreign(self, found: str, what: str) -> None:
+    def _foreign(self, found: str, what: str, place: int) -> None:
+        self.places.append(place)
         message = (
             f"{_quoted(found)} in the prompt is what other programs read as {what}; that is not done here: take it "
             "out, or put a backslash before it to make words of it"

@@ -188,7 +188,8 @@ class Trouble(Message):
 
 class Description(Message):
     """How the picture of the request `picture` was made, the newest that was shown: what a PNG of it carries, and the
-    command and the Python that paint it again. `notes` say what these need, a sentence each.
+    command and the Python that paint it again. `notes` say what these need, a sentence each; `prompt` and
+    `negative_prompt` are written as every door reads them that knows marks.
     """
 
     type: Literal["description"] = "description"
@@ -198,6 +199,8 @@ class Description(Message):
     command: str
     python: str
     notes: list[str]
+    prompt: str
+    negative_prompt: str
 
 
 class Stats(Message):

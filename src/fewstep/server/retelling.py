@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.loading import FAST
 from fewstep.models.placement import choose_device, choose_dtype
+from fewstep.pipelines.prompts import written
 from fewstep.pipelines.provenance import Record, UsedControl
 
 PICTURE = "picture.png"
@@ -18,11 +20,16 @@ PICTURE = "picture.png"
 
 @dataclass(frozen=True)
 class Retelling:
-    """A shell command and a Python program that paint the very picture; `notes` say what they need, a sentence each."""
+    """A shell command and a Python program that paint the very picture; `notes` say what they need, a sentence each.
+
+    prompt, negative_prompt  as they are written there, and at every door that reads marks
+    """
 
     command: str
     python: str
     notes: tuple[str, ...]
+    prompt: str
+    negative_prompt: str
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,17 @@ def retell(
     local        whether the reader is at this machine, and may see where its files lie
     """
     loading = _loading(model, record, local)
+    record = dataclasses.replace(record, prompt=written(record.prompt), negative_prompt=written(record.negative_prompt))
     files = {"image": image if record.source else None, "mask": mask if record.mask else None}
     options = _options(record)
     notes = [*loading.notes, *(f"It starts from {name}: save that file beside it." for name in files.values() if name)]
-    return Retelling(_command(record, loading, files, options), _python(record, loading, files, options), tuple(notes))
+    return Retelling(
+        _command(record, loading, files, options),
+        _python(record, loading, files, options),
+        tuple(notes),
+        record.prompt,
+        record.negative_prompt,
+    )
 
 
 def _options(record: Record) -> dict[str, Any]:

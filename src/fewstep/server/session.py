@@ -158,6 +158,8 @@ class Session:
             command=told.command,
             python=told.python,
             notes=list(told.notes),
+            prompt=told.prompt,
+            negative_prompt=told.negative_prompt,
         )
 
     def cancel(self) -> None:

@@ -1,9 +1,9 @@
 """OpenAI's Images API: `/v1/images/generations`, `/edits`, `/variations` and `/v1/models`, also without `/v1`.
 
 Beyond OpenAI's fields a request may carry `steps` (or `num_inference_steps`), `seed`, `guidance_scale`,
-`negative_prompt`, `strength`, `loras` (a weight by name), all other options of `text2image`, and `prompt_marks`: prompts
-are taken to the letter unless that is true, and then as on the command line. A field that is known but means nothing
-here is named in the answer's `warnings`; an unknown one is an error.
+`negative_prompt`, `strength`, `loras` (a weight by name), all other options of `text2image`, and `prompt_marks`:
+prompts are taken to the letter unless that is true, and then as on the command line. A field that is known but means
+nothing here is named in the answer's `warnings`; an unknown one is an error.
 https://platform.openai.com/docs/api-reference/images
 """
 

@@ -2,15 +2,17 @@
 
 const quoted = (text) => `'${String(text).replaceAll("'", `'\\''`)}'`;
 
-// `record`: how the picture was made, as the server tells it; `files`: the names of what it starts from; `token`: whether
+const MARKS = /[^\p{L}\p{N}\s',.!?]|BREAK|AND/u; // that a prompt may hold, and that door reads where it is told to
+
+// `told`: how the picture was made, in the server's words; `files`: the names of what it starts from; `token`: whether
 // the server wants to see one.
-export function curl(record, files, token) {
+export function curl({ record, prompt, negative_prompt }, files, token) {
   if (record.controls.length) return null; // which that door does not have
   const timed = record.timesteps !== null;
   const fields = {
-    prompt: record.prompt, model: record.model_name, size: `${record.width}x${record.height}`, seed: record.seed,
+    prompt, prompt_marks: MARKS.test(prompt + negative_prompt) || null, model: record.model_name, size: `${record.width}x${record.height}`, seed: record.seed,
     steps: timed ? null : record.steps, timesteps: record.timesteps, guidance_scale: record.guidance_scale,
-    sampler: record.sampler, negative_prompt: record.negative_prompt || null, strength: timed ? null : record.strength,
+    sampler: record.sampler, negative_prompt: negative_prompt || null, strength: timed ? null : record.strength,
     variation: record.variation, variation_seed: record.variation_seed, upscale: record.upscale,
     refine_strength: record.refine_strength, refine_steps: record.refine_steps, tile: record.tile || null,
     loras: record.loras.length ? Object.fromEntries(record.loras.map(({ name, weight }) => [name, weight])) : null,
