@@ -94,7 +94,7 @@ def test_words_alone(server: Server, wanted: dict[str, Any]) -> None:
         shown = image_of(client.picture(1))
         told = ask(client)
     assert told["picture"] == 1
-    assert told["record"]["prompt"] == wanted.get("prompt", "a cat").replace("<lora:gone:1> ", "")  # said, live
+    assert told["record"]["prompt"] == wanted.get("prompt", "a cat").replace("<lora:gone:1>", "")  # said, live
     assert told["notes"] == []
     assert close(by_command(told), shown)
     assert close(by_python(told), shown)
