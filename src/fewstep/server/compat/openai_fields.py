@@ -26,7 +26,9 @@ def _from_json(value: Any) -> Any:
     try:
         return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError) as error:
-        raise ValueError("it must be JSON: an object of names and weights, or a list of times") from error
+        raise ValueError(
+            "it must be a JSON object of names and weights (loras), or a JSON list of times (timesteps)"
+        ) from error
 
 
 class Images(NullIsAbsent):
