@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from fewstep.models.locating import FAST_DECODER, PACKED
 
 # The student is close to its teacher (3 % of the weights' size), so that two bits of the difference tell it better than
 # six bits tell the teacher. docs/starter.md says what all of it costs in pictures.
-TEACHER, STUDENT, AUTOENCODER, ADAPTER, EYE, ART = 6, 2, 8, 6, 8, 6
+TEACHER, STUDENT, FAST, ADAPTER, EYE, ART = 6, 2, 8, 6, 8, 6
 TEACHER_UNET, STUDENT_UNET = Path("teacher") / "unet", Path("unet")
 
 
@@ -23,12 +24,17 @@ def text_bits(name: str) -> int:
     return 6 if "token_embedding" in name else 8
 
 
+def autoencoder_bits(name: str) -> int:
+    """Most of it are the decoder's first blocks; the encoder makes what others learn, the last blocks paint edges."""
+    return 6 if re.match(r"decoder\.(conv_in|mid_block|up_blocks\.[012])\.", name) else 8
+
+
 PARTS: Mapping[Path, int | Callable[[str], int]] = {
     TEACHER_UNET: TEACHER,
     STUDENT_UNET: STUDENT,
     Path("text_encoder"): text_bits,
-    Path("vae"): AUTOENCODER,
-    Path(FAST_DECODER): AUTOENCODER,
+    Path("vae"): autoencoder_bits,
+    Path(FAST_DECODER): FAST,
 }
 
 

@@ -253,6 +253,7 @@ def test_behind_a_proxy_that_cuts_a_path_off_it_all_works(open_page: Callable[..
             page.click("#download")
         assert read_record(Path(download.value.path())).prompt == "a cat"
         page.click("#code-open")
+        page.wait_for_selector("#snippets pre")
         assert f"http://{address}/lcm/v1/images/generations" in page.inner_text("#snippets")
         page.goto(f"http://{address}/lcm/docs")
         page.locator(".path", has_text="/sdapi/v1/options").first.click()

@@ -15,7 +15,7 @@ from fewstep.evaluate.speed import Speed
 from fewstep.files import replacing
 
 FORMAT = "fewstep evaluation 1"
-DIGITS = 5  # of the draws: enough for their deviation, and a file that can be sent
+DIGITS = 4  # of the draws: enough for their deviation, and a file that can be sent
 
 
 @dataclass(frozen=True)
