@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import adapters
 import fewstep
 from fewstep.cli.main import main
+from fewstep.errors import FewstepWarning
 from fewstep.models.locating import STARTER
 from fewstep.models.lora_file import LoraFile
 from full_disk import files_of_at_most
@@ -146,9 +147,13 @@ def test_convert_and_merge(run: Run, style: Path, miniature: Path) -> None:
     )
     assert LoraFile.read(Path("d.safetensors")).spelling == "diffusers"
     told = run("merge", miniature / "teacher", "--lora", f"{style}:0.5", "-o", "inked", "--dtype", "float32")
-    assert told == (0, "inked\n", "")  # the libraries' bars and remarks are not ours
+    assert told[:2] == (0, "inked\n")
+    (said,) = told[2].splitlines()  # the libraries' bars and remarks are not ours
+    assert "lcm-ink.safetensors is taken for an LCM-LoRA" in said
+    assert "by its name alone; --kind diffusion says otherwise" in said
     merged = fewstep.load("inked", device="cpu")
-    on_top = fewstep.load(miniature / "teacher", device="cpu", loras=[(style, 0.5)])
+    with pytest.warns(FewstepWarning, match="by its name alone"):
+        on_top = fewstep.load(miniature / "teacher", device="cpu", loras=[(style, 0.5)])
     pictures = [np.asarray(fewstep.text2image(each, "a cat", seed=2), dtype=int) for each in (merged, on_top)]
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 

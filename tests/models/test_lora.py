@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 import adapters
 import fewstep
 from fewstep.core.noise import PictureNoise
-from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound, NotInstalled
+from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound
+from fewstep.models.adapters.layer import AdaptedLayer
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.locating import ADAPTERS
 from fewstep.models.lora import layers_of, with_loras
@@ -119,12 +120,12 @@ def test_every_spelling_means_the_same_layers(spelling: str, base: ModelBundle, 
         warnings.simplefilter("error")
         model = with_loras(base, [path])
     modules = layers_of(model.unet)
-    assert {name for name, module in modules.items() if hasattr(module, "lora_A")} == set(layers)
+    assert {name for name, module in modules.items() if isinstance(module, AdaptedLayer)} == set(layers)
     with model.loras.applied(None, model.device):  # type: ignore[union-attr]
         for name, (down, up) in layers.items():
             x = torch.randn(2, down.shape[1], *[4] * (down.ndim - 2))
             whole = weights[name] + alpha / 3 * torch.einsum("or,r...->o...", up.flatten(1), down)
-            module = modules[name].get_base_layer()  # type: ignore[operator]
+            module = modules[name].base_layer
             called = modules[name](x)
             module.weight.data, kept = whole, module.weight.data
             torch.testing.assert_close(called, module(x), rtol=1e-4, atol=1e-4)
@@ -155,7 +156,10 @@ def test_an_lcm_lora_makes_a_few_step_model_as_in_diffusers(base: ModelBundle, m
         pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="leading")
 
     expected = theirs(base, miniature, loads)
-    model = with_loras(base, [path])
+    with pytest.warns(
+        FewstepWarning, match=r"lcm-lora-test\.safetensors is taken for an LCM-LoRA .* by its name alone"
+    ):
+        model = with_loras(base, [path])
     assert (model.kind, model.card.steps, model.card.guidance_scale) == ("lcm", 4, 1.0)
     assert abs(ours(model, sampler=None, steps=1, guidance_scale=None) - expected).max() <= 1
     with pytest.raises(InvalidRequest, match=r"with an LCM-LoRA has learnt its guidance, .*: 1 to 2 are allowed"):
@@ -167,13 +171,14 @@ def test_an_lcm_lora_on_a_consistency_model_is_refused(base: ModelBundle, studen
     guessed = adapters.write_kohya(tmp_path / "lcm-lora-test.safetensors", layers, ALPHA)
     known = tmp_path / "known.safetensors"
     save_file(load_file(guessed), known, metadata={"fewstep": '{"kind": "lcm"}'})
-    few = with_loras(base, [guessed])
+    with pytest.warns(FewstepWarning, match="by its name alone; --kind diffusion says otherwise"):
+        few = with_loras(base, [guessed])
     for model in (student, few):
         with pytest.raises(
             InvalidModel, match=rf"known\.safetensors is an LCM-LoRA, .* and {model.name} does so already"
         ):
             with_loras(model, [known])
-    with pytest.raises(InvalidModel, match=r"is an LCM-LoRA \(by its name; a style of that name wants another\),"):
+    with pytest.raises(InvalidModel, match=r"is an LCM-LoRA \(by its name; for a style of that name say --kind lcm\),"):
         with_loras(student, [guessed])
 
 
@@ -286,29 +291,24 @@ def test_files_that_do_not_fit_are_refused_in_words(base: ModelBundle, tmp_path:
         {"lora_unet_x.lora_down.weight": torch.zeros(4, 8), "lora_unet_x.lora_up.weight": torch.zeros(8, 4)}, "not one"
     )
     refused({f"{key}.lora_down.weight": torch.zeros(4, 32)}, "is damaged: .* needs a down and an up matrix")
-    refused({"lora_unet_x.hada_w1_a": torch.zeros(4)}, "is a LoHa, not a plain LoRA")
-    refused({"lora_unet_x.lokr_w1": torch.zeros(4)}, "is a LoKr, not a plain LoRA")
-    refused({"lora_unet_x.oft_blocks": torch.zeros(4)}, "is a OFT, not a plain LoRA")
-    refused({f"{key}.dora_scale": torch.zeros(4)}, "is a DoRA")
-    refused({"model.weight": torch.zeros(4)}, "is no LoRA that fewstep knows .*'model.weight'")
+    refused({"lora_unet_x.hada_w1_a": torch.zeros(4)}, "is damaged: x has only hada_w1_a")
+    refused({"lora_unet_x.lokr_w1": torch.zeros(4)}, "is damaged: x has only lokr_w1")
+    refused({"lora_unet_x.oft_blocks": torch.zeros(4)}, "is damaged: the oft_blocks of x are no square blocks")
+    refused({f"{key}.dora_scale": torch.zeros(4)}, "is damaged: .* has only dora_scale")
+    refused({"strange.weight": torch.zeros(4)}, "is no LoRA that fewstep knows .*'strange.weight'")
     refused({}, "is no LoRA")
     path.write_bytes(b"not safetensors at all")
     with pytest.raises(InvalidModel, match="cannot be read as safetensors"):
         with_loras(base, [path])
+    (tmp_path / "empty").mkdir()
     with pytest.raises(
         InvalidModel, match=r"is no LoRA: a folder of one has pytorch_lora_weights.safetensors \(diffusers\) or"
     ):
-        with_loras(base, [tmp_path])
+        with_loras(base, [tmp_path / "empty"])
     pickle = tmp_path / "style.pt"
     pickle.write_bytes(b"x")
     with pytest.raises(InvalidModel, match="is a pickle"):
         with_loras(base, [pickle])
-
-
-def test_without_peft_it_says_how_to_get_it(base: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewstep.models.lora.find_spec", lambda name: None)
-    with pytest.raises(NotInstalled, match=r"pip install 'fewstep\[lora\]'"):
-        with_loras(base, ["style.safetensors"])
 
 
 def test_an_adapter_that_is_nowhere(base: ModelBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 
 import adapters
 import fewstep
-from fewstep.errors import CannotWrite, InvalidModel
+from fewstep.errors import CannotWrite, FewstepWarning, InvalidModel
 from fewstep.models.architectures import SD1, SD2, SDXL, Architecture
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import layers_of, merged, with_loras
 from fewstep.models.lora_convert import convert, write_lora
-from fewstep.models.lora_file import LoraFile, LoraLayer
+from fewstep.models.adapters.changes import LoraLayer
+from fewstep.models.lora_file import LoraFile
 from fewstep.models.lora_names import SPELLINGS, Spelling, kohya_names, stability_names
 from fewstep.models.saving import save
 
@@ -89,9 +90,10 @@ def test_there_and_back_the_numbers_stay(model: ModelBundle, tmp_path: Path, fir
     modules = layers_of(found.unet)
     for name, layer in layers.items():
         module = modules[name]
-        assert torch.equal(module.lora_A["lora_0"].weight, layer.down)  # type: ignore[index,union-attr]
-        assert torch.equal(module.lora_B["lora_0"].weight, layer.up)  # type: ignore[index,union-attr]
-        assert module.lora_alpha["lora_0"] == layer.alpha  # type: ignore[index]
+        adapter = module.adapters["0"]
+        assert torch.equal(adapter.down, layer.down)
+        assert torch.equal(adapter.up, layer.up)
+        assert adapter.scale == layer.alpha / layer.rank
 
 
 def test_diffusers_reads_what_was_written(model: ModelBundle, tmp_path: Path) -> None:
@@ -117,11 +119,12 @@ def test_a_merged_model_paints_as_with_the_adapters_on_top(model: ModelBundle, m
     text = adapters.with_prefix(adapters.random_layers(model.text_encoder, 9))
     parts = {"lora_unet": adapters.random_layers(model.unet, 1), "lora_te": text}
     path = adapters.write_kohya(tmp_path / "lcm_ink.safetensors", parts, alpha=2.0)
-    on_top = with_loras(model, [(path, 0.7)])
+    with pytest.warns(FewstepWarning, match="by its name alone"):
+        on_top = with_loras(model, [(path, 0.7)])
     expected = np.asarray(fewstep.text2image(on_top, "a cat", seed=1), dtype=int)
     result = merged(on_top)
     assert result.loras is None
-    assert not [name for name, _ in result.unet.named_modules() if "lora" in name]
+    assert not [name for name, _ in result.unet.named_modules() if "adapters" in name]
     save(result, tmp_path / "merged", base=miniature / "teacher")
     again = fewstep.load(tmp_path / "merged", device="cpu")
     assert (again.kind, again.card.steps) == ("lcm", 4)

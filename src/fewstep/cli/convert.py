@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fewstep.cli.progress import one_line_warnings
 from fewstep.errors import InvalidRequest
 from fewstep.models.lora_names import SPELLINGS
 
@@ -43,7 +44,8 @@ def convert(
     from fewstep.models.lora_file import LoraFile
     from fewstep.models.lora_resize import MB, resized
 
-    lora = LoraFile.read(file if file.exists() else ADAPTERS.get(str(file), file))
+    with one_line_warnings():
+        lora = LoraFile.read(file if file.exists() else ADAPTERS.get(str(file), file))
     if max_mb is not None:
         lora, share = resized(lora, max_mb * MB)
         low, high = lora.ranks[0], lora.ranks[-1]

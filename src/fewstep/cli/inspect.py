@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fewstep.cli.progress import one_line_warnings
+
 if TYPE_CHECKING:
-    from fewstep.models.beside import Beside
     from fewstep.models.bundle import ModelBundle
+    from fewstep.models.identify import Identity
     from fewstep.models.lora_file import LoraFile
 
 NAMED = 20  # layers that do not fit
@@ -44,7 +46,8 @@ def inspect(
 
     base = None if model is None else load(model, device="cpu")
     for file in files:
-        facts = _facts(file, base)
+        with one_line_warnings():
+            facts = _facts(file, base)
         table = Table(title=Text(str(file)), title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, value in facts.items():
             table.add_row(name, Text(value))
@@ -52,9 +55,8 @@ def inspect(
 
 
 def _facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
-    from fewstep.models.beside import Beside
+    from fewstep.models.identify import identify, refusal
     from fewstep.models.locating import ADAPTERS
-    from fewstep.models.single_file import is_checkpoint
 
     if path.suffix.lower() in PICTURES:
         return _picture_facts(path)
@@ -62,10 +64,14 @@ def _facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
         return _lora_facts(ADAPTERS[str(path)], base)
     if not path.exists() or (path / "model_index.json").is_file():
         return _model_facts(path)
-    if is_checkpoint(path):
+    found = identify(path)
+    if found.thing == "checkpoint":
         return _checkpoint_facts(path)
-    part = Beside.of(path)
-    return _lora_facts(path, base) if part is None else _part_facts(part)
+    if found.thing == "lora":
+        return _lora_facts(path, base)
+    if found.thing == "unknown":
+        raise refusal(path, "model, adapter or part of one", found)
+    return _part_facts(found)
 
 
 def _picture_facts(path: Path) -> dict[str, str]:
@@ -83,10 +89,14 @@ def _picture_facts(path: Path) -> dict[str, str]:
     return facts | {"made from": said if isinstance(said, str) else "it does not say"}
 
 
-def _part_facts(part: Beside) -> dict[str, str]:
+def _part_facts(part: Identity) -> dict[str, str]:
     from fewstep.models.bundle import hash_of
+    from fewstep.models.identify import THINGS
 
-    return {"kind": part.kind, "made for": part.family, "SHA-256": hash_of(part.weight_files)}
+    facts = {"kind": f"{THINGS[part.thing][0].removeprefix('a ').removeprefix('an ')}: {part.advice}"}
+    if part.family is not None:
+        facts["made for"] = part.family
+    return facts | {"SHA-256": hash_of(part.weight_files)}
 
 
 def _checkpoint_facts(path: Path) -> dict[str, str]:
@@ -118,17 +128,19 @@ def _lora_facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
     from fewstep.models.lora_file import LoraFile
 
     file = LoraFile.read(path)
-    alphas = sorted({layer.alpha for layers in file.layers.values() for layer in layers.values()})
+    few_step = f"LCM-LoRA (by {file.few_step.because}): its base becomes a few-step model"
     facts = {
-        "kind": "LCM-LoRA: its base becomes a few-step model" if file.kind == "lcm" else "LoRA",
+        "kind": few_step if file.kind == "lcm" else file.algorithm,
         "made for": file.family,
         "names": f"as {file.spelling} writes them",
         "rank": _values(file.ranks),
-        "alpha": _values(alphas),
+        "alpha": _values(file.alphas) or "none",
         "changes": ", ".join(f"{len(layers)} layers of {part}" for part, layers in file.layers.items()),
         "parameters": f"{file.num_parameters / 1e6:.2f} million",
         "SHA-256": file.hash,
     }
+    if file.left_out:
+        facts["left out"] = f"{len(file.left_out)} tensors of no layer: {', '.join(file.left_out[:NAMED])}"
     if base is not None:
         missing = []
         for part, layers in file.layers.items():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fewstep.cli.options import Config, Kind, PredictionType, Vae
+from fewstep.cli.progress import one_line_warnings
 from fewstep.errors import InvalidRequest
 
 
@@ -41,7 +42,9 @@ def merge(
     from fewstep.models.lora import merged
     from fewstep.models.saving import save
 
-    base = load(model, "cpu", "float32", loras=lora, vae=vae, config=config, kind=kind, prediction_type=prediction_type)
+    how: dict[str, Any] = {"vae": vae, "config": config, "kind": kind, "prediction_type": prediction_type}
+    with one_line_warnings():
+        base = load(model, "cpu", "float32", loras=lora, **how)
     card = dataclasses.replace((result := merged(base)).card, name=output.name)
     save(dataclasses.replace(result, card=card), output, base=base.folder, dtype=dtype)
     typer.echo(output)

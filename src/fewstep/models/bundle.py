@@ -21,6 +21,7 @@ from fewstep.errors import FewstepWarning
 from fewstep.models.card import Kind, ModelCard
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.kinds import Overrides
+from fewstep.models.layout import Layout, family_of
 from fewstep.models.memory import TILE, in_float32
 from fewstep.models.network import UNetNetwork
 from fewstep.models.placement import device_of, dtype_of
@@ -83,6 +84,12 @@ class ModelBundle:
         kind = "consistency model" if self.kind == "lcm" else "diffusion model"
         what = f"a {kind}, prediction type {self.prediction_type}{', w embedded' if self.embeds_guidance else ''}"
         return f"{self.name}: {what}; {self.card.steps} steps by default"
+
+    @property
+    def family(self) -> str:
+        """The family of its U-Net, in words; what was cut out of one is said (`layout.family_of`)."""
+        names = (f"{name}." for name, _ in self.unet.named_modules())
+        return family_of(self.unet.config.cross_attention_dim, Layout.of(names))
 
     @property
     def schedule(self) -> Schedule:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from fewstep.errors import InvalidModel
-from fewstep.models.lora_file import FAMILIES
+from fewstep.models.layout import FAMILIES
 
 if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.imaging.channels import on_white
+from fewstep.models.layout import FAMILIES
 from fewstep.models.locating import IS_A_PICKLE, PICKLES, download
-from fewstep.models.lora_file import FAMILIES
 from fewstep.models.placement import dtype_of
 
 if TYPE_CHECKING:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, NotInstalled
-from fewstep.models.lora_file import FAMILIES, LoraFile, LoraLayer
+from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest
+from fewstep.models.adapters.changes import Change
+from fewstep.models.adapters.layer import AdaptedLayer, Shares
+from fewstep.models.layout import FAMILIES
+from fewstep.models.lora_file import LoraFile
 from fewstep.models.lora_names import kohya_names
 from fewstep.models.lora_source import LoraSpec, check_weight, find_lora
 
@@ -25,17 +25,10 @@ if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
-ADAPTER = "lora_"  # and a number: PEFT's names for adapters, which must not hold a dot
 # What the record of an LCM-LoRA says: how it is sampled, and on which times it was distilled.
 SAMPLED = ("steps", "guidance_scale", "w_range", "sampler", "gamma", "phases")
 TIMES = ("original_inference_steps", "timestep_scaling")
 LCM_STEPS, LCM_GUIDANCE = 4, 1.0  # of LCM-LoRA (2311.05556): guidance is part of what it learnt
-
-
-class Shares:
-    """The weights of the call under way, for each adapter one number, or one (B,): the layers read them as they run."""
-
-    now: Sequence[float | Tensor] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,24 +76,28 @@ class LoraStack:
         yield
 
 
-def with_loras(model: ModelBundle, specs: Iterable[str | Path | tuple[str | Path, float]]) -> ModelBundle:
+def with_loras(
+    model: ModelBundle, specs: Iterable[str | Path | tuple[str | Path, float]], kind: str | None = None
+) -> ModelBundle:
     """The model with adapters on top, more on top of those it has; the networks are changed in place.
 
+    kind  what the model with them is, where that was said ("lcm", "diffusion"): an adapter's name then decides nothing
+
     An LCM-LoRA also turns the card into that of a few-step model, so that its schedule cannot be forgotten.
-    Raises `NotInstalled` without PEFT, `ModelNotFound`, `InvalidModel` for an adapter of another base or an LCM-LoRA on
+    Raises `ModelNotFound`, `InvalidModel` for an adapter of another base or an LCM-LoRA on
     a consistency model, `InvalidRequest` for its weight; warns of layers that the model does not have.
     """
-    if find_spec("peft") is None:
-        raise NotInstalled("adapters need PEFT, which is missing; install it with: pip install 'fewstep[lora]'")
     for spec in map(LoraSpec.of, specs):
-        model = _with_one(model, find_lora(spec.source, model), spec.weight)
+        model = _with_one(model, find_lora(spec.source, model), spec.weight, kind)
     return model
 
 
-def _with_one(model: ModelBundle, file: LoraFile, weight: float) -> ModelBundle:
+def _with_one(model: ModelBundle, file: LoraFile, weight: float, kind: str | None) -> ModelBundle:
     stack = model.loras or LoraStack()
-    _check_fits(file, model)
-    adapter = f"{ADAPTER}{len(stack.names)}"
+    makes_few_step = file.few_step.value and kind != "diffusion"
+    if kind is not None and model.kind == "lcm" and file.few_step.by == "name":
+        makes_few_step = False
+    _check_fits(file, model, makes_few_step)
     unmatched = []
     matched = 0
     for part, layers in file.layers.items():
@@ -112,7 +109,7 @@ def _with_one(model: ModelBundle, file: LoraFile, weight: float) -> ModelBundle:
         unmatched += [f"{part}: {name}" for name in missing]
         matched += len(placed)
         if placed:
-            _inject(network, placed, adapter, stack)
+            _put_on(network, placed, len(stack.names), stack)
     if not matched:
         raise InvalidModel(f"{file.path} does not fit {model.name}: not one of its layers is there ({unmatched[0]})")
     if unmatched:
@@ -123,21 +120,35 @@ def _with_one(model: ModelBundle, file: LoraFile, weight: float) -> ModelBundle:
             FewstepWarning,
             stacklevel=4,
         )
+    if file.left_out:
+        _warn_of_left_out(file)
     name = file.name if file.name not in stack.names else f"{file.name}-{len(stack.names) + 1}"
     stack = LoraStack((*stack.names, name), (*stack.files, file), (*stack.weights, weight), stack.shares)
     model = dataclasses.replace(model, loras=stack)
-    return few_step(model, file.record) if file.kind == "lcm" else model
+    if not makes_few_step:
+        return model
+    file.few_step.announce(str(file.path), "an LCM-LoRA (few steps, no guidance)", "--kind diffusion")
+    return few_step(model, file.record)
 
 
-def _check_fits(file: LoraFile, model: ModelBundle) -> None:
+def _warn_of_left_out(file: LoraFile) -> None:
+    shown = ", ".join(file.left_out[:3]) + (", …" if len(file.left_out) > 3 else "")
+    warnings.warn(
+        f"{file.path.name}: {len(file.left_out)} of its tensors are of no layer and are left out ({shown})",
+        FewstepWarning,
+        stacklevel=5,
+    )
+
+
+def _check_fits(file: LoraFile, model: ModelBundle, makes_few_step: bool) -> None:
     width, own = file.context_width, model.unet.config.cross_attention_dim
     if width is not None and width != own:
         raise InvalidModel(
             f"{file.path.name} was made for {file.family} and {model.name} is {FAMILIES.get(own, 'of another kind')}: "
             "a LoRA fits only the family of the model that it was trained on"
         )
-    if file.kind == model.kind == "lcm":
-        guessed = "" if "kind" in file.record else " (by its name; a style of that name wants another)"
+    if makes_few_step and model.kind == "lcm":
+        guessed = " (by its name; for a style of that name say --kind lcm)" if file.few_step.by == "name" else ""
         raise InvalidModel(
             f"{file.path.name} is an LCM-LoRA{guessed}, for a diffusion model to paint in few steps, and {model.name} "
             "does so already: leave it out, or give the diffusion model (for the starter: --model starter-teacher)"
@@ -169,8 +180,8 @@ def layers_of(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def place(
-    layers: Mapping[str, LoraLayer], network: nn.Module, part: str, unet_config: Mapping[str, Any]
-) -> tuple[dict[str, LoraLayer], list[str]]:
+    layers: Mapping[str, Change], network: nn.Module, part: str, unet_config: Mapping[str, Any]
+) -> tuple[dict[str, Change], list[str]]:
     """The file's layers under the names of the network's own, shaped for them, and the names that do not fit."""
     there = layers_of(network)
     prefix = "" if part == "unet" or any(name.startswith("text_model.") for name in there) else "text_model."
@@ -179,7 +190,7 @@ def place(
     placed, missing = {}, []
     for written, layer in layers.items():
         name = names.get(spelled.get(written, written)) or names.get(prefix + written)
-        fitted = None if name is None else _fitted(layer, there[name])
+        fitted = None if name is None else layer.fitted(there[name].weight.shape)  # type: ignore[arg-type]
         if name is None or fitted is None:
             missing.append(written)
         else:
@@ -187,52 +198,16 @@ def place(
     return placed, missing
 
 
-def _fitted(layer: LoraLayer, module: Any) -> LoraLayer | None:
-    """A layer for a 1x1 convolution also fits a linear one, and the other way; None where the shapes differ."""
-    weight = getattr(module, "base_layer", module).weight
-    if weight.ndim == 4:
-        kernel = weight.shape[2:] if layer.down.ndim == 2 else layer.down.shape[2:]
-        down, up = layer.down.reshape(layer.rank, -1, *kernel), layer.up.reshape(-1, layer.rank, 1, 1)
-        fits = down.shape[1:] == weight.shape[1:] and len(up) == len(weight)
-    else:
-        down, up = layer.down.flatten(1), layer.up.flatten(1)
-        fits = (len(up), down.shape[1]) == tuple(weight.shape)
-    return LoraLayer(down, up, layer.alpha) if fits else None
-
-
-def _inject(network: nn.Module, layers: Mapping[str, LoraLayer], adapter: str, stack: LoraStack) -> None:
-    """Put the matrices onto the layers, through PEFT, and let each read its share at every call."""
-    from peft import LoraConfig, inject_adapter_in_model
-
-    config = LoraConfig(
-        target_modules=list(layers),
-        rank_pattern={f"^{re.escape(name)}": layer.rank for name, layer in layers.items()},
-        r=next(iter(layers.values())).rank,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT on adapters put one over the other, which is what is wanted
-        inject_adapter_in_model(config, network, adapter_name=adapter, low_cpu_mem_usage=True)
+def _put_on(network: nn.Module, layers: Mapping[str, Change], number: int, stack: LoraStack) -> None:
+    """Put the changes of the stack's next adapter onto the layers, which read their share at every call."""
     modules = layers_of(network)
-    for name, layer in layers.items():
-        module: Any = modules[name]
-        like = module.get_base_layer().weight
-        for matrix, home in ((layer.down, module.lora_A), (layer.up, module.lora_B)):
-            home[adapter].weight = nn.Parameter(matrix.to(like.device, like.dtype), requires_grad=False)
-        module.lora_alpha[adapter] = layer.alpha
-        module.register_forward_pre_hook(partial(_weigh, stack.shares, len(stack.names), adapter))
-    for module in modules.values():
-        if hasattr(module, "lora_A"):
-            module.set_adapter(sorted(module.lora_A))
-    network.requires_grad_(False)
-
-
-def _weigh(shares: Shares, index: int, adapter: str, module: Any, inputs: Sequence[Any]) -> None:
-    """Before a layer runs: its adapter's scale for every row of the input."""
-    share = shares.now[index]
-    if isinstance(share, Tensor):
-        x = inputs[0]
-        share = share.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-    module.scaling[adapter] = module.lora_alpha[adapter] / module.r[adapter] * share
+    for name, change in layers.items():
+        module = modules[name]
+        if not isinstance(module, AdaptedLayer):
+            assert isinstance(module, (nn.Linear, nn.Conv2d))
+            module = AdaptedLayer(module, stack.shares)
+            network.set_submodule(name, module)
+        module.add(number, change)
 
 
 @torch.no_grad()
@@ -249,17 +224,6 @@ def merged(model: ModelBundle, weights: Mapping[str, float] | None = None) -> Mo
         if network is None:
             continue
         for name, module in layers_of(network).items():
-            if hasattr(module, "lora_A"):
-                network.set_submodule(name, _merged_layer(module, shares))
+            if isinstance(module, AdaptedLayer):
+                network.set_submodule(name, module.merged(shares))
     return dataclasses.replace(model, loras=None, folder=None, reference=None, weight_files=())
-
-
-def _merged_layer(module: Any, shares: Sequence[float]) -> nn.Module:
-    layer: nn.Linear | nn.Conv2d = module.get_base_layer()
-    total = layer.weight.float()
-    for adapter in module.lora_A:
-        down, up = module.lora_A[adapter].weight.float(), module.lora_B[adapter].weight.float()
-        scale = module.lora_alpha[adapter] / module.r[adapter] * shares[int(adapter.removeprefix(ADAPTER))]
-        total = total + scale * torch.einsum("or,r...->o...", up.flatten(1), down)
-    layer.weight.copy_(total)
-    return layer

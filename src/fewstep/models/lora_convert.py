@@ -12,13 +12,14 @@ from torch import Tensor
 
 from fewstep.errors import InvalidModel
 from fewstep.files import new_folder, write_tensors
+from fewstep.models.adapters.changes import Change, DoraLayer, LoraLayer
 from fewstep.models.architectures import BY_CONTEXT_WIDTH
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import PARTS, place
-from fewstep.models.lora_file import LoraFile, LoraLayer
+from fewstep.models.lora_file import LoraFile
 from fewstep.models.lora_names import Spelling, write_key
 
-Layers = Mapping[str, Mapping[str, LoraLayer]]
+Layers = Mapping[str, Mapping[str, Change]]
 
 
 def convert(file: LoraFile, spelling: Spelling, target: Path, model: ModelBundle | None = None) -> list[str]:
@@ -26,11 +27,17 @@ def convert(file: LoraFile, spelling: Spelling, target: Path, model: ModelBundle
 
     model  what it was made for, where its shapes do not tell (SD 1.x, 2.x and SDXL are known)
 
-    `target` is a file, for "peft" a folder. Raises `InvalidModel` for a base that is not known.
+    `target` is a file, for "peft" a folder. Raises `InvalidModel` for a base that is not known, and for kinds other than
+    LoRA and DoRA.
     """
+    if others := sorted({change.kind for change in file.changes if not _plain(change)}):
+        raise InvalidModel(
+            f"{file.path} is a {others[0]}, and convert writes LoRA and DoRA only: give it as it is with --lora, or "
+            "add it to a model with fewstep merge"
+        )
     networks = _networks(file, model)
-    named: dict[str, dict[str, LoraLayer]] = {}
-    left_out = []
+    named: dict[str, dict[str, Change]] = {}
+    left_out = list(file.left_out)
     for part, layers in file.layers.items():
         if part not in networks:
             left_out += [f"{part}: {name}" for name in layers]
@@ -50,14 +57,11 @@ def write_lora(named: Layers, spelling: Spelling, target: Path, record: Mapping[
     metadata = {"format": "pt"} | ({"fewstep": json.dumps(dict(record))} if record else {})
     for part, layers in named.items():
         for name, layer in _published(part, layers, spelling).items():
-            matrices = {"down": layer.down, "up": layer.up}
-            if spelling == "kohya":
-                matrices["alpha"] = torch.tensor(layer.alpha)
-            for matrix, tensor in matrices.items():
-                key = write_key(spelling, part, name, matrix, two_encoders="text_encoder_2" in named)  # type: ignore[arg-type]
-                tensors[key] = tensor.contiguous()
+            for tensor, value in _tensors(layer, spelling).items():
+                key = write_key(spelling, part, name, tensor, two_encoders="text_encoder_2" in named)
+                tensors[key] = value.contiguous()
     if spelling == "kohya":
-        every = [layer for layers in named.values() for layer in layers.values()]
+        every = [_lora(layer) for layers in named.values() for layer in layers.values()]
         metadata |= {
             "ss_network_module": "networks.lora",
             "ss_network_dim": str(max(layer.rank for layer in every)),
@@ -79,16 +83,48 @@ def _networks(file: LoraFile, model: ModelBundle | None) -> dict[str, Any]:
     return {part: architecture.network(part) for part in architecture.parts if part != "vae"}
 
 
-def _published(part: str, layers: Mapping[str, LoraLayer], spelling: Spelling) -> dict[str, LoraLayer]:
+def _plain(change: Change) -> bool:
+    """Whether it is a LoRA, or DoRA on one by the length of its outputs, which all three spellings have names for."""
+    if isinstance(change, DoraLayer):
+        return isinstance(change.inner, LoraLayer) and not change.by_input
+    return isinstance(change, LoraLayer)
+
+
+def _lora(change: Change) -> LoraLayer:
+    plain = change.inner if isinstance(change, DoraLayer) else change
+    assert isinstance(plain, LoraLayer)
+    return plain
+
+
+def _tensors(change: Change, spelling: Spelling) -> dict[str, Tensor]:
+    """Its tensors, by the names that `write_key` takes."""
+    layer = _lora(change)
+    tensors = {"down": layer.down, "up": layer.up}
+    if spelling == "kohya":
+        tensors["alpha"] = torch.tensor(layer.alpha)
+    if isinstance(change, DoraLayer):
+        kernel = [1] * (layer.down.ndim - 1)
+        flat = change.magnitude.flatten()
+        if spelling == "kohya":
+            tensors["dora_scale"] = flat.reshape(-1, *kernel)
+        else:  # as PEFT has it: of a linear layer flat, of a convolution along its inputs' place
+            tensors["lora_magnitude_vector"] = flat if layer.down.ndim == 2 else flat.reshape(1, -1, 1, 1)
+    return tensors
+
+
+def _published(part: str, layers: Mapping[str, Change], spelling: Spelling) -> dict[str, Change]:
     """Files write `text_model.` before a text encoder's layers, whatever transformers calls them."""
     prefix = "" if part == "unet" or spelling == "peft" else "text_model."
     whole = ("text_model.", "text_projection")
     return {name if name.startswith(whole) else prefix + name: layer for name, layer in layers.items()}
 
 
-def _peft_config(layers: Mapping[str, LoraLayer]) -> dict[str, Any]:
+def _peft_config(changes: Mapping[str, Change]) -> dict[str, Any]:
+    layers = {name: _lora(change) for name, change in changes.items()}
     first = next(iter(layers.values()))
+    dora = {"use_dora": True} if any(isinstance(change, DoraLayer) for change in changes.values()) else {}
     return {
+        **dora,
         "peft_type": "LORA",
         "r": first.rank,
         "lora_alpha": first.alpha,

@@ -1,10 +1,10 @@
-"""`LoraFile`: a low-rank adapter as it lies on the disk, in any of the spellings, before it meets a network."""
+"""`LoraFile`: an adapter as it lies on the disk, of any kind and in any of the spellings, before it meets a network."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,52 +13,46 @@ from typing import Any
 
 from torch import Tensor
 
-from fewstep.errors import InvalidModel
-from fewstep.models import packed
+from fewstep.errors import FewstepWarning, InvalidModel
+from fewstep.models.adapters.changes import Change, DoraLayer, LoraLayer
+from fewstep.models.adapters.reading import AdapterConfig, read_change
 from fewstep.models.card import Kind
-from fewstep.models.locating import IS_A_PICKLE, PICKLES, name_of, read_json
-from fewstep.models.lora_names import Matrix, Spelling, read_key
+from fewstep.models.identify import refusal
+from fewstep.models.layout import FAMILIES
+from fewstep.models.locating import name_of, read_json
+from fewstep.models.lora_names import Spelling, read_key
+from fewstep.models.stated import GENERIC, RECORD, Stated, few_step_adapter, json_in, names_of_file
+from fewstep.models.tensor_file import read_tensors
 
-# Width of the text states that cross-attention reads: what tells the families of Stable Diffusion apart.
-FAMILIES = {384: "the starter", 768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
 DIFFUSERS_STEM = "pytorch_lora_weights"
-RECORD = "fewstep"  # the metadata entry of files that fewstep wrote
-_OTHERS = {"hada_": "LoHa", "lokr_": "LoKr", "dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT"}
-_LCM = re.compile(r"(?:^|[^a-z])lcm(?:[^a-z]|$)")
+PEFT_STEM = "adapter_model"
+PEFT_CONFIG = "adapter_config.json"
 
-
-@dataclass(frozen=True)
-class LoraLayer:
-    """The change of one layer: W + weight * alpha / rank * up @ down."""
-
-    down: Tensor
-    up: Tensor
-    alpha: float
-
-    @property
-    def rank(self) -> int:
-        return len(self.down)
+Layers = Mapping[str, Mapping[str, Change]]
 
 
 @dataclass(frozen=True, eq=False)
 class LoraFile:
     """Layers by part of the model (`unet`, `text_encoder`, `text_encoder_2`) and name, as the file spells them.
 
-    kind       "lcm" for an adapter that makes its base a few-step model, by its record or its name
     reference  what finds it on another machine: a built-in name, a hub id, or None
+    published  whether that is an LCM-LoRA which fewstep knows by its hub id
+    left_out   the keys of what belongs to no layer, and is not applied
     """
 
     path: Path
     spelling: Spelling
-    layers: Mapping[str, Mapping[str, LoraLayer]]
+    layers: Layers
     metadata: Mapping[str, str] = field(default_factory=dict)
     reference: str | None = None
+    published: bool = False
+    left_out: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The last part of the hub id or path; the folder's, for the name that diffusers gives to every LoRA."""
+        """The last part of the hub id or path; the folder's, for the names that programs give to every file."""
         stem = self.path.stem
-        if stem == DIFFUSERS_STEM and self.reference is None:
+        if GENERIC.fullmatch(stem) and self.reference is None:
             stem = self.path.resolve().parent.name or stem
         return name_of(self.reference or stem)
 
@@ -71,23 +65,36 @@ class LoraFile:
     @property
     def record(self) -> Mapping[str, Any]:
         """What fewstep wrote into the file; empty for the files of others."""
-        try:
-            record = json.loads(self.metadata.get(RECORD, "{}"))
-        except json.JSONDecodeError:
-            return {}
-        return record if isinstance(record, dict) else {}
+        return json_in(self.metadata, RECORD)[0]
+
+    @property
+    def few_step(self) -> Stated[bool]:
+        """Whether it makes its base a few-step model, and what says so."""
+        if self.published:
+            return Stated(True, "record")
+        return few_step_adapter(self.record, self.metadata, names_of_file(self.path, self.reference))
 
     @property
     def kind(self) -> Kind:
-        named_lcm = _LCM.search(f"{self.reference or ''} {self.path.stem}".lower()) is not None
-        return "lcm" if self.record.get("kind", "lcm" if named_lcm else "") == "lcm" else "diffusion"
+        """ "lcm" for an adapter that makes its base a few-step model."""
+        return "lcm" if self.few_step.value else "diffusion"
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """The changes of all layers."""
+        return tuple(layer for part in self.layers.values() for layer in part.values())
+
+    @property
+    def algorithm(self) -> str:
+        """What kind of adapter it is, as people call it: "LoRA", "LoHa", …; several with commas."""
+        return ", ".join(sorted({change.kind for change in self.changes}))
 
     @property
     def context_width(self) -> int | None:
         """The width of the text states of the base that it was made for; None where no layer tells."""
         for name, layer in self.layers.get("unet", {}).items():
-            if re.search(r"attn2[._]to_[kv]$", name):
-                return layer.down.shape[1]
+            if re.search(r"attn2[._]to_[kv]$", name) and layer.inputs is not None:
+                return layer.inputs
         return None
 
     @property
@@ -99,79 +106,79 @@ class LoraFile:
     @property
     def ranks(self) -> tuple[int, ...]:
         """The ranks that occur, ascending."""
-        return tuple(sorted({layer.rank for part in self.layers.values() for layer in part.values()}))
+        return tuple(sorted({change.rank for change in self.changes if change.rank is not None}))
+
+    @property
+    def alphas(self) -> tuple[float, ...]:
+        """The alphas of its plain LoRAs, ascending; what is scaled by 1 / sqrt(rank) has that in its alpha."""
+        plain = [change.inner if isinstance(change, DoraLayer) else change for change in self.changes]
+        return tuple(sorted({change.alpha for change in plain if isinstance(change, LoraLayer)}))
 
     @property
     def num_parameters(self) -> int:
-        return sum(layer.down.numel() + layer.up.numel() for part in self.layers.values() for layer in part.values())
+        return sum(change.num_parameters for change in self.changes)
 
     @classmethod
-    def read(cls, path: Path, reference: str | None = None) -> LoraFile:
-        """Read a `.safetensors` file, or a folder as diffusers or PEFT writes it; raises `InvalidModel`."""
-        names = (f"{DIFFUSERS_STEM}.safetensors", "adapter_model.safetensors")
-        candidates = [path / name for name in names] if path.is_dir() else [path]
-        file = next((each for each in candidates if each.is_file()), path)
-        if file.is_dir():
-            raise InvalidModel(f"{path} is no LoRA: a folder of one has {names[0]} (diffusers) or {names[1]} (PEFT)")
-        if file.suffix in PICKLES:
-            raise InvalidModel(f"{file} {IS_A_PICKLE}")
-        tensors, metadata = packed.read(file)
-        config = file.parent / "adapter_config.json"
-        by_peft = path.is_dir() and file.name == names[1] and config.is_file()
-        alphas = _Alphas.of(metadata, read_json(config) if by_peft else {})
-        spelling, layers = _layers(tensors, alphas, file)
-        return cls(file, spelling, layers, metadata, reference)
+    def read(cls, path: Path, reference: str | None = None, published: bool = False) -> LoraFile:
+        """Read a `.safetensors` file, or a folder as diffusers or PEFT writes it; raises `InvalidModel`.
+
+        A PEFT adapter's config is read from beside its file. Warns of metadata that cannot be read.
+        """
+        file = _file_in(path)
+        tensors, metadata = read_tensors(file)
+        found, left_out, spellings = _sorted_out(tensors)
+        if not found:
+            raise refusal(path, "LoRA")
+        config = file.with_name(PEFT_CONFIG)
+        by_peft = config.is_file() and ("peft" in spellings or file.stem == PEFT_STEM)
+        settings = _settings(metadata, read_json(config) if by_peft else {}, file)
+        layers: dict[str, dict[str, Change]] = {}
+        for (part, layer), matrices in found.items():
+            setting = settings.get(part) or AdapterConfig()
+            layers.setdefault(part, {})[layer] = read_change(matrices, setting, layer, file)
+        return cls(file, spellings[0], layers, metadata, reference, published, tuple(left_out))
 
 
-@dataclass(frozen=True)
-class _Alphas:
-    """Alpha where it is not a tensor of its own: in PEFT's config, which diffusers puts into the metadata."""
-
-    configs: Mapping[str, Mapping[str, Any]]
-
-    @classmethod
-    def of(cls, metadata: Mapping[str, str], config: Mapping[str, Any]) -> _Alphas:
-        try:
-            flat = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-        except json.JSONDecodeError:
-            flat = {}
-        configs: dict[str, dict[str, Any]] = {"unet": dict(config)} if config else {}
-        for key, value in flat.items():
-            part, _, name = key.partition(".")
-            configs.setdefault(part, {})[name] = value
-        return cls(configs)
-
-    def get(self, part: str, layer: str, rank: int) -> float:
-        """The layer's own, the adapter's, or, where nothing is said, the rank: a scale of one."""
-        config = self.configs.get(part, {})
-        for pattern, alpha in (config.get("alpha_pattern") or {}).items():
-            if re.fullmatch(rf"(.*\.)?({pattern})", layer):
-                return float(alpha)
-        return float(config.get("lora_alpha") or rank)
+def _file_in(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    names = [f"{stem}.safetensors" for stem in (DIFFUSERS_STEM, PEFT_STEM)]
+    found = [path / name for name in names if (path / name).is_file()] or sorted(path.glob("*.safetensors"))
+    if not found or (len(found) > 1 and found[0].name not in names):
+        raise InvalidModel(f"{path} is no LoRA: a folder of one has {names[0]} (diffusers) or {names[1]} (PEFT)")
+    return found[0]
 
 
-def _layers(
-    tensors: Mapping[str, Tensor], alphas: _Alphas, file: Path
-) -> tuple[Spelling, Mapping[str, Mapping[str, LoraLayer]]]:
-    found: dict[tuple[str, str], dict[Matrix, Tensor]] = {}
+def _sorted_out(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[tuple[str, str], dict[str, Tensor]], list[str], list[Spelling]]:
+    """Tensors by part and layer; the keys of what belongs to no layer; the spelling of each that does."""
+    found: dict[tuple[str, str], dict[str, Tensor]] = {}
+    left_out: list[str] = []
     spellings: list[Spelling] = []
-    strange = []
     for key, tensor in tensors.items():
         if (parts := read_key(key)) is None:
-            strange.append(key)
+            left_out.append(key)
             continue
         spellings.append(parts.spelling)
-        found.setdefault((parts.part, parts.layer), {})[parts.matrix] = tensor
-    if other := next((kind for mark, kind in _OTHERS.items() for key in tensors if mark in key), None):
-        raise InvalidModel(f"{file} is a {other}, not a plain LoRA; fewstep cannot apply those")
-    if strange or not found:
-        shown = f" (its keys are like {strange[0]!r})" if strange else ""
-        raise InvalidModel(f"{file} is no LoRA that fewstep knows{shown}; it reads kohya's, diffusers' and PEFT's")
-    layers: dict[str, dict[str, LoraLayer]] = {}
-    for (part, layer), matrices in found.items():
-        if not {"down", "up"} <= set(matrices) or len(matrices["down"]) != matrices["up"].shape[1]:
-            raise InvalidModel(f"{file} is damaged: {layer} needs a down and an up matrix of equal rank")
-        down, up, alpha = matrices["down"], matrices["up"], matrices.get("alpha")
-        scale = alphas.get(part, layer, len(down)) if alpha is None else float(alpha)
-        layers.setdefault(part, {})[layer] = LoraLayer(down, up, scale)
-    return spellings[0], layers
+        found.setdefault((parts.part, parts.layer), {})[parts.tensor] = tensor
+    return found, left_out, spellings
+
+
+def _settings(metadata: Mapping[str, str], config: Mapping[str, Any], file: Path) -> dict[str, AdapterConfig]:
+    """PEFT's config of each part: what lies beside the file wins over what diffusers put into the metadata."""
+    flat, readable = json_in(metadata, "lora_adapter_metadata")
+    if not readable:
+        warnings.warn(
+            f"{file.name}: its metadata lora_adapter_metadata is no JSON object and is not used; where no alpha is "
+            "said, it is the rank",
+            FewstepWarning,
+            stacklevel=3,
+        )
+    parts: dict[str, dict[str, Any]] = {}
+    for key, value in flat.items():
+        part, _, name = key.partition(".")
+        parts.setdefault(part, {})[name] = value
+    if config:
+        parts |= {part: dict(config) for part in ("unet", "text_encoder")}
+    return {part: AdapterConfig.of(values, file) for part, values in parts.items()}

@@ -5,9 +5,11 @@ Three spellings are in use for the layer `down_blocks.0.attentions.0.proj_in` of
     diffusers  unet.down_blocks.0.attentions.0.proj_in.lora_A.weight   (before PEFT: `.lora.down.weight` and others)
     peft       base_model.model.down_blocks.0.attentions.0.proj_in.lora_A.weight
     kohya      lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight, with an `.alpha` beside it; for SDXL also
-               in the names of Stability's own code: lora_unet_input_blocks_4_1_proj_in
+               in the names of Stability's own code: lora_unet_input_blocks_4_1_proj_in. ComfyUI writes those with dots:
+               diffusion_model.input_blocks.4.1.proj_in
 
 Kohya's underscores cannot be read back alone (`to_q` holds one too), so a name is looked up among those of the network.
+LyCORIS spells its kinds of adapters as kohya does, with names of its own for their tensors (`hada_w1_a`, `lokr_w1`, …).
 """
 
 from __future__ import annotations
@@ -19,68 +21,73 @@ from typing import Literal
 
 Spelling = Literal["kohya", "diffusers", "peft"]
 SPELLINGS: tuple[Spelling, ...] = ("kohya", "diffusers", "peft")
-Matrix = Literal["down", "up", "alpha"]
 
-KOHYA_PREFIXES = {"lora_unet_": "unet", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2"}
-_KOHYA = re.compile(r"(lora_unet_|lora_te1_|lora_te2_|lora_te_)(.+)\.(lora_down\.weight|lora_up\.weight|alpha)")
-_PART = re.compile(r"(unet|text_encoder_2|text_encoder)\.(?:base_model\.model\.)?(.+)")
-_MATRIX = re.compile(
-    r"(.+?)(?:\.lora_(A|B)(?:\.\w+)?\.weight"
-    r"|(?:\.lora|\.lora_linear_layer)\.(down|up)\.weight"
-    r"|(?:\.processor)?\.to_(q|k|v|out)_lora\.(down|up)\.weight"
-    r"|(?:\.processor)?\.to_(q|k|v|out)_lora\.alpha"
-    r"|(?:\.lora)?\.alpha)"
+_HOMES = re.compile(
+    r"(?P<kohya>(?:lora|oft|lycoris)_(?P<kohya_part>unet|te1|te2|te)_|lycoris_|diffusion_model\.)"
+    r"|(?P<peft>base_model\.model\.)"
+    r"|(?P<diffusers>(?P<part>unet|text_encoder_2|text_encoder)\.(?:base_model\.model\.)?)"
 )
-_WHICH: dict[str, Matrix] = {
-    "A": "down",
-    "B": "up",
-    "down": "down",
-    "up": "up",
-    "lora_down.weight": "down",
-    "lora_up.weight": "up",
-    "alpha": "alpha",
-}
+_KOHYA_PARTS = {"te": "text_encoder", "te1": "text_encoder", "te2": "text_encoder_2"}
+_OF_TEXT = re.compile(r"(?:text_model[._])?encoder[._]layers[._]\d+[._]|text_model[._]")  # where the home does not say
+_TENSOR = re.compile(
+    r"(?P<layer>.+?)(?:"
+    r"\.lora_(?P<peft>A|B)(?:\.\w+)?\.weight"
+    r"|\.lora_(?P<kohya>down|up|mid)\.weight"
+    r"|(?:\.lora|\.lora_linear_layer)\.(?P<diffusers>down|up)\.weight"
+    r"|(?:\.processor)?\.to_(?P<projection>q|k|v|out)_lora\.(?:(?P<processor>down|up)\.weight|(?P<processor_alpha>alpha))"
+    r"|(?:\.lora)?\.(?P<alpha>alpha)"
+    r"|\.(?P<vector>lora_magnitude_vector)(?:\.\w+)??(?:\.weight)?"
+    r"|\.(?P<lycoris>dora_scale|hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2)|oft_blocks|rescale|diff)"
+    r"|\.(?P<rotation>oft_R)(?:\.\w+)?\.weight"
+    r")"
+)
+_WHICH = {"A": "down", "B": "up"}
 
 
 @dataclass(frozen=True, slots=True)
 class LoraKey:
-    """A key of a LoRA file, taken apart. `layer` is spelled as in the file where the spelling is kohya's."""
+    """A key of a LoRA file, taken apart.
+
+    layer   spelled as in the file where the spelling is kohya's
+    tensor  "down", "up", "mid" and "alpha" of a LoRA in every spelling; of other kinds, the name in the file
+    """
 
     spelling: Spelling
     part: str
     layer: str
-    matrix: Matrix
+    tensor: str
 
 
 def read_key(key: str) -> LoraKey | None:
-    """The parts of a key; None for what is no key of a plain LoRA."""
-    if found := _KOHYA.fullmatch(key):
-        prefix, layer, matrix = found.groups()
-        return LoraKey("kohya", KOHYA_PREFIXES.get(prefix, "text_encoder"), layer, _WHICH[matrix])
-    if key.startswith("base_model.model."):
-        spelling, part, rest = "peft", "unet", key.removeprefix("base_model.model.")
-    elif found := _PART.fullmatch(key):
-        spelling, (part, rest) = "diffusers", found.groups()
-    else:
+    """The parts of a key; None for what is no key of an adapter."""
+    if (home := _HOMES.match(key)) is None or (found := _TENSOR.fullmatch(key, home.end())) is None:
         return None
-    if (found := _MATRIX.fullmatch(rest)) is None:
-        return None
-    layer, *groups = found.groups()
-    projection = groups[2] or groups[4]
+    groups = {name: value for name, value in found.groupdict().items() if value}
+    layer, projection = groups.pop("layer"), groups.pop("projection", None)
+    tensor = next(iter(groups.values()))
     if projection:
         layer += {"out": ".to_out.0"}.get(projection, f".to_{projection}")
-    matrix = _WHICH[groups[0] or groups[1] or groups[3] or "alpha"]
-    return LoraKey(spelling, part, layer, matrix)  # type: ignore[arg-type]
+    if home["kohya"]:
+        spelling: Spelling = "kohya"
+        layer = layer.replace(".", "_")
+        part = _KOHYA_PARTS.get(home["kohya_part"] or "", "unet")
+    else:
+        spelling, part = ("peft", "unet") if home["peft"] else ("diffusers", home["part"])
+    if not home["diffusers"] and not home["kohya_part"] and _OF_TEXT.match(layer):
+        part = "text_encoder"
+    return LoraKey(spelling, part, layer, _WHICH.get(tensor, tensor))
 
 
-def write_key(spelling: Spelling, part: str, layer: str, matrix: Matrix, *, two_encoders: bool = False) -> str:
+def write_key(spelling: Spelling, part: str, layer: str, tensor: str, *, two_encoders: bool = False) -> str:
     """The key of a network's layer in a file of that spelling; kohya numbers the text encoders of SDXL."""
     if spelling == "kohya":
         first = "lora_te1_" if two_encoders else "lora_te_"
         prefix = {"unet": "lora_unet_", "text_encoder": first, "text_encoder_2": "lora_te2_"}[part]
-        return prefix + layer.replace(".", "_") + (".alpha" if matrix == "alpha" else f".lora_{matrix}.weight")
+        ending = f"lora_{tensor}.weight" if tensor in ("down", "up") else tensor
+        return f"{prefix}{layer.replace('.', '_')}.{ending}"
     home = f"{part}." if spelling == "diffusers" else "base_model.model."
-    return home + layer + {"down": ".lora_A.weight", "up": ".lora_B.weight", "alpha": ".alpha"}[matrix]
+    endings = {"down": "lora_A.weight", "up": "lora_B.weight", "lora_magnitude_vector": "lora_magnitude_vector.weight"}
+    return f"{home}{layer}.{endings.get(tensor, tensor)}"
 
 
 def kohya_names(part: str, layers: Iterable[str], config: Mapping[str, object]) -> dict[str, str]:

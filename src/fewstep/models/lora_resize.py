@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import InvalidModel, InvalidRequest
-from fewstep.models.lora_file import LoraFile, LoraLayer
+from fewstep.models.adapters.changes import Change, LoraLayer
+from fewstep.models.lora_file import LoraFile
 
 Name = tuple[str, str]  # part, layer
 MB = 1_000_000
@@ -62,7 +63,14 @@ def resized(file: LoraFile, size: float) -> tuple[LoraFile, float]:
 
     Raises `InvalidRequest` for a size that holds less than one direction of every layer, `InvalidModel` for NaN.
     """
-    layers = {(part, name): layer for part, named in file.layers.items() for name, layer in named.items()}
+    if others := sorted({change.kind for change in file.changes if not isinstance(change, LoraLayer)}):
+        raise InvalidModel(f"{file.path} is a {others[0]}, and only plain LoRAs can be made smaller")
+    layers = {
+        (part, name): layer
+        for part, named in file.layers.items()
+        for name, layer in named.items()
+        if isinstance(layer, LoraLayer)
+    }
     numbers = sum(map(_bytes, layers.values()))
     beside = file.path.stat().st_size - numbers  # names, metadata, alphas
     if beside < 0:  # the file is packed
@@ -80,7 +88,7 @@ def resized(file: LoraFile, size: float) -> tuple[LoraFile, float]:
         raise InvalidModel(f"{file.path} is damaged: it holds numbers that are not finite")
     apart = {name: _Directions.of(layer) for name, layer in layers.items()}
     ranks = _ranks(apart, size - least)
-    kept: dict[str, dict[str, LoraLayer]] = {}
+    kept: dict[str, dict[str, Change]] = {}
     for (part, name), rank in ranks.items():
         kept.setdefault(part, {})[name] = apart[part, name].first(rank)
     left = sum(float(apart[name].values[:rank].square().sum()) for name, rank in ranks.items())

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 from fewstep.errors import InvalidRequest, ModelNotFound
 from fewstep.models.locating import ADAPTERS
-from fewstep.models.lora_file import FAMILIES, LoraFile
+from fewstep.models.lora_file import LoraFile
 
 if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle
 
 MAX_WEIGHT = 10.0
-_PUBLISHED = {
-    384: "lcm-lora",
-    768: "latent-consistency/lcm-lora-sdv1-5",
-    2048: "latent-consistency/lcm-lora-sdxl",
+_PUBLISHED = {  # by the family that it was made for (`layout.family_of`)
+    "the starter": "lcm-lora",
+    "SD 1.x": "latent-consistency/lcm-lora-sdv1-5",
+    "SDXL": "latent-consistency/lcm-lora-sdxl",
+    "SSD-1B": "latent-consistency/lcm-lora-ssd-1b",
 }
 _HUB = re.compile(r"([\w.-]+/[\w.-]+(?<!\.safetensors))(?:/(.+\.safetensors))?")
 
@@ -60,17 +61,19 @@ def find_lora(source: str, model: ModelBundle) -> LoraFile:
     """Read the adapter that a file, a folder, a hub id, "lcm-lora" (the published one for this base) or the name of one
     that comes with the starter names."""
     if source == "lcm-lora":
-        width = model.unet.config.cross_attention_dim
-        if width not in _PUBLISHED:
-            raise ModelNotFound(f"there is no published LCM-LoRA for {model.name} ({FAMILIES.get(width, 'unknown')})")
-        source = _PUBLISHED[width]
+        family = model.family
+        if family not in _PUBLISHED:
+            raise ModelNotFound(
+                f"there is no published LCM-LoRA for {model.name}, {family}: those are for {', '.join(_PUBLISHED)}"
+            )
+        source = _PUBLISHED[family]
     if source in ADAPTERS:
         return LoraFile.read(ADAPTERS[source], reference=source)
     path = Path(source).expanduser()
     if path.exists():
         return LoraFile.read(path)
     if found := _HUB.fullmatch(source):
-        return LoraFile.read(_download(*found.groups()), reference=source)
+        return LoraFile.read(_download(*found.groups()), reference=source, published=source in _PUBLISHED.values())
     known = ", ".join(ADAPTERS)
     raise ModelNotFound(f"no LoRA {source!r}: give a .safetensors file, a hub id (owner/name), or {known}")
 
