@@ -23,7 +23,7 @@ import fewstep
 from fewstep.cli import options
 from fewstep.cli.main import main
 from fewstep.imaging.reading import read_image
-from fewstep.models import loading, locating
+from fewstep.models import loading, locating, replaced
 from fewstep.pipelines import text2image
 from fewstep.pipelines.provenance import read_record
 
@@ -263,12 +263,12 @@ def test_quiet_is_quiet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fast_decode_takes_the_tiny_autoencoder(run: Run, miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[str] = []
 
-    def locate(name: str, what: str, within: str) -> Path:
+    def locate(name: str, what: str, within: str, **_: object) -> Path:
         fetched.append(name)
         return miniature / "vae"
 
-    monkeypatch.setattr(loading, "TINY_FOR", {32: "madebyollin/taesd"})
-    monkeypatch.setattr(loading, "locate_network", locate)
+    monkeypatch.setattr(replaced, "TINY_FOR", {32: "madebyollin/taesd"})
+    monkeypatch.setattr(replaced, "locate_network", locate)
     assert run("cat", "-o", "x.png", "--steps", 1, "--fast-decode").code == 0
     assert run("--from", "x.png", "-o", "same.png").code == 0
     assert Path("same.png").read_bytes() == Path("x.png").read_bytes()

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 import adapters
 import fewstep
 from fewstep.errors import CannotWrite, FewstepWarning, InvalidModel
+from fewstep.models.adapters.changes import LoraLayer
 from fewstep.models.architectures import SD1, SD2, SDXL, Architecture
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import layers_of, merged, with_loras
 from fewstep.models.lora_convert import convert, write_lora
-from fewstep.models.adapters.changes import LoraLayer
 from fewstep.models.lora_file import LoraFile
 from fewstep.models.lora_names import SPELLINGS, Spelling, kohya_names, stability_names
 from fewstep.models.saving import save

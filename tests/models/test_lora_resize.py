@@ -11,10 +11,10 @@ from torch import Tensor
 
 import fewstep
 from fewstep.errors import InvalidModel, InvalidRequest
+from fewstep.models.adapters.changes import LoraLayer
 from fewstep.models.locating import ADAPTERS
 from fewstep.models.lora import merged
 from fewstep.models.lora_convert import convert, write_lora
-from fewstep.models.adapters.changes import LoraLayer
 from fewstep.models.lora_file import LoraFile
 from fewstep.models.lora_resize import resized
 

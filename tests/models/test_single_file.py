@@ -15,8 +15,10 @@ import adapters
 import fewstep
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models import single_file
-from fewstep.models.architectures import SD1, SD2, SDXL, Architecture
+from fewstep.models.architectures import BY_FAMILY, SDXL, Architecture
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.lora_names import stability_names
+from fewstep.models.stated import Stated
 from miniature import write_miniature_sd1, write_miniature_sdxl
 from original import write_original
 
@@ -98,20 +100,27 @@ def test_an_autoencoder_in_a_file_of_its_own(sd1: Path, tmp_path: Path, names: s
         ours = fewstep.load(model, device="cpu", vae=tmp_path / "vae.safetensors", config=config)
         assert np.array_equal(picture(ours), expected)
     save_file({"something": torch.zeros(1)}, tmp_path / "wrong.safetensors")
-    with pytest.raises(InvalidModel, match="holds no autoencoder"):
+    with pytest.raises(InvalidModel, match="is no autoencoder that fewstep knows"):
         fewstep.load(sd1, device="cpu", vae=tmp_path / "wrong.safetensors")
 
 
-@pytest.mark.parametrize("architecture", [SD1, SD2, SDXL], ids=lambda each: each.name)
-def test_the_family_is_read_from_the_shapes(architecture: Architecture, tmp_path: Path) -> None:
-    width = architecture.unet["cross_attention_dim"]
+def state_of(architecture: Architecture) -> dict[str, torch.Tensor]:
+    """The names of a whole checkpoint's tensors, with as much of their shapes as tells what it is."""
+    unet = architecture.network("unet")
+    weights = dict(unet.named_parameters())
+    layers = {name.rsplit(".", 1)[0] for name in weights}
     tensors = {
-        "model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1, 4, 1, 1),
-        "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": torch.zeros(1, width),
-        "cond_stage_model.x": torch.zeros(1),
+        f"model.diffusion_model.{spelled}.weight": torch.zeros(1, *weights[f"{layer}.weight"].shape[1:2])
+        for spelled, layer in stability_names(layers, unet.config).items()
     }
+    return tensors | {"cond_stage_model.x": torch.zeros(1)}
+
+
+@pytest.mark.parametrize("architecture", BY_FAMILY.values(), ids=BY_FAMILY.keys())
+def test_the_family_is_read_from_the_shapes(architecture: Architecture, tmp_path: Path) -> None:
+    tensors = state_of(architecture)
     save_file(tensors, tmp_path / "x.safetensors")
-    header = single_file.Header.read(tmp_path / "x.safetensors")
+    header = single_file.Checkpoint.read(tmp_path / "x.safetensors")
     assert header.architecture is architecture
     assert (header.w_width, header.has_vae) == (None, False)
 
@@ -121,7 +130,17 @@ def test_the_published_configs_are_written(tmp_path: Path) -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig
 
-    header = single_file.Header(tmp_path, SDXL, in_channels=4, w_width=256, has_vae=True)
+    header = single_file.Checkpoint(
+        path=tmp_path,
+        architecture=SDXL,
+        family="SDXL",
+        in_channels=4,
+        w_width=256,
+        has_vae=True,
+        few_step=Stated(True, "shapes"),
+        prediction=Stated("epsilon", "shapes"),
+        zero_snr=Stated(False, "shapes"),
+    )
     single_file._write_configs(header, SDXL, tmp_path)
     config = UNet2DConditionModel.load_config(tmp_path / "unet")
     assert (config["cross_attention_dim"], config["time_cond_proj_dim"]) == (2048, 256)
@@ -154,6 +173,5 @@ def test_files_that_are_something_else(sd1: Path, tmp_path: Path, monkeypatch: p
         fewstep.load(sd1, config=sd1)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    header = single_file.Header(path, SD1, in_channels=4, w_width=None, has_vae=True)
     with pytest.raises(ModelNotFound, match="needs CLIP's vocabulary"):
-        single_file._vocabularies(header)
+        single_file._vocabularies(path, SDXL)

@@ -38,7 +38,7 @@ RECORDED = (
 )
 
 
-OVERRIDES = ("kind", "prediction_type")
+OVERRIDES = ("kind", "prediction_type", "zero_snr", "unet")
 
 
 def recorded_options(record: Record, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,6 +74,16 @@ def recorded_loras(record: Record, path: Path) -> list[str | tuple[str, float]]:
             f"give it with --lora FILE:{lost[0].weight:g}"
         )
     return [(lora.reference, lora.weight) for lora in record.loras if lora.reference is not None]
+
+
+def recorded_embeddings(record: Record, path: Path) -> list[str | tuple[str, str]]:
+    """The words of its own that it was made with; raises like `recorded_loras`."""
+    if lost := [each for each in record.embeddings if each.reference is None]:
+        raise InvalidRequest(
+            f"{path} was made with the embedding {lost[0].word} (SHA-256 {lost[0].hash}…) from a file: "
+            f"give it with --embedding FILE={lost[0].word}"
+        )
+    return [(each.reference, each.word) for each in record.embeddings if each.reference is not None]
 
 
 def check_sources(record: Record, path: Path, source: Image | None, mask: Image | None) -> None:
@@ -118,6 +128,12 @@ def check_weights(record: Record, path: Path, model: ModelBundle) -> None:
         _warn(
             f"{path} was made with the LoRAs {', '.join(made_with) or '(none)'} and now there are "
             f"{', '.join(used) or '(none)'}; the result will differ"
+        )
+    words = () if model.embeddings is None else tuple(each.hash for each in model.embeddings.words)
+    if (written := tuple(each.hash for each in record.embeddings)) != words:
+        _warn(
+            f"{path} was made with the embeddings {', '.join(written) or '(none)'} and now there are "
+            f"{', '.join(words) or '(none)'}; the result will differ"
         )
 
 

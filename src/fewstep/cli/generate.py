@@ -15,6 +15,7 @@ from fewstep.cli.again import (
     check_controls,
     check_sources,
     check_weights,
+    recorded_embeddings,
     recorded_loras,
     recorded_model,
     recorded_options,
@@ -70,6 +71,10 @@ def generate(
     fast_decode: options.FastDecode = None,
     kind: options.Kind = None,
     prediction_type: options.PredictionType = None,
+    zero_snr: options.ZeroSnr = None,
+    unet: options.Unet = None,
+    embedding: options.Embedding = None,
+    variant: options.Variant = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     memory: options.Memory = "auto",
@@ -121,7 +126,7 @@ def generate(
     with one_line_warnings(quiet):
         given = {name: value for name, value in wanted.items() if value is not None}
         nets, given["controls"] = _read_controls(control or [])
-        job = _plan_job(given, image, mask, model, lora, again)
+        job = _plan_job(given, image, mask, model, lora, embedding, again)
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
@@ -133,6 +138,9 @@ def generate(
             "controlnets": nets,
             "kind": kind,
             "prediction_type": prediction_type,
+            "zero_snr": zero_snr,
+            "unet": unet,
+            "variant": variant,
             "memory": memory,
         }
         if job.record is not None:
@@ -176,6 +184,7 @@ class _Job:
     request: Request
     model: str
     loras: list[LoraSource]
+    embeddings: list[str | tuple[str, str]]
     record: Record | None = None
     recorded_in: Path = Path()
 
@@ -190,6 +199,7 @@ def _plan_job(
     mask: Path | None,
     model: str | None,
     lora: list[str] | None,
+    embedding: list[str] | None,
     again: Path | None,
 ) -> _Job:
     source, where = (None if path is None else read_image(path) for path in (image, mask))
@@ -198,14 +208,18 @@ def _plan_job(
         if "prompt" not in options:
             raise InvalidRequest("nothing to paint: give a prompt in quotes, or --from a picture that fewstep made")
         request = Request.of(image=source, mask=where, **options)
-        return _Job(request, model or "starter", _with_named(request, list(lora or ()), model or "starter"))
+        loras = _with_named(request, list(lora or ()), model or "starter")
+        return _Job(request, model or "starter", loras, list(embedding or ()))
     record = read_record(again)
     check_sources(record, again, source, where)
     check_controls(record, again, options["controls"])
     request = Request.of(image=source, mask=where, **recorded_options(record, options))
     loras: list[LoraSource] = list(lora) if lora is not None else recorded_loras(record, again)
+    words: list[str | tuple[str, str]] = (
+        list(embedding) if embedding is not None else recorded_embeddings(record, again)
+    )
     name = model or recorded_model(record, again)
-    return _Job(request, name, _with_named(request, loras, name), record, again)
+    return _Job(request, name, _with_named(request, loras, name), words, record, again)
 
 
 def _as_written(options: dict[str, Any]) -> dict[str, Any]:
@@ -225,7 +239,7 @@ def _with_named(request: Request, loras: list[LoraSource], model: str) -> list[L
 
 def _paint(job: _Job, loading: dict[str, Any], quiet: bool) -> list[Image]:
     with StepBar(quiet) as bar:
-        model = _load(job.model, loras=job.loras, **loading)
+        model = _load(job.model, loras=job.loras, embeddings=job.embeddings, **loading)
         bar.loaded(model)
         from fewstep.pipelines.plan import complete
         from fewstep.pipelines.text2image import generate

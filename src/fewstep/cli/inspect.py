@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle
     from fewstep.models.identify import Identity
     from fewstep.models.lora_file import LoraFile
+    from fewstep.models.stated import Stated
 
 NAMED = 20  # layers that do not fit
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -102,17 +103,25 @@ def _part_facts(part: Identity) -> dict[str, str]:
 def _checkpoint_facts(path: Path) -> dict[str, str]:
     """From its names and shapes alone: nothing else is there to be read."""
     from fewstep.models.bundle import hash_of
-    from fewstep.models.single_file import Header
+    from fewstep.models.single_file import Checkpoint
 
-    header = Header.read(path)
-    family = "unknown: give its configs with --config" if header.architecture is None else header.architecture.name
+    header = Checkpoint.read(path)
+    kind = _kind("lcm" if header.few_step.value else "diffusion")
+    known = "" if header.architecture else ": give its configs with --config"
     return {
-        "kind": "a whole checkpoint in one file, of a " + _kind("diffusion" if header.w_width is None else "lcm"),
-        "family": family,
+        "kind": f"a whole checkpoint in one file, of a {kind}{_said_by(header.few_step)}",
+        "family": header.family + known,
+        "predicts": header.prediction.value + _said_by(header.prediction),
+        "ends in pure noise": ("yes" if header.zero_snr.value else "no") + _said_by(header.zero_snr),
         "guidance": _guidance(header.w_width is not None),
         "autoencoder": "inside" if header.has_vae else "missing: give one with --vae",
         "SHA-256": hash_of([path]),
     }
+
+
+def _said_by(fact: Stated[Any]) -> str:
+    """What says so, where it is more than the shapes."""
+    return "" if fact.by == "shapes" else f" (says {fact.because})"
 
 
 def _kind(kind: str) -> str:
@@ -175,7 +184,9 @@ def _model_facts(folder: Path) -> dict[str, str]:
     return {
         "kind": _kind(card.kind),
         "guidance": _guidance(model.embeds_guidance),
+        "family": model.family,
         "predicts": model.prediction_type,
+        "ends in pure noise": "yes" if model.settings.zero_snr else "no",
         "by default": f"{card.steps} steps, guidance scale {card.guidance_scale:g}",
         "size": " x ".join(map(str, reversed(model.default_size))),
         "U-Net": f"{parameters / 1e6:.1f} million parameters",

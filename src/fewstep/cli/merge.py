@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fewstep.cli.options import Config, Kind, PredictionType, Vae
+from fewstep.cli.options import Config, Kind, PredictionType, Unet, Vae, Variant, ZeroSnr
 from fewstep.cli.progress import one_line_warnings
 from fewstep.errors import InvalidRequest
 
@@ -27,6 +27,9 @@ def merge(
     vae: Vae = None,
     kind: Kind = None,
     prediction_type: PredictionType = None,
+    zero_snr: ZeroSnr = None,
+    unet: Unet = None,
+    variant: Variant = None,
 ) -> None:
     """Add adapters into a model and save it as a folder: as fast as a model without any, and diffusers reads it.
 
@@ -43,6 +46,7 @@ def merge(
     from fewstep.models.saving import save
 
     how: dict[str, Any] = {"vae": vae, "config": config, "kind": kind, "prediction_type": prediction_type}
+    how |= {"zero_snr": zero_snr, "unet": unet, "variant": variant}
     with one_line_warnings():
         base = load(model, "cpu", "float32", loras=lora, **how)
     card = dataclasses.replace((result := merged(base)).card, name=output.name)

@@ -169,8 +169,8 @@ Config = Annotated[
 Control = Annotated[
     list[str] | None,
     typer.Option(
-        help="What a picture steers through, and the picture: a ControlNet or T2I-Adapter (folder or hub id) or an "
-        "IP-Adapter (file): NET=edges.png, or NET=edges.png:0.8; repeat for several.",
+        help="What a picture steers through, and the picture: a ControlNet or T2I-Adapter (folder, file or hub id) or "
+        "an IP-Adapter (file): NET=edges.png, or NET=edges.png:0.8; repeat for several.",
         rich_help_panel=WHAT,
         show_default=False,
     ),
@@ -205,6 +205,45 @@ Kind = Annotated[
 PredictionType = Annotated[
     str | None,
     typer.Option(help="epsilon, v_prediction or sample, likewise. [default: detected]", rich_help_panel=WHERE),
+]
+
+ZeroSnr = Annotated[
+    bool | None,
+    typer.Option(
+        "--zero-snr/--no-zero-snr",
+        help="Betas that end in pure noise (zero terminal SNR), likewise. [default: detected]",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+
+Unet = Annotated[
+    str | None,
+    typer.Option(
+        help="Another U-Net over the model's other parts: a folder, a hub id (latent-consistency/lcm-sdxl), a "
+        ".safetensors file.",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+
+Embedding = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A word of one's own (textual inversion): cat.safetensors, a hub id, or cat.safetensors=WORD for another "
+        "word; repeat for several.",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        help="Which weights of a model's folder: fp16, … [default: the plain ones, else what fits --dtype]",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
 ]
 
 Memory = Annotated[

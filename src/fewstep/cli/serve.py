@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fewstep.cli.options import decoder
+from fewstep.cli.options import Embedding, Unet, Variant, ZeroSnr, decoder
 from fewstep.cli.progress import one_line_warnings
 from fewstep.cli.runtime import Runtime, run_by, told
 from fewstep.errors import CannotWrite, InvalidRequest, NotInstalled
@@ -150,6 +150,10 @@ def serve(
         str | None,
         typer.Option(help="epsilon, v_prediction or sample, likewise. [default: detected]", rich_help_panel=HOW),
     ] = None,
+    zero_snr: ZeroSnr = None,
+    unet: Unet = None,
+    embedding: Embedding = None,
+    variant: Variant = None,
     runtime: Annotated[
         Runtime,
         typer.Option(
@@ -185,8 +189,8 @@ def serve(
     except ModuleNotFoundError as error:
         raise NotInstalled(f"{error.name} is missing; install the server with: pip install 'fewstep[serve]'") from error
     import fewstep
-    from fewstep.models.loading import FAST
     from fewstep.models.locating import brings_fast_decoder
+    from fewstep.models.replaced import FAST
 
     access, check = Access.of(host, token, origin or ()), _function(checker)
     proxy = Proxy.of(root_path, trust_proxy or ())
@@ -207,6 +211,10 @@ def serve(
             config=config,
             kind=kind,
             prediction_type=prediction_type,
+            zero_snr=zero_snr,
+            unet=unet,
+            embeddings=embedding or (),
+            variant=variant,
             **placing,
         )
         if steps is not None:

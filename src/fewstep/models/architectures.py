@@ -87,4 +87,18 @@ SDXL = Architecture(
     vae={"scaling_factor": 0.13025},
 )
 
+SSD_1B = Architecture(  # a distilled SDXL (2401.02677)
+    name="SSD-1B",
+    unet={
+        **SDXL.unet,
+        "mid_block_type": "UNetMidBlock2D",
+        "transformer_layers_per_block": [1, [2, 2], [4, 4]],
+        "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1],
+    },
+    text_encoder=SDXL.text_encoder,
+    text_encoder_2=SDXL.text_encoder_2,
+    vae=SDXL.vae,
+)
+
+BY_FAMILY = {each.name: each for each in (SD1, SD2, SDXL, SSD_1B)}
 BY_CONTEXT_WIDTH = {768: SD1, 1024: SD2, 2048: SDXL}

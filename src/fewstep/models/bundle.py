@@ -30,6 +30,7 @@ from fewstep.models.text_encoding import TextReader, Window, joined, weighed
 
 if TYPE_CHECKING:
     from fewstep.models.control import ControlNets
+    from fewstep.models.embeddings import Embeddings
     from fewstep.models.image_prompt import ImagePrompts
     from fewstep.models.lora import LoraStack
 
@@ -46,6 +47,7 @@ class ModelBundle:
     text_encoder_2, tokenizer_2                 SDXL's second ones
     drops_to_zeros                              SDXL: no words are zeros, not the states of an empty prompt
     loras                                       the adapters inside the networks, if any (`lora.with_loras`)
+    embeddings                                  the words of one's own that prompts may use (`with_embeddings`)
     controlnets                                 what steers the U-Net by pictures, if anything (`with_controlnets`)
     image_prompts                               the IP-Adapters in the U-Net, if any (`with_image_prompts`)
     runs_on                                     the device, where the networks do not all lie on it (`memory.placed`)
@@ -65,6 +67,7 @@ class ModelBundle:
     tokenizer_2: Any = None
     drops_to_zeros: bool = False
     loras: LoraStack | None = None
+    embeddings: Embeddings | None = None
     controlnets: ControlNets | None = None
     image_prompts: ImagePrompts | None = None
     runs_on: torch.device | None = None
@@ -164,11 +167,10 @@ class ModelBundle:
     @property
     def readers(self) -> tuple[TextReader, ...]:
         """One, or SDXL's two."""
-        first = TextReader(self.tokenizer, self.text_encoder, self.device)
-        second = (
-            () if self.text_encoder_2 is None else (TextReader(self.tokenizer_2, self.text_encoder_2, self.device),)
-        )
-        return (first, *second)
+        first = TextReader(self.tokenizer, self.text_encoder, self.device, self.embeddings)
+        if self.text_encoder_2 is None:
+            return (first,)
+        return (first, TextReader(self.tokenizer_2, self.text_encoder_2, self.device, self.embeddings))
 
     def encode_text(self, texts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
         """Texts to the letter, as captions are read, to a `Conditioning` of as many rows; what is longer than the

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fewstep.errors import InvalidModel
-from fewstep.models.layout import FAMILIES, Layout, family_of
+from fewstep.models.layout import Layout, family_of, named_family
 from fewstep.models.locating import find_weights, read_json
 from fewstep.models.lora_names import read_key
 from fewstep.models.tensor_file import Header
@@ -43,7 +43,7 @@ THINGS: Mapping[Thing, tuple[str, str]] = {
     "checkpoint": ("a whole checkpoint in one file", "give it with --model"),
     "unet": ("a U-Net alone", "give it with --unet, over the model that its other parts come from (--model)"),
     "controlnet": ("a ControlNet", "give it with --control and a picture: --control NET=PICTURE"),
-    "control-lora": ("a Control-LoRA", "fewstep has no use for it; the ControlNet of the same name works"),
+    "control-lora": ("a Control-LoRA", "fewstep has no use for it; the ControlNet of its kind works"),
     "t2i-adapter": (
         "a T2I-Adapter",
         "give it with --control and a picture: --control FOLDER=PICTURE (its folder, as diffusers writes it)",
@@ -229,8 +229,3 @@ def _family_by_config(thing: Thing, config: Mapping[str, Any]) -> str | None:
 
 def _with_latents(channels: int | None) -> str | None:
     return None if channels is None else f"any base with latents of {channels} channels"
-
-
-def named_family(width: int | None) -> str:
-    """The family of what reads text states of that width, in words."""
-    return "an unknown base" if width is None else FAMILIES.get(width, f"a base with text states of {width}")

@@ -16,14 +16,17 @@ from fewstep.models.scheduler_config import PREDICTION_TYPES, SchedulerSettings
 class Overrides:
     """What a model was loaded with in place of what its files say and hold; None: as they are.
 
-    vae     the name of another autoencoder, where it means the same on another machine
-    vae_at  where it lies, where it does not
+    vae, unet        the name of another autoencoder or U-Net, where it means the same on another machine
+    vae_at, unet_at  where it lies, where it does not
     """
 
     kind: str | None = None
     prediction_type: str | None = None
     vae: str | None = None
     vae_at: Path | None = None
+    zero_snr: bool | None = None
+    unet: str | None = None
+    unet_at: Path | None = None
 
 
 def check_channels(origin: Path, in_channels: int, latent_channels: int) -> None:
@@ -40,12 +43,16 @@ def defaults_of(kind: Kind, *, reads_w: bool) -> dict[str, Any]:
     return {"steps": 4, "guidance_scale": 8.5 if reads_w else 1.0}
 
 
-def overridden(
-    card: ModelCard, settings: SchedulerSettings, kind: str | None, prediction_type: str | None, *, reads_w: bool
-) -> tuple[ModelCard, SchedulerSettings]:
-    """The card and the settings with what was given instead; raises `InvalidRequest` for what does not exist."""
+def check_kind(kind: str | None) -> None:
+    """Raises `InvalidRequest` for a kind that does not exist."""
     if kind is not None and kind not in KINDS:
         raise InvalidRequest(f"unknown kind of model {kind!r}; choose one of {', '.join(KINDS)}")
+
+
+def sampled_as(
+    card: ModelCard, settings: SchedulerSettings, prediction_type: str | None, zero_snr: bool | None
+) -> tuple[ModelCard, SchedulerSettings]:
+    """The card and the settings with what was given instead; raises `InvalidRequest` for what does not exist."""
     if prediction_type is not None and prediction_type not in PREDICTION_TYPES:
         raise InvalidRequest(
             f"unknown prediction type {prediction_type!r}; choose one of {', '.join(PREDICTION_TYPES)}"
@@ -53,7 +60,14 @@ def overridden(
     if prediction_type is not None:
         settings = dataclasses.replace(settings, prediction_type=prediction_type)
         card = dataclasses.replace(card, prediction_type=prediction_type)
-    if kind is not None and kind != card.kind:
-        assert kind in KINDS
-        card = dataclasses.replace(card, kind=kind, w_range=None, **defaults_of(kind, reads_w=reads_w))
+    if zero_snr is not None and zero_snr != settings.zero_snr:
+        settings = settings.with_zero_snr(zero_snr)
     return card, settings
+
+
+def of_kind(card: ModelCard, kind: str | None, *, reads_w: bool) -> ModelCard:
+    """The card of that kind, with its defaults, where it was given and is another."""
+    if kind is None or kind == card.kind:
+        return card
+    assert kind in KINDS
+    return dataclasses.replace(card, kind=kind, w_range=None, **defaults_of(kind, reads_w=reads_w))

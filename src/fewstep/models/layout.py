@@ -45,13 +45,17 @@ _WHOLE = {768: _SD, 1024: _SD, 2048: Layout((2, 2, 10, 10), (10,), (10, 10, 10, 
 _PRUNED = {(2048, Layout((2, 2, 4, 4), (), (4, 4, 10, 2, 1, 1))): "SSD-1B"}
 
 
+def named_family(width: int | None) -> str:
+    """The family of what reads text states of that width, in words."""
+    return "an unknown base" if width is None else FAMILIES.get(width, f"a base with text states of {width}")
+
+
 def family_of(width: int | None, layout: Layout) -> str:
     """The family of a U-Net, in words, by the width of its text states and its layout."""
-    if width is None:
-        return "an unknown base"
-    whole = _WHOLE.get(width)
+    whole = None if width is None else _WHOLE.get(width)
+    if whole is None or layout == whole:
+        return named_family(width)
+    assert width is not None
     if name := _PRUNED.get((width, layout)):
         return name
-    if whole is not None and layout != whole:
-        return f"a pruned {FAMILIES[width]} ({layout.blocks} transformer blocks, not {whole.blocks})"
-    return FAMILIES.get(width, f"a base with text states of {width}")
+    return f"a pruned {FAMILIES[width]} ({layout.blocks} transformer blocks, not {whole.blocks})"

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fewstep.errors import InvalidModel, ModelNotFound
+from fewstep.errors import FewstepWarning, InvalidModel
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import Kind, ModelCard
-from fewstep.models.kinds import Overrides, check_channels, defaults_of, overridden
+from fewstep.models.kinds import Overrides, check_channels, check_kind, defaults_of, of_kind, sampled_as
 from fewstep.models.locating import (
     FAST_DECODER,
     NETWORKS,
-    PICKLES,
     TOKENIZERS,
     find_weights,
     locate,
-    locate_network,
     locate_parts,
-    names_of,
     read_json,
     reference_of,
 )
 from fewstep.models.memory import check_policy, placed
 from fewstep.models.parts import decoding_fast, explained, quiet, read_network, read_tokenizer
 from fewstep.models.placement import choose_device, choose_dtype
+from fewstep.models.replaced import FAST, another_autoencoder, another_unet
 from fewstep.models.scheduler_config import SchedulerSettings
+from fewstep.models.steered import with_steering
+from fewstep.models.variants import chosen_variant, variants_in
 
-FAST = "fast"
-TINY_FOR = {768: "madebyollin/taesd", 1024: "madebyollin/taesd", 2048: "madebyollin/taesdxl"}
+if TYPE_CHECKING:
+    from fewstep.models.embeddings import EmbeddingSource
+    from fewstep.models.single_file import Checkpoint
 
 LoraSource = str | Path | tuple[str | Path, float]
 
@@ -49,6 +52,11 @@ def load(
     kind: str | None = None,
     prediction_type: str | None = None,
     memory: str = "auto",
+    *,
+    zero_snr: bool | None = None,
+    unet: str | Path | None = None,
+    embeddings: Iterable[EmbeddingSource] = (),
+    variant: str | None = None,
 ) -> ModelBundle:
     """Load a model that can generate.
 
@@ -59,10 +67,16 @@ def load(
     loras   adapters to put on top, each a file, a hub id or "lcm-lora" (the published one for this base), with a
             weight: "style.safetensors:0.8" or ("style.safetensors", 0.8)
     config  for one file of unusual shape: a model folder whose configs and tokenizers it goes with
-    controlnets  folders or hub ids of ControlNets and T2I-Adapters, files of IP-Adapters (also on the hub:
-            owner/name/folder/file.safetensors); requests call them by the last part of that
+    controlnets  folders or hub ids of ControlNets and T2I-Adapters, files of ControlNets and IP-Adapters (also on the
+            hub: owner/name/folder/file.safetensors); requests call them by the last part of that
     kind    "lcm" or "diffusion", where the files say something else than what the model is
     prediction_type  "epsilon", "v_prediction" or "sample", likewise
+    zero_snr  whether the betas are rescaled to end in pure noise (zero terminal SNR), likewise
+    unet    another U-Net: a folder (as latent-consistency/lcm-sdxl is published), a hub id or a .safetensors file; all
+            other parts are those of `name`
+    embeddings  words of one's own (textual inversion), each a .safetensors file or a hub id, with the word that prompts
+            call it by where that is not the file's: "cat.safetensors=my-cat" or ("cat.safetensors", "my-cat")
+    variant  of a folder's or repository's weights: "fp16", …; default: the plain ones, else the one that fits `dtype`
     memory  what to do where the device's memory is short: "auto", "full", "parts" or "layers" (`memory.placed`)
     vae     another autoencoder: a folder, a hub id, a .safetensors file, or "fast" for a decoder that is much faster
             and a little rougher (the model's own, where it brings one, else TAESD)
@@ -72,11 +86,13 @@ def load(
     device = choose_device(device)
     dtype = choose_dtype(dtype, device)
     check_policy(memory)
-    read = _read_file if _is_single_file(name) else _read_folder
+    check_kind(kind)
+    wanted = _Wanted(name, dtype, vae, unet, config, variant)
     with quiet():
-        source = read(name, dtype, vae, config)
+        source = _read_file(wanted) if _is_single_file(name) else _read_folder(wanted)
         networks = {part: _ready(network, dtype) for part, network in source.networks.items()}
-    card, settings = overridden(source.card, source.settings, kind, prediction_type, reads_w=_reads_w(networks["unet"]))
+    _announce(source, kind, prediction_type, zero_snr)
+    card, settings = sampled_as(source.card, source.settings, prediction_type, zero_snr)
     _check_readers(networks, source.origin)
     check_channels(source.origin, networks["unet"].config.in_channels, networks["unet"].config.out_channels)
     _check_autoencoder(networks["unet"], networks["vae"])
@@ -93,46 +109,50 @@ def load(
         folder=source.origin if source.origin.is_dir() else None,
         reference=reference_of(name),
         weight_files=source.weight_files,
-        overrides=Overrides(kind, prediction_type, *_named(vae)),
+        overrides=Overrides(kind, prediction_type, *_named(vae), zero_snr, *_named(unet)),
     )
     with explained(source.origin):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
-    return placed(_with_controlnets(_with_loras(model, loras), controlnets), device, memory)
+    model = _with_embeddings(_with_loras(model, loras, kind), embeddings)
+    model = dataclasses.replace(model, card=of_kind(model.card, kind, reads_w=_reads_w(model.unet)))
+    return placed(with_steering(model, controlnets), device, memory)
 
 
-def _named(vae: str | Path | None) -> tuple[str | None, Path | None]:
-    """Another autoencoder's name, where that means the same elsewhere, or its place."""
-    if vae is None or (name := reference_of(vae)) is not None:
-        return None if vae is None else name, None
-    return None, Path(vae).expanduser().resolve()
+@dataclass(frozen=True)
+class _Wanted:
+    """What `load` was asked for, of what a model is read from."""
+
+    name: str | Path
+    dtype: torch.dtype
+    vae: str | Path | None
+    unet: str | Path | None
+    config: str | Path | None
+    variant: str | None
+
+
+def _announce(source: _Source, kind: str | None, prediction_type: str | None, zero_snr: bool | None) -> None:
+    """Say what rests on a name alone, where no option says it."""
+    checkpoint, what = source.checkpoint, str(source.origin)
+    if checkpoint is None:
+        return
+    if checkpoint.few_step.value and kind is None:
+        checkpoint.few_step.announce(what, "a few-step model (LCM)", "--kind diffusion")
+    if prediction_type is None:
+        other = "epsilon" if checkpoint.prediction.value != "epsilon" else "v_prediction"
+        checkpoint.prediction.announce(what, checkpoint.prediction.value, f"--prediction-type {other}")
+    if zero_snr is None:
+        checkpoint.zero_snr.announce(what, "a model of zero terminal SNR", "--no-zero-snr")
+
+
+def _named(part: str | Path | None) -> tuple[str | None, Path | None]:
+    """The name of another part, where that means the same elsewhere, or its place."""
+    if part is None or (name := reference_of(part)) is not None:
+        return None if part is None else name, None
+    return None, Path(part).expanduser().resolve()
 
 
 def _reads_w(unet: Any) -> bool:
     return unet.config.time_cond_proj_dim is not None
-
-
-def _with_controlnets(model: ModelBundle, sources: Iterable[str | Path]) -> ModelBundle:
-    """With ControlNets and T2I-Adapters, which are folders, and IP-Adapters, which are files."""
-    wanted = [str(source) for source in sources]
-    named = list(zip(names_of(wanted), wanted, strict=True))
-    files = [(name, source) for name, source in named if Path(source).suffix in (".safetensors", *PICKLES)]
-    folders = [
-        (name, locate_network(source, "ControlNet", "controlnet"))
-        for name, source in named
-        if (name, source) not in files
-    ]
-    if folders:
-        from fewstep.models.control import with_controlnets
-
-        with quiet():
-            networks = [(name, read_network("controlnet", home, model.dtype)) for name, home in folders]
-        model = with_controlnets(model, networks)
-    if files:
-        from fewstep.models.image_prompt import with_image_prompts
-
-        with quiet(), explained(Path(files[0][1])):
-            model = with_image_prompts(model, files)
-    return model
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,36 +166,73 @@ class _Source:
     tokenizers: Mapping[str, Any]
     weight_files: tuple[Path, ...]
     drops_to_zeros: bool
+    checkpoint: Checkpoint | None = None
 
 
-def _read_folder(name: str | Path, dtype: torch.dtype, vae: str | Path | None, config: str | Path | None) -> _Source:
-    if config is not None:
+def _read_folder(wanted: _Wanted) -> _Source:
+    name, dtype, vae, variant = wanted.name, wanted.dtype, wanted.vae, wanted.variant
+    if wanted.config is not None:
         raise InvalidModel(f"a folder of configs was given, and {name} is no single file that would need one")
-    folder = locate(name)
+    folder = locate(name, variant, dtype)
     card = ModelCard.read(folder) if (folder / CARD_FILE).is_file() else None
     parts = locate_parts(folder, card)
-    unet = read_json(parts["unet"] / "config.json")
+    unet: Mapping[str, Any] = read_json(parts["unet"] / "config.json")
     brings_fast = vae == FAST and FAST_DECODER in parts
     replaced = vae is not None and not brings_fast
     settings = SchedulerSettings.from_config(read_json(parts["scheduler"] / "scheduler_config.json"))
-    present = [part for part in NETWORKS if part in parts and not (replaced and part == "vae")]
-    networks = {part: read_network(part, parts[part], dtype) for part in present}
+    others = {part for part, given in (("vae", replaced), ("unet", wanted.unet is not None)) if given}
+    present = [part for part in NETWORKS if part in parts and part not in others]
+    variants = {part: _variant_of(parts[part], wanted) for part in present}
+    _announce_variants(folder, variants, variant)
+    networks = {part: read_network(part, parts[part], dtype, variants[part]) for part in present}
     files: tuple[Path, ...] = ()
+    title, few_step = name, False
+    if wanted.unet is not None:
+        networks["unet"], files = another_unet(wanted.unet, unet, dtype, variant)
+        card, unet, title = None, networks["unet"].config, wanted.unet
+        few_step = unet["time_cond_proj_dim"] is not None  # the scheduler is not its own
     if replaced:
         own = read_json(parts["vae"] / "config.json")
-        networks["vae"], files = _another_autoencoder(vae, unet, name, own, dtype)  # type: ignore[arg-type]
+        networks["vae"], more = another_autoencoder(vae, unet, name, own, dtype)  # type: ignore[arg-type]
+        files = (*files, *more)
     if brings_fast:
         networks["vae"] = decoding_fast(networks["vae"], parts[FAST_DECODER])
         present.append(FAST_DECODER)
     return _Source(
         origin=folder,
-        card=_default_card(name, folder, settings, unet) if card is None else _agreeing(card, settings, folder),
+        card=_agreeing(card, settings, folder) if card else _default_card(title, folder, settings, unet, few_step),
         settings=settings,
         networks=networks,
         tokenizers={part: read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts},
-        weight_files=(*(file for part in present for file in find_weights(parts[part])), *files),
+        weight_files=(
+            *(file for part in present for file in find_weights(parts[part], dtype, variants.get(part))),
+            *files,
+        ),
         drops_to_zeros=read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt", False),
     )
+
+
+def _variant_of(part: Path, wanted: _Wanted) -> str | None:
+    """The variant of a part; one without the variant that was asked for is read as it is."""
+    here = variants_in(part)
+    return chosen_variant(part, wanted.dtype, wanted.variant if wanted.variant in here or None not in here else None)
+
+
+def _announce_variants(folder: Path, variants: Mapping[str, str | None], wanted: str | None) -> None:
+    """Say which variants were taken, where none was asked for.
+
+    Raises `InvalidModel` where no part has the wanted one.
+    """
+    taken = {variant for variant in variants.values() if variant is not None}
+    if wanted is not None and wanted not in taken:
+        raise InvalidModel(f"{folder} has no weights of the variant {wanted!r}: leave --variant out")
+    if wanted is None and taken:
+        warnings.warn(
+            f"{folder} has its weights in the variant {', '.join(sorted(taken))}, which is taken; --variant chooses "
+            "another",
+            FewstepWarning,
+            stacklevel=4,
+        )
 
 
 def _is_single_file(name: str | Path) -> bool:
@@ -183,27 +240,36 @@ def _is_single_file(name: str | Path) -> bool:
     return path.is_file() and path.suffix == ".safetensors"
 
 
-def _read_file(name: str | Path, dtype: torch.dtype, vae: str | Path | None, config: str | Path | None) -> _Source:
+def _read_file(wanted: _Wanted) -> _Source:
     from fewstep.models.single_file import unpack
 
+    name, dtype, vae = wanted.name, wanted.dtype, wanted.vae
     path = Path(name).expanduser()
+    config = None if wanted.config is None else locate(wanted.config)
+    own = wanted.unet is None
     with explained(path):
-        unpacked = unpack(path, None if config is None else locate(config), dtype, with_vae=vae is None)
+        unpacked = unpack(path, config, dtype, with_vae=vae is None, with_unet=own)
     networks = dict(unpacked.networks)
     files: tuple[Path, ...] = (path,)
+    if wanted.unet is not None:
+        networks["unet"], more = another_unet(wanted.unet, unpacked.unet, dtype, wanted.variant)
+        files = (path, *more)
     unet = networks["unet"].config
     if vae is not None:
-        networks["vae"], others = _another_autoencoder(vae, unet, name, unpacked.autoencoder, dtype)
-        files = (path, *others)
+        networks["vae"], others = another_autoencoder(vae, unet, name, unpacked.autoencoder, dtype)
+        files = (*files, *others)
     settings = SchedulerSettings.from_config(unpacked.scheduler)
+    title = wanted.name if wanted.unet is None else wanted.unet
+    few_step = unpacked.checkpoint.few_step.value if own else unet["time_cond_proj_dim"] is not None
     return _Source(
         origin=path,
-        card=_default_card(name, path.with_suffix(""), settings, unet),
+        card=_default_card(title, path.with_suffix(""), settings, unet, few_step),
         settings=settings,
         networks=networks,
         tokenizers=unpacked.tokenizers,
         weight_files=files,
         drops_to_zeros="text_encoder_2" in networks,
+        checkpoint=unpacked.checkpoint if own else None,
     )
 
 
@@ -214,39 +280,22 @@ def _ready(network: Any, dtype: torch.dtype) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def _with_loras(model: ModelBundle, loras: Iterable[LoraSource]) -> ModelBundle:
+def _with_loras(model: ModelBundle, loras: Iterable[LoraSource], kind: str | None) -> ModelBundle:
     wanted = list(loras)
     if not wanted:
         return model
     from fewstep.models.lora import with_loras
 
-    return with_loras(model, wanted)
+    return with_loras(model, wanted, kind)
 
 
-def _another_autoencoder(
-    vae: str | Path, unet: Mapping[str, Any], model: str | Path, own: Mapping[str, Any], dtype: torch.dtype
-) -> tuple[Any, tuple[Path, ...]]:
-    """What `vae` names in place of a model's own autoencoder (whose config a single file shares), and its files."""
-    path = Path(vae).expanduser()
-    if _is_single_file(path):
-        from fewstep.models.single_file import unpack_autoencoder
+def _with_embeddings(model: ModelBundle, embeddings: Iterable[EmbeddingSource]) -> ModelBundle:
+    wanted = list(embeddings)
+    if not wanted:
+        return model
+    from fewstep.models.embeddings import with_embeddings
 
-        with explained(path):
-            return unpack_autoencoder(path, own, dtype), (path,)
-    folder = locate_network(_autoencoder_name(vae, unet, model), "autoencoder", "vae")
-    return read_network("vae", folder, dtype), find_weights(folder)
-
-
-def _autoencoder_name(vae: str | Path, unet: Mapping[str, Any], model: str | Path) -> str | Path:
-    """The name itself, or for "fast" the hub id of the tiny autoencoder for this U-Net's family."""
-    if vae != FAST:
-        return vae
-    width = unet.get("cross_attention_dim")
-    if width not in TINY_FOR:
-        raise ModelNotFound(
-            f"there is no fast decoder for {model}: there are some for SD 1.x, 2.x, SDXL and the starter"
-        )
-    return TINY_FOR[width]
+    return with_embeddings(model, wanted)
 
 
 def _check_autoencoder(unet: Any, autoencoder: Any) -> None:
@@ -261,12 +310,17 @@ def _check_readers(networks: Mapping[str, Any], origin: Path) -> None:
         raise InvalidModel(f"{origin} is of the SDXL kind and has no text_encoder_2/ folder; is it a refiner?")
 
 
-def _default_card(name: str | Path, folder: Path, settings: SchedulerSettings, unet: Mapping[str, Any]) -> ModelCard:
-    """The card of a folder that has none, from its configs; steps and guidance are diffusers' defaults."""
+def _default_card(
+    name: str | Path, folder: Path, settings: SchedulerSettings, unet: Mapping[str, Any], few_step: bool = False
+) -> ModelCard:
+    """The card of a model that has none, from its configs; steps and guidance are diffusers' defaults.
+
+    few_step  whether something else than its scheduler says that it is a few-step model
+    """
     facts = _shared_facts(settings)
     name = reference_of(name) or folder.resolve().name
-    kind: Kind = "lcm" if settings.consistency else "diffusion"
     reads_w = unet.get("time_cond_proj_dim") is not None
+    kind: Kind = "lcm" if settings.consistency or few_step else "diffusion"
     return ModelCard(name=name, kind=kind, **defaults_of(kind, reads_w=reads_w), **facts)
 
 

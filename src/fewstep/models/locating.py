@@ -6,11 +6,15 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import ModelCard
+from fewstep.models.variants import FITTING, HUB_PATTERNS, chosen_variant, name_of_dtype, variants_in
+
+if TYPE_CHECKING:
+    import torch
 
 STARTER = Path(__file__).parent / "starter"
 BUILT_IN = {"starter": STARTER, "starter-teacher": STARTER / "teacher"}
@@ -39,11 +43,13 @@ _HUB_FILES = [
     *(f"{part}/*.safetensors" for part in (*NETWORKS, FAST_DECODER)),
     *(f"{part}/*.txt" for part in TOKENIZERS),
 ]
-_HUB_VARIANTS = ["*.fp16*", "*non_ema*", "*ema_only*"]
 
 
-def locate(name: str | Path) -> Path:
-    """The folder of a model; raises `ModelNotFound` or, for a file, `InvalidModel`."""
+def locate(name: str | Path, variant: str | None = None, dtype: torch.dtype | None = None) -> Path:
+    """The folder of a model; raises `ModelNotFound` or, for a file, `InvalidModel`.
+
+    variant, dtype  which weights to fetch from the hub, where it has several (`variants.chosen_variant`)
+    """
     if str(name) in BUILT_IN:
         return _built_in(str(name))
     path = Path(name).expanduser()
@@ -54,7 +60,7 @@ def locate(name: str | Path) -> Path:
     if path.is_file():
         raise InvalidModel(_about_file(path))
     if _HUB_ID.fullmatch(str(name)):
-        return download(str(name))
+        return download(str(name), variant=variant, dtype=dtype, parts=(*NETWORKS, FAST_DECODER))
     raise ModelNotFound(
         f"no model {str(name)!r}: give {', '.join(BUILT_IN)}, an existing folder or .safetensors file, or a hub id "
         "(owner/name)"
@@ -101,17 +107,19 @@ def brings_fast_decoder(name: str | Path) -> bool:
     return (folder / "model_index.json").is_file() and FAST_DECODER in locate_parts(folder, card)
 
 
-def find_weights(part: Path) -> tuple[Path, ...]:
-    """The safetensors files that a part is read from; raises `InvalidModel` where there are only pickles."""
+def find_weights(part: Path, dtype: torch.dtype | None = None, variant: str | None = None) -> tuple[Path, ...]:
+    """The safetensors files that a part is read from (`variants.chosen_variant`).
+
+    Raises `InvalidModel` where there are only pickles, or none of them fits.
+    """
     if (file := part / PACKED).is_file():
         from fewstep.models.packed import base_of
 
         base = base_of(file)
         return (file,) if base is None else (file, base)
-    names = ("diffusion_pytorch_model", "model")
-    files = sorted(path for path in part.glob("*.safetensors") if re.sub(r"-\d{5}-of-\d{5}$", "", path.stem) in names)
+    files = variants_in(part).get(chosen_variant(part, dtype, variant))
     if files:
-        return tuple(files)
+        return files
     pickles = [path.name for path in part.iterdir() if path.suffix in PICKLES]
     if pickles:
         raise InvalidModel(f"{part} has its weights only as a pickle: {pickles[0]} {IS_A_PICKLE}")
@@ -129,7 +137,9 @@ def read_json(path: Path) -> Mapping[str, Any]:
     return value
 
 
-def locate_network(name: str | Path, what: str, within: str) -> Path:
+def locate_network(
+    name: str | Path, what: str, within: str, variant: str | None = None, dtype: torch.dtype | None = None
+) -> Path:
     """The folder of one network: itself, the folder `within` a model, or a hub repository; raises like `locate`.
 
     what  the network is, in the messages: "autoencoder"
@@ -143,7 +153,7 @@ def locate_network(name: str | Path, what: str, within: str) -> Path:
     if path.is_file():
         raise InvalidModel(_about_file(path) if path.suffix in PICKLES else f"{path}: give the folder of an {what}")
     if _HUB_ID.fullmatch(str(name)):
-        return download(str(name), ["config.json", "*.safetensors"])
+        return download(str(name), ["config.json", "*.safetensors"], variant=variant, dtype=dtype, parts=("",))
     raise ModelNotFound(f"no {what} {str(name)!r}: give an existing folder, or a hub id (owner/name)")
 
 
@@ -163,13 +173,48 @@ def _about_file(path: Path) -> str:
     return f"{path} is no model: give a folder as diffusers writes it, or one .safetensors file with a whole checkpoint"
 
 
-def download(hub_id: str, files: Sequence[str] = tuple(_HUB_FILES)) -> Path:
-    """Fetch the files of a hub repository that fewstep reads (or take them from the cache)."""
+def download(
+    hub_id: str,
+    files: Sequence[str] = tuple(_HUB_FILES),
+    variant: str | None = None,
+    dtype: torch.dtype | None = None,
+    parts: Sequence[str] = (),
+) -> Path:
+    """Fetch the files of a hub repository that fewstep reads (or take them from the cache).
+
+    Variants are left there, unless one is wanted, or some of the `parts` (folders with a config) have nothing else:
+    then the one that fits `dtype`.
+    """
+    if variant is None:
+        folder = _snapshot(hub_id, files, HUB_PATTERNS)
+    else:
+        others = [pattern for pattern in files if not pattern.endswith(".safetensors")]
+        folder = _snapshot(hub_id, [*others, *_weights(parts, variant)], ())
+    for each in FITTING[name_of_dtype(dtype)] if variant is None else ("",):
+        if missing := _without_weights(folder, parts):
+            folder = _snapshot(hub_id, _weights(missing, each), () if each else HUB_PATTERNS)
+    if missing := _without_weights(folder, parts):
+        folder = _snapshot(hub_id, _weights(missing, ""), ())
+    return folder
+
+
+def _without_weights(folder: Path, parts: Sequence[str]) -> list[str]:
+    return [part for part in parts if (folder / part / "config.json").is_file() and not variants_in(folder / part)]
+
+
+def _weights(parts: Sequence[str], variant: str) -> list[str]:
+    """The patterns of the parts' weights in a repository; of those of a variant also the lists of shards."""
+    homes = [f"{part}/" if part else "" for part in parts]
+    endings = (f"*.{variant}*.safetensors", f"*.{variant}.json") if variant else ("*.safetensors",)
+    return [home + ending for home in homes for ending in endings]
+
+
+def _snapshot(hub_id: str, files: Sequence[str], ignored: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(files), ignore_patterns=_HUB_VARIANTS))
+        return Path(snapshot_download(hub_id, allow_patterns=list(files), ignore_patterns=list(ignored)))
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ModelNotFound(
             f"no model {hub_id!r}: there is no such folder here and no such model on the hub"

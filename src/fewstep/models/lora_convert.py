@@ -27,8 +27,8 @@ def convert(file: LoraFile, spelling: Spelling, target: Path, model: ModelBundle
 
     model  what it was made for, where its shapes do not tell (SD 1.x, 2.x and SDXL are known)
 
-    `target` is a file, for "peft" a folder. Raises `InvalidModel` for a base that is not known, and for kinds other than
-    LoRA and DoRA.
+    `target` is a file, for "peft" a folder. Raises `InvalidModel` for a base that is not known, and for other kinds
+    of adapters than LoRA and DoRA.
     """
     if others := sorted({change.kind for change in file.changes if not _plain(change)}):
         raise InvalidModel(

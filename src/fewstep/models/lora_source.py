@@ -79,6 +79,14 @@ def find_lora(source: str, model: ModelBundle) -> LoraFile:
 
 
 def _download(repository: str, file: str | None) -> Path:
+    return fetch_file(repository, file or "pytorch_lora_weights.safetensors", "LoRA")
+
+
+def fetch_file(repository: str, name: str, what: str) -> Path:
+    """One file of a hub repository, from there or from the cache; raises `ModelNotFound`.
+
+    what  it is, in the messages: "LoRA"
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -87,15 +95,14 @@ def _download(repository: str, file: str | None) -> Path:
         RepositoryNotFoundError,
     )
 
-    name = file or "pytorch_lora_weights.safetensors"
     try:
         return Path(hf_hub_download(repository, name))
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelNotFound(f"no LoRA {repository!r}: no such file here and no such repository on the hub") from error
+        raise ModelNotFound(f"no {what} {repository!r}: no such file here and no such repository on the hub") from error
     except (LocalEntryNotFoundError, OSError) as error:
         if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
             raise ModelNotFound(f"{repository} has no {name}; give {repository}/FILE.safetensors") from error
         raise ModelNotFound(
-            f"no LoRA {repository!r}: no such file here, not in the local cache, and the hub cannot be reached "
+            f"no {what} {repository!r}: no such file here, not in the local cache, and the hub cannot be reached "
             f"({type(error).__name__}); go online, or give a file"
         ) from error

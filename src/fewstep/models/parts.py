@@ -13,6 +13,7 @@ import torch
 from fewstep.errors import FewstepError, InvalidModel
 from fewstep.models import packed
 from fewstep.models.locating import PACKED, find_weights, read_json
+from fewstep.models.variants import chosen_variant
 
 # By their narrow paths: the package roots import several seconds' worth of other models.
 CLASSES = {
@@ -31,14 +32,18 @@ CLASSES = {
 }
 
 
-def read_network(part: str, folder: Path, dtype: torch.dtype) -> Any:
-    find_weights(folder)
+def read_network(part: str, folder: Path, dtype: torch.dtype, variant: str | None = None) -> Any:
+    """The part in `folder`, from the weights of its `variant` (`variants.chosen_variant`)."""
+    find_weights(folder, dtype, variant)
+    variant = chosen_variant(folder, dtype, variant)
     config = read_json(folder / "config.json")
     network_class = _class(part, _class_name(config), folder)
     with explained(folder):
         if (folder / PACKED).is_file():
             return _unpacked(network_class, folder).to(dtype)
-        return network_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+        return network_class.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant
+        )
 
 
 def _unpacked(network_class: Any, folder: Path) -> Any:

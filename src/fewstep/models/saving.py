@@ -76,9 +76,13 @@ def save(
     precision = None if dtype is None else choose_dtype(dtype, model.device)
     if model.loras is not None:
         raise InvalidModel(f"{model.name} has adapters on top; merge them first")
+    if model.embeddings is not None:
+        raise InvalidModel(f"{model.name} has embeddings, which no model folder holds: load it without them")
     parts = {name: part for name, field in PARTS.items() if (part := getattr(model, field)) is not None}
     scheduler = model.settings.to_config() if base is None else _scheduler_config(base)
     scheduler["prediction_type"] = model.settings.prediction_type
+    if model.overrides.zero_snr is not None:
+        scheduler["rescale_betas_zero_snr"] = model.settings.zero_snr
     if model.kind == "lcm":
         scheduler |= {
             "_class_name": _SCHEDULERS[model.card.sampler],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,22 @@ class SchedulerSettings:
             "steps_offset": self.offset,
             "timestep_spacing": self.spacing,
         }
+
+    @property
+    def zero_snr(self) -> bool:
+        """Whether it is a table of betas that was rescaled to end in pure noise."""
+        return bool(self.schedule.to_config().get("rescale_zero_terminal_snr", False))
+
+    def with_zero_snr(self, wanted: bool) -> SchedulerSettings:
+        """On betas that end in pure noise, or on those before they were rescaled to (2305.08891).
+
+        Raises `InvalidModel` for a schedule that is no table of betas.
+        """
+        config = self.schedule.to_config()
+        if "kind" not in config:
+            raise InvalidModel("this schedule is not made of betas, so its end cannot be changed (zero terminal SNR)")
+        rescaled = Schedule.from_config(config | {"rescale_zero_terminal_snr": wanted})
+        return dataclasses.replace(self, schedule=rescaled)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SchedulerSettings:

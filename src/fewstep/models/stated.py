@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from fewstep.errors import FewstepWarning
+from fewstep.errors import FewstepWarning, InvalidModel
+from fewstep.models.locating import read_json
 
 Source = Literal["record", "config", "metadata", "marker", "shapes", "name"]
 ORDER: tuple[Source, ...] = ("record", "config", "metadata", "marker", "shapes", "name")
@@ -27,6 +28,7 @@ WORDS: Mapping[Source, str] = {
     "shapes": "the shapes of its tensors",
     "name": "its name alone",
 }
+MAX_YAML = 1_000_000  # bytes
 RECORD = "fewstep"  # the metadata entry of files that fewstep wrote
 GENERIC = re.compile(  # names that programs give to every file, so that the folder's name says what it is
     r"(pytorch_lora_weights|adapter_model|diffusion_pytorch_model|model|learned_embeds)(\.fp16|\.bf16|\.non_ema)?", re.I
@@ -109,3 +111,97 @@ def few_step_adapter(record: Mapping[str, Any], metadata: Mapping[str, str], nam
     if named_lcm(names):
         found.append(Stated(True, "name"))
     return strongest(*found) or Stated(False, "shapes")
+
+
+_V = re.compile(r"(?:^|[^a-z])v[-_ ]?pred(?:iction)?(?:[^a-z]|$)", re.I)
+_EPSILON = re.compile(r"(?:^|[^a-z])eps(?:ilon)?(?:[-_ ]?pred(?:iction)?)?(?:[^a-z]|$)", re.I)
+_ZERO_SNR = re.compile(r"z(?:t|ero[-_ ]?)?(?:terminal[-_ ]?)?snr", re.I)
+_PREDICTIONS = {
+    "v": "v_prediction",
+    "v_prediction": "v_prediction",
+    "v-prediction": "v_prediction",
+    "v_pred": "v_prediction",
+    "eps": "epsilon",
+    "epsilon": "epsilon",
+    "sample": "sample",
+}
+_ARCHITECTURES = {"stable-diffusion-v2-768-v": "v_prediction", "stable-diffusion-v2-512": "epsilon"}
+_TRUE = {"true": True, "1": True, "false": False, "0": False}
+
+
+def prediction(
+    record: Mapping[str, Any],
+    beside: Mapping[str, Any],
+    metadata: Mapping[str, str],
+    tensors: Collection[str],
+    names: tuple[str, ...],
+    default: str,
+) -> Stated[str]:
+    """What a checkpoint's network predicts, in diffusers' words; `default` where nothing states it."""
+    said = metadata.get("modelspec.prediction_type", "").lower()
+    architecture = metadata.get("modelspec.architecture", "").lower()
+    by_name = "v_prediction" if any(map(_V.search, names)) else "epsilon" if any(map(_EPSILON.search, names)) else None
+    return strongest(
+        _stated(_PREDICTIONS.get(str(record.get("prediction_type"))), "record"),
+        _stated(_PREDICTIONS.get(str(beside.get("prediction_type"))), "config"),
+        _stated(_PREDICTIONS.get(said) or _ARCHITECTURES.get(architecture), "metadata"),
+        _stated("v_prediction" if "v_pred" in tensors else None, "marker"),
+        _stated(by_name if by_name != default else None, "name"),
+    ) or Stated(default, "shapes")
+
+
+def zero_snr(
+    record: Mapping[str, Any],
+    beside: Mapping[str, Any],
+    metadata: Mapping[str, str],
+    tensors: Collection[str],
+    names: tuple[str, ...],
+) -> Stated[bool]:
+    """Whether a checkpoint's schedule ends in pure noise: zero terminal SNR (2305.08891)."""
+    keys = ("zero_snr", "rescale_betas_zero_snr")
+    said = [_TRUE.get(metadata.get(key, "").lower()) for key in ("modelspec.zero_terminal_snr", "ss_zero_terminal_snr")]
+    return strongest(
+        _stated(next((bool(record[key]) for key in keys if key in record), None), "record"),
+        _stated(next((bool(beside[key]) for key in keys if key in beside), None), "config"),
+        _stated(next((value for value in said if value is not None), None), "metadata"),
+        _stated(True if "ztsnr" in tensors else None, "marker"),
+        _stated(True if any(map(_ZERO_SNR.search, names)) else None, "name"),
+    ) or Stated(False, "shapes")
+
+
+def _stated(value: T | None, by: Source) -> Stated[T] | None:
+    return None if value is None else Stated(value, by)
+
+
+def config_beside(path: Path) -> Mapping[str, Any]:
+    """What lies beside a checkpoint in one file and says how it is sampled, in the words of diffusers' schedulers: the
+    scheduler of the diffusers folder that it lies in, or the `.yaml` of its own name that AUTOMATIC1111's web UI reads.
+
+    Raises `InvalidModel` for one that cannot be read.
+    """
+    found = _from_yaml(path.with_suffix(".yaml")) if path.with_suffix(".yaml").is_file() else {}
+    scheduler = path.parent / "scheduler" / "scheduler_config.json"
+    if scheduler.is_file() and (path.parent / "model_index.json").is_file():
+        config = read_json(scheduler)
+        wanted = ("prediction_type", "rescale_betas_zero_snr")
+        found = {name: config[name] for name in wanted if name in config} | found
+    return found
+
+
+def _from_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8")) if path.stat().st_size <= MAX_YAML else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise InvalidModel(f"{path} cannot be read as YAML: {error}") from error
+    model = value.get("model") if isinstance(value, dict) else None
+    params = model.get("params") if isinstance(model, dict) else None
+    if not isinstance(params, dict):
+        return {}
+    scaling = str(params.get("denoiser_config"))  # of Stability's code for SDXL
+    by_scaling = "v" if "VScaling" in scaling else "eps" if "EpsScaling" in scaling else None
+    said = params.get("parameterization") or by_scaling
+    found = {} if said is None else {"prediction_type": _PREDICTIONS.get(str(said), str(said))}
+    keys = [key for key in ("zero_terminal_snr", "rescale_betas_zero_snr", "ztsnr") if key in params]
+    return found | ({"zero_snr": bool(params[keys[0]])} if keys else {})

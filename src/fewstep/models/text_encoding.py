@@ -6,13 +6,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from fewstep.errors import FewstepWarning
 from fewstep.models.prompt_weights import Fragment, parse
+
+if TYPE_CHECKING:
+    from fewstep.models.embeddings import Embeddings
 
 COMMA_REACH = 20 / 75  # of a window: how far back a comma is looked for, to end the window there
 
@@ -32,6 +36,7 @@ class TextReader:
     tokenizer: Any
     encoder: Any
     device: torch.device
+    embeddings: Embeddings | None = None  # words of one's own
 
     @property
     def room(self) -> int:
@@ -40,10 +45,12 @@ class TextReader:
 
     def windows(self, prompt: str) -> list[Window]:
         """A prompt with its marks (`prompt_weights`) as windows; one that fills up ends at a comma near its end."""
-        return list(_windows(self.tokenizer, self.room, prompt))
+        return list(_windows(self.tokenizer, self.room, prompt, self.embeddings))
 
     def read(self, texts: Sequence[str]) -> Any:
         """transformers' output for `texts` to the letter, padded or cut to one window, with all hidden states."""
+        if self.embeddings is not None:
+            return self.read_windows([Window(tuple(self._ids(text)[: self.room])) for text in texts])
         tokens = self.tokenizer(
             list(texts),
             padding="max_length",
@@ -52,6 +59,9 @@ class TextReader:
             return_tensors="pt",
         )
         return self._encode(tokens.input_ids, tokens.attention_mask)
+
+    def _ids(self, text: str) -> list[int]:
+        return _tokens(self.tokenizer, text, self.embeddings)
 
     def read_windows(self, windows: Sequence[Window]) -> Any:
         """The same for windows."""
@@ -71,14 +81,25 @@ class TextReader:
 
     def words(self, windows: Sequence[Window]) -> str:
         """What stands in them."""
-        return str(self.tokenizer.decode([token for window in windows for token in window.tokens]))
+        return self._decoded([token for window in windows for token in window.tokens])
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        """Words of one's own stand for themselves, once for all their vectors."""
+        said: list[str] = []
+        for own, run in groupby(tokens, key=lambda token: token < 0):
+            these = list(run)
+            if own and self.embeddings is not None:
+                said += dict.fromkeys(map(self.embeddings.name_of, these))
+            else:
+                said.append(str(self.tokenizer.decode(these)))
+        return " ".join(said)
 
     def warn_of_long(self, texts: Sequence[str], name: str) -> None:
         """Warn where a text is longer than one window, and say what is not seen."""
         for text in dict.fromkeys(texts):
-            ids = self.tokenizer(text, truncation=False, verbose=False, add_special_tokens=False).input_ids
+            ids = self._ids(text)
             if len(ids) > self.room:
-                unread = self.tokenizer.decode(ids[self.room :])
+                unread = self._decoded(ids[self.room :])
                 warnings.warn(
                     f"the text has {len(ids)} tokens and {name} reads {self.room}; it does not see: {unread!r}",
                     FewstepWarning,
@@ -92,16 +113,26 @@ class TextReader:
 
 
 @lru_cache(maxsize=1024)
-def _windows(tokenizer: Any, room: int, prompt: str) -> tuple[Window, ...]:
+def _windows(tokenizer: Any, room: int, prompt: str, own: Embeddings | None) -> tuple[Window, ...]:
     """Kept, because a picture asks several times, and a live page for every picture."""
-    return tuple(window for section in parse(prompt) for window in _cut(tokenizer, room, _weighed(tokenizer, section)))
+    return tuple(
+        window for section in parse(prompt) for window in _cut(tokenizer, room, _weighed(tokenizer, section, own))
+    )
 
 
-def _weighed(tokenizer: Any, section: Sequence[Fragment]) -> list[tuple[int, float]]:
-    ids = [
-        tokenizer(fragment.text, truncation=False, verbose=False, add_special_tokens=False).input_ids
-        for fragment in section
-    ]
+def _tokens(tokenizer: Any, text: str, own: Embeddings | None) -> list[int]:
+    """The ids of a text, however long."""
+    ids: list[int] = []
+    for piece in [text] if own is None else own.split(text):
+        if isinstance(piece, str):
+            ids += tokenizer(piece, truncation=False, verbose=False, add_special_tokens=False).input_ids
+        else:
+            ids += piece
+    return ids
+
+
+def _weighed(tokenizer: Any, section: Sequence[Fragment], own: Embeddings | None) -> list[tuple[int, float]]:
+    ids = [_tokens(tokenizer, fragment.text, own) for fragment in section]
     return [(token, fragment.weight) for fragment, tokens in zip(section, ids, strict=True) for token in tokens]
 
 

@@ -35,6 +35,15 @@ class UsedLora:
 
 
 @dataclass(frozen=True)
+class UsedEmbedding:
+    """A word of its own that a picture was made with; `reference` as of `UsedLora`."""
+
+    word: str
+    hash: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
 class UsedControl:
     """A ControlNet's name, the SHA-256 of the picture that it read, and how far that was followed."""
 
@@ -48,8 +57,9 @@ class Record:
     """The parameters of one picture (of `num_images` from `seed` on, for a contact sheet).
 
     model      what `load` takes, where that means the same on another machine; None for a folder
-    kind, prediction_type, vae  what the model was loaded with in place of what its files say and hold
+    kind, prediction_type, zero_snr, vae, unet  what the model was loaded with in place of what its files say and hold
     loras      the adapters on top of the model
+    embeddings  the words of its own
     controls   what ControlNets steered it by
     variation  how far its noise is turned towards that of `variation_seed`
     upscale    how many times larger than width x height it was made, and painted over by `refine_strength`, in
@@ -70,10 +80,13 @@ class Record:
     model_hash: str
     kind: str | None = None
     prediction_type: str | None = None
+    zero_snr: bool | None = None
+    unet: str | None = None
     vae: str | None = None
     negative_prompt: str = ""
     num_images: int = 1
     loras: tuple[UsedLora, ...] = ()
+    embeddings: tuple[UsedEmbedding, ...] = ()
     controls: tuple[UsedControl, ...] = ()
     strength: float | None = None
     timesteps: tuple[int, ...] | None = None
@@ -96,14 +109,17 @@ class Record:
         try:
             values = json.loads(text)
             values["loras"] = tuple(UsedLora(**lora) for lora in values.get("loras") or ())
+            values["embeddings"] = tuple(UsedEmbedding(**each) for each in values.get("embeddings") or ())
             values["controls"] = tuple(UsedControl(**control) for control in values.get("controls") or ())
             values["timesteps"] = tuple(values.get("timesteps") or ()) or None
             record = cls(**values)
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise InvalidRequest(f"the picture's parameters cannot be read: {error}") from error
-        texts = ("model", "kind", "prediction_type", "vae", "source", "mask")
+        texts = ("model", "kind", "prediction_type", "unet", "vae", "source", "mask")
         if wrong := [name for name in texts if not isinstance(getattr(record, name), (str, type(None)))]:
             raise InvalidRequest(f"the picture's parameters cannot be read: {wrong[0]} must be text")
+        if not isinstance(record.zero_snr, (bool, type(None))):
+            raise InvalidRequest("the picture's parameters cannot be read: zero_snr must be true or false")
         return record
 
     def to_parameters(self) -> str:
@@ -119,6 +135,8 @@ class Record:
         }
         if self.loras:
             facts["Lora hashes"] = f'"{", ".join(f"{lora.name}: {lora.hash}" for lora in self.loras)}"'
+        if self.embeddings:
+            facts["TI hashes"] = f'"{", ".join(f"{each.word}: {each.hash}" for each in self.embeddings)}"'
         if self.timesteps is not None:
             facts["Timesteps"] = " ".join(map(str, self.timesteps))
         if self.strength is not None:
@@ -157,9 +175,12 @@ def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
         model_hash=model.hash,
         kind=model.overrides.kind,
         prediction_type=model.overrides.prediction_type,
+        zero_snr=model.overrides.zero_snr,
+        unet=model.overrides.unet,
         vae=model.overrides.vae,
         negative_prompt=plan.negative_prompt,
         loras=_used(model, plan),
+        embeddings=_words(model),
         controls=_steering(model, plan),
         strength=None if plan.image is None else plan.strength,
         timesteps=None if plan.strength is not None else tuple(plan.timesteps.tolist()),
@@ -186,6 +207,11 @@ def _used(model: ModelBundle, plan: Plan) -> tuple[UsedLora, ...]:
         return ()
     rows = zip(model.loras.names, model.loras.files, plan.lora_weights, strict=True)
     return tuple(UsedLora(name, file.hash, weight, file.reference) for name, file, weight in rows)
+
+
+def _words(model: ModelBundle) -> tuple[UsedEmbedding, ...]:
+    words = () if model.embeddings is None else model.embeddings.words
+    return tuple(UsedEmbedding(each.word, each.hash, each.reference) for each in words)
 
 
 def _steering(model: ModelBundle, plan: Plan) -> tuple[UsedControl, ...]:

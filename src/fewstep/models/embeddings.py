@@ -1,0 +1,217 @@
+"""Textual inversion (2208.01618): words of one's own, whose vectors come from a file and not from the vocabulary.
+
+In a prompt the word stands for all its vectors. They enter beside the vocabulary's, under negative ids, so that nothing
+that looks for the largest id, as CLIP does for the end of a prompt, takes one of them for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.errors import InvalidModel, InvalidRequest, ModelNotFound
+from fewstep.models.identify import identify, refusal
+from fewstep.models.layout import FAMILIES, named_family
+from fewstep.models.stated import GENERIC
+from fewstep.models.tensor_file import read_tensors
+
+if TYPE_CHECKING:
+    from fewstep.models.bundle import ModelBundle
+
+DIFFUSERS_NAME = "learned_embeds.safetensors"
+_HUB = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
+_ENCODERS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}  # as files for SDXL name them
+EmbeddingSource = str | Path | tuple[str | Path, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """One file: its word, and the vectors (n, width) for each text encoder, or for the only one under ""."""
+
+    word: str
+    vectors: Mapping[str, Tensor]
+    path: Path
+    reference: str | None = None
+
+    @cached_property
+    def hash(self) -> str:
+        """The first 12 hex digits of the file's SHA-256."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+    @property
+    def family(self) -> str:
+        """The base that it was made for, in words."""
+        return "SDXL" if len(self.vectors) > 1 else named_family(next(iter(self.vectors.values())).shape[1])
+
+    @property
+    def count(self) -> int:
+        return len(next(iter(self.vectors.values())))
+
+    @classmethod
+    def read(cls, path: Path, word: str | None = None, reference: str | None = None) -> Embedding:
+        """A `.safetensors` file, or a folder with one; raises `InvalidModel`.
+
+        word  what prompts call it; default: the file's own word, where it holds one, else the file's name
+        """
+        file = _file_in(path)
+        tensors, _ = read_tensors(file)
+        found = identify(file)
+        if found.thing != "embedding":
+            raise refusal(file, "embedding", found)
+        own, vectors = _vectors(tensors)
+        if not vectors or len({len(each) for each in vectors.values()}) != 1:
+            raise InvalidModel(f"{file} is no embedding that fewstep knows: it holds {', '.join(sorted(tensors))}")
+        name = file.resolve().parent.name if GENERIC.fullmatch(file.stem) else file.stem
+        chosen = own or name if word is None else word
+        if not chosen.strip():
+            raise InvalidRequest(f"the word for {file} is empty; give it as {file}=WORD")
+        return cls(chosen.strip(), vectors, file, reference)
+
+
+def _file_in(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    files = [path / DIFFUSERS_NAME] if (path / DIFFUSERS_NAME).is_file() else sorted(path.glob("*.safetensors"))
+    if len(files) != 1:
+        raise InvalidModel(
+            f"{path} is no embedding: a folder of one has {DIFFUSERS_NAME}, or one .safetensors file alone"
+        )
+    return files[0]
+
+
+def _vectors(tensors: Mapping[str, Tensor]) -> tuple[str | None, dict[str, Tensor]]:
+    """(the word in the file, the vectors), in diffusers' form, web UIs' and SDXL's."""
+    flat = {key: value.reshape(-1, value.shape[-1]) for key, value in tensors.items() if value.ndim in (1, 2)}
+    if set(_ENCODERS) & set(flat):
+        return None, {_ENCODERS[key]: value for key, value in flat.items() if key in _ENCODERS}
+    if "emb_params" in flat:
+        return None, {"": flat["emb_params"]}
+    if key := next((key for key in flat if key.startswith("string_to_param")), None):
+        return None, {"": flat[key]}
+    if len(flat) == 1:
+        ((word, value),) = flat.items()
+        return word, {"": value}
+    return None, {}
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """The words of a bundle's own.
+
+    spans  by its lower-case word, the ids of each one's vectors: negative, and in the encoder's table from -1 downwards
+    """
+
+    words: tuple[Embedding, ...] = ()
+    spans: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def split(self, text: str) -> list[str | tuple[int, ...]]:
+        """A text in its pieces: words of the vocabulary as they stand, those of one's own as their ids."""
+        if self._pattern is None:
+            return [text]
+        pieces: list[str | tuple[int, ...]] = []
+        for number, piece in enumerate(self._pattern.split(text)):
+            if number % 2:
+                pieces.append(self.spans[piece.lower()])
+            elif piece.strip():
+                pieces.append(piece)
+        return pieces
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str] | None:
+        """Finds the words, the longest first, where they are no part of a longer one."""
+        longest_first = sorted(self.spans, key=len, reverse=True)
+        words = "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in longest_first)
+        return re.compile(f"({words})", re.I) if words else None
+
+    def name_of(self, token: int) -> str:
+        """The word that a negative id is of."""
+        return next(word for word, ids in self.spans.items() if token in ids)
+
+
+class EmbeddingTable(nn.Module):
+    """A text encoder's vectors by token: its vocabulary's under ids from 0 up, others from -1 down."""
+
+    def __init__(self, vocabulary: nn.Embedding) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        like = vocabulary.weight
+        self.vectors = nn.Parameter(like.new_zeros(0, like.shape[1]), requires_grad=False)
+
+    @property
+    def weight(self) -> Tensor:
+        return self.vocabulary.weight
+
+    def add(self, vectors: Tensor) -> None:
+        self.vectors = nn.Parameter(torch.cat([self.vectors, vectors.to(self.vectors)]), requires_grad=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        known: Tensor = self.vocabulary(ids.clamp(min=0))
+        if not len(self.vectors):
+            return known
+        own = self.vectors[(-1 - ids).clamp(min=0)].to(known.dtype)
+        return torch.where((ids < 0)[..., None], own, known)
+
+
+def with_embeddings(model: ModelBundle, sources: Iterable[EmbeddingSource]) -> ModelBundle:
+    """The model with words of one's own, more than those it has; its text encoders are changed in place.
+
+    Raises `ModelNotFound`, `InvalidModel` for one of another family, `InvalidRequest` for a word that is taken.
+    """
+    for source in sources:
+        model = _with_one(model, _find(source))
+    return model
+
+
+def _with_one(model: ModelBundle, embedding: Embedding) -> ModelBundle:
+    known = model.embeddings or Embeddings()
+    word = embedding.word.lower()
+    if word in known.spans:
+        raise InvalidRequest(f"two embeddings are called {embedding.word!r}: give one another word, FILE=WORD")
+    encoders = {"text_encoder": model.text_encoder}
+    if model.text_encoder_2 is not None:
+        encoders["text_encoder_2"] = model.text_encoder_2
+    vectors = {next(iter(encoders)): embedding.vectors[""]} if "" in embedding.vectors else embedding.vectors
+    widths = {part: encoder.config.hidden_size for part, encoder in encoders.items()}
+    if {part: each.shape[1] for part, each in vectors.items()} != widths:
+        own = FAMILIES.get(model.unet.config.cross_attention_dim, "of another kind")
+        raise InvalidModel(
+            f"the embedding {embedding.path.name} was made for {embedding.family} and {model.name} is {own}"
+        )
+    for part, encoder in encoders.items():
+        _table_of(encoder).add(vectors[part])
+    first = sum(len(ids) for ids in known.spans.values()) + 1
+    span = tuple(-number for number in range(first, first + embedding.count))
+    return dataclasses.replace(model, embeddings=Embeddings((*known.words, embedding), {**known.spans, word: span}))
+
+
+def _table_of(encoder: Any) -> EmbeddingTable:
+    table = encoder.get_input_embeddings()
+    if not isinstance(table, EmbeddingTable):
+        table = EmbeddingTable(table)
+        encoder.set_input_embeddings(table)
+    return table
+
+
+def _find(source: EmbeddingSource) -> Embedding:
+    """From a path or a hub id, with =WORD behind it or a pair of the two."""
+    name, word = (str(source[0]), source[1]) if isinstance(source, tuple) else (str(source), None)
+    if word is None and not Path(name).expanduser().exists() and "=" in name:
+        name, _, word = name.rpartition("=")
+    path = Path(name).expanduser()
+    if path.exists():
+        return Embedding.read(path, word)
+    if _HUB.fullmatch(name):
+        from fewstep.models.lora_source import fetch_file
+
+        return Embedding.read(fetch_file(name, DIFFUSERS_NAME, "embedding"), word, reference=name)
+    raise ModelNotFound(f"no embedding {name!r}: give a .safetensors file, FILE=WORD, or a hub id (owner/name)")
