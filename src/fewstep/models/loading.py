@@ -15,8 +15,10 @@ from fewstep.errors import FewstepWarning, InvalidModel
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import Kind, ModelCard
+from fewstep.models.identify import identify, refusal
 from fewstep.models.kinds import Overrides, check_channels, check_kind, defaults_of, of_kind, sampled_as
 from fewstep.models.locating import (
+    BUILT_IN,
     FAST_DECODER,
     NETWORKS,
     TOKENIZERS,
@@ -91,8 +93,11 @@ def load(
     with quiet():
         source = _read_file(wanted) if _is_single_file(name) else _read_folder(wanted)
         networks = {part: _ready(network, dtype) for part, network in source.networks.items()}
-    _announce(source, kind, prediction_type, zero_snr)
+    if config is None:
+        _announce(source, kind, prediction_type, zero_snr)
     card, settings = sampled_as(source.card, source.settings, prediction_type, zero_snr)
+    if kind == "diffusion":  # of the base: an LCM-LoRA may make it another
+        card = of_kind(card, kind, reads_w=_reads_w(networks["unet"]))
     _check_readers(networks, source.origin)
     check_channels(source.origin, networks["unet"].config.in_channels, networks["unet"].config.out_channels)
     _check_autoencoder(networks["unet"], networks["vae"])
@@ -114,7 +119,8 @@ def load(
     with explained(source.origin):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
     model = _with_embeddings(_with_loras(model, loras, kind), embeddings)
-    model = dataclasses.replace(model, card=of_kind(model.card, kind, reads_w=_reads_w(model.unet)))
+    if kind == "lcm":  # of the whole: an LCM-LoRA may have made it so, with settings of its own
+        model = dataclasses.replace(model, card=of_kind(model.card, kind, reads_w=_reads_w(model.unet)))
     return placed(with_steering(model, controlnets), device, memory)
 
 
@@ -173,7 +179,7 @@ def _read_folder(wanted: _Wanted) -> _Source:
     name, dtype, vae, variant = wanted.name, wanted.dtype, wanted.vae, wanted.variant
     if wanted.config is not None:
         raise InvalidModel(f"a folder of configs was given, and {name} is no single file that would need one")
-    folder = locate(name, variant, dtype)
+    folder = _model_folder(wanted)
     card = ModelCard.read(folder) if (folder / CARD_FILE).is_file() else None
     parts = locate_parts(folder, card)
     unet: Mapping[str, Any] = read_json(parts["unet"] / "config.json")
@@ -200,7 +206,7 @@ def _read_folder(wanted: _Wanted) -> _Source:
         present.append(FAST_DECODER)
     return _Source(
         origin=folder,
-        card=_agreeing(card, settings, folder) if card else _default_card(title, folder, settings, unet, few_step),
+        card=_agreeing(card, settings, folder) if card else _default_card(title, settings, unet, few_step),
         settings=settings,
         networks=networks,
         tokenizers={part: read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts},
@@ -210,6 +216,18 @@ def _read_folder(wanted: _Wanted) -> _Source:
         ),
         drops_to_zeros=read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt", False),
     )
+
+
+def _model_folder(wanted: _Wanted) -> Path:
+    """The folder of the model; raises `InvalidModel` for a folder of something else, by its name."""
+    path = Path(wanted.name).expanduser()
+    if (
+        str(wanted.name) not in BUILT_IN
+        and path.is_dir()
+        and (found := identify(path)).thing not in ("model", "unknown")
+    ):
+        raise refusal(path, "model's folder", found)
+    return locate(wanted.name, wanted.variant, wanted.dtype)
 
 
 def _variant_of(part: Path, wanted: _Wanted) -> str | None:
@@ -260,10 +278,12 @@ def _read_file(wanted: _Wanted) -> _Source:
         files = (*files, *others)
     settings = SchedulerSettings.from_config(unpacked.scheduler)
     title = wanted.name if wanted.unet is None else wanted.unet
-    few_step = unpacked.checkpoint.few_step.value if own else unet["time_cond_proj_dim"] is not None
+    said = unpacked.checkpoint.few_step
+    by_itself = said.value and (config is None or said.by != "name")  # a config that was given is more than a name
+    few_step = by_itself if own else unet["time_cond_proj_dim"] is not None
     return _Source(
         origin=path,
-        card=_default_card(title, path.with_suffix(""), settings, unet, few_step),
+        card=_default_card(title, settings, unet, few_step),
         settings=settings,
         networks=networks,
         tokenizers=unpacked.tokenizers,
@@ -310,15 +330,13 @@ def _check_readers(networks: Mapping[str, Any], origin: Path) -> None:
         raise InvalidModel(f"{origin} is of the SDXL kind and has no text_encoder_2/ folder; is it a refiner?")
 
 
-def _default_card(
-    name: str | Path, folder: Path, settings: SchedulerSettings, unet: Mapping[str, Any], few_step: bool = False
-) -> ModelCard:
+def _default_card(name: str | Path, settings: SchedulerSettings, unet: Mapping[str, Any], few_step: bool) -> ModelCard:
     """The card of a model that has none, from its configs; steps and guidance are diffusers' defaults.
 
     few_step  whether something else than its scheduler says that it is a few-step model
     """
     facts = _shared_facts(settings)
-    name = reference_of(name) or folder.resolve().name
+    name = reference_of(name) or Path(name).expanduser().resolve().name.removesuffix(".safetensors")
     reads_w = unet.get("time_cond_proj_dim") is not None
     kind: Kind = "lcm" if settings.consistency or few_step else "diffusion"
     return ModelCard(name=name, kind=kind, **defaults_of(kind, reads_w=reads_w), **facts)

@@ -94,9 +94,8 @@ def with_loras(
 
 def _with_one(model: ModelBundle, file: LoraFile, weight: float, kind: str | None) -> ModelBundle:
     stack = model.loras or LoraStack()
-    makes_few_step = file.few_step.value and kind != "diffusion"
-    if kind is not None and model.kind == "lcm" and file.few_step.by == "name":
-        makes_few_step = False
+    overruled = file.few_step.by == "name" and (kind == "diffusion" or (kind == "lcm" and model.kind == "lcm"))
+    makes_few_step = file.few_step.value and not overruled
     _check_fits(file, model, makes_few_step)
     unmatched = []
     matched = 0

@@ -22,7 +22,7 @@ from fewstep.models.layout import FAMILIES
 from fewstep.models.locating import name_of, read_json
 from fewstep.models.lora_names import Spelling, read_key
 from fewstep.models.stated import GENERIC, RECORD, Stated, few_step_adapter, json_in, names_of_file
-from fewstep.models.tensor_file import read_tensors
+from fewstep.models.tensor_file import Header, read_tensors
 
 DIFFUSERS_STEM = "pytorch_lora_weights"
 PEFT_STEM = "adapter_model"
@@ -125,10 +125,10 @@ class LoraFile:
         A PEFT adapter's config is read from beside its file. Warns of metadata that cannot be read.
         """
         file = _file_in(path)
+        if not any(map(read_key, Header.read(file).shapes)):
+            raise refusal(file, "LoRA")
         tensors, metadata = read_tensors(file)
         found, left_out, spellings = _sorted_out(tensors)
-        if not found:
-            raise refusal(path, "LoRA")
         config = file.with_name(PEFT_CONFIG)
         by_peft = config.is_file() and ("peft" in spellings or file.stem == PEFT_STEM)
         settings = _settings(metadata, read_json(config) if by_peft else {}, file)

@@ -12,6 +12,7 @@ import torch
 
 from fewstep.errors import FewstepError, InvalidModel
 from fewstep.models import packed
+from fewstep.models.identify import identify, refusal
 from fewstep.models.locating import PACKED, find_weights, read_json
 from fewstep.models.variants import chosen_variant
 
@@ -29,6 +30,14 @@ CLASSES = {
         "T2IAdapter": "diffusers.models.adapter",
     },
     "tokenizer": {"CLIPTokenizer": "transformers.models.clip.tokenization_clip"},
+}
+PART_NAMES = {
+    "unet": "U-Net",
+    "vae": "autoencoder",
+    "text_encoder": "text encoder of Stable Diffusion",
+    "text_encoder_2": "second text encoder of SDXL",
+    "controlnet": "ControlNet or T2I-Adapter",
+    "tokenizer": "tokenizer",
 }
 
 
@@ -78,6 +87,8 @@ def _class_name(config: Mapping[str, Any]) -> str:
 
 def _class(part: str, name: str, folder: Path) -> Any:
     if name not in CLASSES[part]:
+        if (found := identify(folder)).thing != "unknown":
+            raise refusal(folder, PART_NAMES[part], found)
         raise InvalidModel(f"{folder} holds a {name}; fewstep knows {', '.join(CLASSES[part])} for this part")
     return getattr(import_module(CLASSES[part][name]), name)
 

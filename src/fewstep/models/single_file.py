@@ -71,6 +71,14 @@ class Checkpoint:
     prediction: Stated[str]
     zero_snr: Stated[bool]
 
+    @property
+    def said_of_schedule(self) -> dict[str, Any]:
+        """What the file itself says of a scheduler's config, and wins over a folder's that it is said to go with; its
+        name does not.
+        """
+        facts: dict[str, Stated[Any]] = {"prediction_type": self.prediction, "rescale_betas_zero_snr": self.zero_snr}
+        return {name: fact.value for name, fact in facts.items() if fact.by not in ("shapes", "name")}
+
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
         """Raises `InvalidModel` for what is no whole Stable Diffusion checkpoint."""
@@ -149,7 +157,7 @@ def unpack(
         wanted = {"vae": with_vae, "unet": with_unet}
         parts = [part for part in ("unet", "vae", "text_encoder", "text_encoder_2") if (home / part).is_dir()]
         networks = {part: _converted(part, checkpoint, home, dtype) for part in parts if wanted.get(part, True)}
-        scheduler = read_json(home / "scheduler" / "scheduler_config.json")
+        scheduler = dict(read_json(home / "scheduler" / "scheduler_config.json")) | header.said_of_schedule
         autoencoder = read_json(home / "vae" / "config.json") if with_vae or (home / "vae").is_dir() else {}
         unet = read_json(home / "unet" / "config.json")
         tokenizers = _vocabularies(path, header.architecture) if config is None else _tokenizers(home)
