@@ -84,9 +84,9 @@ $(VENV)/.installed-serve: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-starter: $(VENV)/.installed
-	$(PIP) --editable '.[starter,lora]'
+	$(PIP) --editable '.[starter,train]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) --editable '.[dev,serve,lora,openvino,train]'
+	$(PIP) --editable '.[dev,serve,openvino,train]'
 	@touch $@

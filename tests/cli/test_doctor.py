@@ -34,7 +34,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert main(["doctor"]) == 1
     out = capsys.readouterr().out
     assert "missing: safetensors" in out
-    assert "without peft; pip install 'fewstep[lora]'" in out
+    assert "without peft, which trains LoRAs; pip install 'fewstep[train]'" in out
     assert "without greenlet; pip install 'fewstep[serve]'" in out
 
 

@@ -17,6 +17,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 import adapters
 import fewstep
@@ -475,3 +476,44 @@ def test_the_command_as_a_module(arguments: list[str], code: int, expected: str)
     assert outcome.returncode == code
     assert expected in outcome.stdout + outcome.stderr
     assert "Traceback" not in outcome.stderr
+
+
+def test_words_of_ones_own_are_recorded_and_asked_for_again(run: Run) -> None:
+    save_file({"emb_params": torch.randn(2, 32)}, "toy.safetensors")
+    assert run("a toy cat", "-o", "plain.png", "--seed", 7).code == 0
+    assert run("a toy cat", "-o", "toy.png", "--seed", 7, "--embedding", "toy.safetensors").code == 0
+    assert np.abs(pixels("toy.png") - pixels("plain.png")).max() > 3
+    (word,) = read_record("toy.png").embeddings
+    assert (word.word, word.reference) == ("toy", None)
+    assert f'TI hashes: "toy: {word.hash}"' in read_image("toy.png").info["parameters"]
+    outcome = run("--from", "toy.png", "-o", "x.png")
+    assert (outcome.code, "give it with --embedding FILE=toy" in outcome.err) == (2, True)
+    assert run("--from", "toy.png", "-o", "again.png", "--embedding", "toy.safetensors").code == 0
+    assert Path("again.png").read_bytes() == Path("toy.png").read_bytes()
+    save_file({"emb_params": torch.randn(2, 32)}, "other.safetensors")
+    other = run("--from", "toy.png", "-o", "y.png", "--embedding", "other.safetensors=toy")
+    assert (other.code, "was made with the embeddings" in other.err) == (0, True)
+
+
+def test_the_end_of_the_schedule_is_recorded_and_repeated(run: Run) -> None:
+    common = ("a cat", "--seed", 7, "--steps", 2, "--model", "starter-teacher")
+    assert run(*common, "-o", "plain.png").code == 0
+    assert run(*common, "-o", "zero.png", "--zero-snr").code == 0
+    assert np.abs(pixels("zero.png") - pixels("plain.png")).max() > 3
+    assert read_record("zero.png").zero_snr is True
+    assert run("--from", "zero.png", "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path("zero.png").read_bytes()
+    assert run("--from", "zero.png", "-o", "not.png", "--no-zero-snr").code == 0
+    assert np.abs(pixels("not.png") - pixels("plain.png")).max() <= 1
+
+
+def test_another_unet_over_the_models_other_parts(run: Run, miniature: Path) -> None:
+    common = ("a cat", "--seed", 7, "--steps", 2, "--guidance-scale", 4)
+    assert run(*common, "-o", "whole.png", "--model", miniature).code == 0
+    unet = ("--model", miniature / "teacher", "--unet", miniature / "unet")
+    assert run(*common, "-o", "parts.png", *unet).code == 0
+    assert np.abs(pixels("parts.png") - pixels("whole.png")).max() <= 1
+    wrong = run(*common, "-o", "x.png", "--unet", miniature / "vae")
+    assert (wrong.code, "is no U-Net: it is an autoencoder" in wrong.err) == (2, True)
+    refused = run(*common, "-o", "x.png", "--model", miniature / "unet")
+    assert (refused.code, "is no model's folder: it is a U-Net alone" in refused.err) == (2, True)

@@ -29,7 +29,7 @@ SERVING = (
     "simplejpeg",
     "cryptography",
 )
-LORA_MISSING = "without peft; pip install 'fewstep[lora]'"
+PEFT_MISSING = "without peft, which trains LoRAs; pip install 'fewstep[train]'"
 OPENVINO_MISSING = "without; pip install 'fewstep[openvino]' runs networks on Intel's runtime"
 CODECS = {"jpg": "JPEG", "webp": "WebP", "zlib": "PNG"}  # Pillow's names, and ours
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox", "microsoft-edge", "open")
@@ -61,7 +61,7 @@ def _check_packages(console: Console) -> list[str]:
     absent = [name for name in SERVING if not found[name]]
     state = f"without {', '.join(absent)}; pip install 'fewstep[serve]'" if absent else "complete"
     console.print(f"  the server: {state}", markup=False)
-    console.print(f"  adapters: {'complete' if _version('peft') else LORA_MISSING}", markup=False)
+    console.print(f"  training: {'complete' if _version('peft') else PEFT_MISSING}", markup=False)
     console.print(f"  OpenVINO: {_version('openvino') or OPENVINO_MISSING}", markup=False)
     console.print(f"  pictures: {_codecs()}")
     browser = next(filter(shutil.which, BROWSERS), None)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewstep.errors import InvalidModel
 from fewstep.models.locating import download, find_weights
+from fewstep.models.variants import chosen_variant
 
 FILES = ("*.json", "*.txt", "*.safetensors")
 
@@ -40,7 +41,9 @@ class Clip:
         from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
         try:
-            model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True).eval().to(device)
+            variant = chosen_variant(folder, None)
+            model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True, variant=variant)
+            model = model.eval().to(device)
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             preparing = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -71,7 +71,7 @@ class Embedding:
         own, vectors = _vectors(tensors)
         if not vectors or len({len(each) for each in vectors.values()}) != 1:
             raise InvalidModel(f"{file} is no embedding that fewstep knows: it holds {', '.join(sorted(tensors))}")
-        name = file.resolve().parent.name if GENERIC.fullmatch(file.stem) else file.stem
+        name = file.absolute().parent.name if GENERIC.fullmatch(file.stem) else file.stem
         chosen = own or name if word is None else word
         if not chosen.strip():
             raise InvalidRequest(f"the word for {file} is empty; give it as {file}=WORD")

@@ -74,6 +74,7 @@ _CLASSES: Mapping[str, Thing] = {
     "CLIPTextModelWithProjection": "text encoder",
     "T5EncoderModel": "text encoder",
 }
+_ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "pytorch_lora_weights.safetensors")
 _UPSCALERS = (
     "model.0.weight",
     "model.1.sub.",
@@ -138,7 +139,7 @@ def identify(path: Path) -> Identity:
 def _identify_folder(path: Path) -> Identity:
     if (path / "model_index.json").is_file():
         return Identity(path, "model")
-    if (path / "adapter_config.json").is_file():
+    if any((path / name).is_file() for name in _ADAPTERS):
         return Identity(path, "lora")
     if (path / "config.json").is_file():
         config = read_json(path / "config.json")

@@ -17,6 +17,7 @@ from fewstep.imaging.channels import on_white
 from fewstep.models.layout import FAMILIES
 from fewstep.models.locating import IS_A_PICKLE, PICKLES, download
 from fewstep.models.placement import dtype_of
+from fewstep.models.variants import chosen_variant
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -120,7 +121,9 @@ def with_image_prompts(model: ModelBundle, sources: Sequence[tuple[str, str]]) -
     for file, each in zip(files, weights, strict=True):
         home = _encoder_for(file, each["image_proj"])
         if home not in encoders:
-            encoder = CLIPVisionModelWithProjection.from_pretrained(home, dtype=model.dtype, local_files_only=True)
+            variant = chosen_variant(home, model.dtype)
+            options: dict[str, Any] = {"dtype": model.dtype, "local_files_only": True, "variant": variant}
+            encoder = CLIPVisionModelWithProjection.from_pretrained(home, **options)
             encoders[home] = encoder.to(model.device).eval()
     unet = model.unet
     unet._load_ip_adapter_weights(weights)

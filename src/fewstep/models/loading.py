@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fewstep.errors import FewstepWarning, InvalidModel
+from fewstep.errors import InvalidModel
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import Kind, ModelCard
@@ -34,7 +33,7 @@ from fewstep.models.placement import choose_device, choose_dtype
 from fewstep.models.replaced import FAST, another_autoencoder, another_unet
 from fewstep.models.scheduler_config import SchedulerSettings
 from fewstep.models.steered import with_steering
-from fewstep.models.variants import chosen_variant, variants_in
+from fewstep.models.variants import announce, chosen_variant, variants_in
 
 if TYPE_CHECKING:
     from fewstep.models.embeddings import EmbeddingSource
@@ -241,16 +240,10 @@ def _announce_variants(folder: Path, variants: Mapping[str, str | None], wanted:
 
     Raises `InvalidModel` where no part has the wanted one.
     """
-    taken = {variant for variant in variants.values() if variant is not None}
-    if wanted is not None and wanted not in taken:
+    if wanted is None:
+        announce(folder, variants.values())
+    elif wanted not in variants.values():
         raise InvalidModel(f"{folder} has no weights of the variant {wanted!r}: leave --variant out")
-    if wanted is None and taken:
-        warnings.warn(
-            f"{folder} has its weights in the variant {', '.join(sorted(taken))}, which is taken; --variant chooses "
-            "another",
-            FewstepWarning,
-            stacklevel=4,
-        )
 
 
 def _is_single_file(name: str | Path) -> bool:
@@ -336,7 +329,8 @@ def _default_card(name: str | Path, settings: SchedulerSettings, unet: Mapping[s
     few_step  whether something else than its scheduler says that it is a few-step model
     """
     facts = _shared_facts(settings)
-    name = reference_of(name) or Path(name).expanduser().resolve().name.removesuffix(".safetensors")
+    path = Path(name).expanduser()
+    name = reference_of(name) or (path.resolve().name if path.is_dir() else path.stem)
     reads_w = unet.get("time_cond_proj_dim") is not None
     kind: Kind = "lcm" if settings.consistency or few_step else "diffusion"
     return ModelCard(name=name, kind=kind, **defaults_of(kind, reads_w=reads_w), **facts)

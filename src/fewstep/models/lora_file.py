@@ -53,7 +53,7 @@ class LoraFile:
         """The last part of the hub id or path; the folder's, for the names that programs give to every file."""
         stem = self.path.stem
         if GENERIC.fullmatch(stem) and self.reference is None:
-            stem = self.path.resolve().parent.name or stem
+            stem = self.path.absolute().parent.name or stem
         return name_of(self.reference or stem)
 
     @cached_property

@@ -13,6 +13,7 @@ from fewstep.models.identify import identify, refusal
 from fewstep.models.layout import named_family
 from fewstep.models.locating import find_weights, locate_network, read_json
 from fewstep.models.parts import explained, read_network
+from fewstep.models.variants import announce, chosen_variant
 
 FAST = "fast"
 TINY_FOR = {768: "madebyollin/taesd", 1024: "madebyollin/taesd", 2048: "madebyollin/taesdxl"}
@@ -30,6 +31,7 @@ def another_autoencoder(
         with explained(path):
             return unpack_autoencoder(path, own, dtype), (path,)
     folder = locate_network(_autoencoder_name(vae, unet, model), "autoencoder", "vae", dtype=dtype)
+    announce(folder, [chosen_variant(folder, dtype)])
     return read_network("vae", folder, dtype), find_weights(folder, dtype)
 
 
@@ -63,6 +65,7 @@ def another_unet(
         files: tuple[Path, ...] = (path,)
     else:
         folder = locate_network(unet, "U-Net", "unet", variant, dtype)
+        announce(folder, [chosen_variant(folder, dtype, variant)] if variant is None else [])
         network, files = read_network("unet", folder, dtype, variant), find_weights(folder, dtype, variant)
     for name in _SAME:
         if (theirs := network.config.get(name)) != (ours := own.get(name)):

@@ -73,7 +73,7 @@ def names_of_file(path: Path, reference: str | None = None) -> tuple[str, ...]:
     stem = path.name if path.is_dir() else path.stem
     names.append(stem)
     if GENERIC.fullmatch(stem) and not path.is_dir():
-        names.append(path.resolve().parent.name or stem)
+        names.append(path.absolute().parent.name or stem)
     cached = [found for parent in path.absolute().parents if (found := _HUB_CACHE.fullmatch(parent.name))]
     names += [f"{found[1]}/{found[2]}" for found in cached]
     return tuple(names)

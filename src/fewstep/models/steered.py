@@ -11,6 +11,7 @@ from fewstep.models.identify import identify, refusal
 from fewstep.models.locating import locate_network, names_of
 from fewstep.models.lora_source import fetch_file
 from fewstep.models.parts import explained, quiet, read_network
+from fewstep.models.variants import announce, chosen_variant
 
 if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle
@@ -70,4 +71,5 @@ def _read_controlnet(source: str, model: ModelBundle) -> Any:
         with explained(path):
             return read_controlnet(path, model.unet, model.dtype)
     home = locate_network(source, "ControlNet", "controlnet", dtype=model.dtype)
+    announce(home, [chosen_variant(home, model.dtype)])
     return read_network("controlnet", home, model.dtype)

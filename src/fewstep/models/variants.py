@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewstep.errors import InvalidModel
+from fewstep.errors import FewstepWarning, InvalidModel
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,14 @@ def chosen_variant(part: Path, dtype: torch.dtype | None, wanted: str | None = N
     if len(here) > 1 and not fitting:
         raise InvalidModel(f"{part} has weights of the variants {', '.join(names)}: choose one with --variant")
     return fitting[0] if len(here) > 1 else names[0]
+
+
+def announce(folder: Path, taken: Iterable[str | None]) -> None:
+    """Say which variants of `folder` were taken, where none was asked for."""
+    if names := sorted({str(each) for each in taken if each is not None}):
+        warnings.warn(
+            f"{folder} has its weights in the variant {', '.join(names)}, which is taken", FewstepWarning, stacklevel=3
+        )
 
 
 def name_of_dtype(dtype: torch.dtype | None) -> str:
