@@ -292,3 +292,51 @@ def test_configs_that_cannot_be(config: dict[str, Any], words: str, tmp_path: Pa
     (folder / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(InvalidModel, match=words):
         LoraFile.read(folder)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"hada_w1_a": torch.zeros(4, 0), "hada_w1_b": torch.zeros(0, 4), "hada_w2_a": torch.zeros(4, 0)},
+        {"lora_down.weight": torch.zeros(4), "lora_up.weight": torch.zeros(4)},
+        {"lora_down.weight": torch.tensor(1.0), "lora_up.weight": torch.tensor(1.0)},
+        {"lora_down.weight": torch.zeros(2, 4), "lora_up.weight": torch.zeros(4, 2), "alpha": torch.zeros(2)},
+        {
+            "lora_down.weight": torch.zeros(2, 4),
+            "lora_up.weight": torch.zeros(4, 2),
+            "alpha": torch.tensor(float("nan")),
+        },
+        {"lora_down.weight": torch.zeros(2, 4), "lora_up.weight": torch.zeros(4, 2), "lora_mid.weight": torch.zeros(3)},
+        {"oft_blocks": torch.zeros(2, 3, 4)},
+        {"oft_blocks": torch.zeros(2, 2, 3, 3)},
+        {"oft_R.weight": torch.zeros(2, 4)},
+        {"lokr_w1": torch.zeros(2, 2), "lokr_w2_a": torch.zeros(2, 2)},
+        {"alpha": torch.tensor(1.0)},
+    ],
+    ids=lambda tensors: "+".join(tensors),
+)
+def test_damaged_layers_are_said_to_be_so(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file({f"lora_unet_x.{name}": value for name, value in tensors.items()}, tmp_path / "x.safetensors")
+    with pytest.raises(InvalidModel, match=r"x\.safetensors is damaged: "):
+        LoraFile.read(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"hada_w1_a": (16, 3), "hada_w1_b": (3, 12), "hada_w2_a": (16, 3), "hada_w2_b": (3, 11)},
+        {"hada_w1_a": (16, 3), "hada_w1_b": (2, 12), "hada_w2_a": (16, 3), "hada_w2_b": (3, 12)},
+        {"lokr_w1": (3, 2), "lokr_w2": (5, 6)},
+        {"lokr_w1": (4, 2, 1), "lokr_w2": (4, 6)},
+        {"oft_blocks": (3, 5, 5)},
+        {"oft_R.weight": (5, 3)},
+        {"diff": (16, 11)},
+        {"lora_down.weight": (2, 12), "lora_up.weight": (16, 2), "dora_scale": (12, 1)},
+        {"lora_down.weight": (2, 12), "lora_up.weight": (15, 2)},
+    ],
+    ids=lambda tensors: "+".join(tensors),
+)
+def test_shapes_that_do_not_fit_a_layer_are_left_out(tensors: dict[str, tuple[int, ...]], tmp_path: Path) -> None:
+    save_file({f"lora_unet_x.{name}": torch.ones(shape) for name, shape in tensors.items()}, tmp_path / "x.safetensors")
+    (change,) = LoraFile.read(tmp_path / "x.safetensors").changes
+    assert change.fitted(torch.Size((16, 12))) is None

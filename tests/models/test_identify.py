@@ -35,6 +35,7 @@ from fewstep.models.lora_file import LoraFile
 from fewstep.models.lora_source import find_lora
 from fewstep.models.saving import save
 from fewstep.models.single_file import Checkpoint
+from fewstep.models.stated import prediction
 from fewstep.models.variants import chosen_variant
 from miniature import HIDDEN, HIDDEN_2, write_miniature_sd1, write_miniature_sdxl
 from original import write_original
@@ -589,3 +590,30 @@ def test_every_door_refuses_a_thing_for_what_it_is(name: str, sd1: Path, tmp_pat
         if thing != "unknown":
             assert found.advice in str(error.value)
     assert (str(path) in str(refusal(path, "thing"))) is True
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "by"),
+    [
+        ("v2-1_768-ema-pruned", "v_prediction", "shapes"),
+        ("v2-1_512-ema-pruned", "epsilon", "name"),
+        ("x15120", "v_prediction", "shapes"),
+    ],
+)
+def test_models_of_sd2_say_by_their_size_what_they_predict(name: str, expected: str, by: str) -> None:
+    said = prediction({}, {}, {}, (), (name,), default="v_prediction")
+    assert (said.value, said.by) == (expected, by)
+    told = prediction({}, {}, {"modelspec.architecture": "stable-diffusion-v2-768-v"}, (), (name,), "v_prediction")
+    assert (told.value, told.by) == ("v_prediction", "metadata")
+
+
+def test_a_distilled_sdxl_in_one_file(sdxl: Path, tmp_path: Path) -> None:
+    """SSD-1B as A1111's users have it: what was cut out is not missed."""
+    folder = shutil.copytree(sdxl, tmp_path / "ssd", ignore=shutil.ignore_patterns("unet"))
+    whole = UNet2DConditionModel.from_pretrained(sdxl / "unet")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        UNet2DConditionModel.from_config({**whole.config, **SSD_1B}).save_pretrained(folder / "unet")
+    path = write_original(folder, tmp_path / "ssd.safetensors")
+    model = fewstep.load(path, device="cpu", config=folder)
+    assert abs(painted(model) - painted(fewstep.load(folder, device="cpu"))).max() <= 1

@@ -115,6 +115,7 @@ def few_step_adapter(record: Mapping[str, Any], metadata: Mapping[str, str], nam
 
 _V = re.compile(r"(?:^|[^a-z])v[-_ ]?pred(?:iction)?(?:[^a-z]|$)", re.I)
 _EPSILON = re.compile(r"(?:^|[^a-z])eps(?:ilon)?(?:[-_ ]?pred(?:iction)?)?(?:[^a-z]|$)", re.I)
+_OF_512 = re.compile(r"(?:^|[^0-9])512(?:[^0-9]|$)")
 _ZERO_SNR = re.compile(r"z(?:t|ero[-_ ]?)?(?:terminal[-_ ]?)?snr", re.I)
 _PREDICTIONS = {
     "v": "v_prediction",
@@ -140,7 +141,9 @@ def prediction(
     """What a checkpoint's network predicts, in diffusers' words; `default` where nothing states it."""
     said = metadata.get("modelspec.prediction_type", "").lower()
     architecture = metadata.get("modelspec.architecture", "").lower()
-    by_name = "v_prediction" if any(map(_V.search, names)) else "epsilon" if any(map(_EPSILON.search, names)) else None
+    small = [_OF_512] if default == "v_prediction" else []  # of SD 2.x, the models of 512 pixels predict epsilon
+    is_epsilon = any(each.search(name) for each in (_EPSILON, *small) for name in names)
+    by_name = "v_prediction" if any(map(_V.search, names)) else "epsilon" if is_epsilon else None
     return strongest(
         _stated(_PREDICTIONS.get(str(record.get("prediction_type"))), "record"),
         _stated(_PREDICTIONS.get(str(beside.get("prediction_type"))), "config"),

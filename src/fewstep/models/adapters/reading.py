@@ -106,6 +106,8 @@ def read_change(tensors: Mapping[str, Tensor], config: AdapterConfig, layer: str
     if alpha is not None and (alpha.numel() != 1 or not alpha.isfinite().all()):
         raise InvalidModel(f"{file} is damaged: {layer} has an alpha that is no number")
     said = None if alpha is None else float(alpha)
+    if any(not tensor.numel() or (not tensor.ndim and name != "alpha") for name, tensor in tensors.items()):
+        raise InvalidModel(f"{file} is damaged: {layer} has a tensor without numbers")
     change = _plain(tensors, said, config, layer, file)
     if (vector := tensors.get("lora_magnitude_vector")) is not None:
         return DoraLayer(change, vector.reshape(-1, 1))
