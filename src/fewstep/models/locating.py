@@ -199,7 +199,11 @@ def download(
 
 
 def _without_weights(folder: Path, parts: Sequence[str]) -> list[str]:
-    return [part for part in parts if (folder / part / "config.json").is_file() and not variants_in(folder / part)]
+    return [part for part in parts if (folder / part / "config.json").is_file() and not _has_weights(folder / part)]
+
+
+def _has_weights(part: Path) -> bool:
+    return (part / PACKED).is_file() or bool(variants_in(part))
 
 
 def _weights(parts: Sequence[str], variant: str) -> list[str]:

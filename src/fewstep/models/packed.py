@@ -139,6 +139,20 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return stored, metadata
 
 
+def shapes_in(stored: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of a file's tensors as they are read, from those that are stored; a file that is not packed: the same.
+
+    Raises `InvalidModel` for a file that is damaged.
+    """
+    if _TENSORS not in metadata:
+        return stored
+    try:
+        packed = {name: tuple(facts["shape"]) for name, facts in json.loads(metadata[_TENSORS]).items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidModel(f"the file is damaged: its packed weights cannot be read ({error})") from error
+    return {name: shape for name, shape in stored.items() if name.partition("|")[0] not in packed} | packed
+
+
 def _unpacked(stored: dict[str, Tensor], name: str, facts: _Packed, below: Mapping[str, Tensor]) -> Tensor:
     steps = stored.pop(f"{name}|steps")
     codes = _from_planes(stored.pop(f"{name}|codes"), facts.bits, len(steps))

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fewstep.errors import InvalidModel
+from fewstep.models import packed
 from fewstep.models.locating import IS_A_PICKLE, PICKLES
 
 
@@ -28,7 +29,8 @@ class Header:
         try:
             with safe_open(path, framework="pt") as file:
                 shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-                return cls(shapes, file.metadata() or {})
+                metadata = file.metadata() or {}
+                return cls(packed.shapes_in(shapes, metadata), metadata)
         except (OSError, SafetensorError) as error:
             raise InvalidModel(f"{path} cannot be read as safetensors: {error}") from error
 
@@ -42,15 +44,9 @@ class Header:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    """(tensors, metadata) of a file; raises like `Header.read`."""
-    from safetensors import SafetensorError, safe_open
-
+    """(tensors, metadata) of a file, packed or not; raises like `Header.read`."""
     _refuse_pickles(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InvalidModel(f"{path} cannot be read as safetensors: {error}") from error
+    return packed.read(path)
 
 
 def _refuse_pickles(path: Path) -> None:
