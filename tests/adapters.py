@@ -91,3 +91,29 @@ def write_peft(folder: Path, layers: Layers, alpha: float) -> Path:
     config = {"peft_type": "LORA", "r": 3, "lora_alpha": alpha, "target_modules": sorted(layers)}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
+
+
+def loha_layers(network: nn.Module) -> dict[str, Tensor]:
+    """A LoHa for the attention of a network, as LyCORIS' trainer writes it."""
+    generator = torch.Generator().manual_seed(3)
+    tensors = {}
+    for name, module in network.named_modules():
+        if not name.endswith(("to_q", "to_k", "to_v", "ff.net.2")) or not isinstance(module, nn.Linear):
+            continue
+        out, into = module.weight.shape
+        key = f"lora_unet_{name.replace('.', '_')}"
+        for n in "12":
+            tensors[f"{key}.hada_w{n}_a"] = torch.randn(out, 3, generator=generator)
+            tensors[f"{key}.hada_w{n}_b"] = torch.randn(3, into, generator=generator) / into**0.5
+        tensors[f"{key}.alpha"] = torch.tensor(3.0)
+    return tensors
+
+
+def oft_layers(network: nn.Module) -> dict[str, Tensor]:
+    """An OFT of blocks of four, as kohya's trainer writes it."""
+    generator = torch.Generator().manual_seed(3)
+    return {
+        f"oft_unet_{name.replace('.', '_')}.oft_blocks": torch.randn(len(module.weight) // 4, 4, 4, generator=generator)
+        for name, module in network.named_modules()
+        if name.endswith(("to_q", "to_k", "to_v", "conv1"))
+    }

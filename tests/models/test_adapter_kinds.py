@@ -147,37 +147,12 @@ def test_a_layer_gives_what_peft_gives(config: Any, kind: str, tmp_path: Path) -
     check(tmp_path, kind, expected, x)
 
 
-def loha_layers(network: nn.Module) -> dict[str, Tensor]:
-    """A LoHa for the attention of a network, as LyCORIS' trainer writes it."""
-    generator = torch.Generator().manual_seed(3)
-    tensors = {}
-    for name, module in layers_of(network).items():
-        if not name.endswith(("to_q", "to_k", "to_v", "ff.net.2")):
-            continue
-        out, into = module.weight.shape  # type: ignore[misc]
-        key = f"lora_unet_{name.replace('.', '_')}"
-        for n in "12":
-            tensors[f"{key}.hada_w{n}_a"] = torch.randn(out, 3, generator=generator)
-            tensors[f"{key}.hada_w{n}_b"] = torch.randn(3, into, generator=generator) / into**0.5
-        tensors[f"{key}.alpha"] = torch.tensor(3.0)
-    return tensors
-
-
-def oft_layers(network: nn.Module) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    return {
-        f"oft_unet_{name.replace('.', '_')}.oft_blocks": torch.randn(len(module.weight) // 4, 4, 4, generator=generator)
-        for name, module in layers_of(network).items()
-        if name.endswith(("to_q", "to_k", "to_v", "conv1"))
-    }
-
-
 def pixels(model: ModelBundle, **options: Any) -> np.ndarray:
     picture = fewstep.text2image(model, "a blue cat", seed=3, steps=2, **options)
     return np.asarray(picture).astype(int)
 
 
-@pytest.mark.parametrize("make", [loha_layers, oft_layers])
+@pytest.mark.parametrize("make", [adapters.loha_layers, adapters.oft_layers])
 def test_pictures_merged_and_unmerged_are_the_same(make: Any, miniature: Path, tmp_path: Path) -> None:
     base = fewstep.load(miniature / "teacher", device="cpu")
     plain = pixels(base)
@@ -192,7 +167,7 @@ def test_pictures_merged_and_unmerged_are_the_same(make: Any, miniature: Path, t
 
 def test_rows_of_a_batch_take_their_own_share_of_any_kind(miniature: Path, tmp_path: Path) -> None:
     base = fewstep.load(miniature / "teacher", device="cpu")
-    save_file(oft_layers(base.unet), tmp_path / "turn.safetensors")
+    save_file(adapters.oft_layers(base.unet), tmp_path / "turn.safetensors")
     parts = {"lora_unet": adapters.random_layers(base.unet, 1)}
     model = with_loras(
         base, [tmp_path / "turn.safetensors", adapters.write_kohya(tmp_path / "ink.safetensors", parts, 2.0)]

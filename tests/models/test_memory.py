@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import fewstep
-from adapters import random_layers, write_kohya
+from adapters import loha_layers, oft_layers, random_layers, write_kohya
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models import memory
 from fewstep.models.architectures import SD1, SDXL
@@ -115,6 +117,22 @@ def test_adapters_are_weighed_in_layers_too(model: ModelBundle, tmp_path: Path) 
     assert not np.array_equal(*expected)
     spread = in_layers(inked, CPU)
     ours = [np.asarray(fewstep.text2image(spread, PROMPT, seed=1, steps=2, loras={"ink": w})) for w in (0, 1)]
+    assert all(map(np.array_equal, expected, ours))
+
+
+@pytest.mark.parametrize("make", [loha_layers, oft_layers])
+def test_other_kinds_of_adapters_and_embeddings_work_in_layers_too(
+    make: Callable[[torch.nn.Module], dict[str, torch.Tensor]], model: ModelBundle, tmp_path: Path
+) -> None:
+    save_file(make(model.unet), tmp_path / "ink.safetensors")
+    save_file({"emb_params": torch.randn(2, model.text_encoder.config.hidden_size)}, tmp_path / "toy.safetensors")
+    files = {"loras": [tmp_path / "ink.safetensors"], "embeddings": [tmp_path / "toy.safetensors"]}
+    inked = fewstep.load(model.folder, device="cpu", **files)  # type: ignore[arg-type]
+    said = ("a toy cat", "a cat")
+    expected = [np.asarray(fewstep.text2image(inked, each, seed=1, steps=2)) for each in said]
+    assert not np.array_equal(*expected)
+    spread = in_layers(inked, CPU)
+    ours = [np.asarray(fewstep.text2image(spread, each, seed=1, steps=2)) for each in said]
     assert all(map(np.array_equal, expected, ours))
 
 

@@ -12,7 +12,7 @@ import torch
 
 from fewstep.errors import FewstepError, InvalidModel
 from fewstep.models import packed
-from fewstep.models.identify import identify, refusal
+from fewstep.models.identify import identify
 from fewstep.models.locating import PACKED, find_weights, read_json
 from fewstep.models.variants import chosen_variant
 
@@ -88,7 +88,8 @@ def _class_name(config: Mapping[str, Any]) -> str:
 def _class(part: str, name: str, folder: Path) -> Any:
     if name not in CLASSES[part]:
         if (found := identify(folder)).thing != "unknown":
-            raise refusal(folder, PART_NAMES[part], found)
+            what = f"it is {found.words}; {found.advice}"
+            raise InvalidModel(f"{folder} holds a {name}, so it is no {PART_NAMES[part]}: {what}")
         raise InvalidModel(f"{folder} holds a {name}; fewstep knows {', '.join(CLASSES[part])} for this part")
     return getattr(import_module(CLASSES[part][name]), name)
 

@@ -38,8 +38,8 @@ class AdaptedLayer(nn.Module):
 
     def add(self, number: int, change: Change) -> None:
         """`change` fits the layer (`Change.fitted`)."""
-        adapter = _LowRank(change, self.weight) if isinstance(change, LoraLayer) else _Delta(change, self.weight)
-        self.adapters[str(number)] = adapter.requires_grad_(False)
+        made = _LowRank if isinstance(change, LoraLayer) else _Delta
+        self.adapters[str(number)] = made(change, self.base_layer).requires_grad_(False)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.base_layer(x)
@@ -48,7 +48,7 @@ class AdaptedLayer(nn.Module):
             share = self.shares.now[int(number)]
             if isinstance(share, Tensor):
                 share = share.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
-            result = result + adapter(x, self.base_layer) * (adapter.scale * share)
+            result = result + adapter(x) * (adapter.scale * share)
         return result
 
     @torch.no_grad()
@@ -63,23 +63,30 @@ class AdaptedLayer(nn.Module):
         return self.base_layer
 
 
+def _geometry(layer: nn.Linear | nn.Conv2d) -> dict[str, Any]:
+    """How a convolution moves over its input; nothing of a linear layer."""
+    if isinstance(layer, nn.Linear):
+        return {}
+    return {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+
+
 class _LowRank(nn.Module):
     """A LoRA, as two small layers."""
 
-    def __init__(self, change: LoraLayer, like: Tensor) -> None:
+    def __init__(self, change: LoraLayer, layer: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
-        self.down = nn.Parameter(change.down.to(like.device, like.dtype))
-        self.up = nn.Parameter(change.up.to(like.device, like.dtype))
-        self.alpha = change.alpha
+        self.down = nn.Parameter(change.down.to(layer.weight.device, layer.weight.dtype))
+        self.up = nn.Parameter(change.up.to(layer.weight.device, layer.weight.dtype))
+        self.alpha, self.geometry = change.alpha, _geometry(layer)
 
     @property
     def scale(self) -> float:
         return self.alpha / len(self.down)
 
-    def forward(self, x: Tensor, layer: Any) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if self.down.ndim == 2:
             return F.linear(F.linear(x, self.down), self.up)
-        return F.conv2d(F.conv2d(x, self.down, None, layer.stride, layer.padding, layer.dilation), self.up)
+        return F.conv2d(F.conv2d(x, self.down, **self.geometry), self.up)
 
     def delta(self, weight: Tensor) -> Tensor:
         return torch.einsum("or,r...->o...", self.up.float().flatten(1), self.down.float())
@@ -88,27 +95,29 @@ class _LowRank(nn.Module):
 class _Delta(nn.Module):
     """Any other change. What depends on the layer's weight is worked out once; the rest is rebuilt from its small
     factors at every call, for the whole of it would take as much memory as the layer.
+
+    The factors are parameters of this module itself, so that a memory policy brings them where it runs.
     """
 
     scale = 1.0
 
-    def __init__(self, change: Change, weight: Tensor) -> None:
+    def __init__(self, change: Change, layer: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
+        weight = layer.weight
         factors = {"fixed": change.delta(weight.cpu())} if change.needs_weight else change.factors
-        self.change = change
-        self.factors = nn.ParameterDict(
-            {name: nn.Parameter(x.to(weight.device, weight.dtype)) for name, x in factors.items()}
-        )
+        for name, factor in factors.items():
+            self.register_parameter(f"_{name}", nn.Parameter(factor.to(weight.device, weight.dtype)))
+        self.change, self.names, self.shape, self.geometry = change, tuple(factors), weight.shape, _geometry(layer)
 
-    def forward(self, x: Tensor, layer: Any) -> Tensor:
-        shape = torch.empty(layer.weight.shape, device="meta")
-        delta = self._delta(dict(self.factors), shape)
-        if delta.ndim == 2:
-            return F.linear(x, delta)
-        return F.conv2d(x, delta, None, layer.stride, layer.padding, layer.dilation)
+    def forward(self, x: Tensor) -> Tensor:
+        delta = self._delta({name: getattr(self, f"_{name}") for name in self.names})
+        return F.linear(x, delta) if delta.ndim == 2 else F.conv2d(x, delta, **self.geometry)
 
     def delta(self, weight: Tensor) -> Tensor:
-        return self._delta({name: factor.float() for name, factor in self.factors.items()}, weight)
+        return self._delta({name: getattr(self, f"_{name}").float() for name in self.names})
 
-    def _delta(self, factors: dict[str, Tensor], weight: Tensor) -> Tensor:
-        return factors["fixed"] if "fixed" in factors else dataclasses.replace(self.change, **factors).delta(weight)
+    def _delta(self, factors: dict[str, Tensor]) -> Tensor:
+        if "fixed" in factors:
+            return factors["fixed"]
+        like = torch.empty(self.shape, device="meta")  # only the shape matters
+        return dataclasses.replace(self.change, **factors).delta(like)
