@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import fewstep
 from fewstep.cli import batch as command
@@ -117,3 +119,31 @@ def test_mistakes_are_found_before_anything_is_painted(run: Run, text: str, endi
     assert (code, out) == (2, "")
     assert words in err
     assert not list(Path("out").glob("*"))
+
+
+def test_the_options_of_a_model_are_those_of_generate(run: Run, miniature: Path) -> None:
+    """Also in `travel`: what loads a model has one list of options."""
+    save_file({"emb_params": torch.randn(2, 32)}, "toy.safetensors")
+    how = ("--embedding", "toy.safetensors", "--unet", miniature / "teacher" / "unet", "--zero-snr")
+    assert run("a toy cat\n", ".txt", "--steps", 2, *how)[0] == 0
+    made = read_record("out/1.png")
+    assert (made.zero_snr, [each.word for each in made.embeddings]) == (True, ["toy"])
+    options = {"unet": miniature / "teacher" / "unet", "zero_snr": True, "embeddings": ["toy.safetensors"]}
+    model = fewstep.load(miniature, device="cpu", **options)  # type: ignore[arg-type]
+    expected = fewstep.text2image(model, "a toy cat", seed=made.seed, steps=2)
+    assert np.abs(pixels("out/1.png") - np.asarray(expected, dtype=int)).max() <= 1
+    travel = (
+        "travel",
+        "a toy cat",
+        "a cat",
+        "-o",
+        "x.webp",
+        "--frames",
+        "2",
+        "--steps",
+        "1",
+        "--model",
+        str(miniature),
+    )
+    assert main([*travel, *map(str, how)]) == 0
+    assert main([*travel, *map(str, how), "--variant", "fp16"]) == 2

@@ -17,11 +17,19 @@ from torch import Tensor, nn
 import adapters
 import fewstep
 from fewstep.errors import FewstepWarning, InvalidModel
-from fewstep.models.adapters.changes import LoraLayer
+from fewstep.models.adapters.changes import (
+    Change,
+    DoraLayer,
+    FullLayer,
+    LohaLayer,
+    LokrLayer,
+    LoraLayer,
+    OftLayer,
+)
 from fewstep.models.adapters.layer import AdaptedLayer, Shares
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import layers_of, merged, with_loras
-from fewstep.models.lora_convert import convert
+from fewstep.models.lora_convert import convert, write_lora
 from fewstep.models.lora_file import LoraFile
 
 LAYERS = {"linear": lambda: nn.Linear(12, 16), "conv": lambda: nn.Conv2d(12, 16, 3, padding=1, stride=2)}
@@ -238,6 +246,39 @@ def test_rank_stabilised_ones_keep_their_change_when_converted(miniature: Path, 
             convert(file, spelling, target, model)  # type: ignore[arg-type]
             scales = [change.scale for change in LoraFile.read(target).changes if isinstance(change, LoraLayer)]
             assert scales == pytest.approx([2 / 3**0.5] * len(layers))
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))) / 3
+
+
+OTHERS: list[Change] = [
+    LohaLayer(draw(16, 3), draw(3, 12), draw(16, 3), draw(3, 12), scale=0.7),
+    LokrLayer(0.7, w1=draw(4, 3), w2=draw(4, 4)),
+    LokrLayer(0.7, w1=draw(4, 3), w2_a=draw(4, 2), w2_b=draw(2, 4)),
+    OftLayer(draw(4, 4, 4), constraint=0.01, rescale=draw(16, 1)),
+    OftLayer(draw(2, 4, 4, 4)),
+    FullLayer(draw(16, 12)),
+    DoraLayer(LoraLayer(draw(2, 12), draw(16, 2), 3.0), draw(1, 12)),
+    DoraLayer(LohaLayer(draw(16, 3), draw(3, 12), draw(16, 3), draw(3, 12), scale=0.7), draw(16, 1)),
+]
+
+
+@pytest.mark.parametrize("change", OTHERS, ids=lambda change: change.kind)
+def test_other_kinds_keep_their_change_in_kohyas_spelling(change: Change, tmp_path: Path) -> None:
+    write_lora({"unet": {"layer": change}}, "kohya", tmp_path / "x.safetensors")
+    (again,) = LoraFile.read(tmp_path / "x.safetensors").changes
+    weight = draw(16, 12)
+    assert change.delta(weight).abs().max() > 0.05
+    torch.testing.assert_close(again.delta(weight), change.delta(weight))
+
+
+def test_kinds_that_a_spelling_has_no_names_for(miniature: Path, tmp_path: Path) -> None:
+    model = fewstep.load(miniature / "teacher", device="cpu")
+    save_file(adapters.loha_layers(model.unet), tmp_path / "x.safetensors")
+    with pytest.raises(InvalidModel, match="is a LoHa, for which diffusers has no names: choose kohya"):
+        convert(LoraFile.read(tmp_path / "x.safetensors"), "diffusers", tmp_path / "y.safetensors", model)
+    assert convert(LoraFile.read(tmp_path / "x.safetensors"), "kohya", tmp_path / "y.safetensors", model) == []
 
 
 @pytest.mark.parametrize("text", ["null", "[1, 2]", "{", '"words"', "3"])

@@ -306,7 +306,7 @@ def test_what_cannot_be_is_said(sd1: Path, tmp_path: Path) -> None:
         fewstep.load(other, device="cpu", controlnets=[file])
     with pytest.raises(InvalidModel, match=r"the T2I-Adapter sketch was made for SD 1.x or 2.x"):
         fewstep.load(other, device="cpu", controlnets=[write_t2i(tmp_path / "sketch", unet)])
-    with pytest.raises(ModelNotFound, match=r"no IP-Adapter 'nowhere.safetensors'"):
+    with pytest.raises(ModelNotFound, match=r"no ControlNet or IP-Adapter 'nowhere.safetensors'"):
         fewstep.load(sd1, device="cpu", controlnets=["nowhere.safetensors"])
     pickle = tmp_path / "ip-adapter.bin"
     pickle.write_bytes(b"x")
@@ -318,7 +318,7 @@ def test_what_cannot_be_is_said(sd1: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidModel, match="reads a picture encoder with projection_dim 24, and there is none"):
         fewstep.load(sd1, device="cpu", controlnets=[alone])
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(InvalidModel, match="is no IP-Adapter"):
+    with pytest.raises(InvalidModel, match="is no ControlNet, T2I-Adapter or IP-Adapter"):
         fewstep.load(sd1, device="cpu", controlnets=[tmp_path / "other.safetensors"])
     face = {f"image_proj.{key}.weight": torch.zeros(1) for key in ("proj.0", "norm")}
     face |= {"ip_adapter.1.to_k_ip.weight": torch.zeros(1, 1)}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fewstep.models.lora_file import LoraFile
     from fewstep.models.stated import Stated
 
+WIDTH = 240  # columns, before a fact is broken into lines
 NAMED = 20  # layers that do not fit
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
@@ -52,7 +53,7 @@ def inspect(
         table = Table(title=Text(str(file)), title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, value in facts.items():
             table.add_row(name, Text(value))
-        Console(soft_wrap=True, highlight=False).print(table)
+        Console(soft_wrap=True, highlight=False, width=WIDTH).print(table)
 
 
 def _facts(path: Path, base: ModelBundle | None) -> dict[str, str]:

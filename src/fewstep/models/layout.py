@@ -42,7 +42,10 @@ class Layout(NamedTuple):
 
 _SD = Layout((1,) * 6, (1,), (1,) * 9)
 _WHOLE = {768: _SD, 1024: _SD, 2048: Layout((2, 2, 10, 10), (10,), (10, 10, 10, 2, 2, 2))}
-_PRUNED = {(2048, Layout((2, 2, 4, 4), (), (4, 4, 10, 2, 1, 1))): "SSD-1B"}
+# By the width, and the ways down and up.
+_PRUNED: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {
+    (2048, (2, 2, 4, 4), (4, 4, 10, 2, 1, 1)): "SSD-1B",
+}
 
 
 def named_family(width: int | None) -> str:
@@ -56,6 +59,6 @@ def family_of(width: int | None, layout: Layout) -> str:
     if whole is None or layout == whole:
         return named_family(width)
     assert width is not None
-    if name := _PRUNED.get((width, layout)):
+    if name := _PRUNED.get((width, layout.down, layout.up)):
         return name
     return f"a pruned {FAMILIES[width]} ({layout.blocks} transformer blocks, not {whole.blocks})"

@@ -12,7 +12,16 @@ from torch import Tensor
 
 from fewstep.errors import InvalidModel
 from fewstep.files import new_folder, write_tensors
-from fewstep.models.adapters.changes import Change, DoraLayer, LoraLayer
+from fewstep.models.adapters.changes import (
+    Change,
+    DoraLayer,
+    FullLayer,
+    InputOftLayer,
+    LohaLayer,
+    LokrLayer,
+    LoraLayer,
+    OftLayer,
+)
 from fewstep.models.architectures import BY_CONTEXT_WIDTH
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.lora import PARTS, place
@@ -27,13 +36,14 @@ def convert(file: LoraFile, spelling: Spelling, target: Path, model: ModelBundle
 
     model  what it was made for, where its shapes do not tell (SD 1.x, 2.x and SDXL are known)
 
-    `target` is a file, for "peft" a folder. Raises `InvalidModel` for a base that is not known, and for other kinds
-    of adapters than LoRA and DoRA.
+    `target` is a file, for "peft" a folder. Raises `InvalidModel` for a base that is not known, and for a kind of
+    adapter that the spelling has no names for: all but LoRA and DoRA go into kohya's alone.
     """
-    if others := sorted({change.kind for change in file.changes if not _plain(change)}):
+    named_so = _plain if spelling != "kohya" else _named_by_lycoris
+    if others := sorted({change.kind for change in file.changes if not named_so(change)}):
         raise InvalidModel(
-            f"{file.path} is a {others[0]}, and convert writes LoRA and DoRA only: give it as it is with --lora, or "
-            "add it to a model with fewstep merge"
+            f"{file.path} is a {others[0]}, for which {spelling} has no names: choose kohya (LyCORIS' names), or add "
+            "it to a model with fewstep merge"
         )
     networks = _networks(file, model)
     named: dict[str, dict[str, Change]] = {}
@@ -61,17 +71,24 @@ def write_lora(named: Layers, spelling: Spelling, target: Path, record: Mapping[
                 key = write_key(spelling, part, name, tensor, two_encoders="text_encoder_2" in named)
                 tensors[key] = value.contiguous()
     if spelling == "kohya":
-        every = [_lora(layer) for layers in named.values() for layer in layers.values()]
-        metadata |= {
-            "ss_network_module": "networks.lora",
-            "ss_network_dim": str(max(layer.rank for layer in every)),
-            "ss_network_alpha": f"{max(layer.alpha for layer in every):g}",
-        }
+        metadata |= _kohya_metadata([layer for layers in named.values() for layer in layers.values()])
     if spelling == "diffusers":
         configs = {part: _peft_config(layers) for part, layers in named.items()}
         flat = {f"{part}.{name}": value for part, config in configs.items() for name, value in config.items()}
         metadata["lora_adapter_metadata"] = json.dumps(flat)
     _save(tensors, metadata, target, None if spelling != "peft" else _peft_config(named["unet"]))
+
+
+def _kohya_metadata(changes: list[Change]) -> dict[str, str]:
+    """What kohya's trainer says of an adapter."""
+    if not all(map(_plain, changes)):
+        return {"ss_network_module": "lycoris.kohya"}
+    every = [_lora(change) for change in changes]
+    return {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(max(layer.rank for layer in every)),
+        "ss_network_alpha": f"{max(layer.alpha for layer in every):g}",
+    }
 
 
 def _networks(file: LoraFile, model: ModelBundle | None) -> dict[str, Any]:
@@ -90,6 +107,11 @@ def _plain(change: Change) -> bool:
     return isinstance(change, LoraLayer)
 
 
+def _named_by_lycoris(change: Change) -> bool:
+    """Whether kohya's spelling has names for it, which for all but PEFT's kind of OFT are LyCORIS'."""
+    return not isinstance(change.inner if isinstance(change, DoraLayer) else change, InputOftLayer)
+
+
 def _lora(change: Change) -> LoraLayer:
     plain = change.inner if isinstance(change, DoraLayer) else change
     assert isinstance(plain, LoraLayer)
@@ -98,6 +120,8 @@ def _lora(change: Change) -> LoraLayer:
 
 def _tensors(change: Change, spelling: Spelling) -> dict[str, Tensor]:
     """Its tensors, by the names that `write_key` takes."""
+    if not _plain(change):
+        return _lycoris(change)
     layer = _lora(change)
     tensors = {"down": layer.down, "up": layer.up}
     if spelling == "kohya":
@@ -110,6 +134,25 @@ def _tensors(change: Change, spelling: Spelling) -> dict[str, Tensor]:
         else:  # as PEFT has it: of a linear layer flat, of a convolution along its inputs' place
             tensors["lora_magnitude_vector"] = flat if layer.down.ndim == 2 else flat.reshape(1, -1, 1, 1)
     return tensors
+
+
+def _lycoris(change: Change) -> dict[str, Tensor]:
+    """The tensors of any kind, by LyCORIS' names."""
+    if isinstance(change, DoraLayer):
+        return _lycoris(change.inner) | {"dora_scale": change.magnitude}
+    if isinstance(change, LoraLayer):
+        return _tensors(change, "kohya")
+    if isinstance(change, OftLayer):
+        rescale = {} if change.rescale is None else {"rescale": change.rescale}
+        return {"oft_blocks": change.blocks, "alpha": torch.tensor(change.constraint)} | rescale
+    if isinstance(change, FullLayer):
+        return {"diff": change.diff}
+    assert isinstance(change, (LohaLayer, LokrLayer))
+    prefix = "hada_" if isinstance(change, LohaLayer) else "lokr_"
+    tensors = {prefix + name: factor for name, factor in change.factors.items()}
+    if change.rank is None:  # LyCORIS scales only what has a rank
+        tensors["lokr_w1"] = change.scale * tensors["lokr_w1"]
+    return tensors | {"alpha": torch.tensor(change.scale * (change.rank or 1))}
 
 
 def _published(part: str, layers: Mapping[str, Change], spelling: Spelling) -> dict[str, Change]:
