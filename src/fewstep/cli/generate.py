@@ -208,8 +208,8 @@ def _plan_job(
         if "prompt" not in options:
             raise InvalidRequest("nothing to paint: give a prompt in quotes, or --from a picture that fewstep made")
         request = Request.of(image=source, mask=where, **options)
-        loras = _with_named(request, list(lora or ()), model or "starter")
-        return _Job(request, model or "starter", loras, list(embedding or ()))
+        name = model or "starter"
+        return _Job(request, name, _with_named(request, list(lora or ()), name), list(embedding or ()))
     record = read_record(again)
     check_sources(record, again, source, where)
     check_controls(record, again, options["controls"])
