@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import save_file
 
 import adapters
 import fewstep
@@ -157,6 +159,19 @@ def test_models_and_adapters_from_files_are_named_or_said(miniature: Path, tmp_p
     ]
     assert close(by_command(here), shown)
     assert close(by_python(here), shown)
+
+
+def test_the_other_parts_that_paint_are_told(miniature: Path, tmp_path: Path) -> None:
+    """Another U-Net, the end of the schedule, a word of one's own: the command and the Python code load them, too."""
+    save_file({"emb_params": torch.randn(2, 32)}, tmp_path / "toy.safetensors")
+    parts = {"unet": miniature / "unet", "zero_snr": True, "embeddings": [(tmp_path / "toy.safetensors", "my toy")]}
+    model = fewstep.load(miniature / "teacher", device="cpu", **parts)  # type: ignore[arg-type]
+    with serving(model) as server, talking(server, origin=server.url) as client:
+        client.set(1, prompt="my toy cat", seed=5)
+        shown = image_of(client.picture(1))
+        told = ask(client)
+    assert close(by_command(told), shown)
+    assert close(by_python(told), shown)
 
 
 def test_before_the_first_picture_there_is_nothing_to_tell(server: Server) -> None:

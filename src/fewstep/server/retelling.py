@@ -110,10 +110,18 @@ def _loading(model: ModelBundle, record: Record, local: bool) -> _Loading:
     vae = overrides.vae
     if vae is None and overrides.vae_at is not None:
         vae = found(None, overrides.vae_at.name, overrides.vae_at, "The autoencoder")
+    unet = overrides.unet
+    if unet is None and overrides.unet_at is not None:
+        unet = found(None, overrides.unet_at.name, overrides.unet_at, "The U-Net")
+    own = () if model.embeddings is None else model.embeddings.words
+    words = [f"{found(each.reference, each.path.name, each.path, 'The embedding')}={each.word}" for each in own]
     device = choose_device()
     options = {
         "kind": overrides.kind,
         "prediction_type": overrides.prediction_type,
+        "zero_snr": overrides.zero_snr,
+        "unet": unet,
+        "embeddings": words or None,
         "vae": vae,
         "device": None if model.device.type == device.type else model.device.type,
         "dtype": None if model.dtype == choose_dtype(None, model.device) else str(model.dtype).removeprefix("torch."),
@@ -132,8 +140,10 @@ def _command(record: Record, loading: _Loading, files: dict[str, str | None], op
             continue
         if (name, value) == ("vae", FAST):
             words.append("--fast-decode")
-        elif value is True:
-            words.append(_option(name))
+        elif name == "embeddings":
+            words += [word for each in value for word in ("--embedding", each)]
+        elif isinstance(value, bool):
+            words.append(_option(name if value else f"no_{name}"))
         else:
             words += [_option(name), _plain(value)]
     for source, weight in loading.loras:
