@@ -3,7 +3,8 @@
     python -m recipes.lease COMMAND ...      runs it while the training waits
 
 Both sides lock one file: the training for itself alone, between two looks at it; commands with each other. A lock ends
-with the process that holds it, so that a benchmark that was killed leaves nothing standing.
+with the process that holds it, so that a benchmark that was killed leaves nothing standing. `pause` and `resume` (`make
+trunk-pause`, `make trunk-resume`) are for people, and last until they say otherwise.
 """
 
 from __future__ import annotations
@@ -25,6 +26,20 @@ def lease_file() -> Path:
     return cache_folder() / "starter" / "turn.lock"
 
 
+def pause() -> None:
+    """Let the training stand still until `resume`."""
+    lease_file().parent.mkdir(parents=True, exist_ok=True)
+    _paused().touch()
+
+
+def resume() -> None:
+    _paused().unlink(missing_ok=True)
+
+
+def _paused() -> Path:
+    return lease_file().with_name("paused")
+
+
 def _opened() -> int:
     lease_file().parent.mkdir(parents=True, exist_ok=True)
     return os.open(lease_file(), os.O_RDWR | os.O_CREAT)
@@ -43,6 +58,8 @@ class Turn:
             return
         fcntl.flock(self.file, fcntl.LOCK_UN)
         time.sleep(GAP)
+        while _paused().exists():
+            time.sleep(1.0)
         fcntl.flock(self.file, fcntl.LOCK_EX)
         self.offered = time.monotonic()
 

@@ -1,6 +1,7 @@
 """The starter's trunk: its teacher in training on compositions without end, at a constant rate, over many days.
 
-    python -m recipes.trunk                      go on, until it is stopped (`make trunk`: in the background)
+    python -m recipes.trunk                      go on, until it is stopped
+    python -m recipes.trunk start                the same in the background (`make trunk`)
     python -m recipes.trunk autoencoder          its autoencoder goes on, on the same compositions; `--adopt` ends that
     python -m recipes.trunk branch               a copy whose rate falls to zero: weights to use
     python -m recipes.trunk gpu --output DIR     minutes on a GPU, back as weights (`make gpu-trunk`)
@@ -16,9 +17,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -30,6 +35,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import fewstep
+from fewstep.errors import FewstepError
 from fewstep.files import cache_folder, locked, write_tensors
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.parts import read_network
@@ -37,6 +43,7 @@ from fewstep.train.config import FitConfig
 from fewstep.train.curves import write_report
 from fewstep.train.log import read_log
 from fewstep.train.state import CHECKPOINT, TrainState
+from recipes import lease
 from recipes.emoji import drawings, sharpening
 from recipes.emoji.composed import Composed, Encoder, evaluation_shards, watched
 from recipes.emoji.composers import Composers
@@ -59,11 +66,12 @@ CONFIG = FitConfig(
 WIDTH = 12  # shards in the pool: 49,152 pictures
 WATCHED_EVERY = 65_536
 WATCHED = "watched.jsonl"
+SETTLES = 8.0  # seconds after which a start has gone well
 MOST_MB = 15  # in a file that comes back from a GPU
 
 LOG = Path(__file__).parents[1] / "dev" / "log"
 
-app = typer.Typer(add_completion=False, invoke_without_command=True)
+app = typer.Typer(add_completion=False, invoke_without_command=True, pretty_exceptions_enable=False)
 Folder = Annotated[Path | None, typer.Option(help="Default: starter/ in fewstep's cache folder.")]
 
 
@@ -165,6 +173,58 @@ def grow(
             trunk.start_from(weights)
         state = trunk.grow(trunk.folder, dataclasses.replace(trunk.config, minutes=minutes))
     typer.echo(f"{state.seen:,} pictures seen; the same command goes on")
+
+
+@app.command()
+def start(
+    folder: Folder = None,
+    weights: Annotated[Path | None, typer.Option("--from", help="Weights of the U-Net to begin with.")] = None,
+    cores: Annotated[int, typer.Option(help="How many it may have; two only when nothing else runs.", min=1)] = 1,
+) -> None:
+    """Go on in the background, on the last cores and behind everything else; `status` says how far it is."""
+    home = folder or cache_folder() / "starter"
+    log = home / "trunk" / "out.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with locked(log.parent, "the trunk"):  # said at once where another one grows already
+        pass
+    options = ["--folder", home.resolve(), *(["--from", weights.resolve()] if weights else [])]
+    # A thread a core that sleeps when it waits: threads of two programs that spin stop each other.
+    own = {"OMP_NUM_THREADS": str(cores), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    with log.open("a") as out:
+        trunk = subprocess.Popen(
+            [sys.executable, "-m", "recipes.trunk", *map(str, options)],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, **own},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            preexec_fn=lambda: _behind(cores),
+        )
+    with suppress(subprocess.TimeoutExpired):
+        trunk.wait(SETTLES)
+        lines = log.read_text(errors="replace").strip().splitlines()
+        raise typer.BadParameter(f"the trunk ended at once ({log}): {lines[-1] if lines else trunk.returncode}")
+    typer.echo(f"the trunk grows in process {trunk.pid}; what it says is in {log}")
+
+
+def _behind(cores: int) -> None:
+    """For this process: what is left of the machine's last cores."""
+    os.nice(10)
+    if hasattr(os, "sched_setaffinity"):  # not on macOS
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+
+
+@app.command()
+def pause() -> None:
+    """Let a trunk that grows in the background stand still until `resume`."""
+    lease.pause()
+
+
+@app.command()
+def resume() -> None:
+    """Let it go on."""
+    lease.resume()
 
 
 @app.command()
@@ -302,4 +362,7 @@ def curve(folder: Folder = None, output: Annotated[Path, typer.Option()] = LOG) 
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except FewstepError as error:
+        sys.exit(f"error: {error}")

@@ -150,7 +150,8 @@ def test_a_second_writer_is_refused_and_what_was_watched_is_not_watched_again(tm
             [sys.executable, "-m", "recipes.trunk", "--folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
         )
     assert second.returncode == 1
-    assert InUse.__name__ in second.stderr
+    assert "error: the trunk" in second.stderr
+    assert "is in use by another process" in second.stderr
     (file := tmp_path / "watched").write_text('{"seen": 32}\n')
     assert Watch(file, None, {}).done == 32  # type: ignore[arg-type]
 
@@ -179,6 +180,24 @@ def test_a_gpu_sends_back_a_trunk_and_a_branch_in_small_files(tmp_path: Path, mo
     start = fewstep.load("starter-teacher", device="cpu").unet.state_dict()
     moved = [name for name, weight in one.model.unet.state_dict().items() if not torch.equal(weight, start[name])]
     assert len(moved) > 0.7 * len(start)
+
+
+def test_a_pause_lasts_until_it_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path))
+    lease.pause()
+    training = threading.Thread(target=Turn().offer, daemon=True)
+    training.start()
+    training.join(0.3)
+    assert training.is_alive()
+    lease.resume()
+    training.join(10)
+    assert not training.is_alive()
+
+
+def test_where_one_grows_no_other_is_started(tmp_path: Path) -> None:
+    (tmp_path / "trunk").mkdir()
+    with locked(tmp_path / "trunk", "the trunk"), pytest.raises(InUse, match="in use by another process"):
+        trunk.start(tmp_path, None, cores=1)
 
 
 def test_the_lease_lies_in_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
