@@ -30,6 +30,7 @@ import typer
 from torch import Tensor
 
 import fewstep
+from benchmarks import report
 from fewstep.evaluate.features import Eye
 from fewstep.evaluate.metrics import KernelSums
 from fewstep.imaging.pixels import to_pixels
@@ -44,7 +45,6 @@ from recipes.emoji.autoencoder import Pixels
 from recipes.emoji.cache import STARTER_TEACHER, as_training_cache
 from recipes.emoji.judge import Judge
 
-RESULT = Path(__file__).parent / "results" / "ablations.json"
 PAGE = Path(__file__).parents[1] / "docs" / "distillation.md"
 STEPS = (1, 2, 4, 8)
 AT_ONCE = 32
@@ -115,15 +115,16 @@ def main(
                 row = measured[str(seed)] = distilled(name, cache, run, fit | {"seed": seed}, gallery, full=full)
                 typer.echo(f"{name}, seed {seed}: {row}")
     rows = {name: rows[name] for name in (TEACHER, UNTRAINED, *SETTINGS) if rows.get(name)}
-    report = {"command": "python -m benchmarks.ablations", **settings, "rows": rows}
-    RESULT.write_text(json.dumps(report, indent=2) + "\n")
-    write_table({name: list(measured.values()) for name, measured in rows.items()}, settings)
+    line = report.command("ablations", only=only, seeds=seeds, **settings)
+    made = report.write("ablations", line, values=settings | {"rows": rows})
+    write_table({name: list(measured.values()) for name, measured in rows.items()}, made)
 
 
 def published(settings: Mapping[str, Any]) -> dict[str, dict[str, Row]]:
     """The results' rows, by setting and seed; none where they are of other lengths."""
-    report = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    return dict(report["rows"]) if {name: report.get(name) for name in settings} == settings else {}
+    file = report.RESULTS / "ablations.json"
+    earlier = json.loads(file.read_text()) if file.is_file() else {}
+    return dict(earlier["rows"]) if {name: earlier.get(name) for name in settings} == settings else {}
 
 
 def distilled(name: str, cache: Path, run: Path, fit: Mapping[str, Any], gallery: Gallery, *, full: bool) -> Row:
@@ -208,8 +209,8 @@ class Gallery:
         return torch.cat([self.eye.look(some).features for some in pixels])
 
 
-def write_table(rows: Mapping[str, list[Row]], settings: Mapping[str, Any]) -> None:
-    """Put the table between the marks of the page."""
+def write_table(rows: Mapping[str, list[Row]], made: Mapping[str, Any]) -> None:
+    """Put the table between the marks of the page; `made` says by what, as `report.write` does."""
     names = ["calls", *(f"{measure}@{count}" for measure in ("KID", "top 1") for count in STEPS)]
     lines = [f"| setting | {' | '.join(names)} |", f"| --- |{' --: |' * len(names)}"]
     for name, measured in rows.items():
@@ -221,11 +222,8 @@ def write_table(rows: Mapping[str, list[Row]], settings: Mapping[str, Any]) -> N
                 *([_cell([measured[0]["top 1@25"]], "top")] * 4),
             ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    about = ", ".join(f"{name} {value}" for name, value in settings.items())
-    text = (
-        f"`python -m benchmarks.ablations` ({about}); mean ± standard deviation of two seeds and more.\n\n"
-        + "\n".join(lines)
-    )
+    about = f"{report.as_sentence(made)} Mean ± standard deviation of two seeds and more; rows that this run did not"
+    text = f"{about}\nrenew are from earlier ones.\n\n" + "\n".join(lines)
     page = PAGE.read_text(encoding="utf-8")
     marked = re.sub(
         r"(<!-- ablations: begin -->\n).*?(\n<!-- ablations: end -->)",

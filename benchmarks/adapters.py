@@ -20,13 +20,13 @@ import torch
 import typer
 from PIL import Image
 
+from benchmarks import report
 from benchmarks.negative_prompts import share_of_hue
 from fewstep.imaging.pixels import to_pixels
 from recipes.adapters import ROWS, Adapters
 from recipes.emoji import art
 from recipes.emoji.judge import Judge
 
-RESULTS = Path(__file__).parent / "results"
 HUE = 217  # degrees; of the ink
 
 
@@ -46,9 +46,9 @@ def main(
         row = {"model": model, "adapters": " + ".join(names) or "-", "steps": steps}
         rows.append(row | _measured(judge, images, labels))
         typer.echo(json.dumps(rows[-1]))
-    result = {"command": "python -m benchmarks.adapters", "concepts": len(labels), "rows": rows}
-    (RESULTS / "adapters.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "adapters.md").write_text(_table(rows))
+    values = {"concepts": len(labels), "rows": rows}
+    line = report.command("adapters", count=count)
+    report.write("adapters", line, values=values, title="The starter's adapters", text=_table(rows))
 
 
 def _measured(judge: Judge, images: list[Image.Image], labels: list[str]) -> dict[str, float]:

@@ -12,14 +12,13 @@ and read again (Linux only); what Python and the libraries take before any model
 watched in a run of its own, which is not timed: to add up a process's pages takes it time, and the more of it the more
 often its memory changes.
 `--size sd15` trains at the true size of Stable Diffusion 1.5, with random weights, on one small picture a step. Writes
-benchmarks/results/distill-SIZE.json.
+benchmarks/results/distill-SIZE.json; without a script fewstep is measured alone, into distill-SIZE-alone.json.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import platform
 import subprocess
 import sys
 import tarfile
@@ -29,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +40,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import fewstep
+from benchmarks import report
 from fewstep.models.architectures import SD1
 from fewstep.models.locating import locate
 from fewstep.models.saving import save
@@ -47,7 +48,6 @@ from fewstep.train.caching import build_cache
 from fewstep.train.config import DataConfig
 from recipes.emoji import art
 
-RESULTS = Path(__file__).parent / "results"
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16"}  # fewstep's names, accelerate's
 LIBRARIES = """
 import torch, peft
@@ -122,7 +122,9 @@ class Task:
 
 
 def main(
-    script: Annotated[Path, typer.Argument(help="train_lcm_distill_lora_sd_wds.py in a checkout.")],
+    script: Annotated[
+        Path | None, typer.Argument(help="train_lcm_distill_lora_sd_wds.py in a checkout. [default: fewstep alone]")
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Where the recipe built the art.")] = Path("build/starter"),
     work: Annotated[Path, typer.Option(help="For the runs; kept.")] = Path("build/benchmark-distill"),
     size: Annotated[str, typer.Option(help="Of the teacher: starter, or sd15 with random weights.")] = "starter",
@@ -140,9 +142,10 @@ def main(
         raise typer.BadParameter(f"unknown precision {precision!r}; known are {', '.join(MIXED_PRECISION)}")
     task = Task(*_prepare(folder, work / size, size, resolution), resolution, batch_size, rank, accumulate, precision)
     commands: dict[str, Callable[[int], list[str]]] = {
-        "script": lambda steps: task.their_command(script, work / size / "script", steps),
-        "fewstep": lambda steps: task.our_command(Path(tempfile.mkdtemp(dir=work / size)), steps),
+        "fewstep": lambda steps: task.our_command(Path(tempfile.mkdtemp(dir=work / size)), steps)
     }
+    if script is not None:
+        commands["script"] = partial(task.their_command, script, work / size / "script")
     seconds: dict[tuple[str, int], list[float]] = {(name, steps): [] for name in commands for steps in (short, long)}
     for index in range(rounds):
         for (name, steps), taken in seconds.items():
@@ -150,8 +153,8 @@ def main(
             typer.echo(f"round {index}, {name}, {steps} steps: {taken[-1]:.1f} s")
     libraries = _watched([sys.executable, "-c", LIBRARIES])
     costs = {name: _watched(command(long)) for name, command in commands.items()}
-    theirs, ours = (
-        {
+    runs = {
+        name: {
             "pictures_per_second": round(
                 (long - short) * batch_size / (min(seconds[name, long]) - min(seconds[name, short])), 3
             ),
@@ -159,21 +162,26 @@ def main(
             **_megabytes(costs[name], libraries),
         }
         for name in commands
-    )
-    result = {
-        "command": f"python -m benchmarks.distill SCRIPT --size {size} --resolution {resolution} --batch-size "
-        f"{batch_size} --accumulate {accumulate} --precision {precision} --short {short} --long {long} "
-        f"--rounds {rounds}",
-        "script": str(script.name),
-        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+    }
+    options = {"size": size, "resolution": resolution, "batch_size": batch_size, "rank": rank}
+    options |= {"accumulate": accumulate, "precision": precision, "short": short, "long": long, "rounds": rounds}
+    values: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
         "rank": rank,
         "megabytes_of_libraries": round(libraries.memory / 1e6),
-        "runs": {"script": theirs, "fewstep": ours},
-        "ratios": {name: round(ours[name] / theirs[name], 2) for name in ours},
+        "runs": runs,
     }
-    name = f"distill-{size}" + (f"-accumulate-{accumulate}" if accumulate > 1 else "")
+    if script is not None:
+        ours, theirs = runs["fewstep"], runs["script"]
+        values |= {"script": script.name, "ratios": {name: round(ours[name] / theirs[name], 2) for name in ours}}
+    name = (
+        f"distill-{size}"
+        + ("-alone" if script is None else "")
+        + (f"-accumulate-{accumulate}" if accumulate > 1 else "")
+    )
     name += "" if precision == "float32" else f"-{precision}"
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    line = report.command("distill", *(["SCRIPT"] if script else []), **options)
+    result = report.write(name, line, values=values)
     typer.echo(json.dumps(result, indent=2))
 
 

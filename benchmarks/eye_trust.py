@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks import report
 from fewstep.evaluate.features import Eye
 from fewstep.evaluate.metrics import KernelSums, Neighbourhoods, retrieved, vendi_score
 from fewstep.evaluate.moments import Moments, frechet_distance
@@ -31,8 +31,6 @@ from fewstep.imaging.pixels import to_images
 from recipes.emoji.autoencoder import Pixels
 from recipes.emoji.eye import LEFT_OUT
 
-SAMPLE = 500  # drawings that are damaged
-RESULTS = Path(__file__).parent / "results"
 Damage = Callable[[Tensor, float], Tensor]
 
 
@@ -87,23 +85,29 @@ DAMAGES: dict[str, tuple[Damage, tuple[float, ...], str]] = {
 
 def main(
     folder: Annotated[Path, typer.Option(help="Where the recipe built the art.")] = Path("build/starter"),
+    sample: Annotated[int, typer.Option(help="Drawings that are damaged.")] = 500,
 ) -> None:
     """Measure, check and write."""
     eye = Eye.load()
     seen, unseen = Pixels(folder, held_out=False), Pixels(folder, held_out=True)
     features = {"seen": _features(eye, seen), "held out": _features(eye, unseen)}
     result: dict[str, Any] = {
-        "command": "python -m benchmarks.eye_trust",
         "eye": eye.identity,
         "left_out_style": LEFT_OUT,
         "accuracy": dict(_accuracy(eye, seen, unseen, features)),
-        "damage": list(_damages(eye, seen, features["seen"].features)),
+        "damage": list(_damages(eye, seen, features["seen"].features, sample)),
     }
     result["all_rise"] = all(rise(series["distances"]) for series in result["damage"] if series["expected"] == "rise")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "eye_trust.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "eye_trust.md").write_text(_markdown(result))
-    typer.echo(_markdown(result))
+    table = _markdown(result)
+    line = report.command("eye_trust", sample=sample)
+    report.write(
+        "eye_trust",
+        line,
+        values=result,
+        title="May the eye be trusted?",
+        text=table,
+    )
+    typer.echo(table)
 
 
 class Sights:
@@ -146,10 +150,10 @@ def _accuracy(
         )
 
 
-def _damages(eye: Eye, seen: Pixels, features: Tensor) -> Iterator[dict[str, object]]:
+def _damages(eye: Eye, seen: Pixels, features: Tensor, sample: int) -> Iterator[dict[str, object]]:
     """Some drawings against themselves, damaged; then sets that lack concepts or repeat drawings."""
     order = torch.randperm(len(seen), generator=torch.Generator().manual_seed(0))
-    chosen, others = order[:SAMPLE], order[SAMPLE:]
+    chosen, others = order[:sample], order[sample:]
     real = features[chosen]
 
     def distances(x: Tensor) -> tuple[float, float]:
@@ -171,7 +175,7 @@ def _damages(eye: Eye, seen: Pixels, features: Tensor) -> Iterator[dict[str, obj
     for share in shares:  # whole kinds of things are missing: the last groups of the emoji's order
         kept = set(by_group[: round(len(concepts) * (1 - share))])
         pool = [i for i in range(len(seen)) if seen.pictures[i].label in kept]
-        some = torch.tensor(pool)[torch.randperm(len(pool), generator=torch.Generator().manual_seed(3))[:SAMPLE]]
+        some = torch.tensor(pool)[torch.randperm(len(pool), generator=torch.Generator().manual_seed(3))[:sample]]
         rest = torch.ones(len(seen), dtype=torch.bool)
         rest[some] = False
         target = features[rest]
@@ -184,12 +188,13 @@ def _damages(eye: Eye, seen: Pixels, features: Tensor) -> Iterator[dict[str, obj
 
 def _repeats(features: Tensor, chosen: Tensor, others: Tensor) -> dict[str, object]:
     """A model that paints few pictures again and again: variety must fall, the distance must rise."""
-    rows, kinds, vendi = [], (500, 250, 100, 50, 10), []
+    count = len(chosen)
+    rows, kinds, vendi = [], tuple(max(1, count // each) for each in (1, 2, 5, 10, 50)), []
     for kind in kinds:
-        x = features[chosen[:kind]].repeat(SAMPLE // kind, 1)
+        x = features[chosen[:kind]].repeat(count // kind, 1)
         rows.append((frechet_distance(Moments.of(features[others]), Moments.of(x)), 0.0))
         vendi.append(float(vendi_score(x)))
-    series = _series("collapse", f"different pictures among {SAMPLE}", kinds, rows, "rise")
+    series = _series("collapse", f"different pictures among {count}", kinds, rows, "rise")
     return series | {"kid": None, "vendi": vendi}
 
 

@@ -30,9 +30,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from benchmarks import report
 from fewstep.models.architectures import SD1, SDXL, Architecture
 
-RESULTS = Path(__file__).parent / "results"
 GIB = 2**30
 LIBRARIES = (
     "diffusers.models.autoencoders.autoencoder_kl",
@@ -99,25 +99,24 @@ def main(
     if inside is not None:
         typer.echo(json.dumps(asdict(row_of(cases[inside]))))
         return
-    path = RESULTS / "memory.json"
+    path = report.RESULTS / "memory.json"
     for name in (name for name in cases if only is None or name.startswith(tuple(only))):
         command = [sys.executable, "-m", "benchmarks.memory", "--inside", name]
         run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        rows = json.loads(path.read_text()) if path.is_file() else {}
+        rows = json.loads(path.read_text())["rows"] if path.is_file() else {}
         rows[name] = json.loads(run.stdout.splitlines()[-1])
         rows = {name: rows[name] for name in cases if name in rows}
-        path.write_text(json.dumps(rows, indent=2) + "\n")
-        (RESULTS / "memory.md").write_text(to_table({name: Row(**row) for name, row in rows.items()}))
+        table = to_table({name: Row(**row) for name, row in rows.items()})
+        line = report.command("memory", only=only)
+        report.write("memory", line, values={"rows": rows}, title="Memory at true sizes", text=table)
         typer.echo(f"{name}: {rows[name]}")
 
 
 def to_table(rows: Mapping[str, Row]) -> str:
     lines = [
-        "# Memory at true sizes",
-        "",
-        f"`python -m benchmarks.memory`, torch {torch.__version__}. GiB in float32; tensors of float16 and bfloat16",
-        "take half. On top of the weights: counted, the most that lives in tensors at once, on any device; measured,",
-        "how far resident memory rose on a CPU, the scratch memory of its kernels included.",
+        "GiB in float32; tensors of float16 and bfloat16 take half. On top of the weights: counted, the most that",
+        "lives in tensors at once, on any device; measured, how far resident memory rose on a CPU, the scratch memory",
+        "of its kernels included. With `--only`, the other rows are from earlier runs.",
         "",
         "| model | part | its weights | work | on top, counted | measured on a CPU |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -20,13 +20,13 @@ import typer
 from PIL import Image
 
 import fewstep
+from benchmarks import report
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.run import train
 from recipes.emoji.cache import STARTER_TEACHER, as_training_cache
 
-RESULT = Path(__file__).parent / "results" / "negative_prompts.json"
 HUES = {"red": 0, "orange": 30, "yellow": 55, "green": 115, "blue": 210}  # degrees
 WITHIN = 25
 THINGS = {
@@ -55,12 +55,7 @@ def main(
         models[name] = (fewstep.load(STARTER_TEACHER, device="cpu", loras=[file]), 4)
     rows = {name: _shares(model, steps, seeds, guidance_scale) for name, (model, steps) in models.items()}
     settings = {"pictures": pictures, "seeds": seeds, "guidance_scale": guidance_scale}
-    RESULT.write_text(
-        json.dumps(
-            {"command": f"python -m benchmarks.negative_prompts --pictures {pictures}", **settings, "rows": rows},
-            indent=2,
-        )
-    )
+    report.write("negative_prompts", report.command("negative_prompts", **settings), values=settings | {"rows": rows})
     typer.echo(json.dumps(rows, indent=2))
 
 

@@ -22,12 +22,12 @@ from PIL import Image
 from torch import Tensor
 
 import fewstep
+from benchmarks import report
 from fewstep.imaging.pixels import to_pixels
 from recipes.adapters import OPENMOJI_ROWS, Adapters
 from recipes.emoji import art
 from recipes.emoji.judge import Judge
 
-RESULTS = Path(__file__).parent / "results"
 AT_ONCE = 64
 
 
@@ -71,9 +71,8 @@ def main(
             row |= {f"{part}: {name}": round(share, 3) for name, share in gallery.measured(pixels, labels).items()}
         rows.append(row)
         typer.echo(json.dumps(row))
-    result = {"command": "python -m benchmarks.openmoji", "concepts": count, "rows": rows}
-    (RESULTS / "openmoji.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "openmoji.md").write_text(_table(rows))
+    values, line = {"concepts": count, "rows": rows}, report.command("openmoji", count=count)
+    report.write("openmoji", line, values=values, title="The adapter openmoji", text=_table(rows))
 
 
 def as_pixels(images: list[Image.Image]) -> Tensor:

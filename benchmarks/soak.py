@@ -1,15 +1,16 @@
 """A long, hard day: 32 clients that come, change their minds, break off and come back; then the server's memory.
 
     make soak                                 (30 minutes; writes benchmarks/results/soak.md)
-    python -m benchmarks.soak --minutes 3
+    python -m benchmarks.soak --minutes 3 --no-fill
 
 What was promised: the last wish of every visit ends, in its picture or in an error with a reason; a picture shows the
 seed that was asked for under its id; who breaks off and comes back finds the session, and the picture that was owed,
 or reads in `newest` that the break has swallowed the wish and sends it again; who does not read for seconds still gets
 the newest picture; nonsense is answered and hurts nobody; at the end no session and no request is left.
 
-The day begins when the server keeps as many encoded prompts as it ever will. The resident memory of the last fifth of
-the time is compared with that of the second fifth. Exit code 1 where a promise was broken or it grew by 5 % or more.
+The day begins when the server keeps as many encoded prompts as it ever will (with `--no-fill`, at once). The resident
+memory of the last fifth of the time is compared with that of the second fifth. Exit code 1 where a promise was broken
+or it grew by 5 % or more.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -33,10 +33,11 @@ import websockets
 from PIL import Image
 from websockets.typing import Subprotocol
 
-from benchmarks.live import PROMPTS, running, serve_ours
+from benchmarks import report
+from benchmarks.live_clients import PROMPTS
+from benchmarks.live_servers import running, serve_ours
 from fewstep.server.protocol import JSON, Picture, PictureKind
 
-RESULTS = Path(__file__).parent / "results" / "soak.md"
 PATIENCE = 75.0  # seconds for the last wish of a visit: by its own deadline of 60 the server has given an answer
 DEAF = 3.0  # seconds without reading
 MOST_GROWTH = 5.0  # percent
@@ -236,7 +237,7 @@ async def left_over(http: httpx.AsyncClient) -> list[str]:
     ]
 
 
-async def day(port: int, clients: int, seconds: float) -> tuple[Tally, list[float]]:
+async def day(port: int, clients: int, seconds: float, *, filled: bool = True) -> tuple[Tally, list[float]]:
     """What happened, and the resident memory over the time, in MiB."""
     tally, memory = Tally(), list[float]()
 
@@ -246,7 +247,8 @@ async def day(port: int, clients: int, seconds: float) -> tuple[Tally, list[floa
             memory.append(resident(port))
 
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as http:
-        await fill(http)
+        if filled:
+            await fill(http)
         ends = time.monotonic() + seconds
         await asyncio.gather(watch(ends), *(client(port, number, ends, tally) for number in range(clients)))
         tally.broken += await left_over(http)
@@ -258,20 +260,17 @@ def main(
     minutes: Annotated[float, typer.Option(help="How long.")] = 30.0,
     clients: Annotated[int, typer.Option(help="At once.")] = 32,
     threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
+    fill: Annotated[bool, typer.Option(help="Begin when the server's caches are full.")] = True,
 ) -> None:
     """Run it and write what happened."""
     with running(serve_ours, model, threads) as port:
-        tally, memory = asyncio.run(day(port, clients, 60 * minutes))
+        tally, memory = asyncio.run(day(port, clients, 60 * minutes, filled=fill))
     fifth = len(memory) // 5
     before, after = statistics.median(memory[fifth : 2 * fifth]), statistics.median(memory[-fifth:])
     growth = 100 * (after / before - 1)
     tenths = [memory[number * len(memory) // 10 - 1] for number in range(1, 11)]
     visits = ", ".join(f"{count} {manner}" for manner, count in sorted(tally.visits.items()))
     lines = [
-        "# Soak",
-        "",
-        f"`python -m benchmarks.soak --model {model} --minutes {minutes:g} --clients {clients} --threads {threads}`",
-        "",
         f"{sum(tally.visits.values())} visits ({visits}), {tally.wishes} wishes, {tally.pictures} pictures seen by "
         f"their clients, {tally.errors} errors told, {tally.swallowed} wishes swallowed by a break and sent again, "
         f"{len(tally.broken)} promises broken.",
@@ -281,9 +280,11 @@ def main(
         "",
         *(f"- {count} times: {reason}" for reason, count in Counter(tally.broken).most_common(10)),
     ]
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text("\n".join(lines).rstrip() + "\n")
-    typer.echo(RESULTS.read_text())
+    line = report.command(
+        "soak", model=model, minutes=f"{minutes:g}", clients=clients, threads=threads, no_fill=not fill
+    )
+    report.write("soak", line, title="Soak", text="\n".join(lines))
+    typer.echo("\n".join(lines))
     raise typer.Exit(int(bool(tally.broken) or growth >= MOST_GROWTH))
 
 

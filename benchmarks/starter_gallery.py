@@ -21,6 +21,7 @@ from recipes.emoji import art, sheets
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 TILE, MARGIN = 72, 190
+HELD_OUT = 24  # pictures that training has not seen
 CONCEPTS = (
     *("cat face", "dog face", "frog", "owl", "lion", "penguin", "fish", "butterfly", "tulip", "evergreen tree"),
     *("red apple", "strawberry", "pizza", "birthday cake", "hamburger", "sun", "snowman", "rainbow", "red heart"),
@@ -46,7 +47,7 @@ def main(folder: Annotated[Path, typer.Option(help="Where the recipe built the a
     _sheet(starter, teacher, prompts, ALL).save(IMAGES / "samplers.webp", **SMALL)
     _sheet(starter, teacher, FREE, FEW).save(IMAGES / "free-prompts.webp", **SMALL)
     held_out = [i for i, picture in enumerate(pictures) if picture.held_out]
-    chosen = random.Random(0).sample(held_out, 24)
+    chosen = random.Random(0).sample(held_out, HELD_OUT)
     prompts = [f"{pictures[i].label}, {pictures[i].style} style" for i in chosen]
     real = [Image.fromarray(pixels[i]) for i in chosen]
     _sheet(starter, teacher, prompts, FEW, ("the real one", real)).save(IMAGES / "held-out.webp", **SMALL)

@@ -19,6 +19,7 @@ import torch
 import typer
 
 import fewstep
+from benchmarks import report
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import complete
@@ -27,8 +28,6 @@ from fewstep.pipelines.text2image import generate
 from recipes.emoji import art
 from recipes.emoji.autoencoder import Pixels, psnr, reconstruct
 from recipes.emoji.judge import Judge
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main(
@@ -56,16 +55,14 @@ def main(
         typer.echo(json.dumps(rows[-1]))
     held_out = Pixels(folder, held_out=True)
     x = held_out[slice(0, len(held_out))]
-    result = {
-        "command": "python -m benchmarks.starter_quality",
+    values = {
         "model": starter.hash,
         "prompts": {name: len(chosen) for name, chosen in sets.items()},
         "autoencoder_psnr_held_out": float(psnr(reconstruct(starter.autoencoder, x), x).mean()),
         "rows": rows,
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "starter_quality.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "starter_quality.md").write_text(_table(rows))
+    line = report.command("starter_quality", count=count)
+    report.write("starter_quality", line, values=values, title="Does the starter draw it?", text=_table(rows))
 
 
 def _real(judge: Judge, folder: Path) -> dict[str, object]:

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 import fewstep
+from benchmarks import report
 from fewstep.models.bundle import ModelBundle
 from recipes.emoji import art
 
-RESULTS = Path(__file__).parent / "results"
 WORDS = (
     *("feline", "puppy", "automobile", "joyful", "sorrowful", "physician", "infant", "spaceship", "seashore"),
     *("vessel", "blaze", "dwelling", "cutlery", "reptile", "monarch", "melody"),
@@ -33,9 +33,8 @@ def main(folder: Annotated[Path, typer.Option(help="Where the recipe built the a
     model = fewstep.load("starter")
     near = (pooled(model, unseen) @ pooled(model, labels).T).topk(4).indices.tolist()
     rows = [f"| {word} | {', '.join(labels[i] for i in row)} |" for word, row in zip(unseen, near, strict=True)]
-    table = "\n".join(["| word | nearest concepts |", "| --- | --- |", *rows]) + "\n"
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "starter_words.md").write_text(table)
+    table = "\n".join(["| word | nearest concepts |", "| --- | --- |", *rows])
+    report.write("starter_words", report.command("starter_words"), title="Words that no caption holds", text=table)
     typer.echo(table)
     typer.echo(f"in some caption, so left out: {', '.join(sorted(set(WORDS) - set(unseen))) or 'none'}")
 

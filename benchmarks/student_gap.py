@@ -21,6 +21,7 @@ import typer
 from torch import Tensor
 
 import fewstep
+from benchmarks import report
 from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction
 from fewstep.core.guidance import ClassifierFreeGuidance, guidance_scale_from_w
 from fewstep.core.prediction import Denoise
@@ -29,7 +30,6 @@ from fewstep.models.lora import merged
 from fewstep.train.paths import PathDistillation
 from recipes.emoji.cache import STARTER_TEACHER
 
-RESULT = Path(__file__).parent / "results" / "student_gap.md"
 AT_ONCE = 8
 
 
@@ -53,8 +53,13 @@ def main(
         for name, gaps in _gaps(lesson, steps, generator).items():
             found.setdefault(name, []).append(gaps)
     table = _table({name: torch.stack(gaps).mean(0) for name, gaps in found.items()})
-    about = f"`python -m benchmarks.student_gap`: {paths} paths, guidance scale {guidance_scale_from_w(w):g}."
-    RESULT.write_text(f"# How far one step ends from the guided teacher's path\n\n{about}\n\n{table}\n")
+    about = f"{paths} paths, guidance scale {guidance_scale_from_w(w):g}."
+    report.write(
+        "student_gap",
+        report.command("student_gap", adapter=adapter, w=f"{w:g}", paths=paths),
+        title="How far one step ends from the guided teacher's path",
+        text=f"{about}\n\n{table}",
+    )
     typer.echo(table)
 
 

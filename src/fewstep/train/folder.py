@@ -81,7 +81,7 @@ def write_records(folder: Path, config: RunConfig, manifest: Manifest, facts: di
         machine["cuda"] = torch.cuda.get_device_name()
     about = {
         "fewstep": fewstep.__version__,
-        "commit": _commit(),
+        "commit": commit(),
         "command": sys.argv[1:],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "packages": packages,
@@ -132,7 +132,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout that fewstep runs from; None for an installed package."""
     home = Path(fewstep.__file__).parents[2]
     if not (home / ".git").exists():

@@ -1,0 +1,225 @@
+"""Every benchmark runs, in its smallest size, over drawings that are made up here and the starter that comes along.
+
+What their numbers are worth only a quiet machine tells. That nothing has moved away from under them, and that what they
+write names its origin, is told here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image, ImageDraw
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+import fewstep
+from benchmarks import ablations, negative_prompts, report, starter_gallery
+from conftest import HAS_STARTER
+from fewstep.data.latents import LatentCache
+from fewstep.models.locating import ADAPTERS
+from recipes.emoji import art
+from recipes.emoji.art import Picture
+from recipes.emoji.autoencoder import Pixels
+from recipes.emoji.judge import Eye
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not HAS_STARTER, reason="no weights yet")]
+
+BENCHMARKS = Path(report.__file__).parent
+LABELS = ("owl", "red apple", "cat face", "house", "tulip", "rocket", "frog", "sun", "key", "star")
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the starter's recipe leaves behind: art, latents, and a judge that has learnt nothing."""
+    folder = tmp_path_factory.mktemp("recipe")
+    pairs = [(label, style) for label in LABELS for style in art.STYLES]
+    pictures = [
+        Picture(label, ("thing",), style, f"{i:x}", i % 3, held_out=i % 7 == 3)
+        for i, (label, style) in enumerate(pairs)
+    ]
+    (folder / "art.json").write_text(json.dumps([asdict(picture) for picture in pictures]))
+    save_arrays({"pixels": np.stack([drawing(i) for i in range(len(pictures))])}, folder / "art.safetensors")
+    torch.manual_seed(0)
+    save_file(Eye(len(LABELS)).state_dict(), folder / "judge.safetensors")
+    model = fewstep.load("starter", device="cpu")
+    pixels = Pixels(folder, held_out=False)
+    states = model.encode_text(["", *(picture.label for picture in pixels.pictures)]).states.half()
+    captions = torch.arange(1, len(states)).unsqueeze(1)
+    LatentCache(model.encode_images(pixels[slice(0, len(pixels))]), states, captions).save(
+        folder / "latents.safetensors"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the adapters' recipe leaves behind: drawings in ink, and OpenMoji's."""
+    folder = tmp_path_factory.mktemp("adapters")
+    for i, label in enumerate(LABELS):
+        for style, part in (("ink", "held_out"), ("openmoji.art", "held_out" if i % 2 else "seen")):
+            file = folder / style / part / f"{label}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(drawing(i)).save(file)
+    shutil.copyfile(ADAPTERS["blue-ink-lcf"], folder / "openmoji-lcf.safetensors")  # trained, and not shipped
+    return folder
+
+
+def drawing(number: int) -> np.ndarray:
+    """A round thing of its own colour and size, on white: uint8 (128, 128, 3)."""
+    image = Image.new("RGB", (art.SIZE, art.SIZE), "white")
+    far = 10 + number
+    ImageDraw.Draw(image).ellipse((far, far, 120 - number, 110), fill=f"hsl({number * 37 % 360}, 80%, 50%)")
+    return np.asarray(image)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a benchmark as its command does; what it writes goes to a folder of the test's own."""
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+
+    def run(name: str, *arguments: object) -> str:
+        app = typer.Typer()
+        app.command()(importlib.import_module(f"benchmarks.{name}").main)
+        result = CliRunner().invoke(app, [f"{each}" for each in arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return run
+
+
+def written(name: str) -> dict[str, object]:
+    """The JSON, which must name its origin."""
+    result = json.loads((report.RESULTS / f"{name}.json").read_text())
+    assert result["command"].startswith(f"python -m benchmarks.{name.partition('-')[0]}")
+    assert result["commit"]
+    assert result["machine"]
+    assert result["versions"]["torch"] == torch.__version__
+    return dict(result)
+
+
+def table(name: str) -> list[list[str]]:
+    """The rows of the first table in the text, which must name its origin; without its head."""
+    text = (report.RESULTS / f"{name}.md").read_text()
+    assert text.startswith("# ")
+    assert f"`python -m benchmarks.{name}" in text
+    assert f"torch {torch.__version__}" in text
+    start = text[text.index("\n|") + 1 :]
+    lines = start.partition("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_each_has_a_run_here() -> None:
+    programs = {path.stem for path in BENCHMARKS.glob("*.py") if "typer.run(main)" in path.read_text()}
+    assert {name.removeprefix("test_") for name in globals() if name.startswith("test_")} >= programs
+
+
+def test_live(run: Run) -> None:
+    run("live", "--steps", 1, "--seconds", 1, "--threads", 1, "--sessions", 1)
+    ((sessions, ours, *_, usual, _, _, _),) = table("live")
+    assert sessions == "1"
+    assert float(ours) > 0
+    assert float(usual) > 0
+
+
+def test_soak(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.soak.MOST_GROWTH", math.inf)  # a few seconds tell nothing of the memory
+    run("soak", "--minutes", 0.05, "--clients", 4, "--threads", 1, "--no-fill")
+    assert ", 0 promises broken." in (report.RESULTS / "soak.md").read_text()
+
+
+def test_memory(run: Run) -> None:
+    run("memory", "--only", "sd15-text_encoder")
+    ((model, part, weights, *_),) = table("memory")
+    assert (model, part, weights) == ("SD 1.x", "text_encoder", "0.46")
+    assert list(written("memory")["rows"]) == ["sd15-text_encoder"]  # type: ignore[call-overload]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its file open
+def test_distill(run: Run, recipe: Path, tmp_path: Path) -> None:
+    """Alone: the script that it is compared with lies in a checkout of diffusers, and in no package."""
+    sizes = ("--resolution", 64, "--batch-size", 2, "--rank", 2, "--short", 1, "--long", 2, "--rounds", 1)
+    run("distill", "--folder", recipe, "--work", tmp_path / "work", *sizes)
+    ours = written("distill-starter-alone")["runs"]["fewstep"]  # type: ignore[index]
+    assert ours["seconds_for_everything"] > 1
+    assert ours["peak_megabytes"] > ours["peak_megabytes_beside_libraries"] > 0
+
+
+def test_ablations(run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- ablations: begin -->\nold\n<!-- ablations: end -->\nafter\n")
+    monkeypatch.setattr(ablations, "PAGE", page)
+    sizes = ("--seeds", 1, "--pictures", 4, "--batch-size", 2, "--prompts", 2)
+    run("ablations", "--folder", recipe, "--work", tmp_path / "work", "--only", "lcm", *sizes)
+    assert list(written("ablations")["rows"]) == ["teacher, 25 steps", "teacher, untrained", "lcm"]  # type: ignore[call-overload]
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert "old" not in text
+    assert "| lcm | 6 |" in text
+    assert f"torch {torch.__version__}" in text
+
+
+def test_negative_prompts(run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(negative_prompts, "THINGS", {"red": ("red heart",)})
+    run("negative_prompts", "--starter", recipe, "--work", tmp_path / "work", "--pictures", 6, "--seeds", 1)
+    rows = written("negative_prompts")["rows"]
+    assert len(rows) == 3  # type: ignore[arg-type]
+    assert rows["teacher, 25 steps"]["none"] > 0.5  # type: ignore[index]
+
+
+def test_student_gap(run: Run, recipe: Path) -> None:
+    run("student_gap", "--folder", recipe, "--paths", 8)
+    gaps = {name: float(gap) for name, gap, *_ in table("student_gap")}
+    assert gaps.keys() == {"teacher, unguided", "starter", "teacher + lcm-lora", "teacher, guided"}
+    assert gaps["starter"] < gaps["teacher, unguided"]
+
+
+def test_starter_quality(run: Run, recipe: Path) -> None:
+    run("starter_quality", "--folder", recipe, "--count", 1)
+    assert len(table("starter_quality")) == len(written("starter_quality")["rows"]) == 19  # type: ignore[arg-type]
+
+
+def test_starter_words(run: Run, recipe: Path) -> None:
+    run("starter_words", "--folder", recipe)
+    near = dict(table("starter_words"))
+    assert near["feline"].startswith("cat face,")
+
+
+def test_starter_gallery(run: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, few in (("CONCEPTS", ("owl", "sun")), ("FREE", ("feline",)), ("IMAGES", tmp_path), ("HELD_OUT", 2)):
+        monkeypatch.setattr(starter_gallery, name, few)
+    run("starter_gallery", "--folder", recipe)
+    with Image.open(tmp_path / "samplers.webp") as sheet:
+        assert sheet.height == 16 + 4 * starter_gallery.TILE
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
+        *("samplers.webp", "free-prompts.webp", "held-out.webp", "four-steps.png")
+    }
+
+
+def test_eye_trust(run: Run, recipe: Path) -> None:
+    run("eye_trust", "--folder", recipe, "--sample", 20)
+    assert len(table("eye_trust")) == 4
+    series = {series["name"]: series["distances"] for series in written("eye_trust")["damage"]}  # type: ignore[attr-defined]
+    assert series["blur"][0] < series["blur"][-1]
+
+
+def test_adapters(run: Run, recipe: Path, adapters: Path) -> None:
+    run("adapters", "--folder", adapters, "--starter", recipe, "--count", 2)
+    ink = {(model, names): float(share.rstrip("%")) for model, names, _, share, *_ in table("adapters")}
+    assert ink["starter", "blue-ink"] > ink["starter", "-"]
+
+
+def test_openmoji(run: Run, recipe: Path, adapters: Path) -> None:
+    run("openmoji", "--folder", adapters, "--starter", recipe, "--count", 2)
+    assert [row[0] for row in table("openmoji")][:2] == ["autoencoder", "starter-teacher"]
