@@ -1,6 +1,7 @@
 # make demo   a picture from a sentence, offline, in a fresh virtual environment
 # make serve  the live page on http://127.0.0.1:7860
-# make test   everything that must hold: ruff, mypy, pytest
+# make test   everything that must hold: ruff, mypy, pytest; before every commit on main
+# make test-quick  what answers within 90 s: pytest without what is marked slow; while you work
 # make report the starter's evaluation: 2,000 pictures of each way to paint, about an hour; goes on where it stopped
 # make soak   32 churning clients for half an hour, and what is left of the memory
 # make lint   ruff and mypy only
@@ -13,7 +14,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
             'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null),$(name))))
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help demo serve test lint browser report soak clean
+.PHONY: help demo serve test test-quick lint browser report soak clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -30,8 +31,16 @@ demo: $(VENV)/.installed
 serve: $(VENV)/.installed-serve
 	$(BIN)/fewstep serve
 
+# Tests share work that lies in modules, so each worker gets a run of them, and at the end takes what the other has left.
+# One thread each: the networks of the tests are so small that more would only wait for each other.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
 test: lint browser
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-quick: $(VENV)/.installed-dev
+	$(PYTEST) -m "not slow"
 
 # Real pictures for the report come from the recipe; NUM_IMAGES=256 is quick, ALSO=model+adapter.safetensors adds one.
 NUM_IMAGES ?= 2000

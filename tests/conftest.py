@@ -17,7 +17,8 @@ from miniature import write_miniature
 torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
 
 HAS_STARTER = (STARTER / "model_index.json").is_file()
-FAMILIES = ["miniature", pytest.param("starter", marks=pytest.mark.skipif(not HAS_STARTER, reason="no weights yet"))]
+NEEDS_STARTER = pytest.mark.skipif(not HAS_STARTER, reason="no weights yet")
+FAMILIES = ["miniature", pytest.param("starter", marks=[NEEDS_STARTER, pytest.mark.slow])]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,6 +15,7 @@ from conftest import HAS_STARTER
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "tutorial.ipynb"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_STARTER, reason="no weights yet")
 def test_it_runs_from_top_to_bottom() -> None:
     cells = json.loads(NOTEBOOK.read_text())["cells"]

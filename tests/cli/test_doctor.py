@@ -12,6 +12,7 @@ from fewstep.cli import doctor
 from fewstep.cli.main import main
 
 
+@pytest.mark.slow
 def test_it_says_what_is_here_and_what_to_expect(miniature: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--model", str(miniature), "--device", "cpu"]) == 0
     out = capsys.readouterr().out

@@ -38,6 +38,7 @@ def test_mistakes(
     assert words in error
 
 
+@pytest.mark.slow
 def test_a_whole_run(
     tmp_path: Path, miniature: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -387,6 +387,7 @@ def test_a_mistake_gets_one_line_code_2_and_no_file(run: Run, complaint: str) ->
     assert files() == before
 
 
+@pytest.mark.slow
 @given(
     arguments=st.lists(
         st.one_of(

@@ -37,6 +37,7 @@ def test_what_cannot_be_served_is_one_line_and_code_2(
     assert len(error.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_said(miniature: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -55,6 +56,7 @@ def test_the_certificate_lies_in_the_cache_folder_that_was_chosen(
     assert f"cannot write {tmp_path / 'chosen' / 'certificate.pem'}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_starts_says_where_and_ends_when_asked(miniature: Path) -> None:
     command = [sys.executable, "-m", "fewstep", "serve", "--model", str(miniature), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:

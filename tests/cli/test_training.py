@@ -36,6 +36,7 @@ def distil(miniature: Path, pictures: Path, output: Path, *more: str) -> int:
     return main([*command, "--lora", *SHORT, *more])
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_left_out_and_where_the_result_is(
     tmp_path: Path, miniature: Path, pictures: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +125,7 @@ def test_numbers_are_read_as_people_write_them() -> None:
         w_range_of("much")
 
 
+@pytest.mark.slow
 def test_interrupted_it_checkpoints_and_says_how_to_go_on(tmp_path: Path, miniature: Path, pictures: Path) -> None:
     """A real process and a real signal, as from Ctrl-C."""
     script = (

@@ -256,6 +256,7 @@ class SmallNetwork(nn.Module):
         return self.layers(torch.cat([x_t, level, torch.sin(3 * level)], dim=1))
 
 
+@pytest.mark.slow
 def test_a_network_distilled_on_a_mixture_reaches_the_known_f() -> None:
     """A small network, 1500 steps of 256 samples, the real loss: f is within 0.06 rms of the exact one everywhere.
 

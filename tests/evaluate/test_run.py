@@ -125,10 +125,12 @@ def test_the_file_holds_what_was_measured(whole: tuple[Results, Path]) -> None:
             assert theirs.measures[name].error == pytest.approx(measure.error, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_figures(whole: tuple[Results, Path], config: EvaluateConfig, tmp_path: Path) -> None:
     assert figures(evaluate(config, tmp_path)) == figures(whole[0])
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_figures(
     whole: tuple[Results, Path], config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +155,7 @@ def test_a_killed_run_goes_on_to_the_same_figures(
     assert figures(evaluate(config, tmp_path)) == figures(whole[0])
 
 
+@pytest.mark.slow
 def test_more_pictures_go_on_from_fewer(
     whole: tuple[Results, Path], config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +171,7 @@ def team(rank: int, size: int) -> Team:
     return Team(rank, size, lambda: None)
 
 
+@pytest.mark.slow
 def test_pieces_may_be_painted_by_others_and_in_any_order(
     whole: tuple[Results, Path], config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +193,7 @@ def test_pieces_may_be_painted_by_others_and_in_any_order(
     assert figures(evaluate(config, tmp_path)) == figures(whole[0])
 
 
+@pytest.mark.slow
 def test_a_reference_that_was_kept_is_one(whole: tuple[Results, Path], config: EvaluateConfig, tmp_path: Path) -> None:
     kept = whole[1] / "work" / "reference.safetensors"
     results = evaluate(dataclasses.replace(config, reference=str(kept)), tmp_path)
@@ -196,6 +201,7 @@ def test_a_reference_that_was_kept_is_one(whole: tuple[Results, Path], config: E
     assert "nearest:" not in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_reference_as_an_array(
     whole: tuple[Results, Path], config: EvaluateConfig, real: Path, tmp_path: Path
 ) -> None:
@@ -205,6 +211,7 @@ def test_a_reference_as_an_array(
     assert figures(results) == figures(whole[0])
 
 
+@pytest.mark.slow
 def test_the_same_model_under_another_sampler(config: EvaluateConfig, tmp_path: Path) -> None:
     results = evaluate(dataclasses.replace(config, also=(f"{config.model}@tcd",), solvers=(), steps=(2,)), tmp_path)
     assert results is not None

@@ -38,6 +38,7 @@ def test_times_that_are_best_already_stay() -> None:
     assert descend((999,), GRID, lambda _: 0.0) == (999,)
 
 
+@pytest.mark.slow
 def test_on_a_model(miniature: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text(

@@ -323,6 +323,7 @@ def test_an_adapter_that_is_nowhere(base: ModelBundle, monkeypatch: pytest.Monke
         with_loras(base, ["lcm-lora"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not all(path.is_file() for path in ADAPTERS.values()), reason="no weights yet")
 def test_the_adapters_that_come_along_go_by_name_and_do_what_they_say() -> None:
     def colours(model: ModelBundle) -> float:

@@ -55,6 +55,7 @@ def files_of_real_size(tmp_path: Path, architecture: Architecture, stability: bo
     return adapters.write_kohya(tmp_path / "lcm-lora.safetensors", {"lora_unet": layers}, alpha=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "stability"), [(SD1, False), (SD2, False), (SDXL, False), (SDXL, True)])
 def test_files_for_real_architectures_are_wholly_understood(
     tmp_path: Path, architecture: Architecture, stability: bool

@@ -76,6 +76,7 @@ def fast(model: ModelBundle) -> ModelBundle:
     return dataclasses.replace(model, autoencoder=FastAutoencoder(model.autoencoder, decoder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [in_turns, in_layers])
 @pytest.mark.parametrize("which", ["model", "fast"])
 def test_the_picture_is_the_same_to_the_bit(request: pytest.FixtureRequest, which: str, spread: Any) -> None:

@@ -34,6 +34,7 @@ def picture(model: ModelBundle) -> np.ndarray:
     return np.asarray(fewstep.text2image(model, "a blue cat", seed=1, steps=2, guidance_scale=4.0), dtype=int)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [write_miniature_sd1, write_miniature_sdxl])
 @pytest.mark.parametrize("w_width", [None, 256])
 def test_it_is_the_model_of_the_folder(write: Write, w_width: int | None, tmp_path: Path) -> None:
@@ -80,6 +81,7 @@ def test_a_file_without_an_autoencoder_takes_another(sd1: Path, tmp_path: Path) 
         fewstep.load(path, device="cpu", config=configs, vae=alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", ["first_stage_model.", "", "diffusers"])
 def test_an_autoencoder_in_a_file_of_its_own(sd1: Path, tmp_path: Path, names: str) -> None:
     """As vae-ft-mse-840000 is published: the same pictures as with the folder that it was written from."""

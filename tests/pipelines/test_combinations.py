@@ -75,6 +75,7 @@ def write_adapters(home: Path, model: ModelBundle) -> tuple[Path, Path]:
     return lcm, adapters.write_diffusers(home / "ink.safetensors", style, 3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`", "ignore:an LCM-LoRA on SDXL")
 @pytest.mark.parametrize("write", [write_miniature_sd1, write_miniature_sd2, write_miniature_sdxl])
 @pytest.mark.parametrize("weights", [(1.0, None), (1.0, 0.8)])
@@ -107,6 +108,7 @@ def test_strength_means_the_same_for_full_lcms_and_lcm_loras(tmp_path: Path) -> 
 TRAILING = {"timestep_spacing": "trailing", "steps_offset": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [(999,), (999, 499), (999, 749, 499, 249)])
 def test_lightning_is_euler_at_its_own_times(times: tuple[int, ...], tmp_path: Path) -> None:
     folder = write_miniature_sdxl(tmp_path / "sdxl")

@@ -74,6 +74,7 @@ def noise_for(model: ModelBundle) -> torch.Tensor:
     return PictureNoise((SEED,)).draw(model.latent_shape(128, 128))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scales", [(0.8, 0.0), (1.0, 0.4)])
 def test_pictures_are_those_of_diffusers(sd1: Path, scales: tuple[float, float]) -> None:
     model = fewstep.load(sd1, device="cpu", controlnets=nets(sd1))

@@ -52,6 +52,7 @@ def painted(model: ModelBundle, **options: Any) -> torch.Tensor:
         return decoded(model, plan, last.x_t)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["dpm++", "unipc", "ddim", "heun", "lcm"])
 def test_every_sampler(tmp_path: Path, sampler: str) -> None:
     model = fewstep.load(write_miniature_sd1(tmp_path / "sd1"), device="cpu")
@@ -64,6 +65,7 @@ def test_a_model_that_reads_w(miniature: Path, sampler: str) -> None:
     assert painted(fewstep.load(miniature, device="cpu"), sampler=sampler).device == META
 
 
+@pytest.mark.slow
 def test_sdxl_over_a_picture_in_windows(tmp_path: Path) -> None:
     model = fewstep.load(write_miniature_sdxl(tmp_path / "sdxl"), device="cpu")
     over = {"image": Image.new("RGB", (192, 128), "red"), "mask": Image.new("L", (192, 128), "white")}

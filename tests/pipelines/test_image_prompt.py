@@ -138,6 +138,7 @@ def with_adapters(folder: Path, home: Path, *kinds: str) -> tuple[ModelBundle, l
     return fewstep.load(folder, device="cpu", controlnets=files), files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [("plain",), ("plus",), ("full",), ("plain", "plus")])
 def test_pictures_are_those_of_diffusers(sd1: Path, tmp_path: Path, kinds: tuple[str, ...]) -> None:
     model, files = with_adapters(sd1, tmp_path / "home", *kinds)
@@ -327,6 +328,7 @@ def test_what_cannot_be_is_said(sd1: Path, tmp_path: Path) -> None:
         fewstep.load(sd1, device="cpu", controlnets=[tmp_path / "face.safetensors"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [in_turns, in_layers])
 def test_they_work_where_parts_or_layers_take_turns(sd1: Path, tmp_path: Path, spread: Any) -> None:
     model, _ = with_adapters(sd1, tmp_path / "home", "plus")

@@ -138,6 +138,7 @@ def test_image_to_image(
     assert_same(ours, theirs.images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "steps"), [("ddim", 4), ("ddim", 10), ("dpm++", 4), ("dpm++", 20)])
 @pytest.mark.parametrize("negative_prompt", ["", "red"])
 def test_the_teacher(family: Path, teacher_of: ModelBundle, sampler: str, steps: int, negative_prompt: str) -> None:

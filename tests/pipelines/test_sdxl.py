@@ -75,6 +75,7 @@ def apart(ours: Image.Image, theirs: Image.Image) -> int:
     return int(np.abs(np.asarray(ours, dtype=int) - np.asarray(theirs, dtype=int)).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("negative_prompt", ["", "red"])
 @pytest.mark.parametrize("guidance_scale", [1.0, 6.0])
 def test_words(folder: Path, model: ModelBundle, guidance_scale: float, negative_prompt: str) -> None:
@@ -139,6 +140,7 @@ def test_a_consistency_model(tmp_path: Path) -> None:
     assert apart(ours, theirs) <= GREY_LEVELS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", ["kohya", "diffusers"])
 def test_adapters_for_the_network_and_both_text_encoders(
     folder: Path, model: ModelBundle, tmp_path: Path, spelling: str
@@ -164,6 +166,7 @@ def test_adapters_for_the_network_and_both_text_encoders(
     assert apart(ours, plain) > 10
 
 
+@pytest.mark.slow
 def test_an_lcm_lora(folder: Path, model: ModelBundle, tmp_path: Path) -> None:
     layers = {"lora_unet": adapters.random_layers(model.unet, 1)}
     path = adapters.write_kohya(tmp_path / "lcm-lora-sdxl.safetensors", layers, alpha=2.0)

@@ -19,7 +19,7 @@ from fewstep.runtime.openvino import CannotAccelerate, OpenVinoUNet, accelerated
 from miniature import write_miniature_sd1, write_miniature_sdxl
 
 # not `importorskip`: an import that is not ours brings OpenVINO's telemetry
-pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="no OpenVINO here")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_spec("openvino") is None, reason="no OpenVINO here")]
 
 
 @pytest.fixture(autouse=True)

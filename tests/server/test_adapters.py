@@ -61,6 +61,7 @@ def opened(data: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
+@pytest.mark.slow
 def test_people_weigh_adapters_and_choose_models_in_one_batch(weighed: ModelBundle, teacher: ModelBundle) -> None:
     choose = random.Random(0)
     wanted: list[tuple[ModelBundle, dict[str, Any]]] = []

@@ -78,6 +78,7 @@ def alone(model: ModelBundle, request: dict[str, Any]) -> Image.Image:
     return paint(model, **request)  # type: ignore[operator]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["student", "teacher"])
 def test_hundreds_of_interleaved_requests_give_the_pictures_made_alone(
     request: pytest.FixtureRequest, kind: str
@@ -133,6 +134,7 @@ def test_the_newest_request_takes_the_place_of_those_that_wait(student: ModelBun
     run(scene())
 
 
+@pytest.mark.slow
 def test_a_flood_of_one_client_delays_no_other(student: ModelBundle) -> None:
     async def scene() -> None:
         order_of_ends: list[str] = []

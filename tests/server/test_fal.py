@@ -223,6 +223,7 @@ def test_a_pass_opens_its_application_alone_and_not_for_ever(guarded: Server, mo
     assert status("/fal-ai/lcm", granted) == 401
 
 
+@pytest.mark.slow
 def test_what_waits_in_the_queue_knows_its_place(student: ModelBundle) -> None:
     """The second of two large requests: behind pictures of the first, then in the making, then done."""
     with serving(student, max_waiting=24) as alone, httpx.Client() as http:

@@ -405,6 +405,7 @@ def test_a_message_beyond_the_limit_ends_that_connection_alone(server: Server) -
         assert other.picture(1)
 
 
+@pytest.mark.slow
 def test_a_hundred_sessions_never_mix(server: Server, student: ModelBundle) -> None:
     """Every picture of every session, among a hundred that change their minds, is the one made alone."""
     choose = random.Random(5)
@@ -448,6 +449,7 @@ def test_a_hundred_sessions_never_mix(server: Server, student: ModelBundle) -> N
     assert [which for which, picture in shown if not close(image_of(picture), alone[which])] == []
 
 
+@pytest.mark.slow
 def test_who_does_not_read_delays_nobody(server: Server) -> None:
     """One reader's buffers are full to the brim, so that the server cannot send to it; another one is served."""
 

@@ -23,6 +23,8 @@ from fewstep.server.security import Access
 from reverse_proxy import proxied
 from serving import serving
 
+pytestmark = pytest.mark.slow
+
 APART = """(() => {
     const [a, b] = ["output", "compare-output"].map((id) => document.getElementById(id)).map(
         (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data);

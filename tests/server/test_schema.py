@@ -54,6 +54,7 @@ def test_a_picture_beyond_the_limit_is_refused(small: Server) -> None:
     assert "at most 4096 pixels" in answer.json()["error"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the fuzzer's own
 def test_whatever_is_sent_the_answer_is_no_mistake_of_ours(small: Server) -> None:
     @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)

@@ -125,6 +125,7 @@ def test_a_student_that_falls_apart_is_told(
     assert any("fell apart" in str(warning.message) for warning in caught) == told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_a_precision_learns_from_the_same_cache_what_float32_learns(
     tmp_path: Path, miniature: Path, pictures: Path, precision: str
@@ -141,6 +142,7 @@ def test_half_a_precision_learns_from_the_same_cache_what_float32_learns(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "target"), [("sdxl", "student"), ("sd1", "path")])
 def test_aspect_buckets_are_trained_on_and_a_stopped_run_goes_on_with_them(
     tmp_path: Path, request: pytest.FixtureRequest, kind: str, target: str
@@ -149,7 +151,8 @@ def test_aspect_buckets_are_trained_on_and_a_stopped_run_goes_on_with_them(
     pictures.mkdir()
     for index, shape in enumerate(((200, 100), (180, 90), (100, 210), (90, 90))):
         Image.new("RGB", shape, "red").save(pictures / f"a_cat_{index}.png")
-    values = {"data.buckets": True, "fit.pictures": 8, "fit.accumulate": 2}
+    values: dict[str, Any] = {"data.buckets": True, "fit.pictures": 8, "fit.accumulate": 2}
+    values |= {"consistency.phases": 2, "consistency.substeps": 2} if target == "path" else {}
     asked = config("distill", request.getfixturevalue(kind), pictures, lora=True, target=target, **values)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(asked, whole)
@@ -171,6 +174,7 @@ def test_the_gap_to_the_teacher_is_measured_of_one_caption_too(tmp_path: Path, m
     assert all(0 < row["teacher_gap"] < 10 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_student_and_a_lora_begin_as_their_teacher(tmp_path: Path, sd1: Path, pictures: Path) -> None:
     """With a rate of nearly nothing the result paints the teacher's own pictures."""
     teacher = fewstep.load(sd1, device="cpu")
@@ -186,6 +190,7 @@ def test_a_student_and_a_lora_begin_as_their_teacher(tmp_path: Path, sd1: Path, 
         torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)  # it was saved in float16
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:an LCM-LoRA on SDXL")
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_an_lcm_lora_loads_in_diffusers_and_in_both_spellings_paints_the_same(
@@ -213,6 +218,7 @@ def test_an_lcm_lora_loads_in_diffusers_and_in_both_spellings_paints_the_same(
     assert pipe("a red fox", num_inference_steps=2, guidance_scale=1.0, height=128, width=128).images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "sampler", "gamma"),
     [
@@ -305,6 +311,7 @@ def test_what_is_said_of_how_a_student_walks_decides_the_rest(asked: Mapping[str
     assert found.ends == ("walks" if found.trajectory else "uniform")
 
 
+@pytest.mark.slow
 def test_paths_of_the_teacher_make_a_phased_adapter(tmp_path: Path, miniature: Path, pictures: Path) -> None:
     base = default_config("distill", str(miniature / "teacher"), str(pictures), lora=True, target="path")
     short = {"fit.pictures": 4, "fit.batch_size": 2, "fit.warmup": 1, "device": "cpu", "watch": WATCH, "lora.rank": 4}
@@ -313,6 +320,7 @@ def test_paths_of_the_teacher_make_a_phased_adapter(tmp_path: Path, miniature: P
     assert (card.sampler, card.phases, card.gamma, card.steps) == ("tcd", 4, 0.0, 4)
 
 
+@pytest.mark.slow
 def test_a_style_stacks_with_an_lcm_lora(tmp_path: Path, sd1: Path, pictures: Path) -> None:
     style, *_ = train(config("style", sd1, pictures, lora=True), tmp_path / "style").files
     fast, *_ = train(config("distill", sd1, pictures, lora=True), tmp_path / "fast").files
@@ -325,6 +333,7 @@ def test_a_style_stacks_with_an_lcm_lora(tmp_path: Path, sd1: Path, pictures: Pa
     assert fewstep.text2image(both, "a red fox", seed=0, steps=2)
 
 
+@pytest.mark.slow
 def test_a_student_without_guidance_of_its_own_can_be_guided_and_takes_negative_prompts(
     tmp_path: Path, sd1: Path, pictures: Path
 ) -> None:
@@ -339,6 +348,7 @@ def test_a_student_without_guidance_of_its_own_can_be_guided_and_takes_negative_
     assert images[0].tobytes() != images[1].tobytes()
 
 
+@pytest.mark.slow
 def test_stopped_and_repeated_it_ends_with_the_same_weights(tmp_path: Path, miniature: Path, pictures: Path) -> None:
     asked = config("distill", miniature / "teacher", pictures, lora=True, **{"fit.pictures": 8})
     train(asked, tmp_path / "whole")
@@ -379,6 +389,7 @@ def test_the_best_by_a_measure_is_shipped_and_patience_ends_the_run(
         train(changed(asked, {"watch.best": "beauty"}), tmp_path / "other", measures=[lambda _: {"badness": 1.0}])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["epsilon", "sample"])
 def test_teachers_of_every_prediction_type(tmp_path: Path, pictures: Path, kind: str) -> None:
     from miniature import write_miniature

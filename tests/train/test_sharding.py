@@ -14,10 +14,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import fewstep
+from fewstep.cli.main import main
+from fewstep.train import measures
 from fewstep.train.config import InvalidConfig
 from fewstep.train.processes import Processes
 from fewstep.train.state import CHECKPOINT
 from miniature import write_miniature_sd1
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:.*is deprecated")]
 
 LAUNCH = """
 distributed_type: FSDP
@@ -28,8 +32,11 @@ num_processes: 2
 mixed_precision: "no"
 """
 RECIPE = """
+from fewstep.train import measures
 from fewstep.train.config import WatchConfig
 from fewstep.train.defaults import changed, default_config
+
+measures.PATH_STEPS = 2  # of the teacher's paths: enough for random weights
 
 def config():
     watch = WatchConfig(prompts=("a red fox",), steps=(1,), every=8, best="teacher_gap")
@@ -43,7 +50,10 @@ def config():
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command runs; what the recipe sets for its own process is put back in this one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measures, "PATH_STEPS", 2)
     write_miniature_sd1(tmp_path / "sd1")
     (tmp_path / "pictures").mkdir()
     for index, colour in enumerate(("red", "blue", "green", "white")):
@@ -52,11 +62,16 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def distil(home: Path, output: str, *options: str, processes: int) -> None:
-    """Run the command as people do: alone, or twice under accelerate's launcher."""
+def distil(output: str, *options: str) -> None:
+    """Run the command in one process: this one."""
+    assert main(["distill", "--recipe", "recipe.py", "-o", output, *options]) == 0
+
+
+def distil_in_two(home: Path, output: str, *options: str) -> None:
+    """Run the command as people do: twice, under accelerate's launcher."""
     port = str(20000 + random.Random().randrange(20000))
     launch = ["accelerate.commands.launch", "--config_file", "launch.yaml", "--main_process_port", port, "-m"]
-    command = [sys.executable, "-m", *(launch if processes > 1 else []), "fewstep", "distill", "--recipe", "recipe.py"]
+    command = [sys.executable, "-m", *launch, "fewstep", "distill", "--recipe", "recipe.py"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     result = subprocess.run(
         [*command, "-o", output, *options],
@@ -81,9 +96,9 @@ def assert_learnt_the_same(home: Path) -> None:
 
 def test_a_network_in_two_parts_learns_what_one_does_and_is_resumed_and_written_whole(home: Path) -> None:
     (home / "recipe.py").write_text(RECIPE.format(lora=False, target="ema", accumulate=2))
-    distil(home, "one", processes=1)
-    distil(home, "two", "--pictures", "8", processes=2)
-    distil(home, "two", processes=2)
+    distil("one")
+    distil_in_two(home, "two", "--pictures", "8")
+    distil_in_two(home, "two")
     assert_learnt_the_same(home)
     assert (home / "two" / "measures.jsonl").read_text().count("\n") == 3
     fewstep.load(home / "two" / "model", device="cpu")
@@ -97,9 +112,9 @@ def test_a_network_in_two_parts_learns_what_one_does_and_is_resumed_and_written_
 def test_an_adapter_on_a_network_in_two_parts_goes_on_in_one_process(home: Path) -> None:
     """The teacher is the same network with the adapter off; a checkpoint does not know how many wrote it."""
     (home / "recipe.py").write_text(RECIPE.format(lora=True, target="student", accumulate=1))
-    distil(home, "one", processes=1)
-    distil(home, "two", "--pictures", "8", processes=2)
-    distil(home, "two", processes=1)
+    distil("one")
+    distil_in_two(home, "two", "--pictures", "8")
+    distil("two")
     assert_learnt_the_same(home)
     one, two = (load_file(home / name / "pytorch_lora_weights.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():
