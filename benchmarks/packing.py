@@ -16,6 +16,7 @@ import typer
 from rich.progress import track
 
 import fewstep
+from benchmarks import report
 from fewstep.evaluate import bootstrap
 from fewstep.evaluate.features import Eye, Seen
 from fewstep.evaluate.metrics import retrieved
@@ -25,7 +26,6 @@ from fewstep.evaluate.reference import read_reference
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
 
-RESULTS = Path(__file__).parent / "results" / "packing.md"
 WAYS = (("starter", ".", 1), ("starter", ".", 4), ("starter-teacher", "teacher", 8))
 DRAWS = 1000
 EACH = 4  # pictures a prompt
@@ -35,9 +35,8 @@ BATCH = 6  # prompts
 def main(
     whole: Annotated[Path, typer.Argument(help="The model folder with the weights as they were trained.")],
     pictures: Annotated[int, typer.Option(help="Of each way.")] = 2000,
-    output: Annotated[Path, typer.Option()] = RESULTS,
 ) -> None:
-    """Paint with both, and print the table."""
+    """Paint with both, and write the table."""
     eye = Eye.load()
     real = Moments.of(read_reference("builtin", eye, (128, 128)).features)
     prompts = list(read_prompts().first(pictures // EACH).texts)
@@ -55,9 +54,9 @@ def main(
             f"({apart.low:+.1%} to {apart.high:+.1%}) | {fd[0]:.1f} | {fd[1]:.1f} |"
         )
         typer.echo(lines[-1])
-    output.write_text(
-        "\n".join([f"{EACH * len(prompts)} pictures of each, paired", "", *lines]) + "\n", encoding="utf-8"
-    )
+    text = "\n".join([f"{EACH * len(prompts)} pictures of each, paired.", "", *lines])
+    line = report.command("packing", "WHOLE", pictures=pictures)
+    report.write("packing", line, title="What packing the weights costs", text=text)
 
 
 def looked(eye: Eye, model: ModelBundle, prompts: list[str], steps: int) -> Seen:

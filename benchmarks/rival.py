@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from PIL import Image
 
 import fewstep
-from fewstep.models.locating import STARTER, locate
+from fewstep.models.locating import BUILT_IN, locate
+from fewstep.models.saving import export
 
 
-def starter_folder() -> Path:
-    """The shipped starter, as diffusers opens it."""
-    return STARTER
+@contextmanager
+def as_diffusers_opens(model: str) -> Iterator[Path]:
+    """The model's folder; of one that comes along, a folder that `fewstep export` writes for the while."""
+    if model not in BUILT_IN:
+        yield locate(model)
+        return
+    with TemporaryDirectory() as home:
+        export(model, folder := Path(home) / model)
+        yield folder
 
 
 def painter(model: str) -> Callable[[str, int, int], Image.Image]:
@@ -24,8 +33,8 @@ def painter(model: str) -> Callable[[str, int, int], Image.Image]:
     """
     from diffusers import DiffusionPipeline, TCDScheduler
 
-    folder = starter_folder() if model == "starter" else locate(model)
-    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    with as_diffusers_opens(model) as folder:
+        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     card = fewstep.load(model, device="cpu").card
     eta = {"eta": card.gamma} if isinstance(pipeline.scheduler, TCDScheduler) else {}

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 
 import fewstep
-from benchmarks.rival import painter, starter_folder
-from conftest import HAS_STARTER
+from benchmarks.rival import painter
+from conftest import NEEDS_STARTER
 
 
-@pytest.mark.parametrize(
-    "model", ["miniature", pytest.param("starter", marks=pytest.mark.skipif(not HAS_STARTER, reason="no weights yet"))]
-)
+@pytest.mark.parametrize("model", ["miniature", pytest.param("starter", marks=NEEDS_STARTER)])
 def test_it_paints_our_pictures(model: str, miniature: Path) -> None:
     name = str(miniature) if model == "miniature" else model
     paint, ours = painter(name), fewstep.load(name, device="cpu")
@@ -22,8 +20,3 @@ def test_it_paints_our_pictures(model: str, miniature: Path) -> None:
         expected = np.asarray(fewstep.text2image(ours, "a cat face", steps=steps, seed=7), dtype=int)
         assert expected.std() > 1
         assert np.abs(np.asarray(paint("a cat face", steps, 7), dtype=int) - expected).max() <= 1
-
-
-@pytest.mark.skipif(not HAS_STARTER, reason="no weights yet")
-def test_the_starter_is_a_folder_of_diffusers() -> None:
-    assert (starter_folder() / "model_index.json").is_file()

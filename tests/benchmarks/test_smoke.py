@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 import fewstep
 from benchmarks import ablations, negative_prompts, report, starter_gallery
-from conftest import HAS_STARTER
+from conftest import NEEDS_STARTER
 from fewstep.data.latents import LatentCache
 from fewstep.models.locating import ADAPTERS
 from recipes.emoji import art
@@ -33,7 +33,7 @@ from recipes.emoji.art import Picture
 from recipes.emoji.autoencoder import Pixels
 from recipes.emoji.judge import Eye
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not HAS_STARTER, reason="no weights yet")]
+pytestmark = [pytest.mark.slow, NEEDS_STARTER]
 
 BENCHMARKS = Path(report.__file__).parent
 LABELS = ("owl", "red apple", "cat face", "house", "tulip", "rocket", "frog", "sun", "key", "star")
@@ -126,11 +126,13 @@ def test_each_has_a_run_here() -> None:
 
 
 def test_live(run: Run) -> None:
-    run("live", "--steps", 1, "--seconds", 1, "--threads", 1, "--sessions", 1)
-    ((sessions, ours, *_, usual, _, _, _),) = table("live")
-    assert sessions == "1"
-    assert float(ours) > 0
-    assert float(usual) > 0
+    for seconds in (1, 10):  # on a busy machine no picture may come within the first
+        run("live", "--steps", 1, "--seconds", seconds, "--threads", 1, "--sessions", 1)
+        ((sessions, ours, _, _, usual, *_),) = table("live")
+        assert sessions == "1"
+        if float(ours) > 0 and float(usual) > 0:
+            return
+    pytest.fail(f"pictures a second: ours {ours}, the usual {usual}")
 
 
 def test_soak(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,8 +205,14 @@ def test_starter_gallery(run: Run, recipe: Path, tmp_path: Path, monkeypatch: py
     with Image.open(tmp_path / "samplers.webp") as sheet:
         assert sheet.height == 16 + 4 * starter_gallery.TILE
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
-        *("samplers.webp", "free-prompts.webp", "held-out.webp", "four-steps.png")
+        *("samplers.webp", "free-prompts.webp", "held-out.webp", "four-steps.webp")
     }
+
+
+def test_packing(run: Run, exported: Path) -> None:
+    run("packing", exported, "--pictures", 8)
+    differences = {name: float(apart.partition("%")[0]) for name, _, _, apart, _, _ in table("packing")}
+    assert differences == {"starter, 1 steps": 0, "starter, 4 steps": 0, "starter-teacher, 8 steps": 0}
 
 
 def test_eye_trust(run: Run, recipe: Path) -> None:
