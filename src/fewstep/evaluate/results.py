@@ -15,7 +15,7 @@ from fewstep.evaluate.speed import Speed
 from fewstep.files import replacing
 
 FORMAT = "fewstep evaluation 1"
-DIGITS = 4  # of the draws: enough for their deviation, and a file that can be sent
+DIGITS = 5  # of the draws' deviation, to which they are written: a file that can be sent
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,13 @@ def _rounded(measure: Mapping[str, Any]) -> dict[str, Any]:
     """With the interval written out, for those who read the file by other means."""
     whole = Measure(measure["value"], tuple(measure["draws"]))
     error = whole.error
+    places = DIGITS - 1 - math.floor(math.log10(error)) if math.isfinite(error) and error > 0 else None
     return {
         "value": whole.value,
         "error": None if math.isnan(error) else error,
         "low": None if math.isnan(error) else whole.low,
         "high": None if math.isnan(error) else whole.high,
-        "draws": [float(f"{draw:.{DIGITS}g}") for draw in whole.draws],
+        "draws": [draw if places is None else round(draw, places) for draw in whole.draws],
     }
 
 
