@@ -4,7 +4,8 @@
 # make test-quick  what answers within 90 s: pytest without what is marked slow; while you work
 # make report the starter's evaluation: 2,000 pictures of each way to paint, about an hour; goes on where it stopped
 # make soak   32 churning clients for half an hour, and what is left of the memory
-# make lint   ruff and mypy only
+# make lint   ruff, mypy, and the size of the tree
+# make trunk  the starter's training goes on in the background; -status, -pause, -resume, -stop, -curve
 #
 # Choose an interpreter with `make demo PYTHON=python3.12`. Packages come from the index that pip is set up for.
 
@@ -12,9 +13,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell $(name) -c \
             'import sys; sys.version_info >= (3, 11) and print("yes")' 2>/dev/null),$(name))))
+# In front of what wants the machine for itself: a trunk in the background waits until it has ended, however it ends.
+LEASE  := $(BIN)/python -m recipes.lease
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help demo serve test test-quick lint browser report soak clean
+.PHONY: help demo serve test test-quick lint browser report soak clean \
+  trunk trunk-status trunk-pause trunk-resume trunk-stop trunk-curve
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -34,7 +38,7 @@ serve: $(VENV)/.installed-serve
 # Tests share work that lies in modules, so each worker gets a run of them, and at the end takes what the other has left.
 # One thread each: the networks of the tests are so small that more would only wait for each other.
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(LEASE) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 test: lint browser
 	$(PYTEST)
@@ -47,13 +51,23 @@ NUM_IMAGES ?= 2000
 ALSO ?= starter-teacher+lcm-lora
 report: $(VENV)/.installed-starter
 	$(BIN)/python -m recipes.starter art reference
-	$(BIN)/fewstep evaluate starter --num-images $(NUM_IMAGES) --reference build/starter/reference \
+	$(LEASE) $(BIN)/fewstep evaluate starter --num-images $(NUM_IMAGES) --reference build/starter/reference \
 	  $(foreach model,$(ALSO),--also $(model)) --output build/report
 	mkdir -p docs/starter-report
 	cp build/report/report.html build/report/results.json build/report/card.md docs/starter-report/
 
 soak: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks.soak
+	$(LEASE) $(BIN)/python -m benchmarks.soak
+
+# The starter's trunk lies in fewstep's cache folder. TRUNK_CORES=2 when nothing else runs; TRUNK_FROM=weights.safetensors
+# to begin with other weights than the package's.
+TRUNK_CORES ?= 1
+TRUNK := $(BIN)/python -m recipes.trunk
+trunk: $(VENV)/.installed-starter
+	$(TRUNK) start --cores $(TRUNK_CORES) $(if $(TRUNK_FROM),--from $(TRUNK_FROM))
+
+trunk-status trunk-pause trunk-resume trunk-stop trunk-curve: trunk-%: $(VENV)/.installed-starter
+	$(TRUNK) $*
 
 # The page's tests need a Chromium: one on the PATH, or one that can be installed; without any they are skipped.
 browser: $(VENV)/.installed-dev

@@ -22,6 +22,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -36,7 +37,7 @@ from torch import Tensor, nn
 
 import fewstep
 from fewstep.errors import FewstepError
-from fewstep.files import cache_folder, locked, write_tensors
+from fewstep.files import cache_folder, holder, locked, write_tensors
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.parts import read_network
 from fewstep.train.config import FitConfig
@@ -213,6 +214,18 @@ def _behind(cores: int) -> None:
     os.nice(10)
     if hasattr(os, "sched_setaffinity"):  # not on macOS
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+
+
+@app.command()
+def stop(folder: Folder = None) -> None:
+    """End the trunk that grows in the background, once it has written a checkpoint."""
+    home = (folder or cache_folder() / "starter") / "trunk"
+    if (number := holder(home)) is None:
+        raise typer.BadParameter(f"no trunk grows in {home}")
+    os.kill(number, signal.SIGTERM)
+    while holder(home) is not None:
+        time.sleep(0.5)
+    status(folder)
 
 
 @app.command()

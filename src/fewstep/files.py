@@ -64,6 +64,20 @@ def locked(folder: Path, what: str = "the folder") -> Iterator[None]:
         lock.release()
 
 
+def holder(folder: Path) -> int | None:
+    """The number of the process that has `folder` locked; None where none has."""
+    from filelock import FileLock, Timeout
+
+    file = folder / LOCK
+    if not file.is_file():
+        return None
+    try:
+        with FileLock(file, timeout=0):
+            return None
+    except Timeout:
+        return int(file.read_text())
+
+
 def holds_nothing(folder: Path) -> bool:
     """Whether a folder is empty, but for the lock's file and what was left half-written."""
     return not any(path.name != LOCK and not path.match(PARTIAL.format("*")) for path in folder.iterdir())

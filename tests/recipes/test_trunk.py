@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import fewstep
 from fewstep.errors import InUse
-from fewstep.files import locked
+from fewstep.files import holder, locked
 from fewstep.train.config import FitConfig
 from recipes import lease, trunk
 from recipes.emoji import composers
@@ -192,6 +193,25 @@ def test_a_pause_lasts_until_it_is_taken_back(tmp_path: Path, monkeypatch: pytes
     lease.resume()
     training.join(10)
     assert not training.is_alive()
+
+
+def test_it_is_told_to_stop_by_the_number_in_its_lock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home := tmp_path / "trunk").mkdir()
+    script = (
+        "import signal, sys, time; from pathlib import Path; from fewstep.files import locked\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        f"with locked(Path({str(home)!r})): print('locked', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        assert holder(home) == other.pid
+        trunk.stop(tmp_path)
+        assert other.wait(10) == 0
+    assert holder(home) is None
+    assert "no trunk has begun" in capsys.readouterr().out
+    with pytest.raises(typer.BadParameter, match="no trunk grows"):
+        trunk.stop(tmp_path)
 
 
 def test_where_one_grows_no_other_is_started(tmp_path: Path) -> None:
