@@ -24,7 +24,7 @@ def run(
     before_step: Callable[[TrainState], bool] | None = None,
 ) -> TrainState:
     """`fit` with a bar; it goes on where it stopped."""
-    with training.progress_bar() as bar:
+    with training.training_bars() as bar:
         task = bar.add_task(folder.name, total=config.pictures, note="")
 
         def on_step(seen: int, scalars: dict[str, float]) -> None:

@@ -112,6 +112,12 @@ def write_tensors(target: Path, tensors: Mapping[str, Any], metadata: Mapping[st
         save_file(whole, partial, None if metadata is None else dict(metadata))
 
 
+def check_new(target: Path) -> None:
+    """Raises `CannotWrite` where `target` is there and not an empty folder."""
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise CannotWrite(f"cannot write {target}: it is there already; choose another name or remove it")
+
+
 @contextmanager
 def new_folder(target: Path, *, replaces: bool = False) -> Iterator[Path]:
     """A folder to fill, in any way; after the block, and only if it went well, that becomes `target`.
@@ -120,9 +126,9 @@ def new_folder(target: Path, *, replaces: bool = False) -> Iterator[Path]:
 
     Raises `CannotWrite`, also where `target` is there, is not an empty folder, and is not to be replaced.
     """
+    if not (replaces and target.is_dir()):
+        check_new(target)
     empty = target.is_dir() and not any(target.iterdir())
-    if target.exists() and not (empty or (replaces and target.is_dir())):
-        raise CannotWrite(f"cannot write {target}: it is there already; choose another name or remove it")
     with _beside(target) as partial:
         partial.mkdir()
         yield partial

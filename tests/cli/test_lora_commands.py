@@ -180,7 +180,7 @@ def test_one_file_is_merged_into_a_folder(run: Run) -> None:
     [
         (("inspect", "nowhere.safetensors"), "no model 'nowhere.safetensors'"),
         (
-            ("merge", "lcm-ink.safetensors", "--lora", "x.safetensors", "-o", "out"),
+            ("merge", "lcm-ink.safetensors", "--lora", "lcm-ink.safetensors", "-o", "out"),
             "no whole checkpoint of Stable Diff",
         ),
         (("convert", "lcm-ink.safetensors", "--to", "latin", "-o", "x.safetensors"), "choose one of kohya"),

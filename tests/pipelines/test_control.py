@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ import fewstep
 from fewstep.cli.main import main
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import InvalidModel, InvalidRequest, ModelNotFound
+from fewstep.imaging.reading import read_image
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.provenance import read_record, record_of
+from fewstep.pipelines.request import Control, Request
+from fewstep.server.engine import Engine
 from miniature import write_miniature_sd1, write_miniature_sdxl
 
 PROMPT, SEED = "a blue cat", 3
@@ -193,3 +197,48 @@ def test_the_same_net_may_read_several_pictures(sd1: Path, tmp_path: Path, monke
     alone = fewstep.text2image(model, PROMPT, seed=SEED, steps=2, controls={"canny-2": ("2.png", 0.4)})
     assert apart(Image.open("a.png"), expected) <= GREY_LEVELS
     assert apart(Image.open("a.png"), alone) > 3
+
+
+def test_batch_travel_and_serve_steer_too(
+    sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    edges(1).save("edges.png")
+    common = ["--model", str(sd1), "--steps", "2", "--device", "cpu"]
+    steered = [*common, "--control", f"{nets(sd1)[0]}=edges.png:0.8"]
+    model = fewstep.load(sd1, device="cpu", controlnets=nets(sd1)[:1])
+    controls: dict[str, Any] = {"canny": ("edges.png", 0.8)}
+    expected = fewstep.text2image(model, PROMPT, seed=0, steps=2, controls=controls)
+    Path("prompts.txt").write_text(f"{PROMPT}\na dog")
+    assert main(["batch", "prompts.txt", "-o", "out", *steered]) == 0
+    assert apart(read_image("out/1.png"), expected) <= GREY_LEVELS
+    assert [used.scale for used in read_record("out/2.png").controls] == [0.8]
+    capsys.readouterr()
+    assert main(["batch", "prompts.txt", "-o", "out", *common]) == 2  # not the same pictures
+    assert "made otherwise" in capsys.readouterr().err
+    assert main(["travel", PROMPT, "a dog", "--frames", "3", "-o", "way.png", *steered]) == 0
+    assert apart(read_image("way.png").convert("RGB"), expected) <= GREY_LEVELS
+    assert main(["travel", "--from", "way.png", "-o", "x.png", "--model", str(sd1)]) == 2
+    assert "was steered by another picture for the ControlNet canny" in capsys.readouterr().err
+
+
+def test_a_server_steers_for_those_who_bring_no_picture(
+    sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    edges(1).save("edges.png")
+    edges(2).save("other.png")
+    engines: list[Engine] = []
+    monkeypatch.setattr("fewstep.server.app.create_app", lambda engine, *_, **__: engines.append(engine))
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
+    port = ["--port", "0", "--device", "cpu", "--model", str(sd1)]
+    assert main(["serve", *port, "--control", f"{nets(sd1)[0]}=edges.png:0.8", "--control", str(nets(sd1)[1])]) == 0
+    (engine,) = engines
+    assert engine.model.steered_by == ("canny", "depth")
+    plain = asyncio.run(engine.order(Request.of(PROMPT, 0))).plans[0].controls
+    assert [control and control.scale for control in plain] == [0.8, None]
+    brought = Request.of(PROMPT, 0, controls={"depth": Control(edges(2), 0.5)})
+    assert [control and control.scale for control in asyncio.run(engine.order(brought)).plans[0].controls] == [
+        None,
+        0.5,
+    ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fewstep
-from fewstep.cli.output import write_png
+from fewstep.cli.output import write_picture
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.provenance import Record, image_hash, read_record, record_of
@@ -39,7 +39,7 @@ def test_a_record_survives_a_png(tmp_path_factory: pytest.TempPathFactory, promp
     values = {**RECORD.__dict__, "prompt": prompt, "negative_prompt": negative_prompt}
     image, path = Image.new("RGB", (1, 1)), tmp_path_factory.getbasetemp() / "record.png"
     image.info.update(Record(**values).chunks())
-    write_png(image, path)
+    write_picture(image, path)
     assert read_record(path) == Record(**values)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import fewstep
 from fewstep.cli.main import main
-from fewstep.cli.output import write_png
+from fewstep.cli.output import write_picture
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.imaging.reading import read_image
 from fewstep.models.bundle import ModelBundle
@@ -98,7 +98,7 @@ def test_the_second_round_may_take_other_steps(
     by_hand = fewstep.image2image(student, PROMPT, small, seed=3, steps=2, strength=0.5, height=192, width=192)
     assert np.array_equal(values(large), values(by_hand))
     monkeypatch.chdir(tmp_path)
-    write_png(large, Path("large.png"))
+    write_picture(large, Path("large.png"))
     assert main(["generate", "--from", "large.png", "--model", str(miniature), "--device", "cpu", "-o", "x.png"]) == 0
     assert Path("x.png").read_bytes() == Path("large.png").read_bytes()
 
@@ -120,8 +120,8 @@ def test_times_and_refine_steps_give_way_to_each_other(
     options: dict[str, Any] = {"seed": 3, "upscale": 1.5}
     timed = fewstep.text2image(student, PROMPT, refine_strength=0.65, timesteps=[979, 599, 259], **options)
     counted = fewstep.text2image(student, PROMPT, steps=3, refine_steps=1, **options)
-    write_png(timed, Path("timed.png"))
-    write_png(counted, Path("counted.png"))
+    write_picture(timed, Path("timed.png"))
+    write_picture(counted, Path("counted.png"))
 
     def again(*arguments: str) -> Record:
         assert main(["generate", *arguments, "--model", str(miniature), "--device", "cpu", "-o", "x.png"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.imaging.masks import mask_of
-from fewstep.pipelines.provenance import Record, image_hash
+from fewstep.pipelines.provenance import Record, image_hash, record_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,6 +53,8 @@ def recorded_options(record: Record, given: Mapping[str, Any]) -> dict[str, Any]
 
 def recorded_model(record: Record, path: Path) -> str:
     """The name of the model that made it; raises `InvalidRequest` when only its maker can know where it lies."""
+    if record.model is None and (own := os.environ.get("FEWSTEP_MODEL")):
+        return own  # `check_weights` says where that is another one
     if record.model is None:
         raise InvalidRequest(
             f"{path} was made with {record.model_name} (weights {record.model_hash}), a model from a folder: "
@@ -135,6 +138,17 @@ def check_weights(record: Record, path: Path, model: ModelBundle) -> None:
             f"{path} was made with the embeddings {', '.join(written) or '(none)'} and now there are "
             f"{', '.join(words) or '(none)'}; the result will differ"
         )
+
+
+def check_record(record: Record, path: Path, picture: Image) -> None:
+    """The same of a picture that a server painted."""
+    now = record_of(picture)
+    if now is not None and (record.model_hash, _hashes(record)) != (now.model_hash, _hashes(now)):
+        _warn(f"{path} was made with other weights than those of the server's {now.model_name}; the result will differ")
+
+
+def _hashes(record: Record) -> tuple[str, ...]:
+    return tuple(lora.hash for lora in record.loras)
 
 
 def _warn(message: str) -> None:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fewstep.cli import options
-from fewstep.cli.output import write_png
-from fewstep.cli.progress import StepBar, one_line_warnings
+from fewstep.cli.beforehand import check_beforehand
+from fewstep.cli.output import FORMATS, check_new_folder, write_picture
+from fewstep.cli.progress import StepBar, is_quiet, one_line_warnings
+from fewstep.cli.standard_input import STDIN, read_stdin
+from fewstep.cli.steering import read_controls
 from fewstep.errors import CannotWrite, InvalidRequest
 from fewstep.models.lora_by_name import found_by_name
 from fewstep.pipelines.prompt_file import Wanted, batches, read_prompts
@@ -22,16 +25,26 @@ if TYPE_CHECKING:
 
 
 def batch(
-    prompts: Annotated[Path, typer.Argument(help="A .txt (a prompt a line), .csv or .jsonl file.")],
+    prompts: Annotated[
+        Path, typer.Argument(help="A .txt (a prompt a line), .csv or .jsonl file; - reads standard input.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the pictures; made where missing.")],
     steps: Annotated[int | None, typer.Option(help="Where a row says nothing. [default: the model's]")] = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="Where a row says nothing. [default: the model's]")
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="txt, csv or jsonl. [default: by the name; of standard input by its first line: txt or jsonl]",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures through the network at once.", min=1)] = 8,
     model: options.Model = None,
     lora: options.Lora = None,
     config: options.Config = None,
+    control: options.Control = None,
     vae: options.Vae = None,
     fast_decode: options.FastDecode = None,
     kind: options.Kind = None,
@@ -48,38 +61,38 @@ def batch(
     """Paint many pictures from a file, and print their paths. The same command again goes on where it stopped.
 
     Rows may have: prompt, negative_prompt, seed, steps, guidance_scale, sampler, width, height, image, strength, mask,
-    name. A picture that is there, made by the same parameters and model, is kept; one made otherwise is never
-    overwritten.
+    name (x.jpg and x.webp are written as that, all others as PNG). --control steers every picture. A picture that is
+    there, made by the same parameters and model, is kept; one made otherwise is never overwritten.
 
     **Examples**
 
     fewstep batch prompts.txt -o pictures
 
     fewstep batch prompts.csv -o pictures --steps 8 --model ./my-sd15 --lora lcm-lora
+
+    printf 'a cat\\na dog' | fewstep batch - -o pictures
     """
+    nets, controls = read_controls(control or [])
     common = {"steps": steps, "guidance_scale": guidance_scale}
-    wanted = read_prompts(prompts, {name: value for name, value in common.items() if value is not None})
+    defaults = {name: value for name, value in common.items() if value is not None}
+    text = read_stdin("prompts") if prompts == STDIN else None
+    wanted = read_prompts(prompts, defaults, controls or None, text, form)
+    check_new_folder(output)
+    name, given = model or options.default_model(), list(lora or ())
+    loading: dict[str, Any] = {
+        "loras": [*given, *found_by_name(_named(wanted), given, name)],
+        "config": config,
+        "vae": options.decoder(vae, fast_decode),
+    }
+    loading |= {"kind": kind, "prediction_type": prediction_type, "controlnets": nets}
+    loading |= {"zero_snr": zero_snr, "unet": unet, "embeddings": embedding or (), "variant": variant}
+    loading |= {"device": device, "dtype": dtype, "memory": memory}
+    check_beforehand(name, loading, [(one.name, one.request) for one in wanted])
     _make_folder(output)
     from fewstep.models.loading import load
 
-    given = list(lora or ())
-    found = found_by_name(_named(wanted), given, model or "starter")
     with one_line_warnings(quiet), StepBar(quiet) as bar:
-        bundle = load(
-            model or "starter",
-            loras=[*given, *found],
-            config=config,
-            vae=options.decoder(vae, fast_decode),
-            kind=kind,
-            prediction_type=prediction_type,
-            zero_snr=zero_snr,
-            unet=unet,
-            embeddings=embedding or (),
-            variant=variant,
-            device=device,
-            dtype=dtype,
-            memory=memory,
-        )
+        bundle = load(name, **loading)
         bar.loaded(bundle)
         _check_few_step(wanted, bundle, len(given))
         left = _left(wanted, output, bundle)
@@ -89,7 +102,8 @@ def batch(
             _paint(ones, plan, bundle, output, bar)
     for one in wanted:
         typer.echo(_path(output, one))
-    typer.echo(f"{len(left)} painted, {len(wanted) - len(left)} were there", err=True)
+    if not is_quiet(quiet):
+        typer.echo(f"{len(left)} painted, {len(wanted) - len(left)} were there", err=True)
 
 
 def _named(wanted: list[Wanted]) -> Iterator[str]:
@@ -114,7 +128,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _path(folder: Path, one: Wanted) -> Path:
-    return folder / f"{one.name}.png"
+    named = Path(one.name)
+    return folder / (one.name if named.suffix.lower() in FORMATS else f"{one.name}.png")
 
 
 def _plan(ones: list[Wanted], model: ModelBundle) -> Plan:
@@ -155,4 +170,4 @@ def _paint(ones: list[Wanted], plan: Plan, model: ModelBundle, folder: Path, bar
 
     images: list[Any] = generate(model, plan, bar.advance)
     for one, image in zip(ones, images, strict=True):
-        write_png(image, _path(folder, one))
+        write_picture(image, _path(folder, one))

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from fewstep.cli import training_options as t
-from fewstep.cli.training import progress_bar
+from fewstep.cli.output import check_new_folder
+from fewstep.cli.training import training_bars
 from fewstep.data.walk import few
 
 
@@ -47,7 +48,8 @@ def cache(
         image_column=image_column,
         caption_column=caption_column,
     )
-    with one_line_warnings(), progress_bar() as bar:
+    check_new_folder(output)
+    with one_line_warnings(), training_bars() as bar:
         task = bar.add_task("loading", total=None, note="")
         encoders = load(model, device=device, dtype=precision)
         count = lambda done: bar.update(task, description="encoding", completed=done)  # noqa: E731

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fewstep.cli.output import check_outputs
+
 
 def compare(
     a: Annotated[Path, typer.Argument(help="The results.json of an evaluation.")],
@@ -29,6 +31,8 @@ def compare(
 
     fewstep compare a.json b.json --all -o comparison.md
     """
+    if output is not None:
+        check_outputs([output], None)
     from rich.console import Console
     from rich.table import Table
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fewstep.cli.output import check_outputs
 from fewstep.cli.progress import one_line_warnings
 from fewstep.errors import InvalidRequest
 from fewstep.models.lora_names import SPELLINGS
@@ -38,6 +39,7 @@ def convert(
         raise InvalidRequest(f"unknown spelling {to!r}; choose one of {', '.join(SPELLINGS)}")
     if (spelling == "peft") == (output.suffix == ".safetensors"):
         raise InvalidRequest(f"{output}: a peft LoRA is a folder, the others are .safetensors files")
+    check_outputs([output], None)
     from fewstep.models.loading import load
     from fewstep.models.locating import ADAPTERS
     from fewstep.models.lora_convert import convert as rewrite

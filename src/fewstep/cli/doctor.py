@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import fewstep
+from fewstep.cli.options import default_model
 from fewstep.errors import FewstepError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fewstep.models.bundle import ModelBundle
+    from fewstep.runtime.machine import Speed
 
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface_hub", "pillow")
 SERVING = (
@@ -36,9 +39,12 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox", "microso
 
 
 def doctor(
-    model: Annotated[str, typer.Option(help="The model to time a step of.")] = "starter",
+    model: Annotated[
+        str | None, typer.Option(help="The model to time a step of. [default: $FEWSTEP_MODEL, or starter]")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16, bfloat16. [default: by the device]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object; seconds, bytes, FLOP/s.")] = False,
 ) -> int | None:
     """Check the installation, measure this machine, and say what to expect.
 
@@ -46,27 +52,50 @@ def doctor(
     """
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
-    missing = _check_packages(console)
-    if missing:
-        console.print(f"missing: {', '.join(missing)}; install again: pip install --force-reinstall fewstep")
-        return 1
-    return _check_machine(console, model, device, dtype)
+    console = Console(highlight=False, soft_wrap=True, quiet=as_json)
+    facts = _installed()
+    _show_installed(console, facts)
+    if not facts["missing"]:
+        speed, machine = _machine(device, dtype)
+        _show_machine(console, machine)
+        name = model or default_model()
+        try:
+            expected = _expected(name, device, dtype, speed)
+        except FewstepError as error:
+            expected = {"name": name, "error": str(error)}
+        _show_expected(console, expected)
+        facts |= {"machine": machine, "expected": expected}
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+    return 1 if facts["missing"] or "error" in facts["expected"] else None
 
 
-def _check_packages(console: Console) -> list[str]:
-    console.print(f"[bold]Installed[/]  Python {platform.python_version()}, {platform.platform(terse=True)}")
-    found = {name: _version(name) for name in (*NEEDED, *SERVING)}
-    console.print("  " + ", ".join(f"{name} {found[name]}" for name in NEEDED if found[name]))
-    absent = [name for name in SERVING if not found[name]]
+def _installed() -> dict[str, Any]:
+    found = {name: _version(name) for name in (*NEEDED, *SERVING, "peft", "openvino")}
+    return {
+        "fewstep": fewstep.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "packages": {name: version for name, version in found.items() if version},
+        "missing": [name for name in NEEDED if not found[name]],
+        "missing_for_server": [name for name in SERVING if not found[name]],
+        "codecs": _codecs(),
+        "browser": next(filter(shutil.which, BROWSERS), None),
+    }
+
+
+def _show_installed(console: Console, facts: Mapping[str, Any]) -> None:
+    there, absent = facts["packages"], facts["missing_for_server"]
+    console.print(f"[bold]Installed[/]  Python {facts['python']}, {facts['platform']}")
+    console.print("  " + ", ".join(f"{name} {there[name]}" for name in NEEDED if name in there))
     state = f"without {', '.join(absent)}; pip install 'fewstep[serve]'" if absent else "complete"
     console.print(f"  the server: {state}", markup=False)
-    console.print(f"  training: {'complete' if _version('peft') else PEFT_MISSING}", markup=False)
-    console.print(f"  OpenVINO: {_version('openvino') or OPENVINO_MISSING}", markup=False)
-    console.print(f"  pictures: {_codecs()}")
-    browser = next(filter(shutil.which, BROWSERS), None)
-    console.print(f"  a browser for the live page: {browser or 'none on the PATH'}")
-    return [name for name in NEEDED if not found[name]]
+    console.print(f"  training: {'complete' if 'peft' in there else PEFT_MISSING}", markup=False)
+    console.print(f"  OpenVINO: {there.get('openvino', OPENVINO_MISSING)}", markup=False)
+    console.print(f"  pictures: {facts['codecs']}")
+    console.print(f"  a browser for the live page: {facts['browser'] or 'none on the PATH'}")
+    if facts["missing"]:
+        console.print(f"missing: {', '.join(facts['missing'])}; install fewstep again: pip install -e . in its folder")
 
 
 def _codecs() -> str:
@@ -84,46 +113,65 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _check_machine(console: Console, name: str, wanted: str | None, precision: str | None) -> int | None:
-    from fewstep.models.architectures import SD1, SDXL
-    from fewstep.models.loading import load
+def _machine(wanted: str | None, precision: str | None) -> tuple[Speed, dict[str, Any]]:
     from fewstep.models.memory import free_memory
     from fewstep.models.placement import choose_device, choose_dtype, devices_here
-    from fewstep.runtime.machine import described, matrix_speed, operations
+    from fewstep.runtime.machine import described, matrix_speed
 
     device = choose_device(wanted)
-    dtype = choose_dtype(precision, device)
-    speed = matrix_speed(device, dtype)
-    console.print(f"\n[bold]This machine[/]  {speed.device}, {speed.dtype}")
-    console.print(f"  devices: {', '.join(map(described, devices_here()))}", markup=False)
-    console.print(f"  free memory: {free_memory(device) / 2**30:.1f} GiB")
-    console.print(f"  matrix products: {speed.flops / 1e9:,.0f} GFLOP/s")
-    console.print("\n[bold]What to expect[/]")
-    try:
-        model = load(name, device=device, dtype=dtype)
-    except FewstepError as error:
-        console.print(f"  {name}: {error}")
-        return 1
-    for line in _measured(model):
-        console.print(line)
-    for architecture, side in ((SD1, 512), (SDXL, 1024)):
-        step, decode = operations(architecture, side)
-        least = speed.seconds(4 * step + decode)
-        console.print(f"  {architecture.name}, 4 steps at {side}x{side}: {_span(least)} or more, from the speed above")
-    return None
+    speed = matrix_speed(device, choose_dtype(precision, device))
+    return speed, {
+        "device": speed.device,
+        "dtype": speed.dtype,
+        "devices": [described(each) for each in devices_here()],
+        "free_memory": free_memory(device),
+        "flops": speed.flops,
+    }
 
 
-def _measured(model: ModelBundle) -> Iterator[str]:
-    from fewstep.runtime.machine import step_seconds
+def _show_machine(console: Console, machine: Mapping[str, Any]) -> None:
+    console.print(f"\n[bold]This machine[/]  {machine['device']}, {machine['dtype']}")
+    console.print(f"  devices: {', '.join(machine['devices'])}", markup=False)
+    console.print(f"  free memory: {machine['free_memory'] / 2**30:.1f} GiB")
+    console.print(f"  matrix products: {machine['flops'] / 1e9:,.0f} GFLOP/s")
 
+
+def _expected(name: str, device: str | None, dtype: str | None, speed: Speed) -> dict[str, Any]:
+    """Seconds, measured of a model, and at least to be expected of the published ones; raises as `load` does."""
+    from fewstep.models.architectures import SD1, SDXL
+    from fewstep.models.loading import load
+    from fewstep.runtime.machine import operations, step_seconds
+
+    model = load(name, device=device, dtype=dtype)
     step, decode = step_seconds(model)
     height, width = model.default_size
     calls = 1 if model.embeds_guidance or model.card.guidance_scale == 1.0 else 2
-    yield f"  {model.name} at {width}x{height}: a step {_span(calls * step)}, decoding {_span(decode)} (measured)"
-    for steps in sorted({1, 2, 4, model.card.steps}):
-        total = steps * calls * step + decode
+    least = {}
+    for architecture, side in ((SD1, 512), (SDXL, 1024)):
+        one, last = operations(architecture, side)
+        least[f"{architecture.name}, 4 steps at {side}x{side}"] = speed.seconds(4 * one + last)
+    return {
+        "name": model.name,
+        "size": f"{width}x{height}",
+        "step": calls * step,
+        "decoding": decode,
+        "pictures": {steps: steps * calls * step + decode for steps in sorted({1, 2, 4, model.card.steps})},
+        "at_least": least,
+    }
+
+
+def _show_expected(console: Console, expected: Mapping[str, Any]) -> None:
+    console.print("\n[bold]What to expect[/]")
+    if "error" in expected:
+        console.print(f"  {expected['name']}: {expected['error']}", markup=False)
+        return
+    step, decoding = _span(expected["step"]), _span(expected["decoding"])
+    console.print(f"  {expected['name']} at {expected['size']}: a step {step}, decoding {decoding} (measured)")
+    for steps, total in expected["pictures"].items():
         counted = "1 step" if steps == 1 else f"{steps} steps"
-        yield f"    {counted}: about {_span(total)}, {1 / total:.1f} pictures a second"
+        console.print(f"    {counted}: about {_span(total)}, {1 / total:.1f} pictures a second")
+    for what, least in expected["at_least"].items():
+        console.print(f"  {what}: {_span(least)} or more, from the speed above")
 
 
 def _span(seconds: float) -> str:

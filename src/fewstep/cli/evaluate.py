@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fewstep.cli.output import check_new_folder
 from fewstep.cli.progress import TaskBars, one_line_warnings
 from fewstep.errors import InvalidRequest
 
@@ -156,6 +157,7 @@ def evaluate(
         dtype=dtype,
         **optional,
     )
+    check_new_folder(output)
     with one_line_warnings(quiet), TaskBars(quiet) as bars:
         if search_timesteps:
             found = _search(config, output, bars)

@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from fewstep.cli.beforehand import check_beforehand
+from fewstep.cli.output import check_outputs
+from fewstep.files import check_new
+
 
 def export(
     model: Annotated[
@@ -27,6 +31,9 @@ def export(
 
     python -c "from diffusers import DiffusionPipeline; DiffusionPipeline.from_pretrained('./starter')"
     """
+    check_new(output)
+    check_outputs([output], None)
+    check_beforehand(model, {"dtype": dtype})
     from fewstep.models.saving import export as write
 
     write(model, output, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import typer
 from fewstep.cli import options
 from fewstep.cli.again import (
     check_controls,
+    check_record,
     check_sources,
     check_weights,
     recorded_embeddings,
@@ -21,16 +23,18 @@ from fewstep.cli.again import (
     recorded_options,
     recorded_overrides,
 )
-from fewstep.cli.output import output_paths, write_png
+from fewstep.cli.beforehand import check_beforehand
+from fewstep.cli.output import STDOUT, line_about, output_paths, say, write_picture
 from fewstep.cli.progress import StepBar, one_line_warnings
+from fewstep.cli.standard_input import read_stdin
+from fewstep.cli.steering import read_controls
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.imaging.reading import read_image
-from fewstep.models.locating import names_of
 from fewstep.models.lora_by_name import found_by_name
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import Record, read_record, record_of
-from fewstep.pipelines.request import Control, Request
+from fewstep.pipelines.request import Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle
 
 LoraSource = str | tuple[str, float]
+EmbeddingSource = str | tuple[str, str]
 
 
 def generate(
@@ -78,6 +83,8 @@ def generate(
     device: options.Device = None,
     dtype: options.Dtype = None,
     memory: options.Memory = "auto",
+    server: options.Server = None,
+    as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Paint pictures from a sentence, and print the paths of the files.
@@ -102,6 +109,10 @@ def generate(
 
     fewstep generate "a cat <lora:blue-ink:0.8>"
 
+    echo "a cat" | fewstep generate - -o - > cat.png
+
+    fewstep generate "a cat" --server http://127.0.0.1:7860 -o cat.png
+
     A picture carries its parameters (prompt, seed, steps, model), so that --from can make it again.
     """
     wanted: dict[str, Any] = {
@@ -124,16 +135,18 @@ def generate(
         "tile": tile or None,
     }
     with one_line_warnings(quiet):
+        if prompt == "-":
+            wanted["prompt"] = read_stdin("the prompt")
         given = {name: value for name, value in wanted.items() if value is not None}
-        nets, given["controls"] = _read_controls(control or [])
-        job = _plan_job(given, image, mask, model, lora, embedding, again)
+        nets, given["controls"] = read_controls(control or [])
+        job = _plan_job(given, image, mask, model, lora, embedding, again, there=server is not None)
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
         loading = {
             "device": device,
             "dtype": dtype,
-            "vae": options.decoder(vae, fast_decode, None if job.record is None else job.record.vae),
+            "vae": options.decoder(vae, fast_decode, None if job.record is None or server else job.record.vae),
             "config": config,
             "controlnets": nets,
             "kind": kind,
@@ -142,32 +155,44 @@ def generate(
             "unet": unet,
             "variant": variant,
             "memory": memory,
+            "loras": job.loras,
+            "embeddings": job.embeddings,
         }
-        if job.record is not None:
-            loading = recorded_overrides(job.record, loading)
-        images = _paint(job, loading, quiet)
-    if seed is None and again is None and not quiet:
-        typer.echo(f"seed {seeds[0]}", err=True)
-    for picture, path in zip([_sheet(images)] if grid else images, paths, strict=True):
-        write_png(picture, path)
-        typer.echo(path)
+        if server is not None:
+            _check_server_options(loading)
+        else:
+            if job.record is not None:
+                loading = recorded_overrides(job.record, loading)
+            check_beforehand(job.model or "", loading, [("", job.request)])
+        if seed is None and again is None:
+            typer.echo(f"seed {seeds[0]}", err=True)  # quiet or not: without it there is no second time
+        pictures = _paint(job, loading, quiet) if server is None else _paint_there(server, job, quiet)
+        _deliver(pictures, paths, grid, as_json)
 
 
-def _read_controls(given: list[str]) -> tuple[list[str], dict[str, Control]]:
-    """The ControlNets to load, and by their names the pictures that they read."""
-    nets, controls = [], []
-    for text in given:
-        net, equals, file = text.rpartition("=")
-        path, colon, scale = file.rpartition(":")
-        if not equals or not net:
-            raise InvalidRequest(f"--control {text[:60]!r}: give NET=PICTURE, with :SCALE behind it where it is not 1")
-        try:
-            picture, strength = (path, float(scale)) if colon else (file, 1.0)
-        except ValueError:
-            picture, strength = file, 1.0
-        nets.append(net)
-        controls.append(Control(read_image(picture), strength))
-    return nets, dict(zip(names_of(nets), controls, strict=True))
+def _deliver(pictures: Iterator[Image], paths: list[Path], grid: bool, as_json: bool) -> None:
+    """Write each picture as it comes, or all on a sheet at the end, also when that comes early."""
+    lines: list[str] = []
+    cells: list[Image] = []
+
+    def write(picture: Image, path: Path) -> None:
+        write_picture(picture, path)
+        lines.append(line_about(picture, path, as_json))
+
+    try:
+        for picture in pictures:
+            if grid:
+                cells.append(picture)
+            else:
+                write(picture, paths[len(lines)])
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; what is painted so far is kept: {len(cells) or len(lines)}", err=True)
+        raise
+    finally:
+        if cells:
+            write(_sheet(cells), paths[0])
+        if paths != [STDOUT] or as_json:
+            say(lines, paths[0])
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -179,12 +204,12 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Job:
-    """A request, the model for it, and the picture it repeats, if any."""
+    """A request, the model for it (None: a server's first), and the picture it repeats, if any."""
 
     request: Request
-    model: str
+    model: str | None
     loras: list[LoraSource]
-    embeddings: list[str | tuple[str, str]]
+    embeddings: list[EmbeddingSource]
     record: Record | None = None
     recorded_in: Path = Path()
 
@@ -194,42 +219,52 @@ class _Job:
 
 
 def _plan_job(
-    options: dict[str, Any],
+    given: dict[str, Any],
     image: Path | None,
     mask: Path | None,
     model: str | None,
     lora: list[str] | None,
     embedding: list[str] | None,
     again: Path | None,
+    *,
+    there: bool,
 ) -> _Job:
     source, where = (None if path is None else read_image(path) for path in (image, mask))
-    options = _as_written(options)
+    given = _as_written(given)
     if again is None:
-        if "prompt" not in options:
+        if "prompt" not in given:
             raise InvalidRequest("nothing to paint: give a prompt in quotes, or --from a picture that fewstep made")
-        request = Request.of(image=source, mask=where, **options)
-        name = model or "starter"
-        return _Job(request, name, _with_named(request, list(lora or ()), name), list(embedding or ()))
+        request = Request.of(image=source, mask=where, **given)
+        words: list[EmbeddingSource] = list(embedding or ())
+        if there:
+            return _Job(request, model, list(lora or ()), words)
+        name = model or options.default_model()
+        return _Job(request, name, _with_named(request, list(lora or ()), name), words)
     record = read_record(again)
+    if record.travel is not None:
+        what = "an animation" if record.travel.frame is None else "a frame of an animation"
+        raise InvalidRequest(f"{again} is {what}: make an animation again with fewstep travel --from")
     check_sources(record, again, source, where)
-    check_controls(record, again, options["controls"])
-    request = Request.of(image=source, mask=where, **recorded_options(record, options))
+    check_controls(record, again, given["controls"])
+    request = Request.of(image=source, mask=where, **recorded_options(record, given))
+    if there:  # a server knows its models and adapters by their names
+        named: list[LoraSource] = [f"{used.name}:{used.weight}" for used in record.loras]
+        words = list(embedding or ())
+        return _Job(request, model or record.model_name, named if lora is None else list(lora), words, record, again)
     loras: list[LoraSource] = list(lora) if lora is not None else recorded_loras(record, again)
-    words: list[str | tuple[str, str]] = (
-        list(embedding) if embedding is not None else recorded_embeddings(record, again)
-    )
+    words = list(embedding) if embedding is not None else list(recorded_embeddings(record, again))
     name = model or recorded_model(record, again)
     return _Job(request, name, _with_named(request, loras, name), words, record, again)
 
 
-def _as_written(options: dict[str, Any]) -> dict[str, Any]:
+def _as_written(given: dict[str, Any]) -> dict[str, Any]:
     """The options with prompts understood; a recorded prompt has been, and is left as it is."""
-    written = dict(options)
-    if "prompt" in options:
-        prompt = understood(options["prompt"])
+    written = dict(given)
+    if "prompt" in given:
+        prompt = understood(given["prompt"])
         written |= {"prompt": prompt.text, "loras": prompt.loras or None}
-    if "negative_prompt" in options:
-        written["negative_prompt"] = understood(options["negative_prompt"], negative=True).text
+    if "negative_prompt" in given:
+        written["negative_prompt"] = understood(given["negative_prompt"], negative=True).text
     return written
 
 
@@ -237,18 +272,42 @@ def _with_named(request: Request, loras: list[LoraSource], model: str) -> list[L
     return [*loras, *found_by_name(request.loras or (), loras, model)]
 
 
-def _paint(job: _Job, loading: dict[str, Any], quiet: bool) -> list[Image]:
+def _paint(job: _Job, loading: dict[str, Any], quiet: bool) -> Iterator[Image]:
     with StepBar(quiet) as bar:
-        model = _load(job.model, loras=job.loras, embeddings=job.embeddings, **loading)
+        assert job.model is not None
+        model = _load(job.model, **loading)
         bar.loaded(model)
         from fewstep.pipelines.plan import complete
-        from fewstep.pipelines.text2image import generate
+        from fewstep.pipelines.text2image import painted
 
         if job.record is not None:
             check_weights(job.record, job.recorded_in, model)
         plan = complete(job.request, model)
         bar.expect(plan.num_steps)
-        return generate(model, plan, bar.advance)
+        yield from painted(model, plan, bar.advance)
+
+
+def _paint_there(server: str, job: _Job, quiet: bool) -> Iterator[Image]:
+    from fewstep.cli.remote import loras_by_name, painted_by
+
+    loras = {**loras_by_name([str(lora) for lora in job.loras]), **(job.request.loras or {})}
+    with StepBar(quiet) as bar:
+        for picture in painted_by(server, job.request, job.model, loras, bar.expect, bar.advance):
+            if job.record is not None:
+                check_record(job.record, job.recorded_in, picture)
+            yield picture
+
+
+def _check_server_options(loading: dict[str, Any]) -> None:
+    """Raises `InvalidRequest` for what says how to load a model."""
+    by_name = ("loras", "controlnets")
+    if given := [
+        name for name, value in loading.items() if name not in by_name and value not in (None, "auto", (), [])
+    ]:
+        option = given[0].replace("_", "-")
+        raise InvalidRequest(
+            f"--{option} is for a model that is loaded here; the server of --server has loaded its own"
+        )
 
 
 def _load(name: str, **options: Any) -> ModelBundle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -27,6 +28,7 @@ def inspect(
     model: Annotated[
         str | None, typer.Option(help="Also say what of a LoRA does not fit this model.", show_default=False)
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For each file a line of JSON.")] = False,
 ) -> None:
     """Say what files and folders are: models, checkpoints, LoRAs, what steers, autoencoders; how a picture was made.
 
@@ -50,13 +52,17 @@ def inspect(
     for file in files:
         with one_line_warnings():
             facts = _facts(file, base)
+        if as_json:
+            typer.echo(json.dumps({"file": str(file), **facts}, ensure_ascii=False))
+            continue
         table = Table(title=Text(str(file)), title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, value in facts.items():
-            table.add_row(name, Text(value))
+            if name != "record":
+                table.add_row(name, Text(value))
         Console(soft_wrap=True, highlight=False, width=WIDTH).print(table)
 
 
-def _facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
+def _facts(path: Path, base: ModelBundle | None) -> dict[str, Any]:
     from fewstep.models.identify import identify, refusal
     from fewstep.models.locating import ADAPTERS
 
@@ -76,17 +82,17 @@ def _facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
     return _part_facts(found)
 
 
-def _picture_facts(path: Path) -> dict[str, str]:
-    """How it was made, by whatever program wrote that into it."""
+def _picture_facts(path: Path) -> dict[str, Any]:
+    """How it was made, by whatever program wrote that into it; `record` is all of it, for other programs."""
     from fewstep.imaging.reading import read_image
     from fewstep.pipelines.provenance import PARAMETERS, record_of
 
     image = read_image(path)
     record = record_of(image)
-    facts = {"kind": "a picture", "size": f"{image.width} x {image.height}"}
+    facts: dict[str, Any] = {"kind": "a picture", "size": f"{image.width} x {image.height}"}
     if record is not None:
-        again = f"fewstep generate --from {quote(str(path))} -o again.png"
-        return facts | {"made from": record.to_parameters(), "again": again}
+        again = f"fewstep {record.command} --from {quote(str(path))} -o again{path.suffix}"
+        return facts | {"made from": record.to_parameters(), "again": again, "record": json.loads(record.to_json())}
     said = image.info.get(PARAMETERS)
     return facts | {"made from": said if isinstance(said, str) else "it does not say"}
 

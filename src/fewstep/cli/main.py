@@ -38,7 +38,7 @@ app = typer.Typer(
     help="Latent Consistency Models: a sentence becomes a picture in one to four steps.",
     epilog='Start with: fewstep generate "a cat face" -o cat.png',
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
@@ -68,7 +68,7 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", "-V", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Latent Consistency Models: a sentence becomes a picture in one to four steps."""

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from fewstep.cli.beforehand import check_beforehand
 from fewstep.cli.options import Config, Kind, PredictionType, Unet, Vae, Variant, ZeroSnr
+from fewstep.cli.output import check_outputs
 from fewstep.cli.progress import one_line_warnings
 from fewstep.errors import InvalidRequest
+from fewstep.files import check_new
 
 
 def merge(
@@ -41,14 +44,18 @@ def merge(
     """
     if not lora:
         raise InvalidRequest("nothing to merge: give at least one --lora")
+    check_new(output)
+    check_outputs([output], None)
+    loading: dict[str, Any] = {"loras": lora, "vae": vae, "config": config, "kind": kind}
+    loading |= {"prediction_type": prediction_type, "device": "cpu", "zero_snr": zero_snr, "unet": unet}
+    loading["variant"] = variant
+    check_beforehand(model, loading)
     from fewstep.models.loading import load
     from fewstep.models.lora import merged
     from fewstep.models.saving import save
 
-    how: dict[str, Any] = {"vae": vae, "config": config, "kind": kind, "prediction_type": prediction_type}
-    how |= {"zero_snr": zero_snr, "unet": unet, "variant": variant}
     with one_line_warnings():
-        base = load(model, "cpu", "float32", loras=lora, **how)
+        base = load(model, dtype="float32", **loading)
     card = dataclasses.replace((result := merged(base)).card, name=output.name)
     save(dataclasses.replace(result, card=card), output, base=base.folder, dtype=dtype)
     typer.echo(output)

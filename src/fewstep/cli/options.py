@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +17,18 @@ WHERE = "Where"
 Prompt = Annotated[
     str | None,
     typer.Argument(
-        help="What to paint, in words; (these) or (these:1.3) count more, [these] less.", show_default=False
+        help="What to paint, in words; (these) or (these:1.3) count more, [these] less; - reads standard input.",
+        show_default=False,
     ),
 ]
 
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="The PNG file; several are numbered. Default: fewstep-SEED.png", show_default=False
+        "--output",
+        "-o",
+        help="A .png, .jpg or .webp file, or - for standard output; several are numbered. Default: fewstep-SEED.png",
+        show_default=False,
     ),
 ]
 
@@ -143,7 +148,7 @@ Model = Annotated[
     str | None,
     typer.Option(
         help="starter, starter-teacher, a folder as diffusers writes it, a .safetensors checkpoint, or a hub id. "
-        "[default: starter]",
+        "[default: $FEWSTEP_MODEL, or starter]",
         rich_help_panel=WHERE,
     ),
 ]
@@ -254,7 +259,27 @@ Memory = Annotated[
     ),
 ]
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No advice and no bar; errors only.", rich_help_panel=WHERE)]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        help="A server that fewstep serve runs paints, at once, as nothing is loaded here: http://127.0.0.1:7860. "
+        "--model, --lora and --control then name its own.",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="No advice and no bar; as FEWSTEP_QUIET=1. A random seed is told.", rich_help_panel=WHERE
+    ),
+]
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="For each picture a line of JSON: its path and all parameters.", rich_help_panel=WHERE),
+]
 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]", rich_help_panel=WHERE)]
 
@@ -262,6 +287,11 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="float32, float16, bfloat16. [default: float16 on CUDA, else float32]", rich_help_panel=WHERE),
 ]
+
+
+def default_model() -> str:
+    """What paints where no --model and no picture says: $FEWSTEP_MODEL, or the starter."""
+    return os.environ.get("FEWSTEP_MODEL") or "starter"
 
 
 def decoder(vae: str | None, fast_decode: bool | None, recorded: str | None = None) -> str | None:

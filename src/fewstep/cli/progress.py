@@ -1,9 +1,10 @@
-"""What a person sees on stderr while the work goes on: a bar, and warnings of one line each."""
+"""What a person sees on stderr while the work goes on: bars, or lines where there is no terminal, and warnings."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -27,21 +29,65 @@ if TYPE_CHECKING:
     from fewstep.core.sampling import Step
     from fewstep.models.bundle import ModelBundle
 
+BETWEEN_LINES = 10.0  # seconds
+
+
+def is_quiet(asked: bool = False) -> bool:
+    """Whether advice and bars are unwanted: by --quiet, or by FEWSTEP_QUIET=1 in the environment, which is the same."""
+    return asked or os.environ.get("FEWSTEP_QUIET", "") not in ("", "0")
+
+
+@contextmanager
+def bars(quiet: bool = False, remaining: bool = False) -> Iterator[Progress]:
+    """Bars on stderr for its tasks; where that is no terminal, a line for each that runs every ten seconds.
+
+    remaining  with the time that is left, and a note that a task may have
+    """
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    if remaining:
+        columns += [TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+    console = Console(stderr=True, quiet=is_quiet(quiet))
+    progress = Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False)
+    over = threading.Event()
+    lines = threading.Thread(target=_say_lines, args=(progress, over), daemon=True)
+    if not console.is_terminal and not console.quiet:
+        lines.start()
+    try:
+        with progress:
+            yield progress
+    finally:
+        over.set()
+        if lines.is_alive():
+            lines.join()
+
+
+def _say_lines(progress: Progress, over: threading.Event) -> None:
+    while not over.wait(BETWEEN_LINES):
+        for task in progress.tasks:
+            if not task.finished:
+                progress.console.print(_line(task), highlight=False, markup=False, soft_wrap=True)
+
+
+def _line(task: Task) -> str:
+    """`training: 320 of 2000, 41 s, loss 0.0123`."""
+    count = "" if task.total is None else f" {task.completed:.0f} of {task.total:.0f},"
+    note = task.fields.get("note")
+    return f"{task.description}:{count} {task.elapsed or 0:.0f} s" + (f", {note}" if note else "")
+
 
 class StepBar:
     """A bar on stderr: first for the loading, which has no measure, then over all steps of all batches."""
 
     def __init__(self, quiet: bool = False) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True, quiet=quiet))
-        self._task = self._progress.add_task("loading", total=None)
+        self._bars = bars(quiet)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._progress = self._bars.__enter__()
+        self._task = self._progress.add_task("loading", total=None)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    def __exit__(self, *error: object) -> None:
+        self._bars.__exit__(*error)  # type: ignore[arg-type]
 
     def loaded(self, model: ModelBundle) -> None:
         """Say what a model was taken for, where it does not come along with fewstep."""
@@ -52,7 +98,7 @@ class StepBar:
         """The loading is over; so many steps follow."""
         self._progress.reset(self._task, description="painting", total=steps)
 
-    def advance(self, _: Step) -> None:
+    def advance(self, _: Step | None = None) -> None:
         self._progress.advance(self._task)
 
 
@@ -60,20 +106,19 @@ class TaskBars:
     """A bar on stderr for each thing that is done, in turn, with the time that it still takes."""
 
     def __init__(self, quiet: bool = False) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True, quiet=quiet))
+        self._bars = bars(quiet, remaining=True)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._progress = self._bars.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    def __exit__(self, *error: object) -> None:
+        self._bars.__exit__(*error)  # type: ignore[arg-type]
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total, completed=done)
+            self._tasks[what] = self._progress.add_task(what, total=total, completed=done, note="")
         self._progress.update(self._tasks[what], completed=done, total=total)
 
 
@@ -81,9 +126,8 @@ class TaskBars:
 def one_line_warnings(quiet: bool = False) -> Iterator[None]:
     """Show our own warnings as one line, each once; others only where Python was asked for them (-W, PYTHONWARNINGS).
 
-    quiet, or FEWSTEP_QUIET=1 in the environment: none of ours.
+    quiet, or FEWSTEP_QUIET=1: none of ours.
     """
-    quiet = quiet or os.environ.get("FEWSTEP_QUIET", "") not in ("", "0")
     said: set[str] = set()
 
     def show(message: str) -> None:
@@ -95,7 +139,7 @@ def one_line_warnings(quiet: bool = False) -> Iterator[None]:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", FewstepWarning)
-        if quiet:
+        if is_quiet(quiet):
             warnings.simplefilter("ignore", FewstepWarning)
         warnings.showwarning = lambda message, *_: show(str(message))
         yield

@@ -13,9 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fewstep.cli.options import Embedding, Unet, Variant, ZeroSnr, decoder
+from fewstep.cli.beforehand import check_beforehand
+from fewstep.cli.options import Embedding, Unet, Variant, ZeroSnr, decoder, default_model
 from fewstep.cli.progress import one_line_warnings
 from fewstep.cli.runtime import Runtime, run_by, told
+from fewstep.cli.steering import read_controls
 from fewstep.errors import CannotWrite, InvalidRequest, NotInstalled
 from fewstep.files import cache_folder
 
@@ -28,7 +30,7 @@ def serve(
         list[str] | None,
         typer.Option(
             help="starter, starter-teacher, a folder as diffusers writes it, a .safetensors checkpoint, or a hub id; "
-            "repeat to offer several, the default first. [default: starter, and its teacher to compare with]",
+            "repeat to offer several, the default first. [default: $FEWSTEP_MODEL, or starter and its teacher]",
             show_default=False,
         ),
     ] = None,
@@ -99,6 +101,14 @@ def serve(
     steps: Annotated[
         int | None,
         typer.Option(help="Steps where nobody asks for a number. [default: the model's]", rich_help_panel=HOW),
+    ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What pictures steer the first model through: NET, where clients bring the pictures, or "
+            "NET=edges.png:0.8 for clients that bring none; repeat for several.",
+            show_default=False,
+        ),
     ] = None,
     vae: Annotated[
         str | None,
@@ -196,43 +206,42 @@ def serve(
     proxy = Proxy.of(root_path, trust_proxy or ())
     if steps is not None and steps < 1:
         raise InvalidRequest(f"the number of steps is {steps}; it must be at least 1")
-    first, *rest = model or ("starter", "starter-teacher")
+    first, *rest = model or _default_models()
     vae = decoder(vae, fast_decode)
+    nets, steered = read_controls(control or [], need_pictures=False)
 
     def decoder_of(name: str) -> str | None:
         return FAST if fast_decode or (fast_decode is None and brings_fast_decoder(name)) else None
 
-    with one_line_warnings(quiet):
-        placing: dict[str, Any] = {"device": device, "dtype": dtype, "memory": memory}
-        bundle = fewstep.load(
-            first,
-            loras=lora or (),
-            vae=vae or decoder_of(first),
-            config=config,
-            kind=kind,
-            prediction_type=prediction_type,
-            zero_snr=zero_snr,
-            unet=unet,
-            embeddings=embedding or (),
-            variant=variant,
-            **placing,
-        )
+    placing: dict[str, Any] = {"device": device, "dtype": dtype, "memory": memory}
+    own: dict[str, Any] = {"loras": lora or (), "vae": vae or decoder_of(first), "config": config, **placing}
+    own |= {"kind": kind, "prediction_type": prediction_type, "controlnets": nets}
+    own |= {"zero_snr": zero_snr, "unet": unet, "embeddings": embedding or (), "variant": variant}
+    check_beforehand(first, own)
+    for name in rest:
+        check_beforehand(name, placing)
+    with _listen(host, port) as listening, one_line_warnings(quiet):  # who comes while the models load waits
+        bundle = fewstep.load(first, **own)
         if steps is not None:
             bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, steps=steps))
         others = [fewstep.load(name, vae=decoder_of(name), **placing) for name in rest]
         bundle, *others = (run_by(runtime, each) for each in (bundle, *others))
-    engine = Engine(
-        bundle, *others, max_batch=max_batch, max_clients=max_sessions, max_pixels=max_pixels, checker=check
-    )
-    certificate, key = self_signed(cache_folder(), host) if https else (None, None)
-    app = create_app(engine, access, proxy=proxy, metrics=metrics, per_address=max_per_address)
-    server = Server(engine, app, host=host, port=port, ssl_certfile=certificate, ssl_keyfile=key)
-    listening = _listen(host, port)
-    scheme = "https" if https else "http"
-    shown = f"{scheme}://{host}:{listening.getsockname()[1]}/"
-    typer.echo(shown + (f"?token={token}" if token else ""))
-    typer.echo(f"painting with {bundle.name} on {bundle.device}{told(bundle)}; Ctrl-C ends it", err=True)
-    with one_line_warnings(quiet):
+        engine = Engine(
+            bundle,
+            *others,
+            max_batch=max_batch,
+            max_clients=max_sessions,
+            max_pixels=max_pixels,
+            checker=check,
+            controls=steered,
+        )
+        certificate, key = self_signed(cache_folder(), host) if https else (None, None)
+        app = create_app(engine, access, proxy=proxy, metrics=metrics, per_address=max_per_address)
+        server = Server(engine, app, host=host, port=port, ssl_certfile=certificate, ssl_keyfile=key)
+        scheme = "https" if https else "http"
+        shown = f"{scheme}://{host}:{listening.getsockname()[1]}/"
+        typer.echo(shown + (f"?token={token}" if token else ""))
+        typer.echo(f"painting with {bundle.name} on {bundle.device}{told(bundle)}; Ctrl-C ends it", err=True)
         try:
             server.run(sockets=[listening])
         except KeyboardInterrupt:  # all is over; Python's own end would take seconds, or abort in a network's call
@@ -240,6 +249,11 @@ def serve(
             sys.stdout.flush()
             os._exit(128 + signal.SIGINT)
     return None
+
+
+def _default_models() -> tuple[str, ...]:
+    name = default_model()
+    return (name, "starter-teacher") if name == "starter" else (name,)
 
 
 def _listen(host: str, port: int) -> socket.socket:

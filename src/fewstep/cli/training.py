@@ -7,15 +7,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from fewstep.cli.progress import one_line_warnings
+from fewstep.cli.output import check_new_folder
+from fewstep.cli.progress import bars, one_line_warnings
 from fewstep.data.walk import few
 from fewstep.errors import InvalidRequest
 
@@ -72,23 +72,21 @@ def function_of(place: str, default: str) -> Any:
 def run(config: RunConfig, output: Path, dry_run: bool, measures: list[str] | None) -> int:
     """Carry out a config, or only rehearse it; returns the exit code."""
     functions = [function_of(place, "measure") for place in measures or ()]
+    check_new_folder(output)
     with one_line_warnings():
         if dry_run:
             _show_rehearsal(config, output)
             return 0
         from fewstep.train.run import train
 
-        with progress_bar() as bar, _stop_on_interrupt(bar) as interrupted:
+        with training_bars() as bar, _stop_on_interrupt(bar) as interrupted:
             outcome = train(config, output, measures=functions, hooks=_hooks(bar, config, interrupted))
     return _say(outcome, output, bool(interrupted))
 
 
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")  # of several processes, one speaks
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as bar:
-        yield bar
+def training_bars() -> AbstractContextManager[Progress]:
+    """Of several processes, one speaks."""
+    return bars(quiet=os.environ.get("RANK", "0") != "0", remaining=True)
 
 
 @contextmanager

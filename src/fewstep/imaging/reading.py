@@ -10,6 +10,7 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from fewstep.errors import InvalidRequest
+from fewstep.imaging.inscription import inscribed
 
 MAX_PIXELS = 50_000_000
 ANIMATED = "animated"  # the entry of a picture's `info` where its file has more than the one frame that was read
@@ -67,6 +68,7 @@ def decode_image(
                 moves = getattr(image, "is_animated", False) and image.format != "MPO"  # a photo and its thumbnails
                 upright = _upright(image)
                 upright.info |= {ANIMATED: True} if moves else {}
+                upright.info.update(inscribed(image))
                 return upright
     except Image.DecompressionBombError as error:
         raise InvalidRequest(f"{what} is too large; at most {max_pixels // 10**6} million pixels are read") from error

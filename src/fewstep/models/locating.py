@@ -36,6 +36,7 @@ IS_A_PICKLE = (
 IS_A_REFINER = "is an SDXL refiner, which only paints over what the base has painted: give the base"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.safetensors)")  # which is a file that is not there
+_HUB_FILE = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*/.+\.safetensors")
 _HUB_FILES = [
     "model_index.json",
     CARD_FILE,
@@ -155,6 +156,19 @@ def locate_network(
     if _HUB_ID.fullmatch(str(name)):
         return download(str(name), ["config.json", "*.safetensors"], variant=variant, dtype=dtype, parts=("",))
     raise ModelNotFound(f"no {what} {str(name)!r}: give an existing folder, or a hub id (owner/name)")
+
+
+def is_elsewhere(name: str | Path) -> bool:
+    """Whether a model's name can only mean a repository on the hub."""
+    here = str(name) in BUILT_IN or Path(name).expanduser().exists()
+    return not here and _HUB_ID.fullmatch(str(name)) is not None
+
+
+def check_there(name: str | Path, what: str) -> None:
+    """Raises `ModelNotFound` where a part beside the model is neither here nor can be on the hub; fetches nothing."""
+    path = Path(name).expanduser()
+    if not path.exists() and not (_HUB_FILE.fullmatch(str(name)) or _HUB_ID.fullmatch(str(name))):
+        raise ModelNotFound(f"no {what} {str(name)!r}: give an existing folder or .safetensors file, or a hub id")
 
 
 def _built_in(name: str) -> Path:

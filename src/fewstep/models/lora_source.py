@@ -69,11 +69,19 @@ def find_lora(source: str, model: ModelBundle) -> LoraFile:
         source = _PUBLISHED[family]
     if source in ADAPTERS:
         return LoraFile.read(ADAPTERS[source], reference=source)
+    check_there(source)
     path = Path(source).expanduser()
     if path.exists():
         return LoraFile.read(path)
-    if found := _HUB.fullmatch(source):
-        return LoraFile.read(_download(*found.groups()), reference=source, published=source in _PUBLISHED.values())
+    found = _HUB.fullmatch(source)
+    assert found
+    return LoraFile.read(_download(*found.groups()), reference=source, published=source in _PUBLISHED.values())
+
+
+def check_there(source: str) -> None:
+    """Raises `ModelNotFound` for what is neither a built-in adapter, nor here, nor can be on the hub."""
+    if source in ("lcm-lora", *ADAPTERS) or Path(source).expanduser().exists() or _HUB.fullmatch(source):
+        return
     known = ", ".join(ADAPTERS)
     raise ModelNotFound(f"no LoRA {source!r}: give a .safetensors file, a hub id (owner/name), or {known}")
 

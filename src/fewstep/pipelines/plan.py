@@ -17,12 +17,14 @@ from fewstep.core.schedule import consistency_timesteps, ode_timesteps, training
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.reading import ANIMATED
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.outline import Outline
 from fewstep.pipelines.request import MAX_GUIDANCE, MAX_SIDE, ROWS, Control, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
+Known = ModelBundle | Outline  # loaded, or as its small files describe it
 
 CONSISTENCY = ("lcm", "tcd")  # samplers
 DEFAULT_STRENGTH = 0.5
@@ -102,7 +104,7 @@ class Plan:
                 yield self.rows(start, min(start + self.batch_size, places[-1] + 1))
 
 
-def complete(request: Request, model: ModelBundle, batch_size: int | None = None) -> Plan:
+def complete(request: Request, model: Known, batch_size: int | None = None) -> Plan:
     """Fill in what was left open; raises `InvalidRequest` for what this model cannot do."""
     height, width = model.default_size
     samplers = samplers_of(model)
@@ -147,7 +149,7 @@ def complete(request: Request, model: ModelBundle, batch_size: int | None = None
     )
 
 
-def _refinement(request: Request, model: ModelBundle, sampler: str, height: int, width: int, steps: int) -> Plan | None:
+def _refinement(request: Request, model: Known, sampler: str, height: int, width: int, steps: int) -> Plan | None:
     """The second round: the same words and seeds, at the size that is wanted at last, over a part of the times."""
     if request.upscale is None:
         return None
@@ -181,7 +183,7 @@ def _refinement(request: Request, model: ModelBundle, sampler: str, height: int,
     return dataclasses.replace(plan, strength=strength, timesteps=timesteps)
 
 
-def samplers_of(model: ModelBundle) -> tuple[str, ...]:
+def samplers_of(model: Known) -> tuple[str, ...]:
     """The samplers that this model can be used with, its default first."""
     if model.kind != "lcm":
         return ("dpm++", "unipc", "ddim", "heun", "lcm")
@@ -201,7 +203,7 @@ def _batch_size(given: int | None, latent_shape: tuple[int, int, int]) -> int:
     return min(BATCH_LIMIT, max(1, LATENTS_AT_ONCE // (height * width)))
 
 
-def _times(model: ModelBundle, sampler: str, steps: int, strength: float) -> Tensor:
+def _times(model: Known, sampler: str, steps: int, strength: float) -> Tensor:
     settings, total = model.settings, model.schedule.num_train_timesteps
     grid = settings.original_inference_steps
     try:
@@ -222,7 +224,7 @@ def _times(model: ModelBundle, sampler: str, steps: int, strength: float) -> Ten
         raise InvalidRequest(str(error)) from error
 
 
-def _given_times(model: ModelBundle, timesteps: tuple[int, ...] | None) -> Tensor:
+def _given_times(model: Known, timesteps: tuple[int, ...] | None) -> Tensor:
     assert timesteps
     total = model.schedule.num_train_timesteps
     if timesteps[0] >= total:
@@ -230,14 +232,14 @@ def _given_times(model: ModelBundle, timesteps: tuple[int, ...] | None) -> Tenso
     return torch.tensor(timesteps)
 
 
-def _checked_side(name: str, size: int, model: ModelBundle) -> int:
+def _checked_side(name: str, size: int, model: Known) -> int:
     unit = model.pixels_per_latent
     if size % unit:
         raise InvalidRequest(f"the {name} is {size}; for {model.name} it must be a multiple of {unit}")
     return size
 
 
-def guidance_range(model: ModelBundle) -> tuple[float, float]:
+def guidance_range(model: Known) -> tuple[float, float]:
     """The guidance scales that this model can follow."""
     if model.embeds_guidance and model.card.w_range is not None:
         return model.card.w_range[0] + 1.0, model.card.w_range[1] + 1.0
@@ -245,7 +247,7 @@ def guidance_range(model: ModelBundle) -> tuple[float, float]:
     return 1.0, MAX_BAKED_GUIDANCE if baked_in else MAX_GUIDANCE
 
 
-def _checked_guidance(request: Request, model: ModelBundle) -> float:
+def _checked_guidance(request: Request, model: Known) -> float:
     low, high = guidance_range(model)
     scale = float(_first(request.guidance_scale, model.card.guidance_scale))
     if low <= scale <= high:
@@ -259,12 +261,12 @@ def _checked_guidance(request: Request, model: ModelBundle) -> float:
     )
 
 
-def _windows(request: Request, model: ModelBundle) -> tuple[int, ...]:
+def _windows(request: Request, model: Known) -> tuple[int, ...]:
     counts = {prompt: model.num_windows(prompt) for prompt in set(request.prompts)}
     return tuple(counts[prompt] for prompt in request.prompts)
 
 
-def _lora_weights(request: Request, model: ModelBundle) -> tuple[float, ...]:
+def _lora_weights(request: Request, model: Known) -> tuple[float, ...]:
     if model.loras is not None:
         return model.loras.weigh(request.loras)
     if request.loras:
@@ -276,7 +278,7 @@ def _lora_weights(request: Request, model: ModelBundle) -> tuple[float, ...]:
     return ()
 
 
-def _controls(request: Request, model: ModelBundle) -> tuple[Control | None, ...]:
+def _controls(request: Request, model: Known) -> tuple[Control | None, ...]:
     wanted, here = request.controls or {}, model.steered_by
     if unknown := sorted(set(wanted) - set(here)):
         loaded = f"loaded are {', '.join(here)}" if here else f"{model.name} has none loaded"
@@ -284,7 +286,7 @@ def _controls(request: Request, model: ModelBundle) -> tuple[Control | None, ...
     return tuple(wanted.get(name) for name in here) if wanted else ()
 
 
-def _advice(request: Request, model: ModelBundle, guidance_scale: float) -> Iterator[str]:
+def _advice(request: Request, model: Known, guidance_scale: float) -> Iterator[str]:
     if request.negative_prompt and (model.embeds_guidance or guidance_scale == 1.0):
         reason = "its guidance is part of the network" if model.embeds_guidance else "a guidance scale of 1 is none"
         yield f"the negative prompt has no effect on {model.name}: {reason}"
@@ -307,7 +309,7 @@ def _advice(request: Request, model: ModelBundle, guidance_scale: float) -> Iter
     yield from _few_step_advice(request, model, guidance_scale)
 
 
-def _few_step_advice(request: Request, model: ModelBundle, guidance_scale: float) -> Iterator[str]:
+def _few_step_advice(request: Request, model: Known, guidance_scale: float) -> Iterator[str]:
     """For consistency models."""
     if model.embeds_guidance and model.card.w_range is None and guidance_scale < LEAST_EMBEDDED_GUIDANCE:
         yield (

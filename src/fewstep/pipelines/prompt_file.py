@@ -14,12 +14,13 @@ from typing import Any
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.imaging.reading import read_image
 from fewstep.pipelines.prompts import understood
-from fewstep.pipelines.request import Request
+from fewstep.pipelines.request import Control, Request
 
 _WHOLE = ("seed", "steps", "width", "height")
 _NUMBERS = ("guidance_scale", "strength")
 _TEXTS = ("prompt", "negative_prompt", "sampler", "name", "image", "mask")
 FIELDS = (*_TEXTS, *_WHOLE, *_NUMBERS)
+_JSON = re.compile(r'\s*\{\s*"')  # how an object begins, and hardly a prompt
 _NAME = re.compile(r"[^\\/:*?\"<>|\0]{1,200}")
 
 
@@ -35,8 +36,17 @@ class Wanted:
         return self.request.image is None and self.request.but_for(other.request)
 
 
-def read_prompts(path: Path, defaults: Mapping[str, Any]) -> list[Wanted]:
-    """The pictures that a file asks for, with `defaults` where a row says nothing.
+def read_prompts(
+    path: Path,
+    defaults: Mapping[str, Any],
+    controls: Mapping[str, Control] | None = None,
+    text: str | None = None,
+    form: str | None = None,
+) -> list[Wanted]:
+    """The pictures that a file asks for, with `defaults` where a row says nothing, all steered by `controls`.
+
+    text  what came in place of a file's content, which `path` then only names
+    form  "txt", "csv" or "jsonl"; None: as the file's name ends, and for a text as its first line looks (txt or jsonl)
 
     .txt    a prompt a line
     .csv    a head with the names of the fields, then rows
@@ -46,7 +56,7 @@ def read_prompts(path: Path, defaults: Mapping[str, Any]) -> list[Wanted]:
     width, height, image, strength, mask (paths, from the file's folder), name (of the picture; default: its number).
     Raises `InvalidRequest` for the first row that cannot be painted, with its number.
     """
-    rows = list(_rows(path))
+    rows = list(_rows(path, text, form))
     if not rows:
         raise InvalidRequest(f"{path} asks for no pictures")
     digits = len(str(len(rows)))
@@ -54,7 +64,7 @@ def read_prompts(path: Path, defaults: Mapping[str, Any]) -> list[Wanted]:
     names: set[str] = set()
     for number, row in enumerate(rows):
         try:
-            one = _wanted({**defaults, **row}, number, digits, path.parent)
+            one = _wanted({**defaults, **row}, controls, number, digits, path.parent)
         except FewstepError as error:
             raise InvalidRequest(f"{path}, picture {number + 1}: {error}") from error
         if one.name.lower() in names:
@@ -76,23 +86,27 @@ def batches(wanted: list[Wanted], size: int) -> Iterator[list[Wanted]]:
         yield batch
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} cannot be read as text: {getattr(error, 'strerror', error)}") from error
+def _rows(path: Path, text: str | None, form: str | None) -> Iterator[Mapping[str, Any]]:
+    if text is None:
+        form = form or path.suffix.lower().removeprefix(".") or "unknown"
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"{path} cannot be read as text: {getattr(error, 'strerror', error)}") from error
     lines = text.split("\n")  # and nowhere else: a cell, or a string of JSON, may hold any other sign
-    match path.suffix.lower():
-        case ".txt":
+    match form or ("jsonl" if _JSON.match(text) else "txt"):
+        case "txt":
             yield from ({"prompt": line.strip()} for line in lines if line.strip())
-        case ".csv":
+        case "csv":
             yield from _csv(text, path)
-        case ".jsonl":
+        case "jsonl":
             for number, line in enumerate(lines):
                 if line.strip():
                     yield _object(line, f"{path}, line {number + 1}")
         case _:
-            raise InvalidRequest(f"{path}: give a .txt, .csv or .jsonl file")
+            raise InvalidRequest(
+                f"{path}: give a .txt, .csv or .jsonl file, or say which with --format txt, csv or jsonl"
+            )
 
 
 def _csv(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
@@ -114,7 +128,9 @@ def _object(line: str, where: str) -> Mapping[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _wanted(row: Mapping[str, Any], number: int, digits: int, folder: Path) -> Wanted:
+def _wanted(
+    row: Mapping[str, Any], controls: Mapping[str, Control] | None, number: int, digits: int, folder: Path
+) -> Wanted:
     if unknown := sorted(map(str, set(row) - set(FIELDS))):
         raise InvalidRequest(f"unknown field {unknown[0][:60]!r}; there are {', '.join(FIELDS)}")
     if "prompt" not in row:
@@ -129,7 +145,8 @@ def _wanted(row: Mapping[str, Any], number: int, digits: int, folder: Path) -> W
     prompt = understood(row["prompt"])
     if "negative_prompt" in texts:
         texts["negative_prompt"] = understood(texts["negative_prompt"], negative=True).text
-    return Wanted(name, Request.of(prompt.text, seed, loras=prompt.loras or None, **texts, **values, **pictures))
+    more: dict[str, Any] = {"loras": prompt.loras or None, "controls": controls}
+    return Wanted(name, Request.of(prompt.text, seed, **texts, **values, **pictures, **more))
 
 
 def _number(name: str, value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import fewstep
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.channels import rgba
+from fewstep.imaging.inscription import PARAMETERS, RECORD
 from fewstep.imaging.reading import read_image
 
 if TYPE_CHECKING:
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
 
     from fewstep.models.bundle import ModelBundle
     from fewstep.pipelines.plan import Plan
-
-RECORD = "fewstep"  # the PNG text chunk with the JSON record
-PARAMETERS = "parameters"  # the one for people and for other programs, in the style of AUTOMATIC1111's web UI
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,24 @@ class UsedControl:
 
 
 @dataclass(frozen=True)
+class Travelled:
+    """The way of an animation, or of one picture of it.
+
+    stops   (prompt, seed) each
+    frames  how many pictures are on the way
+    back    whether the animation goes back again
+    fps     pictures a second
+    frame   the number of the picture on the way, from 0; None: the whole
+    """
+
+    stops: tuple[tuple[str, int], ...]
+    frames: int
+    back: bool = False
+    fps: float | None = None
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
 class Record:
     """The parameters of one picture (of `num_images` from `seed` on, for a contact sheet).
 
@@ -66,6 +83,7 @@ class Record:
     refine_steps  steps
     tile       whether it was painted in windows
     source     SHA-256 of the picture it was painted over, with `strength`; `mask`, that of the mask
+    travel     of an animation, or of a frame of one; prompt and seed are the first stop's
     """
 
     prompt: str
@@ -98,10 +116,16 @@ class Record:
     tile: bool = False
     source: str | None = None
     mask: str | None = None
+    travel: Travelled | None = None
     version: str = fewstep.__version__
 
+    @property
+    def command(self) -> str:
+        """The command that makes it again."""
+        return "generate" if self.travel is None else "travel"
+
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Record:
@@ -112,8 +136,9 @@ class Record:
             values["embeddings"] = tuple(UsedEmbedding(**each) for each in values.get("embeddings") or ())
             values["controls"] = tuple(UsedControl(**control) for control in values.get("controls") or ())
             values["timesteps"] = tuple(values.get("timesteps") or ()) or None
+            values["travel"] = _travelled(values.get("travel"))
             record = cls(**values)
-        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             raise InvalidRequest(f"the picture's parameters cannot be read: {error}") from error
         texts = ("model", "kind", "prediction_type", "unet", "vae", "source", "mask")
         if wrong := [name for name in texts if not isinstance(getattr(record, name), (str, type(None)))]:
@@ -149,6 +174,9 @@ class Record:
                 facts.setdefault("Denoising strength", f"{self.refine_strength:g}")
             if self.refine_steps is not None:
                 facts["Hires steps"] = self.refine_steps
+        if self.travel is not None:
+            stops = json.dumps([f"{prompt} ({seed})" for prompt, seed in self.travel.stops], ensure_ascii=False)
+            facts |= {"Travel": stops, "Frames": self.travel.frames}
         facts["Version"] = f"fewstep {self.version}"
         lines = [" ".join([self.prompt, *(f"<lora:{lora.name}:{lora.weight:g}>" for lora in self.loras)])]
         if self.negative_prompt:
@@ -160,7 +188,7 @@ class Record:
         return {RECORD: self.to_json(), PARAMETERS: self.to_parameters()}
 
 
-def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
+def describe(model: ModelBundle, plan: Plan, index: int, travel: Travelled | None = None) -> dict[str, str]:
     """The chunks of the plan's picture number `index`."""
     return Record(
         prompt=plan.prompts[index],
@@ -192,7 +220,15 @@ def describe(model: ModelBundle, plan: Plan, index: int) -> dict[str, str]:
         tile=plan.window is not None,
         source=None if plan.image is None else image_hash(plan.image),
         mask=None if plan.mask is None else image_hash(plan.mask),
+        travel=travel,
     ).chunks()
+
+
+def _travelled(value: Any) -> Travelled | None:
+    if value is None:
+        return None
+    stops = tuple((str(prompt), operator.index(seed)) for prompt, seed in value["stops"])
+    return Travelled(**value | {"stops": stops, "frames": operator.index(value["frames"])})
 
 
 def _refine_steps(plan: Plan) -> int | None:
@@ -229,7 +265,7 @@ def read_record(path: str | Path) -> Record:
     """The record inside a picture file; raises `InvalidRequest` when there is none."""
     record = record_of(read_image(path))
     if record is None:
-        raise InvalidRequest(f"{path} does not say how it was made: it has no {RECORD!r} text chunk")
+        raise InvalidRequest(f"{path} does not say how it was made; only pictures by fewstep do")
     return record
 
 

@@ -151,12 +151,18 @@ def requested(
     ]
 
 
-def as_controls(given: Mapping[str, Picture | tuple[Picture, float]] | None) -> dict[str, Control] | None:
+def as_controls(given: Mapping[str, Control | Picture | tuple[Picture, float]] | None) -> dict[str, Control] | None:
     """Pictures or paths, alone or with a scale, as `Control`s; raises `InvalidRequest`."""
     if given is None:
         return None
-    pairs = {name: value if isinstance(value, tuple) else (value, 1.0) for name, value in given.items()}
-    return {name: Control(as_image(image), scale) for name, (image, scale) in pairs.items()}
+    return {name: _as_control(value) for name, value in given.items()}
+
+
+def _as_control(value: Control | Picture | tuple[Picture, float]) -> Control:
+    if isinstance(value, Control):
+        return value
+    image, scale = value if isinstance(value, tuple) else (value, 1.0)
+    return Control(as_image(image), scale)
 
 
 def both(given: Mapping[str, float] | None, named: Mapping[str, float]) -> Mapping[str, float] | None:
@@ -176,25 +182,32 @@ def paint_all(
 
 def generate(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> list[Image]:
     """Carry out a plan, batch by batch; warns of what has no effect."""
-    images = carry_out(model, plan, on_step)
-    for index, image in enumerate(images):
+    return list(painted(model, plan, on_step))
+
+
+def painted(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> Iterator[Image]:
+    """The same, each picture as soon as its batch is done."""
+    for index, image in enumerate(carry_out(model, plan, on_step)):
         image.info.update(describe(model, plan, index))
-    return images
+        yield image
 
 
-def carry_out(model: ModelBundle, plan: Plan, on_step: OnStep | None, given: Given = _nothing_given) -> list[Image]:
+def carry_out(model: ModelBundle, plan: Plan, on_step: OnStep | None, given: Given = _nothing_given) -> Iterator[Image]:
     """The pictures of a plan, without their parameters; `given` may put other words and noise in place of its own."""
     for advice in plan.advice:
-        warnings.warn(advice, FewstepWarning, stacklevel=4)
-    images: list[Image] = []
+        warnings.warn(advice, FewstepWarning, stacklevel=5)
+    done = 0
     for batch in plan.batches():
-        rows = range(len(images), len(images) + len(batch.seeds))
-        images += _paint_within_memory(model, plan, rows, on_step, given)
-    if plan.refinement is None:
-        return images
-    # each made as large as the plan wants it, and painted over
-    rounds = [replace(plan.refinement, image=image) for image in images]
-    return [_paint_within_memory(model, each, range(i, i + 1), on_step, given)[0] for i, each in enumerate(rounds)]
+        rows = range(done, done + len(batch.seeds))
+        done = rows.stop
+        images = _paint_within_memory(model, plan, rows, on_step, given)
+        if plan.refinement is not None:  # each made as large as the plan wants it, and painted over
+            rounds = [replace(plan.refinement, image=image) for image in images]
+            one = [range(row, row + 1) for row in rows]
+            images = [
+                _paint_within_memory(model, each, row, on_step, given)[0] for each, row in zip(rounds, one, strict=True)
+            ]
+        yield from images
 
 
 def _paint_within_memory(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.prompts import understood
-from fewstep.pipelines.request import MAX_PICTURES
+from fewstep.pipelines.provenance import Travelled, describe
+from fewstep.pipelines.request import MAX_PICTURES, Request
 from fewstep.pipelines.text2image import OnStep, carry_out, requested
 
 if TYPE_CHECKING:
@@ -45,20 +46,24 @@ class Way:
     def of(
         cls, model: ModelBundle, stops: Sequence[Stop], frames: int, *, batch_size: int | None = None, **options: Any
     ) -> Way:
-        """Raises `InvalidRequest`."""
-        way = frames_on_the_way(len(stops), frames)
+        """Through prompts as people write them. Raises `InvalidRequest`."""
         if given := [name for name in ("seed", "variation", "variation_seed") if options.get(name) is not None]:
             raise InvalidRequest(f"the {given[0].replace('_', ' ')} of a way is in its stops: (prompt, seed) each")
-        words = [understood(prompt) for prompt, _ in stops]
-        if any(each.loras != words[0].loras for each in words):
-            raise InvalidRequest("the prompts of a way name different LoRAs; they must take as much of the same ones")
-        (request,) = requested([stops[frame.leg][0] for frame in way], None, options)
-        stops = [(each.text, seed) for each, (_, seed) in zip(words, stops, strict=True)]
-        seeds = tuple(stops[frame.leg][1] for frame in way)
-        return cls(model, stops, way, complete(replace(request, seeds=seeds), model, batch_size))
+        (request, *_) = requested([prompt for prompt, _ in stops] or [""], None, options)
+        stops, _ = understood_stops(stops)
+        return cls.through(model, stops, frames, request, batch_size)
 
-    def paint(self, on_step: OnStep | None = None) -> list[Image]:
-        """The frames in their order."""
+    @classmethod
+    def through(
+        cls, model: ModelBundle, stops: Sequence[Stop], frames: int, like: Request, batch_size: int | None = None
+    ) -> Way:
+        """Through prompts that are understood already, else as `like` asks. Raises `InvalidRequest`."""
+        way = frames_on_the_way(len(stops), frames)
+        prompts, seeds = zip(*(stops[frame.leg] for frame in way), strict=True)
+        return cls(model, stops, way, complete(replace(like, prompts=prompts, seeds=seeds), model, batch_size))
+
+    def painted(self, on_step: OnStep | None = None) -> Iterator[Image]:
+        """The frames in their order, each with its parameters, as soon as its batch is done."""
         encode = self.model.encode_prompts
         words = _equally_long([encode([prompt], self.plan.lora_weights) for prompt, _ in self.stops])
 
@@ -68,7 +73,14 @@ class Way:
             cond = Conditioning.cat([between(words[f.leg], words[f.leg + 1], f.fraction) for f in part])
             return cond, NoiseBetween(*zip(*legs, strict=True))
 
-        return carry_out(self.model, self.plan, on_step, on_the_way)
+        travelled = Travelled(tuple(self.stops), len(self.frames))
+        for index, image in enumerate(carry_out(self.model, self.plan, on_step, on_the_way)):
+            frame = replace(travelled, frame=index)
+            image.info.update(describe(self.model, self.plan, 0, frame))
+            yield image
+
+    def paint(self, on_step: OnStep | None = None) -> list[Image]:
+        return list(self.painted(on_step))
 
 
 def travel(
@@ -81,6 +93,17 @@ def travel(
     `InvalidRequest`.
     """
     return Way.of(model, stops, frames, **options).paint(on_step)
+
+
+def understood_stops(stops: Sequence[Stop]) -> tuple[list[Stop], Mapping[str, float]]:
+    """Stops with their prompts as they are painted, and the adapters that all of them name.
+
+    Raises `InvalidRequest` where they name different ones.
+    """
+    words = [understood(prompt) for prompt, _ in stops]
+    if any(each.loras != words[0].loras for each in words):
+        raise InvalidRequest("the prompts of a way name different LoRAs; they must take as much of the same ones")
+    return [(each.text, seed) for each, (_, seed) in zip(words, stops, strict=True)], words[0].loras if words else {}
 
 
 def frames_on_the_way(stops: int, frames: int) -> list[Frame]:

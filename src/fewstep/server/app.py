@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 import fewstep
 from fewstep.errors import FewstepError
-from fewstep.server import protocol
+from fewstep.server import own_door, protocol
 from fewstep.server.compat import fal, openai, sdapi
 from fewstep.server.compat.fal_addresses import FalAddresses
 from fewstep.server.engine import Engine, PaintingFailed
@@ -65,6 +65,7 @@ def create_app(
     app.add_api_websocket_route("/v1/live", live)
     access = access or Access()
     for doors in (
+        own_door.router(engine),
         openai.router(engine),
         sdapi.router(engine),
         fal.router(engine, access.passes, places),

@@ -11,6 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from fewstep.errors import InvalidRequest
+from fewstep.imaging.inscription import written_with
 from fewstep.imaging.masks import mask_of
 from fewstep.imaging.reading import decode_image
 from fewstep.server.job import Pixels
@@ -21,7 +22,6 @@ MEDIA_TYPES = {name: f"image/{name}" for name in FORMATS}
 MAX_PIXELS = 16_000_000  # of a picture from the network: 4000 x 4000
 READ = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # Pillow knows many more, some of them programs
 QUALITY = 90
-EXIF_USER_COMMENT, EXIF_IFD = 0x9286, 0x8769
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Coding:
 def encode(pixels: Pixels, coding: Coding, chunks: dict[str, str] | None = None) -> bytes:
     """(H, W, 3) to a file's bytes.
 
-    `chunks` say how the picture was made: text chunks in a PNG, the `parameters` as EXIF in the other formats.
+    `chunks` say how the picture was made: text chunks in a PNG, EXIF in the other formats.
     """
     if coding.format == "jpeg" and not chunks:
         return bytes(simplejpeg.encode_jpeg(pixels, coding.quality, "RGB", "444", fastdct=False))
@@ -52,15 +52,9 @@ def encode(pixels: Pixels, coding: Coding, chunks: dict[str, str] | None = None)
             info.add_itxt(name, text)
         image.save(file, "PNG", pnginfo=info, compress_level=3)
     else:
-        image.save(file, coding.format, quality=coding.quality, method=2, exif=_exif(chunks), subsampling=0)
+        written = written_with(chunks or {}, coding.format.upper())
+        image.save(file, coding.format, quality=coding.quality, method=2, subsampling=0, **written)
     return file.getvalue()
-
-
-def _exif(chunks: dict[str, str] | None) -> Image.Exif:
-    exif = Image.Exif()
-    if chunks:
-        exif.get_ifd(EXIF_IFD)[EXIF_USER_COMMENT] = b"UNICODE\0" + chunks["parameters"].encode("utf-16-be")
-    return exif
 
 
 def decode(data: bytes, what: str = "the picture") -> Image.Image:

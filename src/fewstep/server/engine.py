@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from fewstep.imaging.pixels import fitted
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.provenance import describe
-from fewstep.pipelines.request import Request
+from fewstep.pipelines.request import Control, Request
 from fewstep.server.job import Deadline, Event, Failed, Job, Painted, Pixels, Reason, Stepped
 from fewstep.server.metrics import Metrics
 from fewstep.server.scheduler import Lane, Scheduler
@@ -72,6 +72,7 @@ class Engine:
     checker      is shown every picture before it leaves, previews too, in a thread of its own; False withholds it
     max_pixels   of one picture; default: 64 times as many as the model was trained on, at most `MAX_PIXELS`
     deadline     seconds after which a picture is not wanted any more, unless the request says otherwise
+    controls     what steers the pictures of the first model where a request says nothing of controls
     """
 
     def __init__(
@@ -84,7 +85,9 @@ class Engine:
         max_pixels: int | None = None,
         deadline: float = 60.0,
         checker: Checker | None = None,
+        controls: Mapping[str, Control] | None = None,
     ) -> None:
+        self._controls = controls or None
         self.model, self.deadline, self._checker = model, deadline, checker
         self.models = {each.name: each for each in (model, *others)}
         if len(self.models) <= len(others):
@@ -143,13 +146,15 @@ class Engine:
     async def order(self, request: Request, model: ModelBundle | None = None) -> Order:
         """Check a request and make it ready, for the first model unless another is given; raises `InvalidRequest`."""
         model = model or self.model
+        if model is self.model and request.controls is None:
+            request = dataclasses.replace(request, controls=self._controls)
         height, width = model.default_size
         larger = request.upscale or 1.0
         height, width = (round(side * larger) for side in (request.height or height, request.width or width))
         if height * width > self.max_pixels:
             limit = f"at most {self.max_pixels} pixels"
             raise InvalidRequest(f"{width} x {height} is more than this server paints with {model.name}: {limit}")
-        if request.image is None:
+        if request.image is None and not request.controls:
             return Order.of(model, request)
         return await asyncio.to_thread(Order.of, model, request)
 

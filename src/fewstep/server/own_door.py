@@ -1,0 +1,120 @@
+"""fewstep's own door over HTTP, for `fewstep generate --server`: every field of a `Request`, and an answer in lines.
+
+    POST /v1/paint   a JSON object (`Wanted`); pictures in it are files in base64
+
+The answer is JSON, a line for each piece of news (`application/x-ndjson`): first `{"advice": [...], "num_steps": n}`,
+then `{"stepped": i}` for each step of picture i and `{"painted": i, "png": "<base64>"}` when it is done, in any order;
+`{"error": "..."}` is the last line where something goes wrong on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+
+from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.pipelines.request import MAX_SEED, Control, Request
+from fewstep.server.coding import Coding, decode, encode
+from fewstep.server.engine import Engine, Order, PaintingFailed
+from fewstep.server.job import Failed, Painted, Stepped
+from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS, Message
+
+MOST_PICTURES = 16  # in one call: no more than an engine paints at once
+
+
+class Steering(Message):
+    """A picture for one of the server's ControlNets."""
+
+    image: str
+    scale: float = Field(1.0, ge=0, le=2)
+
+
+class Wanted(Message):
+    """The arguments of `Request.of`, and the name of the model; None: as the model's card says."""
+
+    prompt: str = Field(max_length=MAX_PROMPT)
+    model: str | None = Field(None, max_length=200)
+    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    num_images: int = Field(1, ge=1, le=MOST_PICTURES)
+    negative_prompt: str = Field("", max_length=MAX_PROMPT)
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    guidance_scale: float | None = None
+    height: int | None = Field(None, ge=8, le=MAX_SIDE)
+    width: int | None = Field(None, ge=8, le=MAX_SIDE)
+    sampler: str | None = None
+    image: str | None = None
+    mask: str | None = None
+    strength: float | None = None
+    timesteps: list[int] | None = Field(None, max_length=MAX_STEPS)
+    loras: dict[str, float] | None = Field(None, max_length=64)
+    controls: dict[str, Steering] | None = Field(None, max_length=16)
+    variation: float | None = None
+    variation_seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    upscale: float | None = None
+    refine_strength: float | None = None
+    refine_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    tile: bool = False
+
+    def request(self) -> Request:
+        """Slow where there are pictures to decode: not for the loop. Raises `InvalidRequest`."""
+        fields = self.model_dump(exclude={"model", "image", "mask", "controls", "timesteps"})
+        pictures = {name: _picture(getattr(self, name), name) for name in ("image", "mask")}
+        controls = {
+            name: Control(_picture(each.image, name), each.scale) for name, each in (self.controls or {}).items()
+        }
+        times = None if self.timesteps is None else tuple(self.timesteps)
+        return Request.of(**fields, **pictures, controls=controls or None, timesteps=times)
+
+
+def router(engine: Engine) -> APIRouter:
+    routes = APIRouter(tags=["fewstep"])
+
+    @routes.post("/v1/paint", summary="Pictures by every option of fewstep generate, as they are painted")
+    async def paint(wanted: Wanted, http: HttpRequest) -> StreamingResponse:
+        model = engine.named(wanted.model)
+        order = await engine.order(await asyncio.to_thread(wanted.request), model)
+        client = http.client.host if http.client else "unknown"
+        return StreamingResponse(_lines(engine, client, order), media_type="application/x-ndjson")
+
+    return routes
+
+
+async def _lines(engine: Engine, client: str, order: Order) -> AsyncIterator[str]:
+    yield _line(advice=list(order.advice), num_steps=sum(plan.num_steps for plan in order.plans))
+    try:
+        with engine.lane(client) as lane, engine.submit(lane, order) as ticket:
+            async for index, event in ticket:
+                match event:
+                    case Stepped():
+                        yield _line(stepped=index)
+                    case Painted(pixels=pixels):
+                        file = await asyncio.to_thread(encode, pixels, Coding("png"), order.chunks[index])
+                        yield _line(painted=index, png=base64.b64encode(file).decode())
+                    case Failed():
+                        raise PaintingFailed(event)
+    except FewstepError as error:
+        yield _line(error=str(error))
+
+
+def _line(**news: Any) -> str:
+    return json.dumps(news) + "\n"
+
+
+def _picture(data: str | None, what: str) -> Any:
+    if data is None:
+        return None
+    try:
+        return decode(base64.b64decode(data, validate=True), what)
+    except (binascii.Error, ValueError) as error:
+        if isinstance(error, InvalidRequest):
+            raise
+        raise InvalidRequest(f"{what} is not base64: {error}") from error
