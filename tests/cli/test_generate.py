@@ -442,7 +442,7 @@ def test_a_full_disk_leaves_nothing_behind(run: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Image.Image, "save", fails)
     outcome = run("cat", "-o", "x.png", "--steps", 1)
     assert (outcome.code, files()) == (2, [])
-    assert "cannot write x.png: No space left on device" in outcome.err
+    assert "cannot write x.png: the disk is full" in outcome.err
 
 
 @pytest.mark.parametrize(("words", "reason"), [("CUDA out of memory.\nTried", "CUDA out of memory."), ("", "OutOfMem")])

@@ -283,7 +283,7 @@ def test_a_failure_keeps_what_is_painted(run: Run, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Image.Image, "save", fills_up)
     code, out, err = run("generate", "cat", "-n", 6, "--steps", 1, "-o", "x.png")
     assert (code, out.split()) == (2, ["x-1.png", "x-2.png", "x-3.png"])
-    assert "cannot write x-4.png: No space left on device" in err
+    assert "cannot write x-4.png: the disk is full" in err
 
 
 BEFOREHAND = {

@@ -11,7 +11,7 @@ import pytest
 import adapters
 import fewstep
 from fewstep.cli.main import main
-from fewstep.cli.output import write_png
+from fewstep.cli.output import write_picture
 from fewstep.imaging.reading import read_image
 from fewstep.models import locating
 from fewstep.models.bundle import ModelBundle
@@ -88,7 +88,7 @@ def test_what_is_not_done_is_refused_by_name(run: Run) -> None:
 def test_an_older_picture_s_own_prompt_paints_as_it_did(run: Run, student: ModelBundle) -> None:
     prompt = "a [cat|dog] <lora:ink:0.8> AND a __fox__ [red:0.5]"  # which were words when it was painted
     (picture,) = generate(fewstep.load("starter", device="cpu"), complete(Request.of(prompt, 7, steps=1), student))
-    write_png(picture, Path("old.png"))
+    write_picture(picture, Path("old.png"))
     assert run("generate", "--from", "old.png", "-o", "again.png")[0] == 0
     assert np.array_equal(pixels("again.png"), pixels("old.png"))
     assert read_record("again.png").prompt == prompt

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -35,6 +35,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 
 
 @given(prompt=TEXT, negative_prompt=TEXT)
+@settings(deadline=None)  # files are written
 def test_a_record_survives_a_png(tmp_path_factory: pytest.TempPathFactory, prompt: str, negative_prompt: str) -> None:
     values = {**RECORD.__dict__, "prompt": prompt, "negative_prompt": negative_prompt}
     image, path = Image.new("RGB", (1, 1)), tmp_path_factory.getbasetemp() / "record.png"

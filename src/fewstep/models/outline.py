@@ -39,8 +39,11 @@ class Outline:
 
         Raises as `load` does.
         """
-        if is_elsewhere(name) or (Path(name).suffix == ".safetensors" and Path(name).expanduser().is_file()):
+        path = Path(name).expanduser()
+        if is_elsewhere(name) or (path.suffix == ".safetensors" and path.is_file()):
             return None
+        if path.is_dir() and not (path / "model_index.json").is_file():
+            return None  # `load` says what it is in place of a model
         folder = locate(name)
         card = ModelCard.read(folder) if (folder / FILE).is_file() else None
         parts = locate_parts(folder, card)
