@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 import fewstep
 from fewstep.models.bundle import ModelBundle
@@ -14,6 +15,8 @@ from fewstep.models.locating import STARTER
 from fewstep.models.saving import export
 from miniature import write_miniature
 
+settings.register_profile("unhurried", deadline=None)  # a loaded machine fails no test by being slow
+settings.load_profile("unhurried")
 torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
 
 HAS_STARTER = (STARTER / "model_index.json").is_file()

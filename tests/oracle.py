@@ -118,3 +118,10 @@ class MixtureWorld:
         """alpha_t, and each component's centre and deviation in the law of x_t."""
         alpha, sigma = column(self.schedule.alpha(t)), column(self.schedule.sigma(t))
         return alpha, alpha * self.means, (alpha**2 * self.deviations**2 + sigma**2).sqrt()
+
+
+def output_from_x0(kind: str, x_0: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What a network of this kind says where it means x_0 at x_t, from x_t = alpha x_0 + sigma eps."""
+    alpha, sigma = column(alpha), column(sigma)
+    eps = (x_t - alpha * x_0) / sigma
+    return {"epsilon": eps, "v_prediction": alpha * eps - sigma * x_0, "sample": x_0}[kind]

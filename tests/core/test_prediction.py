@@ -13,14 +13,13 @@ from torch import Tensor
 from fewstep.core.prediction import (
     PREDICTION_TYPES,
     Denoiser,
-    output_from_x0,
     predict_eps,
     predict_v,
     predict_x0,
     training_target,
 )
 from fewstep.core.schedule import CLEAN, Schedule
-from oracle import GaussianWorld
+from oracle import GaussianWorld, output_from_x0
 
 SD = Schedule.from_betas()
 SCHEDULES = {
@@ -116,7 +115,7 @@ def test_eps_of_clean_data_is_refused_in_words() -> None:
         predict_eps("sample", x, x, SD.alpha(CLEAN), SD.sigma(CLEAN))
 
 
-@pytest.mark.parametrize("call", [predict_x0, predict_eps, predict_v, output_from_x0, training_target])
+@pytest.mark.parametrize("call", [predict_x0, predict_eps, predict_v, training_target])
 def test_an_unknown_kind_is_refused_in_words(call) -> None:
     x = torch.ones(1, 1)
     with pytest.raises(ValueError, match="'flow'; allowed are epsilon, v_prediction, sample"):

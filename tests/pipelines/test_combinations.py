@@ -28,6 +28,8 @@ from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
 from miniature import write_miniature_sd1, write_miniature_sd2, write_miniature_sdxl
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*by its name alone")  # as LCM-LoRAs are published
+
 PROMPT, SEED = "a blue cat", 3
 GREY_LEVELS = 1
 Write = Callable[[Path], Path]

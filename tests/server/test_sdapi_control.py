@@ -75,6 +75,10 @@ def api(server: Server) -> Iterator[webuiapi.WebUIApi]:
     api = webuiapi.WebUIApi(host=host, port=int(port), sampler="LCM", steps=2)
     yield api
     api.session.close()
+    for call in (api.txt2img, api.img2img):  # which remember the last call's scripts in a default of theirs
+        for default in call.__defaults__:
+            if isinstance(default, dict):
+                default.clear()
 
 
 def painted(model: ModelBundle, **options: Any) -> Image.Image:
