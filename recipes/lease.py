@@ -13,7 +13,7 @@ import fcntl
 import os
 import sys
 import time
-import weakref
+from functools import cache
 from pathlib import Path
 
 from fewstep.files import cache_folder
@@ -40,18 +40,19 @@ def _paused() -> Path:
     return lease_file().with_name("paused")
 
 
-def _opened() -> int:
-    lease_file().parent.mkdir(parents=True, exist_ok=True)
-    return os.open(lease_file(), os.O_RDWR | os.O_CREAT)
+@cache
+def _opened(file: Path) -> int:
+    """Once a process: a second one would wait for the first."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(file, os.O_RDWR | os.O_CREAT)
 
 
 class Turn:
     """The training's side: call `offer` often; it returns at once, or when those who took the turn have ended."""
 
     def __init__(self) -> None:
-        self.file = _opened()
+        self.file = _opened(lease_file())
         self.offered = 0.0
-        weakref.finalize(self, os.close, self.file)
 
     def offer(self) -> None:
         if time.monotonic() - self.offered < EVERY:
@@ -68,7 +69,7 @@ def main() -> None:
     """Take the turn and become the command."""
     if not sys.argv[1:]:
         sys.exit("usage: python -m recipes.lease COMMAND ...")
-    file = _opened()
+    file = _opened(lease_file())
     fcntl.flock(file, fcntl.LOCK_SH)
     os.set_inheritable(file, True)
     try:
