@@ -33,7 +33,7 @@ class Architecture:
             if part == "unet":
                 return UNet2DConditionModel(**self.unet)
             if part == "vae":
-                return AutoencoderKL(**_AUTOENCODER, **self.vae)
+                return AutoencoderKL(**{**_AUTOENCODER, **self.vae})
             config = CLIPTextConfig(**getattr(self, part))
             return (CLIPTextModel if part == "text_encoder" else CLIPTextModelWithProjection)(config)
 
