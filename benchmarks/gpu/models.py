@@ -1,0 +1,143 @@
+"""Stable Diffusion's families at true size with random weights, made on the device in seconds; nothing is fetched."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from fewstep.models.architectures import SD1, SDXL, Architecture
+from fewstep.models.bundle import ModelBundle
+from fewstep.models.card import Kind, ModelCard
+from fewstep.models.locating import STARTER
+from fewstep.models.parts import read_tokenizer
+from fewstep.models.scheduler_config import SchedulerSettings
+
+TOKENS = 77
+W_DIM = 256
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+# For dry runs: the same blocks and layers, a few channels wide.
+NARROW = {"block_out_channels": (32, 64, 64, 64), "attention_head_dim": 4, "sample_size": 8, "cross_attention_dim": 32}
+NARROW_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+NARROW_VAE = {"block_out_channels": (8, 8, 8, 16), "norm_num_groups": 4, "layers_per_block": 1}
+NARROW_XL = {
+    "block_out_channels": (32, 64, 64),
+    "attention_head_dim": 8,
+    "sample_size": 8,
+    "transformer_layers_per_block": (1, 1, 2),
+    "cross_attention_dim": 64,
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 6 * 8 + 32,
+}
+
+
+def sd1(tiny: bool, *, reads_w: bool) -> Architecture:
+    """SD 1.5; `reads_w` as the published consistency models do."""
+    told = {"time_cond_proj_dim": W_DIM if reads_w else None}
+    if not tiny:
+        return dataclasses.replace(SD1, unet={**SD1.unet, **told})
+    return Architecture("SD 1.x, narrow", {**SD1.unet, **NARROW, **told}, {**NARROW_TEXT}, vae=NARROW_VAE)
+
+
+def sdxl(tiny: bool) -> Architecture:
+    """SDXL, with the autoencoder's weights taken for such as bear float16 (as in sdxl-vae-fp16-fix)."""
+    if not tiny:
+        return dataclasses.replace(SDXL, vae={**SDXL.vae, "force_upcast": False})
+    return Architecture(
+        "SDXL, narrow",
+        {**SDXL.unet, **NARROW_XL},
+        {**NARROW_TEXT},
+        {**NARROW_TEXT, "projection_dim": 32},
+        {**NARROW_VAE, "force_upcast": False},
+    )
+
+
+def random_bundle(architecture: Architecture, kind: Kind, device: str, dtype: torch.dtype) -> ModelBundle:
+    """A model of this shape that paints noise: no time depends on what the weights are."""
+    torch.manual_seed(0)
+    parts: dict[str, Any] = {part: randomised(architecture.network(part), device, dtype) for part in architecture.parts}
+    card = ModelCard("random", kind, steps=4, guidance_scale=1.0, prediction_type="epsilon")
+    if parts["unet"].config.time_cond_proj_dim is not None:
+        card = dataclasses.replace(card, guidance_scale=8.0, w_range=(2.0, 14.0))
+    scheduler = "LCMScheduler" if kind == "lcm" else "DDIMScheduler"
+    second = "text_encoder_2" in parts
+    return ModelBundle(
+        card=card,
+        settings=SchedulerSettings.from_config({**SCHEDULER, "_class_name": scheduler}),
+        unet=parts["unet"],
+        autoencoder=parts["vae"],
+        text_encoder=parts["text_encoder"],
+        tokenizer=tokenizer(),
+        text_encoder_2=parts.get("text_encoder_2"),
+        tokenizer_2=tokenizer() if second else None,
+        drops_to_zeros=second,
+    )
+
+
+def tiny_autoencoder(device: str, dtype: torch.dtype) -> Any:
+    """TAESD's shape."""
+    from diffusers import AutoencoderTiny
+
+    with torch.device("meta"):
+        network = AutoencoderTiny()
+    return randomised(network, device, dtype)
+
+
+def tokenizer() -> Any:
+    """The starter's, cut and padded as Stable Diffusion's is."""
+    ours = read_tokenizer(STARTER / "tokenizer")
+    ours.model_max_length = TOKENS
+    return ours
+
+
+@torch.no_grad()
+def randomised(network: nn.Module, device: str, dtype: torch.dtype) -> Any:
+    """A network from the meta device, on its own with the weights that training would begin with."""
+    network = network.to(dtype).to_empty(device=device)
+    for module in network.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+    for buffer in network.buffers():
+        if not buffer.is_floating_point():
+            buffer.copy_(torch.arange(buffer.numel()).view_as(buffer))  # CLIP's positions
+    return network.eval().requires_grad_(False)
+
+
+def rival_of(model: ModelBundle, kind: Callable[..., Any], **more: Any) -> Any:
+    """Diffusers' pipeline of the class `kind` on the same weights, at its best documented eager settings."""
+    from diffusers import LCMScheduler
+
+    parts = {"unet": copy.deepcopy(model.unet), "vae": copy.deepcopy(model.autoencoder), "tokenizer": model.tokenizer}
+    parts |= {"text_encoder": model.text_encoder, "scheduler": LCMScheduler(**SCHEDULER)}
+    if model.text_encoder_2 is not None:
+        parts |= {"text_encoder_2": model.text_encoder_2, "tokenizer_2": model.tokenizer_2}
+    pipeline = kind(**parts, **more)
+    pipeline.set_progress_bar_config(disable=True)
+    for part in (pipeline.unet, pipeline.vae):
+        part.to(memory_format=torch.channels_last)
+    pipeline.unet.fuse_qkv_projections()
+    if hasattr(pipeline.vae, "fuse_qkv_projections"):
+        pipeline.vae.fuse_qkv_projections()
+    return pipeline
+
+
+def prompts(count: int) -> list[str]:
+    return [f"a sleepy fox, number {i % 10}" for i in range(count)]
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """On the CPU, as ours are: the same noise on every machine."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
