@@ -6,6 +6,8 @@
 # make soak   32 churning clients for half an hour, and what is left of the memory
 # make lint   ruff, mypy, and the size of the tree
 # make trunk  the starter's training goes on in the background; -status, -pause, -resume, -stop, -curve
+# make gpu    what a CUDA machine is worth, in stages: needs python3 with PyTorch, this tree and .wheels/, and no index
+# make gpu-wheels  fill .wheels/ for it, where there is an index
 #
 # Choose an interpreter with `make demo PYTHON=python3.12`. Packages come from the index that pip is set up for.
 
@@ -113,3 +115,16 @@ $(VENV)/.installed-starter: $(VENV)/.installed
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev,serve,openvino,train]'
 	@touch $@
+
+# On a machine with a GPU: its own python3, no environment, no index. `make gpu DEVICE=cpu TINY=1` is a dry run; STAGES
+# chooses some, BUDGET gives seconds, COMMIT names the tree where no .git says it.
+.PHONY: gpu gpu-wheels
+GPU_PYTHON ?= $(shell python3 -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' \
+                2>/dev/null && echo python3 || echo $(BIN)/python)
+GPU_OUTPUT = $(or $(OUTPUT),build/gpu)
+gpu:
+	PYTHONPATH=src:. $(GPU_PYTHON) -m benchmarks.gpu $(STAGES) --output $(GPU_OUTPUT) --device $(or $(DEVICE),cuda) \
+	  $(if $(TINY),--tiny) $(if $(BUDGET),--budget $(BUDGET)) $(if $(COMMIT),--commit $(COMMIT))
+
+gpu-wheels: $(VENV)/.installed-dev
+	PYTHONPATH=src:. $(BIN)/python -m benchmarks.gpu.wheels
