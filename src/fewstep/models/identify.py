@@ -126,6 +126,12 @@ def refusal(path: Path, wanted: str, found: Identity | None = None) -> InvalidMo
     return InvalidModel(f"{path} is no {wanted} that fewstep knows{shown}")
 
 
+def check_model_folder(path: Path) -> None:
+    """Raises `InvalidModel` for a folder of something else than a model, by its name."""
+    if path.is_dir() and (found := identify(path)).thing not in ("model", "unknown"):
+        raise refusal(path, "model's folder", found)
+
+
 def identify(path: Path) -> Identity:
     """Raises `InvalidModel` for a pickle, and for a file that is no safetensors."""
     if path.is_dir():

@@ -14,7 +14,7 @@ from fewstep.errors import InvalidModel
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import Kind, ModelCard
-from fewstep.models.identify import identify, refusal
+from fewstep.models.identify import check_model_folder
 from fewstep.models.kinds import Overrides, check_channels, check_kind, defaults_of, of_kind, sampled_as
 from fewstep.models.locating import (
     BUILT_IN,
@@ -219,13 +219,8 @@ def _read_folder(wanted: _Wanted) -> _Source:
 
 def _model_folder(wanted: _Wanted) -> Path:
     """The folder of the model; raises `InvalidModel` for a folder of something else, by its name."""
-    path = Path(wanted.name).expanduser()
-    if (
-        str(wanted.name) not in BUILT_IN
-        and path.is_dir()
-        and (found := identify(path)).thing not in ("model", "unknown")
-    ):
-        raise refusal(path, "model's folder", found)
+    if str(wanted.name) not in BUILT_IN:
+        check_model_folder(Path(wanted.name).expanduser())
     return locate(wanted.name, wanted.variant, wanted.dtype)
 
 

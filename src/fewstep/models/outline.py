@@ -7,8 +7,9 @@ from pathlib import Path
 
 from fewstep.core.schedule import Schedule
 from fewstep.models.card import FILE, Kind, ModelCard
+from fewstep.models.identify import check_model_folder
 from fewstep.models.kinds import check_kind, defaults_of, of_kind, sampled_as
-from fewstep.models.locating import is_elsewhere, locate, locate_parts, names_of, read_json
+from fewstep.models.locating import BUILT_IN, is_elsewhere, locate, locate_parts, names_of, read_json
 from fewstep.models.scheduler_config import SchedulerSettings
 
 
@@ -42,8 +43,8 @@ class Outline:
         path = Path(name).expanduser()
         if is_elsewhere(name) or (path.suffix == ".safetensors" and path.is_file()):
             return None
-        if path.is_dir() and not (path / "model_index.json").is_file():
-            return None  # `load` says what it is in place of a model
+        if name not in BUILT_IN:
+            check_model_folder(path)
         folder = locate(name)
         card = ModelCard.read(folder) if (folder / FILE).is_file() else None
         parts = locate_parts(folder, card)
