@@ -8,6 +8,7 @@
 # make trunk  the starter's training goes on in the background; -status, -pause, -resume, -stop, -curve
 # make gpu    what a CUDA machine is worth, in stages: needs python3 with PyTorch, this tree and .wheels/, and no index
 # make gpu-wheels  fill .wheels/ for it, where there is an index
+# make gpu-trunk   the trunk for MINUTES there, back as weights; make gpu-trunk-art fills .trunk/ for it
 #
 # Choose an interpreter with `make demo PYTHON=python3.12`. Packages come from the index that pip is set up for.
 
@@ -128,3 +129,12 @@ gpu:
 
 gpu-wheels: $(VENV)/.installed-dev
 	PYTHONPATH=src:. $(BIN)/python -m benchmarks.gpu.wheels
+
+# GPU_FROM=weights begins with those. The art that travels lacks one style, whose package is too large.
+.PHONY: gpu-trunk gpu-trunk-art
+gpu-trunk:
+	PYTHONPATH=src:. $(GPU_PYTHON) -m benchmarks.gpu.trunk --output $(or $(OUTPUT),build/gpu-trunk) \
+	  --minutes $(or $(MINUTES),4) $(if $(GPU_FROM),--weights $(GPU_FROM))
+
+gpu-trunk-art: $(VENV)/.installed-starter
+	$(TRUNK) gpu-art

@@ -48,7 +48,8 @@ def _opened(file: Path) -> int:
 
 
 class Turn:
-    """The training's side: call `offer` often; it returns at once, or when those who took the turn have ended."""
+    """The training's side: call `offer` often; it returns at once, or when those who took the turn have ended. Then
+    `release`."""
 
     def __init__(self) -> None:
         self.file = _opened(lease_file())
@@ -63,6 +64,11 @@ class Turn:
             time.sleep(1.0)
         fcntl.flock(self.file, fcntl.LOCK_EX)
         self.offered = time.monotonic()
+
+    def release(self) -> None:
+        """At the end of the work: whoever waits has the turn."""
+        fcntl.flock(self.file, fcntl.LOCK_UN)
+        self.offered = 0.0
 
 
 def main() -> None:

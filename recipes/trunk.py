@@ -46,6 +46,7 @@ from fewstep.train.log import read_log
 from fewstep.train.state import CHECKPOINT, TrainState
 from recipes import lease
 from recipes.emoji import drawings, sharpening
+from recipes.emoji.baggage import left_behind, pack_art
 from recipes.emoji.composed import Composed, Encoder, evaluation_shards, watched
 from recipes.emoji.composers import Composers
 from recipes.emoji.compositions import evaluation_sets
@@ -126,7 +127,10 @@ class Trunk:
             watch(state)
             return self.asked_to_stop
 
-        return fit(self.model.unet, objective, SIZE, config, folder, before_step=before_step)
+        try:
+            return fit(self.model.unet, objective, SIZE, config, folder, before_step=before_step)
+        finally:
+            self.turn.release()
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         self.asked_to_stop = True
@@ -271,6 +275,7 @@ def autoencoder(
         config = dataclasses.replace(sharpening.CONFIG, pictures=pictures, minutes=0.0 if adopt else minutes)
         objective = sharpening.Sharpening(vae, pool)
         state = fit(vae, objective, SIZE, config, home, on_checkpoint=on_checkpoint, before_step=before_step)
+        trunk.turn.release()
         if adopt:
             with state.averaged():
                 vae.save_pretrained(trunk.home / "vae")
@@ -308,6 +313,13 @@ def falling(config: FitConfig, seen: int, share: float) -> FitConfig:
     return dataclasses.replace(config, pictures=seen + more, cooldown=more / (seen + more))
 
 
+@app.command("gpu-art")
+def gpu_art(target: Annotated[Path, typer.Argument(help="The folder to bring along.")] = Path(".trunk")) -> None:
+    """Gather the art that a GPU machine without a registry needs."""
+    size = pack_art(cache_folder() / "starter" / "packages", target)
+    typer.echo(f"{size / 2**20:.1f} MiB in {target}")
+
+
 @app.command()
 def gpu(
     output: Annotated[Path, typer.Option(help="Where the weights and the log go, in files of less than 16 MiB.")],
@@ -322,7 +334,7 @@ def gpu(
     output.mkdir(parents=True, exist_ok=True)
     if weights is not None:
         trunk.start_from(weights)
-    drawings.build(trunk.home)
+    drawings.build(trunk.home, processes=os.cpu_count() or 1, without=left_behind(trunk.home))
     with Composers(trunk.home, 0, SIZE) as composers:
 
         def draw(number: int) -> Shard:

@@ -21,6 +21,8 @@ THERE = frozenset({
     "anyio", "click", "h11", "httpcore", "httpx", "httpcore2", "httpx2", "truststore",
     "PIL", "cv2", "msgpack", "numpy", "prometheus_client", "psutil", "scipy",
     "annotated_doc", "markdown_it", "mdurl", "pygments", "rich", "shellingham", "typer",
+    "_hypothesis_ftz_detector", "_hypothesis_globals", "_hypothesis_pytestplugin", "attr", "attrs", "hypothesis",
+    "sortedcontainers",
     "_pytest", "iniconfig", "pluggy", "py", "pytest",
 })  # fmt: skip
 
@@ -28,6 +30,7 @@ THERE = frozenset({
 WHEELS = {
     "diffusers": ("diffusers",),
     "greenlet": ("greenlet",),
+    "resvg_py": ("resvg_py",),
     "simplejpeg": ("simplejpeg",),
 }
 
@@ -44,7 +47,8 @@ class OnlyListed(PathFinder):
     def find_spec(
         cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if path is None and fullname.partition(".")[0] not in ALLOWED:
+        of_python = fullname.startswith("_sysconfigdata")  # a module of the standard library named by the platform
+        if path is None and not of_python and fullname.partition(".")[0] not in ALLOWED:
             return None
         return super().find_spec(fullname, path, target)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -87,11 +89,21 @@ def held_out(label: str, style: str) -> bool:
     return art.held_out(label, SISTERS.get(style, style))
 
 
-def build(folder: Path) -> None:
-    """Fetch, match, render and save; does nothing where it was done before."""
+def build(folder: Path, *, processes: int = 1, without: Sequence[str] = ()) -> None:
+    """Fetch, match, render and save; does nothing where it was done before.
+
+    without  styles to leave out, whose packages are not fetched
+    """
     if (folder / "drawings.json").is_file():
         return
-    every = [each for style in STYLES for each in drawn(style, folder / "packages")]
+    packages = folder / "packages"
+    styles = [style for style in STYLES if style not in without]
+    if processes == 1:
+        every = [each for style in styles for each in drawn(style, packages)]
+    else:
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            parts = [(style, packages, part, processes) for style in styles for part in range(processes)]
+            every = [each for some in pool.map(_listed, *zip(*parts, strict=True)) for each in some]
     pixels, rows = folder / "drawings.safetensors.partial", folder / "drawings.json.partial"
     save_file({"pixels": np.stack([drawn for _, drawn in every])}, pixels)
     rows.write_text(json.dumps([asdict(drawing) for drawing, _ in every], indent=0))
@@ -110,13 +122,18 @@ def _drawing(row: dict[str, Any]) -> Drawing:
     return Drawing(**{**row, **changed})
 
 
-def drawn(style: str, packages: Path) -> Iterator[tuple[Drawing, np.ndarray]]:
-    """Every drawing of a style that has a name, rendered: uint8 (192, 192, 4)."""
+def _listed(style: str, packages: Path, part: int, parts: int) -> list[tuple[Drawing, np.ndarray]]:
+    return list(drawn(style, packages, part, parts))
+
+
+def drawn(style: str, packages: Path, part: int = 0, parts: int = 1) -> Iterator[tuple[Drawing, np.ndarray]]:
+    """Every drawing of a style that has a name, rendered: uint8 (192, 192, 4); or one of so many parts, in order."""
     source = unpacked(STYLES[style], packages)
     icons = json.loads((source / "icons.json").read_text())
     entries = art.entries(packages)
     found = names_of(style, source, icons, packages)
-    for code, name in track(found.items(), description=f"rendering {style}"):
+    start, end = (len(found) * each // parts for each in (part, part + 1))
+    for code, name in track(list(found.items())[start:end], description=f"rendering {style}"):
         pixels = render(icons, name)
         if (box := ink(pixels)) is not None:
             yield describe(entries[code], style, code, pixels, box), pixels

@@ -167,6 +167,7 @@ def test_adapters_for_the_network_and_both_text_encoders(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*by its name alone")  # as LCM-LoRAs are published
 def test_an_lcm_lora(folder: Path, model: ModelBundle, tmp_path: Path) -> None:
     layers = {"lora_unet": adapters.random_layers(model.unet, 1)}
     path = adapters.write_kohya(tmp_path / "lcm-lora-sdxl.safetensors", layers, alpha=2.0)

@@ -21,8 +21,9 @@ from fewstep.errors import InUse
 from fewstep.files import holder, locked
 from fewstep.train.config import FitConfig
 from recipes import lease, trunk
-from recipes.emoji import composers
+from recipes.emoji import art, baggage, composers, drawings
 from recipes.emoji.channels_last_norm import ChannelsLastNorm, use_channels_last_norms
+from recipes.emoji.packages import NpmPackage
 from recipes.emoji.pool import Pool
 from recipes.lease import Turn
 from recipes.trunk import Trunk, Watch, falling
@@ -104,6 +105,7 @@ def test_a_command_with_the_turn_stops_the_training_until_it_ends_even_by_a_kill
         other.kill()
         training.join(10)
         assert len(steps) == 3
+    turn.release()
 
 
 def test_a_command_that_is_not_there_is_named() -> None:
@@ -186,13 +188,14 @@ def test_a_gpu_sends_back_a_trunk_and_a_branch_in_small_files(tmp_path: Path, mo
 def test_a_pause_lasts_until_it_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path))
     lease.pause()
-    training = threading.Thread(target=Turn().offer, daemon=True)
+    training = threading.Thread(target=(turn := Turn()).offer, daemon=True)
     training.start()
     training.join(0.3)
     assert training.is_alive()
     lease.resume()
     training.join(10)
     assert not training.is_alive()
+    turn.release()
 
 
 def test_it_is_told_to_stop_by_the_number_in_its_lock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,6 +225,28 @@ def test_where_one_grows_no_other_is_started(tmp_path: Path) -> None:
 
 def test_the_lease_lies_in_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path))
-    Turn().offer()
+    (turn := Turn()).offer()
+    turn.release()
     assert lease.lease_file() == tmp_path / "starter" / "turn.lock"
     assert lease.lease_file().is_file()
+
+
+def test_the_art_that_travels_is_small_and_says_what_it_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_it_is(package: NpmPackage, folder: Path) -> Path:
+        return folder / package.tarball.removesuffix(".tgz")
+
+    monkeypatch.setattr(baggage, "unpacked", as_it_is)
+    (source := tmp_path / "source").mkdir()
+    for package in (*drawings.STYLES.values(), art.LABELS):
+        (source / package.tarball).write_bytes(b"archive")
+    for language in ("en", "de"):
+        (labels := as_it_is(art.LABELS, source) / language).mkdir(parents=True)
+        (labels / "data.json").write_text("[]")
+    assert baggage.pack_art(source, tmp_path / "target") == 6 * len(b"archive") + 2
+    names = {path.name for path in (tmp_path / "target").rglob("*")}
+    assert "en" in names
+    assert "de" not in names
+    assert baggage.left_behind(tmp_path / "target") == ["fluent-emoji"]
+    assert baggage.left_behind(tmp_path / "elsewhere") == []
