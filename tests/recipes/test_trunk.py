@@ -29,6 +29,8 @@ from recipes.lease import Turn
 from recipes.trunk import Trunk, Watch, falling
 from tiny_world import tiny_world, write_world
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CONFIG = FitConfig(pictures=24, batch_size=8, lr=1e-3, warmup=8, ema_halflife=16, precision="bfloat16")
 

@@ -23,6 +23,8 @@ from websockets.sync.client import connect
 from fewstep.models.bundle import ModelBundle
 from serving import serving
 
+pytestmark = pytest.mark.slow
+
 LONG = {"prompt": "x", "steps": 50, "size": "512x512", "n": 4}  # many times as long as the end takes
 FAL = {"prompt": "x", "num_inference_steps": 50, "image_size": {"width": 512, "height": 512}, "num_images": 4}
 SDAPI = {"prompt": "x", "steps": 50, "width": 512, "height": 512, "batch_size": 4}

@@ -25,6 +25,8 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.provenance import image_hash, read_record
 from serving import serving
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Page]
 
 

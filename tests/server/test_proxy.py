@@ -28,6 +28,8 @@ from fewstep.server.security import Access
 from reverse_proxy import proxied
 from serving import serving
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "a-long-secret"
 SHOWN = {"authorization": f"Key {TOKEN}"}
 HTTP = httpx.Client(timeout=60)

@@ -26,6 +26,8 @@ from fewstep.pipelines.provenance import read_record
 from live_client import Client, close, image_of, talking
 from serving import Server, serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def built_in(miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
