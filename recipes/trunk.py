@@ -370,7 +370,8 @@ def status(folder: Folder = None) -> None:
     """How far the trunk is, and what was measured last."""
     trunk = Trunk(folder).folder
     for row in (*read_log(trunk)[-1:], *read_rows(trunk / WATCHED)[-1:]):
-        typer.echo("  ".join(f"{name} {value:,.4g}" for name, value in row.items()))
+        rest = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "seen")
+        typer.echo(f"seen {int(row['seen']):,}  {rest}")
     if not (trunk / CHECKPOINT).is_file():
         typer.echo(f"no trunk has begun in {trunk}: make trunk")
 
