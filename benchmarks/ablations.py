@@ -34,8 +34,8 @@ from benchmarks import report
 from fewstep.evaluate.features import Eye
 from fewstep.evaluate.metrics import KernelSums
 from fewstep.imaging.pixels import to_pixels
+from fewstep.models.adapters.lora.stack import merged
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.lora import merged
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import RunConfig, WatchConfig
 from fewstep.train.defaults import PATHS, TRAJECTORY, changed, default_config

@@ -26,7 +26,7 @@ from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction
 from fewstep.core.guidance import ClassifierFreeGuidance, guidance_scale_from_w
 from fewstep.core.prediction import Denoise
 from fewstep.data.latents import LatentCache
-from fewstep.models.lora import merged
+from fewstep.models.adapters.lora.stack import merged
 from fewstep.train.paths import PathDistillation
 from recipes.emoji.cache import STARTER_TEACHER
 

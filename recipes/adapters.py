@@ -22,10 +22,10 @@ from PIL import Image, ImageOps
 
 import fewstep
 from fewstep.imaging.contact_sheet import contact_sheet
+from fewstep.models.adapters.lora.convert import write_lora
+from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.resize import MB, resized
 from fewstep.models.locating import ADAPTERS
-from fewstep.models.lora_convert import write_lora
-from fewstep.models.lora_file import LoraFile
-from fewstep.models.lora_resize import MB, resized
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import LCM_TARGETS, RunConfig
 from fewstep.train.defaults import changed, default_config

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fewstep.models.adapters.lora.names import stability_names
 from fewstep.models.locating import read_json
-from fewstep.models.lora_names import stability_names
 
 Tensors = dict[str, Tensor]
 

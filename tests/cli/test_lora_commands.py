@@ -16,8 +16,8 @@ import adapters
 import fewstep
 from fewstep.cli.main import main
 from fewstep.errors import FewstepWarning
+from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.locating import STARTER
-from fewstep.models.lora_file import LoraFile
 from full_disk import files_of_at_most
 from miniature import write_miniature_sd1
 from original import write_original

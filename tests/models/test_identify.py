@@ -27,12 +27,12 @@ import adapters
 import fewstep
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound
+from fewstep.models.adapters.embeddings import Embedding
+from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.source import find_lora
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.embeddings import Embedding
 from fewstep.models.identify import Thing, identify, refusal
 from fewstep.models.layout import Layout, family_of
-from fewstep.models.lora_file import LoraFile
-from fewstep.models.lora_source import find_lora
 from fewstep.models.saving import save
 from fewstep.models.single_file import Checkpoint
 from fewstep.models.stated import prediction
@@ -262,7 +262,7 @@ def test_lcm_lora_is_the_one_published_for_the_layers_that_are_there(
     fetched: list[str] = []
     path = write_lora(tmp_path / "x")
     monkeypatch.setattr(
-        "fewstep.models.lora_source._download", lambda repository, file: fetched.append(repository) or path
+        "fewstep.models.adapters.lora.source._download", lambda repository, file: fetched.append(repository) or path
     )
     model = dataclasses.replace(teacher, unet=narrow_sdxl(**changes))
     assert model.family == family
@@ -436,7 +436,7 @@ def test_a_controlnet_as_one_file_steers_as_in_diffusers(
 
 def in_its_first_code(net: ControlNetModel) -> dict[str, Tensor]:
     """A ControlNet's weights under the names that they were first published with."""
-    from fewstep.models.lora_names import stability_names
+    from fewstep.models.adapters.lora.names import stability_names
 
     weights = {key: value.detach().clone().contiguous() for key, value in net.state_dict().items()}
     layers = {key.rsplit(".", 1)[0] for key in weights}

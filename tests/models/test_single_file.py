@@ -15,9 +15,9 @@ import adapters
 import fewstep
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models import single_file
+from fewstep.models.adapters.lora.names import stability_names
 from fewstep.models.architectures import BY_FAMILY, SDXL, Architecture
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.lora_names import stability_names
 from fewstep.models.stated import Stated
 from miniature import write_miniature_sd1, write_miniature_sdxl
 from original import write_original

@@ -21,9 +21,9 @@ import adapters
 import fewstep
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import InvalidModel
+from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.stack import LoraStack, with_loras
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.lora import LoraStack, with_loras
-from fewstep.models.lora_file import LoraFile
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
 from fewstep.server.batching import SharedModel

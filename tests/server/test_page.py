@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page
 import adapters
 import fewstep
 from browsing import SHOWN, changed, stroke, typed
+from fewstep.models.adapters.lora.stack import with_loras
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.lora import with_loras
 from fewstep.server.coding import Coding, encode
 from fewstep.server.proxy import Proxy
 from fewstep.server.security import Access

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 import fewstep
 from fewstep.errors import CannotWrite, FewstepWarning, InUse
+from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.lora_file import LoraFile
 from fewstep.train.caching import build_cache
 from fewstep.train.config import ConsistencyConfig, DataConfig, InvalidConfig, LoraConfig, RunConfig, WatchConfig
 from fewstep.train.defaults import changed, default_config

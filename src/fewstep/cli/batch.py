@@ -15,7 +15,7 @@ from fewstep.cli.progress import StepBar, is_quiet, one_line_warnings
 from fewstep.cli.standard_input import STDIN, read_stdin
 from fewstep.cli.steering import read_controls
 from fewstep.errors import CannotWrite, InvalidRequest
-from fewstep.models.lora_by_name import found_by_name
+from fewstep.models.adapters.lora.by_name import found_by_name
 from fewstep.pipelines.prompt_file import Wanted, batches, read_prompts
 from fewstep.pipelines.provenance import Record, describe, record_of
 

@@ -31,9 +31,9 @@ def check_beforehand(model: str, loading: Mapping[str, Any], requests: Iterable[
 
     requests  each with what messages call it, or ""
     """
+    from fewstep.models.adapters.lora.source import LoraSpec
+    from fewstep.models.adapters.lora.source import check_there as check_lora_there
     from fewstep.models.locating import check_there
-    from fewstep.models.lora_source import LoraSpec
-    from fewstep.models.lora_source import check_there as check_lora_there
     from fewstep.models.memory import check_policy
     from fewstep.models.outline import Outline
     from fewstep.models.placement import choose_device, choose_dtype

@@ -10,7 +10,7 @@ import typer
 from fewstep.cli.output import check_outputs
 from fewstep.cli.progress import one_line_warnings
 from fewstep.errors import InvalidRequest
-from fewstep.models.lora_names import SPELLINGS
+from fewstep.models.adapters.lora.names import SPELLINGS
 
 
 def convert(
@@ -40,11 +40,11 @@ def convert(
     if (spelling == "peft") == (output.suffix == ".safetensors"):
         raise InvalidRequest(f"{output}: a peft LoRA is a folder, the others are .safetensors files")
     check_outputs([output], None)
+    from fewstep.models.adapters.lora.convert import convert as rewrite
+    from fewstep.models.adapters.lora.file import LoraFile
+    from fewstep.models.adapters.lora.resize import MB, resized
     from fewstep.models.loading import load
     from fewstep.models.locating import ADAPTERS
-    from fewstep.models.lora_convert import convert as rewrite
-    from fewstep.models.lora_file import LoraFile
-    from fewstep.models.lora_resize import MB, resized
 
     with one_line_warnings():
         lora = LoraFile.read(file if file.exists() else ADAPTERS.get(str(file), file))

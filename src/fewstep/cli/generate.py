@@ -31,7 +31,7 @@ from fewstep.cli.steering import read_controls
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.imaging.reading import read_image
-from fewstep.models.lora_by_name import found_by_name
+from fewstep.models.adapters.lora.by_name import found_by_name
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import Record, read_record, record_of
 from fewstep.pipelines.request import Request

@@ -13,9 +13,9 @@ import typer
 from fewstep.cli.progress import one_line_warnings
 
 if TYPE_CHECKING:
+    from fewstep.models.adapters.lora.file import LoraFile
     from fewstep.models.bundle import ModelBundle
     from fewstep.models.identify import Identity
-    from fewstep.models.lora_file import LoraFile
     from fewstep.models.stated import Stated
 
 WIDTH = 240  # columns, before a fact is broken into lines
@@ -140,8 +140,8 @@ def _guidance(embedded: bool) -> str:
 
 
 def _lora_facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
-    from fewstep.models.lora import PARTS, place
-    from fewstep.models.lora_file import LoraFile
+    from fewstep.models.adapters.lora.file import LoraFile
+    from fewstep.models.adapters.lora.stack import PARTS, place
 
     file = LoraFile.read(path)
     few_step = f"LCM-LoRA (by {file.few_step.because}): its base becomes a few-step model"

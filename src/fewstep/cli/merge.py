@@ -50,8 +50,8 @@ def merge(
     loading |= {"prediction_type": prediction_type, "device": "cpu", "zero_snr": zero_snr, "unet": unet}
     loading["variant"] = variant
     check_beforehand(model, loading)
+    from fewstep.models.adapters.lora.stack import merged
     from fewstep.models.loading import load
-    from fewstep.models.lora import merged
     from fewstep.models.saving import save
 
     with one_line_warnings():

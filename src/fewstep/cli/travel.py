@@ -26,7 +26,7 @@ from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.cli.standard_input import read_stdin
 from fewstep.cli.steering import read_controls
 from fewstep.errors import InvalidRequest
-from fewstep.models.lora_by_name import found_by_name
+from fewstep.models.adapters.lora.by_name import found_by_name
 from fewstep.pipelines.provenance import Record, Travelled, read_record, record_of
 from fewstep.pipelines.request import Request
 

@@ -29,10 +29,10 @@ from fewstep.models.scheduler_config import SchedulerSettings
 from fewstep.models.text_encoding import TextReader, Window, joined, weighed
 
 if TYPE_CHECKING:
-    from fewstep.models.control import ControlNets
-    from fewstep.models.embeddings import Embeddings
-    from fewstep.models.image_prompt import ImagePrompts
-    from fewstep.models.lora import LoraStack
+    from fewstep.models.adapters.controlnet.nets import ControlNets
+    from fewstep.models.adapters.embeddings import Embeddings
+    from fewstep.models.adapters.ip_adapter import ImagePrompts
+    from fewstep.models.adapters.lora.stack import LoraStack
 
 MAX_WINDOWS = 8  # of a long prompt: 600 of CLIP's tokens
 

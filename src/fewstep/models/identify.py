@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fewstep.errors import InvalidModel
+from fewstep.models.adapters.lora.names import read_key
 from fewstep.models.layout import Layout, family_of, named_family
 from fewstep.models.locating import find_weights, read_json
-from fewstep.models.lora_names import read_key
 from fewstep.models.tensor_file import Header
 
 Thing = Literal[

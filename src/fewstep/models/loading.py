@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fewstep.errors import InvalidModel
+from fewstep.models.adapters.steered import with_steering
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import Kind, ModelCard
@@ -32,11 +33,10 @@ from fewstep.models.parts import decoding_fast, explained, quiet, read_network, 
 from fewstep.models.placement import choose_device, choose_dtype
 from fewstep.models.replaced import FAST, another_autoencoder, another_unet
 from fewstep.models.scheduler_config import SchedulerSettings
-from fewstep.models.steered import with_steering
 from fewstep.models.variants import announce, chosen_variant, variants_in
 
 if TYPE_CHECKING:
-    from fewstep.models.embeddings import EmbeddingSource
+    from fewstep.models.adapters.embeddings import EmbeddingSource
     from fewstep.models.single_file import Checkpoint
 
 LoraSource = str | Path | tuple[str | Path, float]
@@ -292,7 +292,7 @@ def _with_loras(model: ModelBundle, loras: Iterable[LoraSource], kind: str | Non
     wanted = list(loras)
     if not wanted:
         return model
-    from fewstep.models.lora import with_loras
+    from fewstep.models.adapters.lora.stack import with_loras
 
     return with_loras(model, wanted, kind)
 
@@ -301,7 +301,7 @@ def _with_embeddings(model: ModelBundle, embeddings: Iterable[EmbeddingSource]) 
     wanted = list(embeddings)
     if not wanted:
         return model
-    from fewstep.models.embeddings import with_embeddings
+    from fewstep.models.adapters.embeddings import with_embeddings
 
     return with_embeddings(model, wanted)
 

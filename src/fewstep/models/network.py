@@ -14,9 +14,9 @@ from fewstep.models.conditioning import Conditioning
 from fewstep.models.placement import dtype_of
 
 if TYPE_CHECKING:
-    from fewstep.models.control import ControlNets
-    from fewstep.models.image_prompt import ImagePrompts
-    from fewstep.models.lora import LoraStack
+    from fewstep.models.adapters.controlnet.nets import ControlNets
+    from fewstep.models.adapters.ip_adapter import ImagePrompts
+    from fewstep.models.adapters.lora.stack import LoraStack
 
 
 @dataclass(frozen=True, eq=False)

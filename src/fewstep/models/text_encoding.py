@@ -16,7 +16,7 @@ from fewstep.errors import FewstepWarning
 from fewstep.models.prompt_weights import Fragment, parse
 
 if TYPE_CHECKING:
-    from fewstep.models.embeddings import Embeddings
+    from fewstep.models.adapters.embeddings import Embeddings
 
 COMMA_REACH = 20 / 75  # of a window: how far back a comma is looked for, to end the window there
 

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 import adapters
 import fewstep
 from fewstep.errors import CannotWrite, FewstepWarning, InvalidModel
-from fewstep.models.adapters.changes import LoraLayer
+from fewstep.models.adapters.lora.changes import LoraLayer
+from fewstep.models.adapters.lora.convert import convert, write_lora
+from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.names import SPELLINGS, Spelling, kohya_names, stability_names
+from fewstep.models.adapters.lora.stack import layers_of, merged, with_loras
 from fewstep.models.architectures import SD1, SD2, SDXL, Architecture
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.lora import layers_of, merged, with_loras
-from fewstep.models.lora_convert import convert, write_lora
-from fewstep.models.lora_file import LoraFile
-from fewstep.models.lora_names import SPELLINGS, Spelling, kohya_names, stability_names
 from fewstep.models.saving import save
 
 KNOWN_SIZES = {"SD 1.x": 859_520_964, "SD 2.x": 865_910_724, "SDXL": 2_567_463_684}  # of the published U-Nets

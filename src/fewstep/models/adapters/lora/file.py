@@ -14,13 +14,13 @@ from typing import Any
 from torch import Tensor
 
 from fewstep.errors import FewstepWarning, InvalidModel
-from fewstep.models.adapters.changes import Change, DoraLayer, LoraLayer
-from fewstep.models.adapters.reading import AdapterConfig, read_change
+from fewstep.models.adapters.lora.changes import Change, DoraLayer, LoraLayer
+from fewstep.models.adapters.lora.names import Spelling, read_key
+from fewstep.models.adapters.lora.reading import AdapterConfig, read_change
 from fewstep.models.card import Kind
 from fewstep.models.identify import refusal
 from fewstep.models.layout import FAMILIES
 from fewstep.models.locating import name_of, read_json
-from fewstep.models.lora_names import Spelling, read_key
 from fewstep.models.stated import GENERIC, RECORD, Stated, few_step_adapter, json_in, names_of_file
 from fewstep.models.tensor_file import Header, read_tensors
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewstep.errors import InvalidRequest, ModelNotFound
+from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.locating import ADAPTERS
-from fewstep.models.lora_file import LoraFile
 
 if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle

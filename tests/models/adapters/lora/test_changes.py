@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import adapters
 import fewstep
 from fewstep.errors import FewstepWarning, InvalidModel
-from fewstep.models.adapters.changes import (
+from fewstep.models.adapters.lora.changes import (
     Change,
     DoraLayer,
     FullLayer,
@@ -26,11 +26,11 @@ from fewstep.models.adapters.changes import (
     LoraLayer,
     OftLayer,
 )
-from fewstep.models.adapters.layer import AdaptedLayer, Shares
+from fewstep.models.adapters.lora.convert import convert, write_lora
+from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.layer import AdaptedLayer, Shares
+from fewstep.models.adapters.lora.stack import layers_of, merged, with_loras
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.lora import layers_of, merged, with_loras
-from fewstep.models.lora_convert import convert, write_lora
-from fewstep.models.lora_file import LoraFile
 
 LAYERS = {"linear": lambda: nn.Linear(12, 16), "conv": lambda: nn.Conv2d(12, 16, 3, padding=1, stride=2)}
 INPUTS = {"linear": (2, 5, 12), "conv": (2, 12, 6, 6)}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fewstep.errors import InvalidModel
 from fewstep.files import new_folder, write_tensors
-from fewstep.models.adapters.changes import (
+from fewstep.models.adapters.lora.changes import (
     Change,
     DoraLayer,
     FullLayer,
@@ -22,11 +22,11 @@ from fewstep.models.adapters.changes import (
     LoraLayer,
     OftLayer,
 )
+from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.names import Spelling, write_key
+from fewstep.models.adapters.lora.stack import PARTS, place
 from fewstep.models.architectures import BY_CONTEXT_WIDTH
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.lora import PARTS, place
-from fewstep.models.lora_file import LoraFile
-from fewstep.models.lora_names import Spelling, write_key
 
 Layers = Mapping[str, Mapping[str, Change]]
 

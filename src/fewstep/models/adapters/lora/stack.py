@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest
-from fewstep.models.adapters.changes import Change
-from fewstep.models.adapters.layer import AdaptedLayer, Shares
+from fewstep.models.adapters.lora.changes import Change
+from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.layer import AdaptedLayer, Shares
+from fewstep.models.adapters.lora.names import kohya_names
+from fewstep.models.adapters.lora.source import LoraSpec, check_weight, find_lora
 from fewstep.models.layout import FAMILIES
-from fewstep.models.lora_file import LoraFile
-from fewstep.models.lora_names import kohya_names
-from fewstep.models.lora_source import LoraSpec, check_weight, find_lora
 
 if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle

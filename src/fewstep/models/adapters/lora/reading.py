@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import InvalidModel
-from fewstep.models.adapters.changes import (
+from fewstep.models.adapters.lora.changes import (
     Change,
     DoraLayer,
     FullLayer,

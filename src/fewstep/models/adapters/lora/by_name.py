@@ -25,7 +25,7 @@ def found_by_name(
     wanted = list(dict.fromkeys(names))
     if not wanted:
         return []
-    from fewstep.models.lora_source import LoraSpec
+    from fewstep.models.adapters.lora.source import LoraSpec
 
     here = {name_of(LoraSpec.of(each).source) for each in given}
     sources = {name: _source(name, model) for name in wanted if name not in here}

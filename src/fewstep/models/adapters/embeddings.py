@@ -211,7 +211,7 @@ def _find(source: EmbeddingSource) -> Embedding:
     if path.exists():
         return Embedding.read(path, word)
     if _HUB.fullmatch(name):
-        from fewstep.models.lora_source import fetch_file
+        from fewstep.models.adapters.lora.source import fetch_file
 
         return Embedding.read(fetch_file(name, DIFFUSERS_NAME, "embedding"), word, reference=name)
     raise ModelNotFound(f"no embedding {name!r}: give a .safetensors file, FILE=WORD, or a hub id (owner/name)")

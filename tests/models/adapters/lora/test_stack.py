@@ -17,13 +17,13 @@ import adapters
 import fewstep
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound
-from fewstep.models.adapters.layer import AdaptedLayer
+from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.layer import AdaptedLayer
+from fewstep.models.adapters.lora.names import kohya_names, stability_names
+from fewstep.models.adapters.lora.source import LoraSpec, find_lora
+from fewstep.models.adapters.lora.stack import layers_of, with_loras
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.locating import ADAPTERS
-from fewstep.models.lora import layers_of, with_loras
-from fewstep.models.lora_file import LoraFile
-from fewstep.models.lora_names import kohya_names, stability_names
-from fewstep.models.lora_source import LoraSpec, find_lora
 from miniature import sdxl_unet
 
 ALPHA = 2.0
@@ -269,7 +269,7 @@ def test_what_an_adapter_calls_itself_finds_it_again(
     source: str, name: str, base: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_style(tmp_path / "pytorch_lora_weights.safetensors", base)
-    monkeypatch.setattr("fewstep.models.lora_source._download", lambda repository, file: path)
+    monkeypatch.setattr("fewstep.models.adapters.lora.source._download", lambda repository, file: path)
     monkeypatch.setitem(ADAPTERS, "blue-ink", path)
     file = find_lora(source, base)
     assert (file.name, file.reference) == (name, source)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewstep.errors import ModelNotFound
+from fewstep.models.adapters.lora.source import fetch_file
 from fewstep.models.identify import identify, refusal
 from fewstep.models.locating import locate_network, names_of
-from fewstep.models.lora_source import fetch_file
 from fewstep.models.parts import explained, quiet, read_network
 from fewstep.models.variants import announce, chosen_variant
 
@@ -28,11 +28,11 @@ def with_steering(model: ModelBundle, sources: Iterable[str | Path]) -> ModelBun
             with quiet():
                 networks.append((name, _read_controlnet(source, model)))
     if networks:
-        from fewstep.models.control import with_controlnets
+        from fewstep.models.adapters.controlnet.nets import with_controlnets
 
         model = with_controlnets(model, networks)
     if prompts:
-        from fewstep.models.image_prompt import with_image_prompts
+        from fewstep.models.adapters.ip_adapter import with_image_prompts
 
         with quiet(), explained(Path(prompts[0][1])):
             model = with_image_prompts(model, prompts)
@@ -66,7 +66,7 @@ def _read_controlnet(source: str, model: ModelBundle) -> Any:
         path = path if path.is_file() else _fetched(source)
         if identify(path).thing != "controlnet":
             raise refusal(path, "ControlNet, T2I-Adapter or IP-Adapter")
-        from fewstep.models.control_file import read_controlnet
+        from fewstep.models.adapters.controlnet.file import read_controlnet
 
         with explained(path):
             return read_controlnet(path, model.unet, model.dtype)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewstep.models.adapters.changes import Change, LoraLayer
+from fewstep.models.adapters.lora.changes import Change, LoraLayer
 
 
 class Shares:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import InvalidModel, InvalidRequest
-from fewstep.models.adapters.changes import Change, LoraLayer
-from fewstep.models.lora_file import LoraFile
+from fewstep.models.adapters.lora.changes import Change, LoraLayer
+from fewstep.models.adapters.lora.file import LoraFile
 
 Name = tuple[str, str]  # part, layer
 MB = 1_000_000
