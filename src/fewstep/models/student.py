@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fewstep.core.prediction import Denoiser
 from fewstep.core.schedule import Schedule, Time
 from fewstep.errors import InvalidModel, NotInstalled
-from fewstep.models.adapters.lora.changes import LoraLayer
+from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 
 ADAPTER = "trained"
 W_DIM = 256  # of the embedding of w, as in the published LCMs

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 import adapters
 import fewstep
 from fewstep.errors import CannotWrite, FewstepWarning, InvalidModel
-from fewstep.models.adapters.lora.changes import LoraLayer
 from fewstep.models.adapters.lora.convert import convert, write_lora
 from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 from fewstep.models.adapters.lora.names import SPELLINGS, Spelling, kohya_names, stability_names
 from fewstep.models.adapters.lora.stack import layers_of, merged, with_loras
 from fewstep.models.architectures import SD1, SD2, SDXL, Architecture

@@ -7,22 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fewstep.errors import InvalidModel
 from fewstep.files import new_folder, write_tensors
-from fewstep.models.adapters.lora.changes import (
-    Change,
-    DoraLayer,
-    FullLayer,
-    InputOftLayer,
-    LohaLayer,
-    LokrLayer,
-    LoraLayer,
-    OftLayer,
-)
 from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.kinds.base import Change
+from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 from fewstep.models.adapters.lora.names import Spelling, write_key
 from fewstep.models.adapters.lora.stack import PARTS, place
 from fewstep.models.architectures import BY_CONTEXT_WIDTH
@@ -39,8 +30,7 @@ def convert(file: LoraFile, spelling: Spelling, target: Path, model: ModelBundle
     `target` is a file, for "peft" a folder. Raises `InvalidModel` for a base that is not known, and for a kind of
     adapter that the spelling has no names for: all but LoRA and DoRA go into kohya's alone.
     """
-    named_so = _plain if spelling != "kohya" else _named_by_lycoris
-    if others := sorted({change.kind for change in file.changes if not named_so(change)}):
+    if others := sorted({change.kind for change in file.changes if change.written(spelling) is None}):
         raise InvalidModel(
             f"{file.path} is a {others[0]}, for which {spelling} has no names: choose kohya (LyCORIS' names), or add "
             "it to a model with fewstep merge"
@@ -67,7 +57,9 @@ def write_lora(named: Layers, spelling: Spelling, target: Path, record: Mapping[
     metadata = {"format": "pt"} | ({"fewstep": json.dumps(dict(record))} if record else {})
     for part, layers in named.items():
         for name, layer in _published(part, layers, spelling).items():
-            for tensor, value in _tensors(layer, spelling).items():
+            written = layer.written(spelling)
+            assert written is not None
+            for tensor, value in written.items():
                 key = write_key(spelling, part, name, tensor, two_encoders="text_encoder_2" in named)
                 tensors[key] = value.contiguous()
     if spelling == "kohya":
@@ -81,7 +73,7 @@ def write_lora(named: Layers, spelling: Spelling, target: Path, record: Mapping[
 
 def _kohya_metadata(changes: list[Change]) -> dict[str, str]:
     """What kohya's trainer says of an adapter."""
-    if not all(map(_plain, changes)):
+    if any(change.written("diffusers") is None for change in changes):  # LyCORIS alone has names for it
         return {"ss_network_module": "lycoris.kohya"}
     every = [_lora(change) for change in changes]
     return {
@@ -100,59 +92,9 @@ def _networks(file: LoraFile, model: ModelBundle | None) -> dict[str, Any]:
     return {part: architecture.network(part) for part in architecture.parts if part != "vae"}
 
 
-def _plain(change: Change) -> bool:
-    """Whether it is a LoRA, or DoRA on one by the length of its outputs, which all three spellings have names for."""
-    if isinstance(change, DoraLayer):
-        return isinstance(change.inner, LoraLayer) and not change.by_input
-    return isinstance(change, LoraLayer)
-
-
-def _named_by_lycoris(change: Change) -> bool:
-    """Whether kohya's spelling has names for it, which for all but PEFT's kind of OFT are LyCORIS'."""
-    return not isinstance(change.inner if isinstance(change, DoraLayer) else change, InputOftLayer)
-
-
 def _lora(change: Change) -> LoraLayer:
-    plain = change.inner if isinstance(change, DoraLayer) else change
-    assert isinstance(plain, LoraLayer)
-    return plain
-
-
-def _tensors(change: Change, spelling: Spelling) -> dict[str, Tensor]:
-    """Its tensors, by the names that `write_key` takes."""
-    if not _plain(change):
-        return _lycoris(change)
-    layer = _lora(change)
-    tensors = {"down": layer.down, "up": layer.up}
-    if spelling == "kohya":
-        tensors["alpha"] = torch.tensor(layer.alpha)
-    if isinstance(change, DoraLayer):
-        kernel = [1] * (layer.down.ndim - 1)
-        flat = change.magnitude.flatten()
-        if spelling == "kohya":
-            tensors["dora_scale"] = flat.reshape(-1, *kernel)
-        else:  # as PEFT has it: of a linear layer flat, of a convolution along its inputs' place
-            tensors["lora_magnitude_vector"] = flat if layer.down.ndim == 2 else flat.reshape(1, -1, 1, 1)
-    return tensors
-
-
-def _lycoris(change: Change) -> dict[str, Tensor]:
-    """The tensors of any kind, by LyCORIS' names."""
-    if isinstance(change, DoraLayer):
-        return _lycoris(change.inner) | {"dora_scale": change.magnitude}
-    if isinstance(change, LoraLayer):
-        return _tensors(change, "kohya")
-    if isinstance(change, OftLayer):
-        rescale = {} if change.rescale is None else {"rescale": change.rescale}
-        return {"oft_blocks": change.blocks, "alpha": torch.tensor(change.constraint)} | rescale
-    if isinstance(change, FullLayer):
-        return {"diff": change.diff}
-    assert isinstance(change, (LohaLayer, LokrLayer))
-    prefix = "hada_" if isinstance(change, LohaLayer) else "lokr_"
-    tensors = {prefix + name: factor for name, factor in change.factors.items()}
-    if change.rank is None:  # LyCORIS scales only what has a rank
-        tensors["lokr_w1"] = change.scale * tensors["lokr_w1"]
-    return tensors | {"alpha": torch.tensor(change.scale * (change.rank or 1))}
+    assert change.lora is not None
+    return change.lora
 
 
 def _published(part: str, layers: Mapping[str, Change], spelling: Spelling) -> dict[str, Change]:
@@ -165,7 +107,7 @@ def _published(part: str, layers: Mapping[str, Change], spelling: Spelling) -> d
 def _peft_config(changes: Mapping[str, Change]) -> dict[str, Any]:
     layers = {name: _lora(change) for name, change in changes.items()}
     first = next(iter(layers.values()))
-    dora = {"use_dora": True} if any(isinstance(change, DoraLayer) for change in changes.values()) else {}
+    dora = {"use_dora": True} if any(change is not change.lora for change in changes.values()) else {}
     return {
         **dora,
         "peft_type": "LORA",

@@ -14,9 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from fewstep.errors import FewstepWarning, InvalidModel
-from fewstep.models.adapters.lora.changes import Change, DoraLayer, LoraLayer
+from fewstep.models.adapters.lora.kinds.base import Change, LayerInFile
 from fewstep.models.adapters.lora.names import Spelling, read_key
-from fewstep.models.adapters.lora.reading import AdapterConfig, read_change
+from fewstep.models.adapters.lora.peft_config import PeftConfig
+from fewstep.models.adapters.lora.reading import read_change
 from fewstep.models.card import Kind
 from fewstep.models.identify import refusal
 from fewstep.models.layout import FAMILIES
@@ -111,8 +112,7 @@ class LoraFile:
     @property
     def alphas(self) -> tuple[float, ...]:
         """The alphas of its plain LoRAs, ascending; what is scaled by 1 / sqrt(rank) has that in its alpha."""
-        plain = [change.inner if isinstance(change, DoraLayer) else change for change in self.changes]
-        return tuple(sorted({change.alpha for change in plain if isinstance(change, LoraLayer)}))
+        return tuple(sorted({change.lora.alpha for change in self.changes if change.lora is not None}))
 
     @property
     def num_parameters(self) -> int:
@@ -134,8 +134,8 @@ class LoraFile:
         settings = _settings(metadata, read_json(config) if by_peft else {}, file)
         layers: dict[str, dict[str, Change]] = {}
         for (part, layer), matrices in found.items():
-            setting = settings.get(part) or AdapterConfig()
-            layers.setdefault(part, {})[layer] = read_change(matrices, setting, layer, file)
+            setting = settings.get(part) or PeftConfig()
+            layers.setdefault(part, {})[layer] = read_change(LayerInFile(layer, matrices, setting, file))
         return cls(file, spellings[0], layers, metadata, reference, published, tuple(left_out))
 
 
@@ -165,7 +165,7 @@ def _sorted_out(
     return found, left_out, spellings
 
 
-def _settings(metadata: Mapping[str, str], config: Mapping[str, Any], file: Path) -> dict[str, AdapterConfig]:
+def _settings(metadata: Mapping[str, str], config: Mapping[str, Any], file: Path) -> dict[str, PeftConfig]:
     """PEFT's config of each part: what lies beside the file wins over what diffusers put into the metadata."""
     flat, readable = json_in(metadata, "lora_adapter_metadata")
     if not readable:
@@ -181,4 +181,4 @@ def _settings(metadata: Mapping[str, str], config: Mapping[str, Any], file: Path
         parts.setdefault(part, {})[name] = value
     if config:
         parts |= {part: dict(config) for part in ("unet", "text_encoder")}
-    return {part: AdapterConfig.of(values, file) for part, values in parts.items()}
+    return {part: PeftConfig.of(values, file) for part, values in parts.items()}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewstep.models.adapters.lora.changes import Change, LoraLayer
+from fewstep.models.adapters.lora.kinds.base import Change
+from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 
 
 class Shares:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import InvalidModel, InvalidRequest
-from fewstep.models.adapters.lora.changes import Change, LoraLayer
 from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.kinds.base import Change
+from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 
 Name = tuple[str, str]  # part, layer
 MB = 1_000_000

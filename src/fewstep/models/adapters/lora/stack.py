@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest
-from fewstep.models.adapters.lora.changes import Change
 from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.kinds.base import Change
 from fewstep.models.adapters.lora.layer import AdaptedLayer, Shares
 from fewstep.models.adapters.lora.names import kohya_names
 from fewstep.models.adapters.lora.source import LoraSpec, check_weight, find_lora

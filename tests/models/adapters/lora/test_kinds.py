@@ -17,17 +17,15 @@ from torch import Tensor, nn
 import adapters
 import fewstep
 from fewstep.errors import FewstepWarning, InvalidModel
-from fewstep.models.adapters.lora.changes import (
-    Change,
-    DoraLayer,
-    FullLayer,
-    LohaLayer,
-    LokrLayer,
-    LoraLayer,
-    OftLayer,
-)
 from fewstep.models.adapters.lora.convert import convert, write_lora
 from fewstep.models.adapters.lora.file import LoraFile
+from fewstep.models.adapters.lora.kinds.base import Change
+from fewstep.models.adapters.lora.kinds.dora import DoraLayer
+from fewstep.models.adapters.lora.kinds.full import FullLayer
+from fewstep.models.adapters.lora.kinds.loha import LohaLayer
+from fewstep.models.adapters.lora.kinds.lokr import LokrLayer
+from fewstep.models.adapters.lora.kinds.lora import LoraLayer
+from fewstep.models.adapters.lora.kinds.oft import OftLayer
 from fewstep.models.adapters.lora.layer import AdaptedLayer, Shares
 from fewstep.models.adapters.lora.stack import layers_of, merged, with_loras
 from fewstep.models.bundle import ModelBundle
