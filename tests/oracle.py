@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewstep.core.samplers.ode import SolverState
 from fewstep.core.schedule import CLEAN, Schedule, Time
-from fewstep.core.solvers import SolverState
 
 
 def column(values: Tensor | float) -> Tensor:

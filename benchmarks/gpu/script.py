@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.models import SCHEDULER, W_DIM, prompts, randomised, tokenizer
 from fewstep.core.guidance import w_embedding
-from fewstep.core.schedule import training_grid
+from fewstep.core.samplers.grids import training_grid
 from fewstep.models.architectures import Architecture
 from fewstep.models.scheduler_config import SchedulerSettings
 from fewstep.train.config import LCM_TARGETS

@@ -13,9 +13,13 @@ from torch import Tensor
 
 from fewstep.core.consistency import ConsistencyFunction, boundary_scalings
 from fewstep.core.prediction import PREDICTION_TYPES, Denoiser
-from fewstep.core.sampling import sample_consistency, sample_ode
-from fewstep.core.schedule import SPACINGS, Schedule, consistency_timesteps, ode_timesteps
-from fewstep.core.solvers import DDIM, DPMSolverPP2M, UniPC
+from fewstep.core.samplers.ddim import DDIM
+from fewstep.core.samplers.dpmpp import DPMSolverPP2M
+from fewstep.core.samplers.grids import SPACINGS, consistency_timesteps, ode_timesteps
+from fewstep.core.samplers.lcm import sample_consistency
+from fewstep.core.samplers.ode import sample_ode
+from fewstep.core.samplers.unipc import UniPC
+from fewstep.core.schedule import Schedule
 
 SHAPE = (2, 4, 8, 8)
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

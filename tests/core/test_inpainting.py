@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from fewstep.core.inpainting import Inpainting
-from fewstep.core.sampling import sample_consistency, sample_ode
-from fewstep.core.schedule import Schedule, consistency_timesteps, ode_timesteps
-from fewstep.core.solvers import SOLVERS
+from fewstep.core.samplers import SOLVERS
+from fewstep.core.samplers.grids import consistency_timesteps, ode_timesteps
+from fewstep.core.samplers.lcm import sample_consistency
+from fewstep.core.samplers.ode import sample_ode
+from fewstep.core.schedule import Schedule
 from oracle import GaussianWorld
 
 SCHEDULE = Schedule.from_betas(rescale_zero_terminal_snr=True)

@@ -24,8 +24,11 @@ from fewstep.core.losses import (
     pseudo_huber,
 )
 from fewstep.core.prediction import PREDICTION_TYPES, Denoiser, predict_eps, predict_v
-from fewstep.core.schedule import Schedule, training_grid
-from fewstep.core.solvers import DDIM, SOLVERS, Heun
+from fewstep.core.samplers import SOLVERS
+from fewstep.core.samplers.ddim import DDIM
+from fewstep.core.samplers.grids import training_grid
+from fewstep.core.samplers.heun import Heun
+from fewstep.core.schedule import Schedule
 from oracle import ExactFlow, GaussianWorld, MixtureWorld
 
 SD = Schedule.from_betas()

@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep.core.sampling import Step, sample_consistency, sample_ode
-from fewstep.core.schedule import CLEAN, Schedule, consistency_timesteps, ode_timesteps
-from fewstep.core.solvers import DDIM, SOLVERS
+from fewstep.core.samplers import SOLVERS
+from fewstep.core.samplers.base import Step
+from fewstep.core.samplers.ddim import DDIM
+from fewstep.core.samplers.grids import consistency_timesteps, ode_timesteps
+from fewstep.core.samplers.lcm import sample_consistency
+from fewstep.core.samplers.ode import sample_ode
+from fewstep.core.schedule import CLEAN, Schedule
 from oracle import GaussianWorld, MixtureWorld
 
 SD = Schedule.from_betas()

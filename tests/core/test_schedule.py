@@ -11,16 +11,8 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewstep.core.schedule import (
-    BETA_KINDS,
-    CLEAN,
-    SPACINGS,
-    Schedule,
-    broadcast,
-    consistency_timesteps,
-    ode_timesteps,
-    training_grid,
-)
+from fewstep.core.samplers.grids import SPACINGS, consistency_timesteps, ode_timesteps, training_grid
+from fewstep.core.schedule import BETA_KINDS, CLEAN, Schedule, broadcast
 
 SD = Schedule.from_betas()
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012}

@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from fewstep.core.samplers import SOLVERS
+from fewstep.core.samplers.ddim import DDIM
+from fewstep.core.samplers.dpmpp import DPMSolverPP2M
+from fewstep.core.samplers.heun import Heun
 from fewstep.core.schedule import CLEAN, Schedule
-from fewstep.core.solvers import DDIM, SOLVERS, DPMSolverPP2M, Heun
 from oracle import GaussianWorld, MixtureWorld
 
 SD = Schedule.from_betas()

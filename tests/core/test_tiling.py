@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fewstep.core.sampling import sample_consistency
+from fewstep.core.samplers.lcm import sample_consistency
 from fewstep.core.schedule import Schedule
 from fewstep.core.tiling import OVERLAP, Tiled, windows
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from fewstep.core.consistency import TrajectoryFunction
 from fewstep.core.losses import consistency_distillation_loss, consistency_training_loss
-from fewstep.core.phases import phase_ends, phased_timesteps
 from fewstep.core.prediction import Denoiser
-from fewstep.core.sampling import sample_trajectory
-from fewstep.core.schedule import Schedule, consistency_timesteps, training_grid
+from fewstep.core.samplers.grids import consistency_timesteps, phase_ends, phased_timesteps, training_grid
+from fewstep.core.samplers.tcd import sample_trajectory
+from fewstep.core.schedule import Schedule
 from oracle import ExactFlow, GaussianWorld
 
 SD = Schedule.from_betas()

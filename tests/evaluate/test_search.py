@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.core.schedule import consistency_timesteps, training_grid
+from fewstep.core.samplers.grids import consistency_timesteps, training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.evaluate.config import EvaluateConfig
 from fewstep.evaluate.run import search

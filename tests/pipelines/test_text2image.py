@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import fewstep
-from fewstep.core.sampling import Step
+from fewstep.core.samplers.base import Step
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines import text2image as text2image_module

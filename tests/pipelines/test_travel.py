@@ -18,7 +18,7 @@ from PIL import Image
 import fewstep
 from fewstep.cli.main import main
 from fewstep.core.noise import NoiseBetween, PictureNoise, slerp
-from fewstep.core.sampling import Step
+from fewstep.core.samplers.base import Step
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines import text2image as text2image_module

@@ -13,7 +13,6 @@ from fewstep.core.consistency import ConsistencyFunction, boundary_scalings
 from fewstep.core.guidance import LearntGuidance
 from fewstep.core.prediction import Denoiser
 from fewstep.core.schedule import Schedule
-from fewstep.core.solvers import transfer
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
 from fewstep.train.objectives import Diffusion, Distillation, FineTuning
@@ -141,7 +140,7 @@ def test_fine_tuning_keeps_what_guidance_did(cache: LatentCache, trained: tuple[
     x_t = schedule.add_noise(x_0, draw.noise, t)
     ends = objective.floor[draw.times]
     answered = student(x_t, t, Conditioning(states), w)
-    found, wanted = (transfer(schedule, x_t, x, t, ends) for x in (answered, x_0 + 2.0 * w.view(-1, 1, 1, 1)))
+    found, wanted = (schedule.transfer(x_t, x, t, ends) for x in (answered, x_0 + 2.0 * w.view(-1, 1, 1, 1)))
     torch.testing.assert_close(loss, (found - wanted).square().mean(), rtol=1e-4, atol=1e-5, check_dtype=False)
 
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.core.consistency import ConsistencyFunction, hard_scalings
-from fewstep.core.phases import phased_timesteps
 from fewstep.core.prediction import Denoiser
+from fewstep.core.samplers.grids import phased_timesteps
 from fewstep.core.schedule import Schedule
-from fewstep.core.solvers import transfer
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
 from fewstep.train.config import ConsistencyConfig, DataConfig, FitConfig, InvalidConfig, RunConfig
@@ -76,7 +75,7 @@ def test_the_loss_of_a_student_that_is_wrong_by_one_is_known(cache: LatentCache)
     draw = objective.draw(ROWS, torch.Generator().manual_seed(1))
     ends = [next(end for end in (739, 499, 239, -1) if end < t) for t in draw.times.flatten().tolist()]
     one, none = torch.ones(len(ends), 1), torch.zeros(len(ends), 1)
-    expected = transfer(SCHEDULE, none, one, draw.times.flatten(), torch.tensor(ends)).square().mean()
+    expected = SCHEDULE.transfer(none, one, draw.times.flatten(), torch.tensor(ends)).square().mean()
     torch.testing.assert_close(objective.loss(draw)["loss"], expected, rtol=1e-5, atol=1e-7, check_dtype=False)
 
 
@@ -95,7 +94,7 @@ def test_the_student_learns_the_guided_teacher_and_is_told_w(cache: LatentCache)
     # the guided answer is (1 + w) words - w 0, and the student's is words: wrong by w words, at every state
     ends = torch.tensor([next(end for end in (739, 499, 239, -1) if end < each) for each in t.tolist()])
     wrong = (draw.w * words).repeat(12)[:, None]
-    expected = transfer(SCHEDULE, 0 * wrong, wrong, t, ends).square().mean()
+    expected = SCHEDULE.transfer(0 * wrong, wrong, t, ends).square().mean()
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-6, check_dtype=False)
     loss.backward()
     assert student.shift.grad is not None

@@ -26,7 +26,7 @@ from fewstep.errors import FewstepWarning
 from fewstep.models.locating import BUILT_IN
 
 if TYPE_CHECKING:
-    from fewstep.core.sampling import Step
+    from fewstep.core.samplers.base import Step
     from fewstep.models.bundle import ModelBundle
 
 BETWEEN_LINES = 10.0  # seconds

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from fewstep.core.prediction import Denoise
 from fewstep.core.schedule import Schedule, Time, broadcast, finest
-from fewstep.core.solvers import transfer
 
 Scalings = Callable[[Time], tuple[Tensor, Tensor]]
 
@@ -65,4 +64,4 @@ class TrajectoryFunction:
     end: Time
 
     def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
-        return transfer(self.schedule, x_t, self.denoise(x_t, t, cond, w), t, self.end)
+        return self.schedule.transfer(x_t, self.denoise(x_t, t, cond, w), t, self.end)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.prediction import Denoise, Denoiser, training_target
+from fewstep.core.samplers.ode import Solver
 from fewstep.core.schedule import Schedule
-from fewstep.core.solvers import Solver, transfer
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -152,7 +152,7 @@ def consistency_training_loss(
     with torch.no_grad():
         x_s = schedule.add_noise(x_0, noise, s)
         if guidance is not None:
-            x_s = transfer(schedule, x_t, x_0 + guidance(x_t, t, cond, w), t, s)
+            x_s = schedule.transfer(x_t, x_0 + guidance(x_t, t, cond, w), t, s)
         target = f_target(x_s, s, cond, w)
     return _compare(f(x_t, t, cond, w), target, metric)
 

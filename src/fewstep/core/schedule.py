@@ -1,4 +1,4 @@
-"""The noise schedule t -> (alpha_t, sigma_t), and the times at which training and sampling visit it.
+"""The noise schedule t -> (alpha_t, sigma_t).
 
 The forward process is x_t = alpha_t x_0 + sigma_t eps with eps ~ N(0, I). Times are the integers 0 .. T-1
 that a network was trained on; t = -1 is clean data (alpha 1, sigma 0). All arithmetic here is float64.
@@ -19,7 +19,6 @@ Time = int | Tensor
 
 CLEAN = -1
 BETA_KINDS = ("linear", "scaled_linear", "squaredcos_cap_v2")
-SPACINGS = ("trailing", "leading", "linspace")
 
 
 def broadcast(coefficient: float | Tensor, x: Tensor) -> Tensor:
@@ -166,6 +165,12 @@ class Schedule:
         """x_t = alpha_t x_0 + sigma_t noise, in float32 at least (DDPM eq. 4). t: int or (B,)."""
         return broadcast(self.alpha(t), x_0) * x_0 + broadcast(self.sigma(t), x_0) * noise
 
+    def transfer(self, x_t: Tensor, x_0: Tensor, t: Time, s: Time) -> Tensor:
+        """x_s = alpha_s x_0 + sigma_s eps, with the eps that x_t and x_0 imply: exact for a constant x_0."""
+        alpha_t, sigma_t = self.alpha(t), self.sigma(t)
+        ratio = self.sigma(s) / sigma_t
+        return broadcast(ratio, x_t) * x_t + broadcast(self.alpha(s) - ratio * alpha_t, x_t) * x_0
+
     def _row(self, row: int, t: Time) -> Tensor:
         self._check(t)
         if isinstance(t, Tensor):
@@ -216,79 +221,3 @@ def _rescale_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
     alphas = alphas_cumprod.sqrt()
     first, last = alphas[0], alphas[-1]
     return ((alphas - last) * first / (first - last)) ** 2
-
-
-def training_grid(num_train_timesteps: int = 1000, num: int = 50) -> Tensor:
-    """The times that a consistency model is distilled on, rising: k i - 1 for i = 1 .. num, k = T // num.
-
-    (num,) int64; 19, 39, .., 999 for the defaults. (LCM: Luo et al. 2023, 2310.04378, sec. 4.3.)
-    """
-    if not 1 <= num <= num_train_timesteps:
-        raise ValueError(f"a grid over {num_train_timesteps} times has 1 .. {num_train_timesteps} points; got {num}")
-    return torch.arange(1, num + 1) * (num_train_timesteps // num) - 1
-
-
-def consistency_timesteps(
-    num_inference_steps: int,
-    strength: float = 1.0,
-    *,
-    original_inference_steps: int = 50,
-    num_train_timesteps: int = 1000,
-) -> Tensor:
-    """N times for a consistency model, falling: even indices into the first `strength` of its training grid.
-
-    (N,) int64. Four steps are 999, 759, 499, 259; at strength 0.5 they are 499, 379, 259, 139.
-    Raises ValueError when that part of the grid has fewer than N times.
-    """
-    grid = training_grid(num_train_timesteps, original_inference_steps)
-    part = grid[: _portion(original_inference_steps, strength)].flip(0)
-    if not 1 <= num_inference_steps <= len(part):
-        raise ValueError(
-            f"{num_inference_steps} steps at strength {strength:g} do not fit: of the grid of "
-            f"{original_inference_steps} times that leaves {len(part)}. Ask for fewer steps or more strength"
-        )
-    stride = len(part) / num_inference_steps  # a float, so that its cuts are those of diffusers
-    return part[[math.floor(i * stride) for i in range(num_inference_steps)]]
-
-
-def ode_timesteps(
-    num_inference_steps: int,
-    strength: float = 1.0,
-    *,
-    spacing: str = "trailing",
-    num_train_timesteps: int = 1000,
-    steps_offset: int = 0,
-    multistep: bool = False,
-) -> Tensor:
-    """N times for an ODE solver, falling, spaced as diffusers' DDIMScheduler does it (2305.08891, table 2).
-
-    (int(N strength),) int64: strength below 1 keeps the last part. `steps_offset` is added to "leading" only.
-    multistep: as its DPMSolverMultistepScheduler does it, which drops the last of N + 1 times but for "trailing".
-    Raises ValueError when N is outside 1 .. T or the strength leaves no step.
-    """
-    total, num = num_train_timesteps, num_inference_steps
-    more = int(multistep and spacing != "trailing")
-    if not 1 <= num <= total - more:
-        raise ValueError(f"the number of steps must lie in 1 .. {total - more}; got {num}")
-    if spacing == "trailing":
-        stride = total - (total - total / num)  # total / num as numpy's arange rounds it: it decides ties
-        times = [round(total - i * stride) - 1 for i in range(num)]
-    elif spacing == "leading":
-        times = [i * (total // (num + more)) + steps_offset for i in reversed(range(more, num + more))]
-    elif spacing == "linspace":
-        times = [round(i * ((total - 1) / max(num + more - 1, 1))) for i in reversed(range(more, num + more))]
-    else:
-        raise ValueError(f"unknown spacing {spacing!r}; allowed are {', '.join(SPACINGS)}")
-    if times[0] >= total:
-        raise ValueError(f"steps_offset {steps_offset} moves the first time to {times[0]}, past {total - 1}")
-    kept = _portion(num, strength)
-    if kept == 0:
-        raise ValueError(f"strength {strength:g} leaves none of {num} steps; it must be at least {1 / num:g}")
-    return torch.tensor(times[num - kept :], dtype=torch.int64)
-
-
-def _portion(num: int, strength: float) -> int:
-    """floor(num * strength), but 29 for 50 * 0.58, which a float makes 28.999..."""
-    if not 0.0 < strength <= 1.0:
-        raise ValueError(f"strength must lie in (0, 1]; got {strength}")
-    return math.floor(num * strength + 1e-9)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fewstep.core.schedule import training_grid
+from fewstep.core.samplers.grids import training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.evaluate import bootstrap
 from fewstep.evaluate.bootstrap import Difference, Measure, difference

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from fewstep.core.phases import phased_timesteps
-from fewstep.core.schedule import consistency_timesteps, ode_timesteps, training_grid
+from fewstep.core.samplers.grids import consistency_timesteps, ode_timesteps, phased_timesteps, training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.reading import ANIMATED
 from fewstep.models.bundle import ModelBundle

@@ -21,8 +21,11 @@ from fewstep.core.guidance import ClassifierFreeGuidance, w_from_guidance_scale
 from fewstep.core.inpainting import Inpainting
 from fewstep.core.noise import Noise, NoiseBetween, PictureNoise
 from fewstep.core.prediction import Denoise
-from fewstep.core.sampling import Step, sample_consistency, sample_ode, sample_trajectory
-from fewstep.core.solvers import SOLVERS
+from fewstep.core.samplers import SOLVERS
+from fewstep.core.samplers.base import Step
+from fewstep.core.samplers.lcm import sample_consistency
+from fewstep.core.samplers.ode import sample_ode
+from fewstep.core.samplers.tcd import sample_trajectory
 from fewstep.core.tiling import Tiled
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.imaging.pixels import composite, mask_weights, to_images, to_pixels

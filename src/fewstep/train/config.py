@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fewstep.core.losses import METRICS
-from fewstep.core.solvers import SOLVERS
+from fewstep.core.samplers import SOLVERS
 from fewstep.errors import FewstepError
 
 Method = Literal["distill", "finetune", "style"]
@@ -148,7 +148,7 @@ class ConsistencyConfig:
     ablations even 0.1 nearly doubles the distance to the drawings at four and eight steps. Sampling only."""
 
     def __post_init__(self) -> None:
-        _one_of("solver", self.solver, SOLVERS)
+        _one_of("solver", self.solver, sorted(SOLVERS))
         _one_of("metric", self.metric, METRICS)
         _one_of("boundary", self.boundary, ("lcm", "hard"))
         _one_of("target", self.target, ("student", "ema", "path"))

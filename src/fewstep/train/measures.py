@@ -10,9 +10,9 @@ from torch import Tensor
 from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.noise import PictureNoise
 from fewstep.core.prediction import Denoise
-from fewstep.core.sampling import sample_ode
-from fewstep.core.schedule import ode_timesteps
-from fewstep.core.solvers import DPMSolverPP2M
+from fewstep.core.samplers.dpmpp import DPMSolverPP2M
+from fewstep.core.samplers.grids import ode_timesteps
+from fewstep.core.samplers.ode import sample_ode
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
 

@@ -17,10 +17,10 @@ from fewstep.core.losses import (
     consistency_training_loss,
     diffusion_loss,
 )
-from fewstep.core.phases import phase_ends
 from fewstep.core.prediction import Denoise, Denoiser
-from fewstep.core.schedule import Schedule, training_grid
-from fewstep.core.solvers import SOLVERS
+from fewstep.core.samplers import SOLVERS
+from fewstep.core.samplers.grids import phase_ends, training_grid
+from fewstep.core.schedule import Schedule
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
 

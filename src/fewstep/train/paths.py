@@ -16,9 +16,9 @@ from torch import Tensor
 from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction
 from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.losses import METRICS, Loss
-from fewstep.core.phases import phase_ends
-from fewstep.core.schedule import CLEAN, training_grid
-from fewstep.core.solvers import SOLVERS
+from fewstep.core.samplers import SOLVERS
+from fewstep.core.samplers.grids import phase_ends, training_grid
+from fewstep.core.schedule import CLEAN
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
 from fewstep.train.objectives import Draw, Teacher, draw_w, scalars, told_w

@@ -1,0 +1,90 @@
+"""Samplers, one file each: `SAMPLERS` by name, and `SOLVERS`, the steps of those that follow an ODE.
+
+A file of this folder with a line `SAMPLER = Class(name="…", …)` is a sampler; it is listed nowhere else. The names are
+read from these lines without running them, so that the help of a command can list them without importing torch. A
+sampler is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from fewstep.core.samplers.base import Sampler
+    from fewstep.core.samplers.ode import ODESampler, Solver
+    from fewstep.core.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a file states of its sampler; the fields are those of `base.Sampler` and `ode.ODESampler`."""
+
+    module: str
+    name: str
+    rank: int
+    calls: int
+    follows_ode: bool
+
+
+def entries() -> Mapping[str, Entry]:
+    """All samplers that are in the folder, by name, in the order in which lists show them."""
+    return _entries(tuple(__path__))
+
+
+@cache
+def _entries(folders: tuple[str, ...]) -> Mapping[str, Entry]:
+    files = [path for folder in folders for path in Path(folder).glob("*.py")]
+    found = [entry for path in files if (entry := _stated_in(path)) is not None]
+    return {entry.name: entry for entry in sorted(found, key=lambda entry: (entry.rank, entry.name))}
+
+
+def _stated_in(path: Path) -> Entry | None:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign(targets=[ast.Name("SAMPLER")], value=ast.Call(keywords=keywords)):
+                stated = {word.arg: ast.unparse(word.value) for word in keywords}
+                return Entry(
+                    path.stem,
+                    name=str(ast.literal_eval(stated["name"])),
+                    rank=int(stated.get("rank", 100)),
+                    calls=int(stated.get("calls", 1)),
+                    follows_ode="solver" in stated,
+                )
+    return None
+
+
+class _Samplers(Mapping[str, "Sampler"]):
+    def __getitem__(self, name: str) -> Sampler:
+        return cast("Sampler", import_module(f"{__name__}.{entries()[name].module}").SAMPLER)
+
+    def __contains__(self, name: object) -> bool:
+        return name in entries()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(entries())
+
+    def __len__(self) -> int:
+        return len(entries())
+
+
+class _Solvers(Mapping[str, "Callable[[Schedule], Solver]"]):
+    def __getitem__(self, name: str) -> Callable[[Schedule], Solver]:
+        if not entries()[name].follows_ode:
+            raise KeyError(name)
+        return cast("ODESampler", SAMPLERS[name]).solver
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, entry in entries().items() if entry.follows_ode)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+SAMPLERS: Mapping[str, Sampler] = _Samplers()
+SOLVERS: Mapping[str, Callable[[Schedule], Solver]] = _Solvers()

@@ -1,0 +1,48 @@
+"""Multistep consistency sampling (LCM, Luo et al. 2023, 2310.04378, Algorithm 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+
+from fewstep.core.prediction import Denoise
+from fewstep.core.samplers.base import Draw, Sampler, Step, falling
+from fewstep.core.schedule import CLEAN, Schedule
+
+
+def sample_consistency(
+    f: Denoise,
+    schedule: Schedule,
+    x_T: Tensor,
+    timesteps: Sequence[int] | Tensor,
+    cond: Any,
+    w: float | Tensor | None = None,
+    noise: Draw | None = None,
+) -> Iterator[Step]:
+    """x_0 = f(x_t, t), then noise up to the next time, and so on.
+
+    x_T        (B, ...): a sample at timesteps[0], for example unit noise at the last time of the schedule
+    timesteps  falling; for an LCM, `grids.consistency_timesteps`
+    noise      noise(index) -> fresh unit noise like x_T, asked for after step `index`, never after the last
+
+    Raises ValueError for times that do not fall, or when several steps have no noise to draw.
+    """
+    times = falling(timesteps)
+    if noise is None and len(times) > 1:
+        raise ValueError(f"consistency sampling in {len(times)} steps draws noise between them: pass `noise`")
+    x_t = x_T
+    for index, (t, s) in enumerate(pairwise([*times, CLEAN])):
+        x0 = f(x_t, t, cond, w)
+        x_t = x0 if s == CLEAN or noise is None else schedule.add_noise(x0, noise(index), s)
+        yield Step(index, len(times), s, x_t, x0)
+
+
+SAMPLER = Sampler(
+    name="lcm",
+    about="a clean picture at every step, and fresh noise for the next (latent consistency models)",
+    rank=40,
+    scheduler="LCMScheduler",
+)

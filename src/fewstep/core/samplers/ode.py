@@ -1,0 +1,82 @@
+"""Samplers that follow the probability-flow ODE: the contract of one step, and the walk of many.
+
+With lambda = log(alpha / sigma) the exact solution from time t to an earlier time s is (DPM-Solver++, Lu et al. 2022,
+2211.01095, prop. 4.1)
+
+    x_s = (sigma_s / sigma_t) x_t + sigma_s int_{lambda_t}^{lambda_s} e^lambda x_0(x_lambda, lambda) dlambda,
+
+and the solvers differ only in what stands for x_0 under the integral. A solver is frozen; what it must remember goes in
+and out as a `SolverState`. Guidance and prediction types belong to `denoise`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from fewstep.core.prediction import Denoise
+from fewstep.core.samplers.base import Sampler, Step, falling
+from fewstep.core.schedule import CLEAN, Schedule, Time
+
+
+@dataclass(frozen=True, eq=False)
+class SolverState:
+    """The last estimate of x_0 and the log-SNR of the time at which it was made."""
+
+    x0: Tensor
+    log_snr: Tensor
+
+
+class Solver(Protocol):
+    """`order`: the global error falls as (step size)^order."""
+
+    order: ClassVar[int]
+
+    def init(self) -> SolverState | None:
+        """The state before the first step."""
+        ...
+
+    def step(
+        self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
+    ) -> tuple[Tensor, SolverState]:
+        """x_t (B, ...) at t to x_s at s <= t, in float32 at least. Times: ints or (B,); -1 is clean data."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ODESampler(Sampler):
+    """Takes the steps of a solver, from time to time; draws no noise.
+
+    solver  makes one for a schedule
+    calls   how often it asks the network in a step
+    """
+
+    solver: Callable[[Schedule], Solver]
+    calls: int = 1
+
+
+def sample_ode(
+    solver: Solver,
+    denoise: Denoise,
+    x_T: Tensor,
+    timesteps: Sequence[int] | Tensor,
+    cond: Any,
+    *,
+    final_timestep: int = CLEAN,
+) -> Iterator[Step]:
+    """Follow the probability flow from timesteps[0] through the others to `final_timestep`; draws no noise.
+
+    final_timestep: -1 ends on clean data, 0 at the first time (`set_alpha_to_one=False` in diffusers).
+    Raises ValueError for times that do not fall, or that end below `final_timestep`.
+    """
+    times = falling(timesteps)
+    if final_timestep > times[-1]:
+        raise ValueError(f"final_timestep {final_timestep} lies above the last timestep, {times[-1]}")
+    x_t, state = x_T, solver.init()
+    for index, (t, s) in enumerate(pairwise([*times, final_timestep])):
+        x_t, state = solver.step(denoise, x_t, t, s, cond, state)
+        yield Step(index, len(times), s, x_t, state.x0)

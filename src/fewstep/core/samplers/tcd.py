@@ -1,0 +1,62 @@
+"""Strategic stochastic sampling (TCD, Zheng et al. 2024, 2402.19159, Algorithm 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+
+from fewstep.core.prediction import Denoise
+from fewstep.core.samplers.base import Draw, Sampler, Step, falling
+from fewstep.core.schedule import Schedule, broadcast
+
+
+def sample_trajectory(
+    denoise: Denoise,
+    schedule: Schedule,
+    x_T: Tensor,
+    timesteps: Sequence[int] | Tensor,
+    cond: Any,
+    w: float | Tensor | None = None,
+    noise: Draw | None = None,
+    *,
+    gamma: float = 0.3,
+    final_timestep: int = 0,
+) -> Iterator[Step]:
+    """For models that know where trajectories pass.
+
+    On the way from t to s it steps down to floor((1 - gamma) s) and adds fresh noise up to s: gamma 0 draws none and
+    follows the trajectory (PCM), gamma 1 is nearly `sample_consistency`.
+
+    denoise         estimates x_0; the steps along the trajectory are taken here
+    final_timestep  where the last step ends; 0 in diffusers' TCDScheduler
+
+    Raises ValueError for times that do not fall, gamma outside [0, 1], or when there is no noise to draw.
+    """
+    times = falling(timesteps)
+    if not 0.0 <= gamma <= 1.0:
+        raise ValueError(f"gamma must lie in [0, 1]; got {gamma}")
+    if noise is None and gamma > 0 and len(times) > 1:
+        raise ValueError(f"gamma {gamma:g} in {len(times)} steps draws noise between them: pass `noise`")
+    x_t = x_T
+    for index, (t, s) in enumerate(pairwise([*times, final_timestep])):
+        x0 = denoise(x_t, t, cond, w)
+        last = index == len(times) - 1
+        below = s if last or noise is None else math.floor((1.0 - gamma) * s)
+        x_t = schedule.transfer(x_t, x0, t, below) if below < t else x_t
+        if noise is not None and below < s:
+            ratio = schedule.alpha(s) / schedule.alpha(below)
+            spread = (schedule.sigma(s) ** 2 - (ratio * schedule.sigma(below)) ** 2).sqrt()
+            x_t = broadcast(ratio, x_t) * x_t + broadcast(spread, x_t) * noise(index)
+        yield Step(index, len(times), s, x_t, x0)
+
+
+SAMPLER = Sampler(
+    name="tcd",
+    about="along the trajectory, with as much fresh noise as gamma says (trajectory and phased models)",
+    rank=50,
+    scheduler="TCDScheduler",
+)
