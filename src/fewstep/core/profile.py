@@ -35,7 +35,7 @@ class Facts(TypedDict, total=False):
 class Grid:
     """What a consistency model was distilled on.
 
-    original_inference_steps  how many times (`schedule.training_grid`)
+    original_inference_steps  how many times (`grids.training_grid`)
     timestep_scaling          s in the boundary scalings c_skip, c_out (`consistency.boundary_scalings`)
     """
 
@@ -45,9 +45,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class Spacing:
-    """How diffusers spreads N times over 0 .. T-1 for a model's ODE (`schedule.ode_timesteps`).
+    """How diffusers spreads N times over 0 .. T-1 for a model's ODE (`grids.ode_timesteps`).
 
-    kind            one of `schedule.SPACINGS`
+    kind            one of `grids.SPACINGS`
     offset          is added to every time of "leading"
     final_timestep  where the model's own DDIM ends: -1 clean data, 0 the first time (`set_alpha_to_one=False`)
     """
