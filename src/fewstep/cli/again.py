@@ -39,9 +39,6 @@ RECORDED = (
 )
 
 
-OVERRIDES = ("kind", "prediction_type", "zero_snr", "unet")
-
-
 def recorded_options(record: Record, given: Mapping[str, Any]) -> dict[str, Any]:
     """What `Request.of` takes: from the record, except where something was given."""
     values = {name: getattr(record, name) for name in RECORDED}
@@ -61,12 +58,6 @@ def recorded_model(record: Record, path: Path) -> str:
             "give that folder with --model"
         )
     return record.model
-
-
-def recorded_overrides(record: Record, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `load` takes, `given`, with what the model was loaded with where nothing else is given."""
-    recorded = {name: getattr(record, name) for name in OVERRIDES}
-    return dict(given) | {name: recorded[name] for name in OVERRIDES if given[name] is None}
 
 
 def recorded_loras(record: Record, path: Path) -> list[str | tuple[str, float]]:

@@ -12,6 +12,7 @@ from fewstep.cli import options
 from fewstep.cli.beforehand import check_beforehand
 from fewstep.cli.output import FORMATS, check_new_folder, write_picture
 from fewstep.cli.progress import StepBar, is_quiet, one_line_warnings
+from fewstep.cli.spread import spread
 from fewstep.cli.standard_input import STDIN, read_stdin
 from fewstep.cli.steering import read_controls
 from fewstep.errors import CannotWrite, InvalidRequest
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from fewstep.pipelines.plan import Plan
 
 
+@spread
 def batch(
     prompts: Annotated[
         Path, typer.Argument(help="A .txt (a prompt a line), .csv or .jsonl file; - reads standard input.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the pictures; made where missing.")],
+    loading: options.Loading,
     steps: Annotated[int | None, typer.Option(help="Where a row says nothing. [default: the model's]")] = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="Where a row says nothing. [default: the model's]")
@@ -41,21 +44,6 @@ def batch(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures through the network at once.", min=1)] = 8,
-    model: options.Model = None,
-    lora: options.Lora = None,
-    config: options.Config = None,
-    control: options.Control = None,
-    vae: options.Vae = None,
-    fast_decode: options.FastDecode = None,
-    kind: options.Kind = None,
-    prediction_type: options.PredictionType = None,
-    zero_snr: options.ZeroSnr = None,
-    unet: options.Unet = None,
-    embedding: options.Embedding = None,
-    variant: options.Variant = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    memory: options.Memory = "auto",
     quiet: options.Quiet = False,
 ) -> None:
     """Paint many pictures from a file, and print their paths. The same command again goes on where it stopped.
@@ -72,27 +60,21 @@ def batch(
 
     printf 'a cat\\na dog' | fewstep batch - -o pictures
     """
-    nets, controls = read_controls(control or [])
+    nets, controls = read_controls(loading.control or [])
     common = {"steps": steps, "guidance_scale": guidance_scale}
     defaults = {name: value for name, value in common.items() if value is not None}
     text = read_stdin("prompts") if prompts == STDIN else None
     wanted = read_prompts(prompts, defaults, controls or None, text, form)
     check_new_folder(output)
-    name, given = model or options.default_model(), list(lora or ())
-    loading: dict[str, Any] = {
-        "loras": [*given, *found_by_name(_named(wanted), given, name)],
-        "config": config,
-        "vae": options.decoder(vae, fast_decode),
-    }
-    loading |= {"kind": kind, "prediction_type": prediction_type, "controlnets": nets}
-    loading |= {"zero_snr": zero_snr, "unet": unet, "embeddings": embedding or (), "variant": variant}
-    loading |= {"device": device, "dtype": dtype, "memory": memory}
-    check_beforehand(name, loading, [(one.name, one.request) for one in wanted])
+    name, given = loading.model or options.default_model(), list(loading.lora or ())
+    loras = [*given, *found_by_name(_named(wanted), given, name)]
+    how = loading.options(nets, loras=loras)
+    check_beforehand(name, how, [(one.name, one.request) for one in wanted])
     _make_folder(output)
     from fewstep.models.loading import load
 
     with one_line_warnings(quiet), StepBar(quiet) as bar:
-        bundle = load(name, **loading)
+        bundle = load(name, **how)
         bar.loaded(bundle)
         _check_few_step(wanted, bundle, len(given))
         left = _left(wanted, output, bundle)

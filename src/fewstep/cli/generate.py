@@ -21,11 +21,11 @@ from fewstep.cli.again import (
     recorded_loras,
     recorded_model,
     recorded_options,
-    recorded_overrides,
 )
 from fewstep.cli.beforehand import check_beforehand
 from fewstep.cli.output import STDOUT, line_about, output_paths, say, write_picture
 from fewstep.cli.progress import StepBar, one_line_warnings
+from fewstep.cli.spread import spread
 from fewstep.cli.standard_input import read_stdin
 from fewstep.cli.steering import read_controls
 from fewstep.errors import InvalidRequest
@@ -45,7 +45,9 @@ LoraSource = str | tuple[str, float]
 EmbeddingSource = str | tuple[str, str]
 
 
+@spread
 def generate(
+    *,
     prompt: options.Prompt = None,
     output: options.Output = None,
     num_images: options.NumImages = None,
@@ -68,21 +70,7 @@ def generate(
     refine_strength: options.RefineStrength = None,
     refine_steps: options.RefineSteps = None,
     tile: options.Tile = False,
-    model: options.Model = None,
-    lora: options.Lora = None,
-    config: options.Config = None,
-    control: options.Control = None,
-    vae: options.Vae = None,
-    fast_decode: options.FastDecode = None,
-    kind: options.Kind = None,
-    prediction_type: options.PredictionType = None,
-    zero_snr: options.ZeroSnr = None,
-    unet: options.Unet = None,
-    embedding: options.Embedding = None,
-    variant: options.Variant = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    memory: options.Memory = "auto",
+    loading: options.Loading,
     server: options.Server = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -138,35 +126,20 @@ def generate(
         if prompt == "-":
             wanted["prompt"] = read_stdin("the prompt")
         given = {name: value for name, value in wanted.items() if value is not None}
-        nets, given["controls"] = read_controls(control or [])
-        job = _plan_job(given, image, mask, model, lora, embedding, again, there=server is not None)
+        nets, given["controls"] = read_controls(loading.control or [])
+        job = _plan_job(given, image, mask, loading, again, there=server is not None)
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
-        loading = {
-            "device": device,
-            "dtype": dtype,
-            "vae": options.decoder(vae, fast_decode, None if job.record is None or server else job.record.vae),
-            "config": config,
-            "controlnets": nets,
-            "kind": kind,
-            "prediction_type": prediction_type,
-            "zero_snr": zero_snr,
-            "unet": unet,
-            "variant": variant,
-            "memory": memory,
-            "loras": job.loras,
-            "embeddings": job.embeddings,
-        }
+        record = None if server is not None else job.record
+        how = loading.options(nets, record, loras=job.loras, embeddings=job.embeddings)
         if server is not None:
-            _check_server_options(loading)
+            _check_server_options(how)
         else:
-            if job.record is not None:
-                loading = recorded_overrides(job.record, loading)
-            check_beforehand(job.model or "", loading, [("", job.request)])
+            check_beforehand(job.model or "", how, [("", job.request)])
         if seed is None and again is None:
             typer.echo(f"seed {seeds[0]}", err=True)  # quiet or not: without it there is no second time
-        pictures = _paint(job, loading, quiet) if server is None else _paint_there(server, job, quiet)
+        pictures = _paint(job, how, quiet) if server is None else _paint_there(server, job, quiet)
         _deliver(pictures, paths, grid, as_json)
 
 
@@ -222,23 +195,21 @@ def _plan_job(
     given: dict[str, Any],
     image: Path | None,
     mask: Path | None,
-    model: str | None,
-    lora: list[str] | None,
-    embedding: list[str] | None,
+    loading: options.Loading,
     again: Path | None,
     *,
     there: bool,
 ) -> _Job:
     source, where = (None if path is None else read_image(path) for path in (image, mask))
-    given = _as_written(given)
+    given, lora, embedding = _as_written(given), loading.lora, loading.embedding
     if again is None:
         if "prompt" not in given:
             raise InvalidRequest("nothing to paint: give a prompt in quotes, or --from a picture that fewstep made")
         request = Request.of(image=source, mask=where, **given)
         words: list[EmbeddingSource] = list(embedding or ())
         if there:
-            return _Job(request, model, list(lora or ()), words)
-        name = model or options.default_model()
+            return _Job(request, loading.model, list(lora or ()), words)
+        name = loading.model or options.default_model()
         return _Job(request, name, _with_named(request, list(lora or ()), name), words)
     record = read_record(again)
     if record.travel is not None:
@@ -250,10 +221,12 @@ def _plan_job(
     if there:  # a server knows its models and adapters by their names
         named: list[LoraSource] = [f"{used.name}:{used.weight}" for used in record.loras]
         words = list(embedding or ())
-        return _Job(request, model or record.model_name, named if lora is None else list(lora), words, record, again)
+        return _Job(
+            request, loading.model or record.model_name, named if lora is None else list(lora), words, record, again
+        )
     loras: list[LoraSource] = list(lora) if lora is not None else recorded_loras(record, again)
     words = list(embedding) if embedding is not None else list(recorded_embeddings(record, again))
-    name = model or recorded_model(record, again)
+    name = loading.model or recorded_model(record, again)
     return _Job(request, name, _with_named(request, loras, name), words, record, again)
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fewstep.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from fewstep.pipelines.provenance import Record
+
 WHAT = "What to paint"
 HOW = "How"
 WHERE = "Where"
+OVERRIDES = ("kind", "prediction_type", "zero_snr", "unet")  # of what a model's files say
 
 Prompt = Annotated[
     str | None,
@@ -287,6 +293,37 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="float32, float16, bfloat16. [default: float16 on CUDA, else float32]", rich_help_panel=WHERE),
 ]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Which model is loaded, with what on top and in place of its parts, and where it runs."""
+
+    model: Model = None
+    lora: Lora = None
+    config: Config = None
+    control: Control = None
+    vae: Vae = None
+    fast_decode: FastDecode = None
+    kind: Kind = None
+    prediction_type: PredictionType = None
+    zero_snr: ZeroSnr = None
+    unet: Unet = None
+    embedding: Embedding = None
+    variant: Variant = None
+    device: Device = None
+    dtype: Dtype = None
+    memory: Memory = "auto"
+
+    def options(self, controlnets: Sequence[str], record: Record | None = None, **more: Any) -> dict[str, Any]:
+        """What `load` takes beside the model's name: these, `record`'s where nothing was given, and `more`."""
+        names = ("device", "dtype", "config", "variant", "memory")
+        given = {name: getattr(self, name) for name in (*names, *OVERRIDES)}
+        if record is not None:
+            given |= {name: getattr(record, name) for name in OVERRIDES if given[name] is None}
+        vae = decoder(self.vae, self.fast_decode, None if record is None else record.vae)
+        own = {"loras": list(self.lora or ()), "embeddings": list(self.embedding or ())}
+        return given | own | {"vae": vae, "controlnets": controlnets} | more
 
 
 def default_model() -> str:

@@ -18,11 +18,11 @@ from fewstep.cli.again import (
     recorded_embeddings,
     recorded_loras,
     recorded_model,
-    recorded_overrides,
 )
 from fewstep.cli.beforehand import check_beforehand
 from fewstep.cli.output import ANIMATED, STDOUT, check_outputs, line_about, say, write_animation
 from fewstep.cli.progress import StepBar, one_line_warnings
+from fewstep.cli.spread import spread
 from fewstep.cli.standard_input import read_stdin
 from fewstep.cli.steering import read_controls
 from fewstep.errors import InvalidRequest
@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 FRAMES, FPS = 24, 12.0
 
 
+@spread
 def travel(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The animation: .webp, .gif or .png; - for standard output.")
     ],
+    loading: options.Loading,
     prompts: Annotated[
         list[str] | None,
         typer.Argument(help="The stops on the way; one alone travels between seeds.", show_default=False),
@@ -60,21 +62,6 @@ def travel(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Of each picture. [default: the model's]")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="[default: the model's]")] = None,
-    model: options.Model = None,
-    lora: options.Lora = None,
-    config: options.Config = None,
-    control: options.Control = None,
-    vae: options.Vae = None,
-    fast_decode: options.FastDecode = None,
-    kind: options.Kind = None,
-    prediction_type: options.PredictionType = None,
-    zero_snr: options.ZeroSnr = None,
-    unet: options.Unet = None,
-    embedding: options.Embedding = None,
-    variant: options.Variant = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    memory: options.Memory = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -90,48 +77,33 @@ def travel(
     """
     check_outputs([output], ANIMATED)
     with one_line_warnings(quiet):
-        nets, controls = read_controls(control or [])
+        nets, controls = read_controls(loading.control or [])
         before = None if again is None else _recorded(again)
         way = _Way.of(prompts, seed, frames, fps, back, None if before is None else before.travel)
         painting: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale, "controls": controls or None}
-        loading: dict[str, Any] = {
-            "device": device,
-            "dtype": dtype,
-            "vae": options.decoder(vae, fast_decode, None if before is None else before.vae),
-            "config": config,
-            "controlnets": nets,
-            "kind": kind,
-            "prediction_type": prediction_type,
-            "memory": memory,
-            "zero_snr": zero_snr,
-            "unet": unet,
-            "variant": variant,
-            "loras": list(lora or ()),
-            "embeddings": list(embedding or ()),
-        }
-        name = model or options.default_model()
+        name, how = loading.model or options.default_model(), loading.options(nets, before)
         if before is not None and again is not None:
             check_controls(before, again, controls)
             recorded = {part: getattr(before, part) for part in ("steps", "guidance_scale")}
             painting |= {part: value for part, value in recorded.items() if painting[part] is None}
-            loading = recorded_overrides(before, loading)
-            loading["loras"] = loading["loras"] if lora is not None else recorded_loras(before, again)
-            if embedding is None:
-                loading["embeddings"] = recorded_embeddings(before, again)
-            name = model or recorded_model(before, again)
+            if loading.lora is None:
+                how["loras"] = recorded_loras(before, again)
+            if loading.embedding is None:
+                how["embeddings"] = recorded_embeddings(before, again)
+            name = loading.model or recorded_model(before, again)
         from fewstep.pipelines.travel import Way, frames_on_the_way, understood_stops
 
         frames_on_the_way(len(way.stops), way.frames)
         stops, named = understood_stops(way.stops) if prompts else (way.stops, {})  # a record's are understood already
-        loading["loras"] = [*loading["loras"], *found_by_name(named, loading["loras"], name)]
+        how["loras"] = [*how["loras"], *found_by_name(named, how["loras"], name)]
         asked = Request(tuple(p for p, _ in stops), tuple(s for _, s in stops), loras=named or None, **painting)
-        check_beforehand(name, loading, [("", asked)])
+        check_beforehand(name, how, [("", asked)])
 
         def paint() -> Iterator[Image]:
             with StepBar(quiet) as bar:
                 from fewstep.models.loading import load
 
-                bundle = load(name, **loading)
+                bundle = load(name, **how)
                 bar.loaded(bundle)
                 if before is not None and again is not None:
                     check_weights(before, again, bundle)
