@@ -30,7 +30,7 @@ def run(bench: Bench) -> None:
         calls = {"ours": ours(model, steps, batch), "diffusers": theirs(pipeline, model, steps, batch)}
         compare(bench, f"TAESD, batch {batch}, {steps} steps", calls, batch, seconds=8)
 
-    picture = drawing(model.default_size)
+    picture = drawing(model.traits.default_size)
     again = LatentConsistencyModelImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
     again.set_progress_bar_config(disable=True)
     over: dict[str, Paint] = {

@@ -114,7 +114,7 @@ def their_steps(bench: Bench, *, lora: bool) -> Steps:
 def random_cache(model: ModelBundle) -> LatentCache:
     """Latents and text states of pictures that never were."""
     torch.manual_seed(0)
-    latents = torch.randn(ROWS, *model.latent_shape(*model.default_size))
+    latents = torch.randn(ROWS, *model.latent_shape(*model.traits.default_size))
     states = torch.randn(ROWS + 1, TOKENS, model.unet.config.cross_attention_dim).half()
     return LatentCache(latents, states, torch.arange(1, ROWS + 1).unsqueeze(1))
 

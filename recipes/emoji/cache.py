@@ -11,7 +11,6 @@ from torch import Tensor
 import fewstep
 from fewstep.data.cache_folder import Manifest, is_cache, write_shard
 from fewstep.data.latents import LatentCache
-from fewstep.train.caching import encoders_hash
 from recipes.emoji import art, autoencoder
 from recipes.emoji.words import MAX_TOKENS
 
@@ -77,7 +76,7 @@ def as_training_cache(folder: Path, target: Path, teacher: str = STARTER_TEACHER
     labels = [picture for picture in art.load(folder)[0] if not picture.held_out][:16]
     Manifest(
         model=model.name,
-        encoders=encoders_hash(model),
+        encoders=model.encoders_hash,
         source="the starter's art",
         digest="-",
         size=(art.SIZE, art.SIZE),

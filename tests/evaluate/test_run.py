@@ -339,5 +339,5 @@ def test_features_are_those_of_the_pictures_alone(whole: tuple[Results, Path], c
     eye, candidate = Eye.load(), sweep.candidates[2]
     kept = load_file(sweep.shards(candidate, eye).path(2))["features"]
     alone = sweep.images(candidate, sweep.load(candidate.source), [9])
-    size = sweep.load(candidate.source).default_size
+    size = sweep.load(candidate.source).traits.default_size
     torch.testing.assert_close(sweeping.look(alone, eye, size).features[0], kept[1], rtol=0.05, atol=0.05)

@@ -60,7 +60,7 @@ def test_the_autoencoder_is_scaled_both_ways(fixture: str, request: pytest.Fixtu
 
 
 def test_sizes_follow_from_the_networks(student: ModelBundle) -> None:
-    assert (student.pixels_per_latent, student.default_size) == (16, (128, 128))
+    assert (student.traits.pixels_per_latent, student.traits.default_size) == (16, (128, 128))
     assert student.latent_shape(64, 256) == (16, 4, 16)
 
 

@@ -19,6 +19,7 @@ from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models import memory
 from fewstep.models.architectures import SD1, SDXL
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.families.unet import traits_of
 from fewstep.models.fast_decoder import FastAutoencoder, FastDecoder, FastDecoderConfig
 from fewstep.models.memory import GIB, Need, in_layers, in_turns, placed, stages_of
 from miniature import write_miniature_sd1
@@ -54,7 +55,7 @@ def test_the_published_models_on_cards_that_people_have(architecture: Any, gib: 
     parts = {part: architecture.network(part).half() for part in architecture.parts}
     bundle: Any = dataclasses.make_dataclass(
         "Bundle",
-        ["unet", "autoencoder", "text_encoder", "text_encoder_2", "controlnets", "image_prompts", "default_size"],
+        ["unet", "autoencoder", "text_encoder", "text_encoder_2", "controlnets", "image_prompts", "traits"],
     )(
         parts["unet"],
         parts["vae"],
@@ -62,7 +63,7 @@ def test_the_published_models_on_cards_that_people_have(architecture: Any, gib: 
         parts.get("text_encoder_2"),
         None,
         None,
-        (architecture.unet["sample_size"] * 8,) * 2,
+        traits_of(parts["unet"].config, parts["vae"].config),
     )
     assert Need.of(bundle).policy(round(gib * GIB))[0] == expected
 

@@ -35,7 +35,7 @@ def test_it_holds_no_pickles() -> None:
 def test_it_loads_by_its_name_and_says_what_it_is(name: str) -> None:
     model = fewstep.load(name, device="cpu")
     assert model.name == model.reference == name
-    assert model.default_size == (128, 128)
+    assert model.traits.default_size == (128, 128)
     assert model.card.licences
     assert model.card.data
 

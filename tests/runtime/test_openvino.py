@@ -41,7 +41,7 @@ def test_the_pictures_are_the_same(kind: str, student: ModelBundle, teacher: Mod
     else:
         model = student if kind == "lcm" else teacher
     fast = accelerated(model)
-    height, width = model.default_size
+    height, width = model.traits.default_size
     for size in ({}, {"height": height * 3 // 2, "width": width}):  # its own size, and the network for any size
         a, b = (painted(each, steps=2, **size) for each in (model, fast))
         assert a.std() > 1
@@ -50,7 +50,7 @@ def test_the_pictures_are_the_same(kind: str, student: ModelBundle, teacher: Mod
 
 def test_a_batch_is_its_rows(student: ModelBundle) -> None:
     fast = accelerated(student)
-    x = torch.randn(5, *student.latent_shape(*student.default_size), generator=torch.Generator().manual_seed(0))
+    x = torch.randn(5, *student.latent_shape(*student.traits.default_size), generator=torch.Generator().manual_seed(0))
     rows = torch.cat([fast.decode(x[i : i + 1]) for i in range(5)])
     assert torch.allclose(fast.decode(x), rows, atol=1e-5)
     assert torch.allclose(rows, student.decode(x), atol=1e-5)
@@ -61,7 +61,7 @@ def test_what_the_graph_was_not_traced_for_goes_to_pytorch(student: ModelBundle)
     fast, cond = accelerated(student), student.encode_text(["a cat"])
     odd = torch.ones(1, student.unet.config.in_channels, 6, 7)
     t = torch.tensor([999])
-    for x, w in ((torch.ones(1, *student.latent_shape(*student.default_size)), None), (odd, torch.ones(1))):
+    for x, w in ((torch.ones(1, *student.latent_shape(*student.traits.default_size)), None), (odd, torch.ones(1))):
         assert torch.equal(fast.denoise(x, t, cond, w), student.denoise(x, t, cond, w))
 
 

@@ -284,7 +284,7 @@ async def many(engine: Engine, seeds: range) -> dict[int, Event]:
 
 
 def test_a_row_that_breaks_the_network_breaks_alone(student: ModelBundle) -> None:
-    marker = torch.randn(student.latent_shape(*student.default_size), generator=torch.Generator().manual_seed(3))
+    marker = torch.randn(student.latent_shape(*student.traits.default_size), generator=torch.Generator().manual_seed(3))
     broken = with_network(student, Poisoned(student.unet, marker=float(marker[0, 0, 0])))
 
     async def scene() -> None:

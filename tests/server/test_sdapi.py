@@ -197,7 +197,7 @@ def test_absent_fields_are_the_model_s_own(server: Server, student: ModelBundle)
     info = json.loads(httpx.post(f"{server.url}/sdapi/v1/txt2img", json={"prompt": "x"}).json()["info"])
     assert info["steps"] == student.card.steps
     assert info["cfg_scale"] == student.card.guidance_scale
-    assert (info["height"], info["width"]) == student.default_size
+    assert (info["height"], info["width"]) == student.traits.default_size
 
 
 def test_the_lists(api: webuiapi.WebUIApi, student: ModelBundle) -> None:

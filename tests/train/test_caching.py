@@ -17,7 +17,7 @@ from fewstep.data.latents import LatentCache, Rows
 from fewstep.errors import CannotWrite
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
-from fewstep.train.caching import build_cache, cached, encoders_hash, survey
+from fewstep.train.caching import build_cache, cached, survey
 from fewstep.train.config import DataConfig
 from miniature import write_miniature, write_miniature_sdxl
 
@@ -92,7 +92,7 @@ def test_latents_and_states_are_those_of_the_model(made: Path, pictures: Path, t
     index = sorted(path.name for path in pictures.iterdir() if path.name not in UNUSABLE)
     row = torch.tensor([index.index("red fox.png")])
     with Image.open(pictures / "red fox.png") as image:
-        expected = teacher.encode_images(to_pixels(image, *teacher.default_size))
+        expected = teacher.encode_images(to_pixels(image, *teacher.traits.default_size))
     torch.testing.assert_close(cache.latents[row].float(), expected, atol=2e-3, rtol=2e-3)
     states = cache.conditioning(cache.captions[row, 0], row, "cpu").states
     torch.testing.assert_close(states, teacher.encode_text(["red fox, noto style"]).states, atol=2e-3, rtol=2e-3)
@@ -105,10 +105,10 @@ def test_sdxl_gets_pooled_states_sizes_and_zeros_for_no_words(tmp_path: Path, pi
     cache, _ = cached(model, DataConfig(source=str(pictures)), tmp_path / "cache")
     cond = cache.conditioning(torch.tensor([0, 1]), torch.tensor([0, 1]), "cpu")
     assert cond.pooled is not None
-    assert cond.time_ids is not None
+    assert cond.sizes is not None
     assert float(cond.states[0].abs().max()) == float(cond.pooled[0].abs().max()) == 0.0
     assert float(cond.states[1].abs().max()) > 0.0
-    height, width = model.default_size
+    height, width = model.traits.default_size
     sizes = {tuple(row) for row in cache.time_ids.tolist()}  # type: ignore[union-attr]
     assert (100, 200, 0, width // 2, height, width) in sizes  # twice as wide as high, cropped in the middle
 
@@ -134,7 +134,7 @@ def test_a_cache_is_used_again_until_its_pictures_change(tmp_path: Path, teacher
 
 def test_a_cache_of_other_encoders_or_sizes_is_refused(tmp_path: Path, made: Path, teacher: ModelBundle) -> None:
     other = fewstep.load(write_miniature(tmp_path / "other", autoencoder="kl") / "teacher", device="cpu")
-    assert encoders_hash(other) != encoders_hash(teacher)
+    assert other.encoders_hash != teacher.encoders_hash
     with pytest.raises(InvalidData, match="fewstep cache --model"):
         cached(other, DataConfig(source=str(made)), tmp_path / "cache")
     with pytest.raises(InvalidData, match="64 x 64 are asked for"):
@@ -144,10 +144,10 @@ def test_a_cache_of_other_encoders_or_sizes_is_refused(tmp_path: Path, made: Pat
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_encoders_are_known_again_in_another_precision(miniature: Path, teacher: ModelBundle, dtype: str) -> None:
     half = fewstep.load(miniature / "teacher", device="cpu", dtype=dtype)
-    assert encoders_hash(half) == encoders_hash(teacher)
+    assert half.encoders_hash == teacher.encoders_hash
     weight = next(half.autoencoder.parameters()).data.view(-1)
     weight[0] = -weight[0]
-    assert encoders_hash(half) != encoders_hash(teacher)
+    assert half.encoders_hash != teacher.encoders_hash
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="what is mapped is read from Linux's /proc")

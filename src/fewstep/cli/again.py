@@ -15,7 +15,7 @@ from fewstep.pipelines.provenance import Record, image_hash, record_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fewstep.models.bundle import ModelBundle
+    from fewstep.models.latent_model import LatentModel
     from fewstep.pipelines.request import Control
 
 RECORDED = (
@@ -110,7 +110,7 @@ def _check_source(path: Path, recorded: str | None, given: Image | None, what: s
         _warn(f"{path} {what} than the one given; the result will differ")
 
 
-def check_weights(record: Record, path: Path, model: ModelBundle) -> None:
+def check_weights(record: Record, path: Path, model: LatentModel) -> None:
     """Warns when the model has other weights than the one that made the picture."""
     if record.model_hash != model.hash:
         _warn(

@@ -21,7 +21,7 @@ from fewstep.pipelines.prompt_file import Wanted, batches, read_prompts
 from fewstep.pipelines.provenance import Record, describe, record_of
 
 if TYPE_CHECKING:
-    from fewstep.models.bundle import ModelBundle
+    from fewstep.models.latent_model import LatentModel
     from fewstep.pipelines.plan import Plan
 
 
@@ -93,7 +93,7 @@ def _named(wanted: list[Wanted]) -> Iterator[str]:
         yield from one.request.loras or ()
 
 
-def _check_few_step(wanted: list[Wanted], model: ModelBundle, given: int) -> None:
+def _check_few_step(wanted: list[Wanted], model: LatentModel, given: int) -> None:
     """Raises `InvalidRequest` where some prompts alone name an LCM-LoRA: it decides how all are sampled."""
     if model.loras is None:
         return
@@ -114,7 +114,7 @@ def _path(folder: Path, one: Wanted) -> Path:
     return folder / (one.name if named.suffix.lower() in FORMATS else f"{one.name}.png")
 
 
-def _plan(ones: list[Wanted], model: ModelBundle) -> Plan:
+def _plan(ones: list[Wanted], model: LatentModel) -> Plan:
     """All of them at once; raises `InvalidRequest` naming the picture that the model cannot paint."""
     from fewstep.pipelines.plan import complete
     from fewstep.pipelines.request import Request
@@ -126,7 +126,7 @@ def _plan(ones: list[Wanted], model: ModelBundle) -> Plan:
         raise InvalidRequest(f"{ones[0].name}: {error}") from error
 
 
-def _left(wanted: list[Wanted], folder: Path, model: ModelBundle) -> list[Wanted]:
+def _left(wanted: list[Wanted], folder: Path, model: LatentModel) -> list[Wanted]:
     """Those that are not there yet; raises `CannotWrite` where another picture has the name."""
     left = []
     for one in wanted:
@@ -147,7 +147,7 @@ def _recorded(path: Path) -> Record | None:
         return None
 
 
-def _paint(ones: list[Wanted], plan: Plan, model: ModelBundle, folder: Path, bar: StepBar) -> None:
+def _paint(ones: list[Wanted], plan: Plan, model: LatentModel, folder: Path, bar: StepBar) -> None:
     from fewstep.pipelines.text2image import generate
 
     images: list[Any] = generate(model, plan, bar.advance)

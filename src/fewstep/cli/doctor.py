@@ -144,7 +144,7 @@ def _expected(name: str, device: str | None, dtype: str | None, speed: Speed) ->
 
     model = load(name, device=device, dtype=dtype)
     step, decode = step_seconds(model)
-    height, width = model.default_size
+    height, width = model.traits.default_size
     calls = 1 if model.embeds_guidance or model.card.guidance_scale == 1.0 else 2
     least = {}
     for architecture, side in ((SD1, 512), (SDXL, 1024)):

@@ -39,7 +39,7 @@ from fewstep.pipelines.request import Request
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fewstep.models.bundle import ModelBundle
+    from fewstep.models.latent_model import LatentModel
 
 LoraSource = str | tuple[str, float]
 EmbeddingSource = str | tuple[str, str]
@@ -283,7 +283,7 @@ def _check_server_options(loading: dict[str, Any]) -> None:
         )
 
 
-def _load(name: str, **options: Any) -> ModelBundle:
+def _load(name: str, **options: Any) -> LatentModel:
     gc.disable()  # the imports make a million objects that all stay: to look at them again and again takes a second
     try:
         from fewstep.models.loading import load

@@ -195,7 +195,7 @@ def _model_facts(folder: Path) -> dict[str, str]:
         "predicts": model.prediction_type,
         "ends in pure noise": "yes" if model.settings.zero_snr else "no",
         "by default": f"{card.steps} steps, guidance scale {card.guidance_scale:g}",
-        "size": " x ".join(map(str, reversed(model.default_size))),
+        "size": " x ".join(map(str, reversed(model.traits.default_size))),
         "U-Net": f"{parameters / 1e6:.1f} million parameters",
         "SHA-256": model.hash,
     }

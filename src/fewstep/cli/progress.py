@@ -27,7 +27,7 @@ from fewstep.models.locating import BUILT_IN
 
 if TYPE_CHECKING:
     from fewstep.core.samplers.base import Step
-    from fewstep.models.bundle import ModelBundle
+    from fewstep.models.latent_model import LatentModel
 
 BETWEEN_LINES = 10.0  # seconds
 
@@ -89,7 +89,7 @@ class StepBar:
     def __exit__(self, *error: object) -> None:
         self._bars.__exit__(*error)  # type: ignore[arg-type]
 
-    def loaded(self, model: ModelBundle) -> None:
+    def loaded(self, model: LatentModel) -> None:
         """Say what a model was taken for, where it does not come along with fewstep."""
         if model.reference not in BUILT_IN:
             self._progress.console.print(model.described, highlight=False, markup=False, soft_wrap=True)

@@ -112,7 +112,7 @@ class LatentCache:
         """The empty caption's, for as many rows, of the same sizes, on the same device."""
         first = torch.zeros(1, dtype=torch.int64)
         empty = self.conditioning(first, first, cond.states.device)
-        return dataclasses.replace(dataclasses.replace(empty, time_ids=None).expand(len(cond)), time_ids=cond.time_ids)
+        return dataclasses.replace(dataclasses.replace(empty, sizes=None).expand(len(cond)), sizes=cond.sizes)
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import Plan, complete, samplers_of
 from fewstep.pipelines.provenance import RECORD, describe
 from fewstep.pipelines.request import SAMPLERS, Request
@@ -71,14 +71,14 @@ class Candidate:
             guidance_scale=self.guidance_scale,
         )
 
-    def plan(self, model: ModelBundle, prompts: Sequence[str], seeds: Sequence[int], batch_size: int | None) -> Plan:
+    def plan(self, model: LatentModel, prompts: Sequence[str], seeds: Sequence[int], batch_size: int | None) -> Plan:
         """Raises `InvalidRequest`, with the candidate's name, for what its model cannot do."""
         try:
             return complete(self.request(prompts, seeds), model, batch_size)
         except InvalidRequest as error:
             raise InvalidRequest(f"{self.label}: {error}") from error
 
-    def key(self, model: ModelBundle, *salt: object) -> str:
+    def key(self, model: LatentModel, *salt: object) -> str:
         """Tells apart all that would paint other pictures: what `salt` names, weights, sampler, times, guidance."""
         plan = self.plan(model, ("-",), (0,), 1)
         record = json.loads(describe(model, plan, 0)[RECORD])
@@ -96,7 +96,7 @@ def line_up(
     teacher_steps: int | None = None,
     guidance_scale: float | None = None,
     solvers: Sequence[str] = SOLVERS,
-    load: Callable[[Source], ModelBundle],
+    load: Callable[[Source], LatentModel],
 ) -> list[Candidate]:
     """All candidates, the teacher at its full length first: the others are measured against its pictures."""
     found: list[Candidate] = []
@@ -121,7 +121,7 @@ def line_up(
 
 
 def _at_each(
-    source: Source, role: Role, model: ModelBundle, sampler: str | None, steps: Sequence[int], guidance: float | None
+    source: Source, role: Role, model: LatentModel, sampler: str | None, steps: Sequence[int], guidance: float | None
 ) -> Iterator[Candidate]:
     sampler = sampler or source.sampler or samplers_of(model)[0]
     name = "+".join((model.name, *(lora.rpartition("/")[2] for lora in source.loras)))
@@ -136,12 +136,12 @@ def check_steps(steps: Sequence[int]) -> None:
         raise InvalidRequest(f"the step counts are {list(steps)}; give different whole numbers from 1: 1,2,4,8")
 
 
-def check_comparable(models: Sequence[ModelBundle]) -> None:
+def check_comparable(models: Sequence[LatentModel]) -> None:
     """Raises `InvalidRequest` where the same seed would not mean the same noise."""
     first = models[0]
     for other in models[1:]:
-        ours, theirs = first.latent_shape(*first.default_size), other.latent_shape(*other.default_size)
-        if ours != theirs or first.default_size != other.default_size:
+        ours, theirs = first.latent_shape(*first.traits.default_size), other.latent_shape(*other.traits.default_size)
+        if ours != theirs or first.traits.default_size != other.traits.default_size:
             raise InvalidRequest(
                 f"{first.name} paints {_size(first)} from latents of {ours[0]} x {ours[1]} x {ours[2]}, and "
                 f"{other.name} {_size(other)} from {theirs[0]} x {theirs[1]} x {theirs[2]}: the same noise cannot be "
@@ -149,6 +149,6 @@ def check_comparable(models: Sequence[ModelBundle]) -> None:
             )
 
 
-def _size(model: ModelBundle) -> str:
-    height, width = model.default_size
+def _size(model: LatentModel) -> str:
+    height, width = model.traits.default_size
     return f"{width} x {height} pixels"

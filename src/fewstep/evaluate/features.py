@@ -15,7 +15,7 @@ from torch import Tensor
 from fewstep.errors import InvalidModel, InvalidRequest, NotInstalled
 from fewstep.evaluate.eye import EyeNetwork
 from fewstep.models import packed
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.models.loading import load
 from fewstep.models.locating import STARTER, find_weights
 
@@ -135,7 +135,7 @@ class Eye:
         return self.network.embed_text(torch.cat([p for p in pooled if p is not None]).float().to(self.device)).cpu()
 
     @cached_property
-    def _reader(self) -> ModelBundle:
+    def _reader(self) -> LatentModel:
         return load("starter", device="cpu")
 
 

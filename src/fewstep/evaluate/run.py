@@ -61,7 +61,7 @@ def _evaluate(config: EvaluateConfig, output: Path, team: Team, command: str, on
     sweep = Sweep(config, read_prompts(config.prompts), work, team)
     model = sweep.load(sweep.model)
     network = load_features(config.feature_network, model.device, config.clip)
-    reference = _reference(config, network, model.default_size, work, on_progress) if team.rank == 0 else None
+    reference = _reference(config, network, model.traits.default_size, work, on_progress) if team.rank == 0 else None
     team.wait()
     sweep.paint(network, on_progress)
     if config.asks_two_parts:
@@ -97,7 +97,7 @@ def _search(config: EvaluateConfig, output: Path, on_progress: Progress) -> list
     sweep = Sweep(config, read_prompts(config.prompts), work, Team.of_environment())
     model = sweep.load(sweep.model)
     network = load_features(config.feature_network, model.device, config.clip)
-    reference = _reference(config, network, model.default_size, work, on_progress)
+    reference = _reference(config, network, model.traits.default_size, work, on_progress)
     teacher = next((candidate for candidate in sweep.candidates if candidate.role == "teacher"), None)
     if reference is not None:
         target = Moments.of(reference.features)
@@ -190,7 +190,7 @@ def _conditions(
     teacher: Candidate | None,
 ) -> Conditions:
     model, config = sweep.load(sweep.model), sweep.config
-    height, width = model.default_size
+    height, width = model.traits.default_size
     return Conditions(
         features=network.name,
         features_identity=network.identity,

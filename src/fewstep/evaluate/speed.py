@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from fewstep.evaluate.candidates import Candidate
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.text2image import generate
 
 
@@ -36,7 +36,7 @@ class Speed:
 
 def measure_speed(
     candidates: Sequence[Candidate],
-    model: ModelBundle,
+    model: LatentModel,
     prompts: Sequence[str],
     batch_size: int,
     rounds: int,
@@ -80,7 +80,7 @@ def quantile(values: Sequence[float], q: float) -> float:
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
-def _seconds(candidate: Candidate, model: ModelBundle, prompts: Sequence[str], count: int) -> float:
+def _seconds(candidate: Candidate, model: LatentModel, prompts: Sequence[str], count: int) -> float:
     texts = [prompts[i % len(prompts)] for i in range(count)]
     plan = candidate.plan(model, texts, range(count), count)
     _wait(model.device)

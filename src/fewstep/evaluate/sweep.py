@@ -22,7 +22,7 @@ from fewstep.evaluate.shards import Shards, Sight
 from fewstep.evaluate.speed import Speed, measure_speed
 from fewstep.files import replacing
 from fewstep.imaging.pixels import to_pixels
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.models.loading import load
 from fewstep.models.locating import BUILT_IN as BUILT_IN_MODELS
 from fewstep.pipelines.text2image import generate
@@ -88,11 +88,11 @@ class Sweep:
         wanted = (self.model, *(() if self.teacher is None else (self.teacher,)), *map(Source.of, self.config.also))
         return list(dict.fromkeys(wanted))
 
-    def load(self, source: Source) -> ModelBundle:
+    def load(self, source: Source) -> LatentModel:
         """Once for all ways to sample it; the last two stay in memory."""
         return self._loaded(replace(source, sampler=None))
 
-    def _load(self, source: Source) -> ModelBundle:
+    def _load(self, source: Source) -> LatentModel:
         device = self.config.device or self.team.device
         return load(source.name, device=device, dtype=self.config.dtype, loras=source.loras)
 
@@ -149,15 +149,15 @@ class Sweep:
         self.team.wait()
 
     def _paint_unit(
-        self, candidate: Candidate, model: ModelBundle, shards: Shards, unit: int, network: FeatureNetwork
+        self, candidate: Candidate, model: LatentModel, shards: Shards, unit: int, network: FeatureNetwork
     ) -> None:
         last = len(self.all_prompts.texts) * self.config.per_prompt
         numbers = range(unit * shards.size, min((unit + 1) * shards.size, last))
         images = self.images(candidate, model, numbers)
         shown = {n: image for n, image in zip(numbers, images, strict=True) if n < SHOWN * self.config.per_prompt}
-        shards.write(unit, look(images, network, model.default_size), shown)
+        shards.write(unit, look(images, network, model.traits.default_size), shown)
 
-    def images(self, candidate: Candidate, model: ModelBundle, numbers: Sequence[int]) -> list[Image]:
+    def images(self, candidate: Candidate, model: LatentModel, numbers: Sequence[int]) -> list[Image]:
         """The pictures of these numbers, in one batch."""
         plan = candidate.plan(model, self.texts(numbers), self.seeds(numbers), len(numbers))
         return generate(model, plan)

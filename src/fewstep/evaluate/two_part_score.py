@@ -18,7 +18,7 @@ from fewstep.evaluate.two_part import HEAD, REAL, Finder, real_pictures
 from fewstep.evaluate.two_part_prompts import COLOUR, COUNT, FILE, PAIR, TwoPart, built_in
 from fewstep.files import replacing
 from fewstep.imaging.pixels import to_pixels
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.text2image import generate
 
 NAMES = {COLOUR: "two_part_colour", PAIR: "two_part_things", COUNT: "two_part_number"}
@@ -50,9 +50,9 @@ def paint_two_parts(sweep: Sweep, on_progress: Progress) -> None:
     sweep.team.wait()
 
 
-def _painted(candidate: Candidate, model: ModelBundle, asked: Sequence[TwoPart], seeds: Sequence[int]) -> Tensor:
+def _painted(candidate: Candidate, model: LatentModel, asked: Sequence[TwoPart], seeds: Sequence[int]) -> Tensor:
     plan = candidate.plan(model, [each.prompt for each in asked], seeds, len(asked))
-    return torch.cat([to_pixels(image, *model.default_size) for image in generate(model, plan)])
+    return torch.cat([to_pixels(image, *model.traits.default_size) for image in generate(model, plan)])
 
 
 def _asked_of(sweep: Sweep) -> list[Candidate]:

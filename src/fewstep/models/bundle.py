@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,9 @@ from fewstep.core.schedule import Schedule
 from fewstep.errors import FewstepWarning
 from fewstep.models.card import Kind, ModelCard
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.families.unet import traits_of
 from fewstep.models.kinds import Overrides
+from fewstep.models.latent_model import Traits
 from fewstep.models.layout import Layout, family_of
 from fewstep.models.memory import TILE, in_float32
 from fewstep.models.network import UNetNetwork
@@ -118,30 +121,42 @@ class ModelBundle:
         return hash_of(self.weight_files)
 
     @property
+    def encoders_hash(self) -> str:
+        """12 hex digits that change with the autoencoder, a text encoder or a vocabulary, but not with the precision
+        that they were loaded in: of the weights they tell the signs, which no rounding turns.
+        """
+        digest = hashlib.sha256()
+        for part in (self.autoencoder, self.text_encoder, self.text_encoder_2):
+            if part is not None:
+                for name, tensor in sorted(part.state_dict().items()):
+                    digest.update(name.encode())
+                    digest.update(np.packbits(tensor.detach().cpu().signbit().numpy()).tobytes())
+        for tokenizer in (self.tokenizer, self.tokenizer_2):
+            if tokenizer is not None:
+                digest.update(repr(sorted(tokenizer.get_vocab().items())).encode())
+        digest.update(repr(self.autoencoder.config.scaling_factor).encode())
+        return digest.hexdigest()[:12]
+
+    def take_less(self) -> str | None:
+        """After a picture did not fit: take less of the device's memory from now on. Says how; None: no way is left."""
+        from fewstep.models.memory import take_less
+
+        return take_less(self)
+
+    @property
     def embeds_guidance(self) -> bool:
         """Whether w is an input of the network, so that one call a step is enough and no negative prompt exists."""
         return UNetNetwork(self.unet).embeds_w
 
-    @property
-    def is_sdxl(self) -> bool:
-        """Whether it is of the SDXL kind: its network reads sizes and crops."""
-        return UNetNetwork(self.unet).reads_sizes
-
-    @property
-    def pixels_per_latent(self) -> int:
-        """How many pixels, along a side, one latent stands for."""
-        return 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
-
-    @property
-    def default_size(self) -> tuple[int, int]:
-        """Height and width in pixels that the model was trained on."""
-        size = self.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return height * self.pixels_per_latent, width * self.pixels_per_latent
+    @cached_property
+    def traits(self) -> Traits:
+        traits = traits_of(self.unet.config, self.autoencoder.config)
+        assert traits is not None
+        return traits
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of a picture of `height` x `width` pixels."""
-        return self.unet.config.in_channels, height // self.pixels_per_latent, width // self.pixels_per_latent
+        return self.traits.latent_shape(height, width)
 
     @cached_property
     def denoise(self) -> Denoiser:
@@ -233,10 +248,17 @@ class ModelBundle:
 
     def framed(self, cond: Conditioning, height: int, width: int) -> Conditioning:
         """With the sizes that SDXL wants to know, of an uncropped picture; the same `cond` for other networks."""
-        if not self.is_sdxl:
+        if self.traits.sizes is None:
             return cond
         sizes = torch.tensor([[height, width, 0, 0, height, width]], device=cond.states.device)
-        return replace(cond, time_ids=sizes.expand(len(cond), -1))
+        return replace(cond, sizes=sizes.expand(len(cond), -1))
+
+    def window(self, cond: Conditioning, rows: slice, columns: slice) -> Conditioning:
+        """What belongs to a part, in latents, of the picture: its part of the controls, and its own size."""
+        unit = self.traits.pixels_per_latent
+        down, across = (slice(each.start * unit, each.stop * unit) for each in (rows, columns))
+        controls = None if cond.controls is None else cond.controls[..., down, across]
+        return self.framed(replace(cond, controls=controls), down.stop - down.start, across.stop - across.start)
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -267,7 +289,7 @@ class ModelBundle:
             self.autoencoder.enable_tiling()
             tile = min(TILE, self.autoencoder.tile_sample_min_size)
             self.autoencoder.tile_sample_min_size = tile
-            self.autoencoder.tile_latent_min_size = tile // self.pixels_per_latent
+            self.autoencoder.tile_latent_min_size = tile // self.traits.pixels_per_latent
         return can
 
     def _decode(self, unscaled: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ class Conditioning:
 
     states    (B, L, D) the text encoder's token states
     pooled    (B, P) its pooled states, for networks that want them
-    time_ids  (B, 6) sizes and crops, for networks of the SDXL kind
+    mask      (B, L) bool: which of the token states count; None: all
+    sizes     (B, n) the picture's sizes and crops, for networks that read them, as their family lays them out
     controls  (B, nets, 3, H, W) in [0, 1]: the pictures that ControlNets read, with control_scales (B, nets)
     image_tokens  (B, T, D): what IP-Adapters say of pictures, with image_scales (B, adapters)
     loras     (B, adapters) how much of each adapter a row takes; on the CPU, wherever the rest lies
@@ -25,12 +26,13 @@ class Conditioning:
 
     states: Tensor
     pooled: Tensor | None = None
-    time_ids: Tensor | None = None
+    sizes: Tensor | None = None
     controls: Tensor | None = None
     control_scales: Tensor | None = None
     image_tokens: Tensor | None = None
     image_scales: Tensor | None = None
     loras: Tensor | None = None
+    mask: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -55,18 +57,6 @@ class Conditioning:
     @property
     def nbytes(self) -> int:
         return sum(x.nbytes for x in self._fields().values() if x is not None)
-
-    def window(self, rows: slice, columns: slice, pixels_per_latent: int) -> Conditioning:
-        """What belongs to a part, in latents, of the picture: its part of the controls, and its own size."""
-        down, across = (
-            slice(each.start * pixels_per_latent, each.stop * pixels_per_latent) for each in (rows, columns)
-        )
-        controls = None if self.controls is None else self.controls[..., down, across]
-        time_ids = self.time_ids
-        if time_ids is not None:
-            height, width = down.stop - down.start, across.stop - across.start
-            time_ids = time_ids.new_tensor([height, width, 0, 0, height, width]).expand_as(time_ids)
-        return dataclasses.replace(self, controls=controls, time_ids=time_ids)
 
     def __getitem__(self, rows: Tensor | slice) -> Conditioning:
         return self._map(lambda x: x[rows])

@@ -42,7 +42,7 @@ class Need:
     @classmethod
     def of(cls, model: ModelBundle) -> Need:
         stages = [sum(map(_weight, stage)) for stage in stages_of(model)]
-        height, width = model.default_size
+        height, width = model.traits.default_size
         first = model.autoencoder.config.block_out_channels[0]
         pixel = VALUES_A_PIXEL * first * dtype_of(model.autoencoder).itemsize
         whole = pixel * height * width

@@ -68,6 +68,6 @@ class UNetNetwork:
     def _added(self, cond: Conditioning, dtype: torch.dtype) -> dict[str, Tensor] | None:
         if not self.reads_sizes:
             return None
-        if cond.pooled is None or cond.time_ids is None:
+        if cond.pooled is None or cond.sizes is None:
             raise ValueError("this network reads pooled text states and sizes: see `ModelBundle.framed`")
-        return {"text_embeds": cond.pooled.to(dtype), "time_ids": cond.time_ids.to(dtype)}
+        return {"text_embeds": cond.pooled.to(dtype), "time_ids": cond.sizes.to(dtype)}

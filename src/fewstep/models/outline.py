@@ -7,8 +7,10 @@ from pathlib import Path
 
 from fewstep.core.schedule import Schedule
 from fewstep.models.card import FILE, Kind, ModelCard
+from fewstep.models.families.unet import traits_of
 from fewstep.models.identify import check_model_folder
 from fewstep.models.kinds import check_kind, defaults_of, of_kind, sampled_as
+from fewstep.models.latent_model import Traits
 from fewstep.models.locating import BUILT_IN, is_elsewhere, locate, locate_parts, names_of, read_json
 from fewstep.models.scheduler_config import SchedulerSettings
 
@@ -19,11 +21,8 @@ class Outline:
 
     card: ModelCard
     settings: SchedulerSettings
-    pixels_per_latent: int
-    default_size: tuple[int, int]
-    latent_channels: int
+    traits: Traits
     embeds_guidance: bool
-    is_sdxl: bool
     steered_by: tuple[str, ...] = ()
     loras: None = None
 
@@ -56,21 +55,10 @@ class Outline:
             card = ModelCard(name=folder.resolve().name, kind=its_kind, **defaults_of(its_kind, reads_w=reads_w))
         check_kind(kind)
         card, settings = sampled_as(of_kind(card, kind, reads_w=reads_w), settings, prediction_type, zero_snr)
-        levels, size = vae.get("block_out_channels") or vae.get("encoder_block_out_channels"), unet.get("sample_size")
-        if not levels or not size or "in_channels" not in unet:
+        traits = traits_of(unet, vae)
+        if traits is None:
             return None  # left to diffusers' defaults
-        unit = 2 ** (len(levels) - 1)
-        height, width = (size, size) if isinstance(size, int) else size
-        return cls(
-            card,
-            settings,
-            pixels_per_latent=unit,
-            default_size=(height * unit, width * unit),
-            latent_channels=unet["in_channels"],
-            embeds_guidance=reads_w,
-            is_sdxl=unet.get("addition_embed_type") == "text_time",
-            steered_by=tuple(names_of(controlnets)),
-        )
+        return cls(card, settings, traits, embeds_guidance=reads_w, steered_by=tuple(names_of(controlnets)))
 
     @property
     def name(self) -> str:
@@ -86,7 +74,7 @@ class Outline:
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of a picture of `height` x `width` pixels."""
-        return self.latent_channels, height // self.pixels_per_latent, width // self.pixels_per_latent
+        return self.traits.latent_shape(height, width)
 
     def num_windows(self, prompt: str) -> int:
         return 1

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from fewstep.imaging.reading import as_image
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.text2image import OnStep, Options, paint_all, requested
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class StrengthOptions(Options, total=False):
 
 @overload
 def image2image(
-    model: ModelBundle,
+    model: LatentModel,
     prompt: str,
     image: Image | str | Path,
     *,
@@ -31,7 +31,7 @@ def image2image(
 ) -> Image: ...
 @overload
 def image2image(
-    model: ModelBundle,
+    model: LatentModel,
     prompt: str,
     image: Image | str | Path,
     *,
@@ -40,7 +40,7 @@ def image2image(
 ) -> list[Image]: ...
 @overload
 def image2image(
-    model: ModelBundle,
+    model: LatentModel,
     prompt: list[str] | tuple[str, ...],
     image: Image | str | Path,
     *,
@@ -48,7 +48,7 @@ def image2image(
     **options: Unpack[StrengthOptions],
 ) -> list[Image]: ...
 def image2image(
-    model: ModelBundle,
+    model: LatentModel,
     prompt: str | list[str] | tuple[str, ...],
     image: Image | str | Path,
     *,

@@ -15,15 +15,13 @@ from torch import Tensor
 from fewstep.core.samplers.grids import consistency_timesteps, ode_timesteps, phased_timesteps, training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.reading import ANIMATED
-from fewstep.models.bundle import ModelBundle
-from fewstep.models.outline import Outline
+from fewstep.models.latent_model import Described
 from fewstep.pipelines.request import MAX_GUIDANCE, MAX_SIDE, ROWS, Control, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
-Known = ModelBundle | Outline  # loaded, or as its small files describe it
 
 CONSISTENCY = ("lcm", "tcd")  # samplers
 DEFAULT_STRENGTH = 0.5
@@ -32,7 +30,6 @@ BATCH_LIMIT = 16
 REFINE_STRENGTH = 0.4
 LARGE = 2.0  # times the side that a model was trained on: from there on it paints things twice
 MOST_STEPS = 8  # of a consistency model
-FEW_FOR_SDXL = 6  # of an LCM-LoRA at SDXL's full size: fewer leave a grid
 LEAST_EMBEDDED_GUIDANCE = 3.0  # that models which read w were distilled on
 MAX_BAKED_GUIDANCE = 2.0  # for a model whose guidance is baked in without w: more on top burns the colours
 
@@ -103,9 +100,9 @@ class Plan:
                 yield self.rows(start, min(start + self.batch_size, places[-1] + 1))
 
 
-def complete(request: Request, model: Known, batch_size: int | None = None) -> Plan:
+def complete(request: Request, model: Described, batch_size: int | None = None) -> Plan:
     """Fill in what was left open; raises `InvalidRequest` for what this model cannot do."""
-    height, width = model.default_size
+    height, width = model.traits.default_size
     samplers = samplers_of(model)
     sampler = _first(request.sampler, samplers[0])
     if sampler not in samplers:
@@ -141,18 +138,18 @@ def complete(request: Request, model: Known, batch_size: int | None = None) -> P
         controls=_controls(request, model),
         variation=request.variation,
         variation_seeds=request.variation_seeds,
-        window=model.latent_shape(*model.default_size)[1:] if request.tile else None,
+        window=model.latent_shape(*model.traits.default_size)[1:] if request.tile else None,
         upscale=request.upscale,
         refinement=_refinement(request, model, sampler, height, width, steps),
         advice=tuple(_advice(request, model, guidance_scale)),
     )
 
 
-def _refinement(request: Request, model: Known, sampler: str, height: int, width: int, steps: int) -> Plan | None:
+def _refinement(request: Request, model: Described, sampler: str, height: int, width: int, steps: int) -> Plan | None:
     """The second round: the same words and seeds, at the size that is wanted at last, over a part of the times."""
     if request.upscale is None:
         return None
-    unit = model.pixels_per_latent
+    unit = model.traits.pixels_per_latent
     across, down = (round(size * request.upscale / unit) * unit for size in (width, height))
     if max(across, down) > MAX_SIDE:
         raise InvalidRequest(f"{across} x {down} is too large; at most {MAX_SIDE} along a side are allowed")
@@ -182,7 +179,7 @@ def _refinement(request: Request, model: Known, sampler: str, height: int, width
     return dataclasses.replace(plan, strength=strength, timesteps=timesteps)
 
 
-def samplers_of(model: Known) -> tuple[str, ...]:
+def samplers_of(model: Described) -> tuple[str, ...]:
     """The samplers that this model can be used with, its default first."""
     if model.kind != "lcm":
         return ("dpm++", "unipc", "ddim", "heun", "lcm")
@@ -202,7 +199,7 @@ def _batch_size(given: int | None, latent_shape: tuple[int, int, int]) -> int:
     return min(BATCH_LIMIT, max(1, LATENTS_AT_ONCE // (height * width)))
 
 
-def _times(model: Known, sampler: str, steps: int, strength: float) -> Tensor:
+def _times(model: Described, sampler: str, steps: int, strength: float) -> Tensor:
     settings, total = model.settings, model.schedule.num_train_timesteps
     grid = settings.original_inference_steps
     try:
@@ -223,7 +220,7 @@ def _times(model: Known, sampler: str, steps: int, strength: float) -> Tensor:
         raise InvalidRequest(str(error)) from error
 
 
-def _given_times(model: Known, timesteps: tuple[int, ...] | None) -> Tensor:
+def _given_times(model: Described, timesteps: tuple[int, ...] | None) -> Tensor:
     assert timesteps
     total = model.schedule.num_train_timesteps
     if timesteps[0] >= total:
@@ -231,14 +228,14 @@ def _given_times(model: Known, timesteps: tuple[int, ...] | None) -> Tensor:
     return torch.tensor(timesteps)
 
 
-def _checked_side(name: str, size: int, model: Known) -> int:
-    unit = model.pixels_per_latent
+def _checked_side(name: str, size: int, model: Described) -> int:
+    unit = model.traits.pixels_per_latent
     if size % unit:
         raise InvalidRequest(f"the {name} is {size}; for {model.name} it must be a multiple of {unit}")
     return size
 
 
-def guidance_range(model: Known) -> tuple[float, float]:
+def guidance_range(model: Described) -> tuple[float, float]:
     """The guidance scales that this model can follow."""
     if model.embeds_guidance and model.card.w_range is not None:
         return model.card.w_range[0] + 1.0, model.card.w_range[1] + 1.0
@@ -246,7 +243,7 @@ def guidance_range(model: Known) -> tuple[float, float]:
     return 1.0, MAX_BAKED_GUIDANCE if baked_in else MAX_GUIDANCE
 
 
-def _checked_guidance(request: Request, model: Known) -> float:
+def _checked_guidance(request: Request, model: Described) -> float:
     low, high = guidance_range(model)
     scale = float(_first(request.guidance_scale, model.card.guidance_scale))
     if low <= scale <= high:
@@ -260,12 +257,12 @@ def _checked_guidance(request: Request, model: Known) -> float:
     )
 
 
-def _windows(request: Request, model: Known) -> tuple[int, ...]:
+def _windows(request: Request, model: Described) -> tuple[int, ...]:
     counts = {prompt: model.num_windows(prompt) for prompt in set(request.prompts)}
     return tuple(counts[prompt] for prompt in request.prompts)
 
 
-def _lora_weights(request: Request, model: Known) -> tuple[float, ...]:
+def _lora_weights(request: Request, model: Described) -> tuple[float, ...]:
     if model.loras is not None:
         return model.loras.weigh(request.loras)
     if request.loras:
@@ -277,7 +274,7 @@ def _lora_weights(request: Request, model: Known) -> tuple[float, ...]:
     return ()
 
 
-def _controls(request: Request, model: Known) -> tuple[Control | None, ...]:
+def _controls(request: Request, model: Described) -> tuple[Control | None, ...]:
     wanted, here = request.controls or {}, model.steered_by
     if unknown := sorted(set(wanted) - set(here)):
         loaded = f"loaded are {', '.join(here)}" if here else f"{model.name} has none loaded"
@@ -285,7 +282,7 @@ def _controls(request: Request, model: Known) -> tuple[Control | None, ...]:
     return tuple(wanted.get(name) for name in here) if wanted else ()
 
 
-def _advice(request: Request, model: Known, guidance_scale: float) -> Iterator[str]:
+def _advice(request: Request, model: Described, guidance_scale: float) -> Iterator[str]:
     if request.negative_prompt and (model.embeds_guidance or guidance_scale == 1.0):
         reason = "its guidance is part of the network" if model.embeds_guidance else "a guidance scale of 1 is none"
         yield f"the negative prompt has no effect on {model.name}: {reason}"
@@ -296,7 +293,7 @@ def _advice(request: Request, model: Known, guidance_scale: float) -> Iterator[s
         if picture is not None and picture.info.get(ANIMATED):
             yield f"{what} is animated; its first frame is used"
     if not request.tile and (request.strength or 1.0) > DEFAULT_STRENGTH:
-        trained = model.default_size
+        trained = model.traits.default_size
         wanted = _first(request.height, trained[0]), _first(request.width, trained[1])
         if any(side >= LARGE * known for side, known in zip(wanted, trained, strict=True)):
             yield (
@@ -308,7 +305,7 @@ def _advice(request: Request, model: Known, guidance_scale: float) -> Iterator[s
     yield from _few_step_advice(request, model, guidance_scale)
 
 
-def _few_step_advice(request: Request, model: Known, guidance_scale: float) -> Iterator[str]:
+def _few_step_advice(request: Request, model: Described, guidance_scale: float) -> Iterator[str]:
     """For consistency models."""
     if model.embeds_guidance and model.card.w_range is None and guidance_scale < LEAST_EMBEDDED_GUIDANCE:
         yield (
@@ -316,12 +313,13 @@ def _few_step_advice(request: Request, model: Known, guidance_scale: float) -> I
             f"{guidance_scale:g} pictures grow vague"
         )
     steps = request.steps or model.card.steps
-    height, width = request.height or model.default_size[0], request.width or model.default_size[1]
-    small = height < model.default_size[0] or width < model.default_size[1]
+    height, width = request.height or model.traits.default_size[0], request.width or model.traits.default_size[1]
+    small = height < model.traits.default_size[0] or width < model.traits.default_size[1]
     stacked = model.card.sampler == "lcm" and model.loras is not None and model.loras.makes_few_step
-    if model.is_sdxl and stacked and not small and steps < FEW_FOR_SDXL and not request.timesteps:
+    least = model.traits.least_lora_steps
+    if stacked and not small and steps < least and not request.timesteps:
         yield (
-            f"an LCM-LoRA on SDXL at its full size shows a grid in {steps} steps: take {FEW_FOR_SDXL} to {MOST_STEPS}, "
+            f"an LCM-LoRA on SDXL at its full size shows a grid in {steps} steps: take {least} to {MOST_STEPS}, "
             "or paint at 768 x 768 and upscale"
         )
     total, known = model.schedule.num_train_timesteps, model.settings.original_inference_steps

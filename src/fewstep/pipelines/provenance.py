@@ -19,7 +19,7 @@ from fewstep.imaging.reading import read_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fewstep.models.bundle import ModelBundle
+    from fewstep.models.latent_model import LatentModel
     from fewstep.pipelines.plan import Plan
 
 
@@ -188,7 +188,7 @@ class Record:
         return {RECORD: self.to_json(), PARAMETERS: self.to_parameters()}
 
 
-def describe(model: ModelBundle, plan: Plan, index: int, travel: Travelled | None = None) -> dict[str, str]:
+def describe(model: LatentModel, plan: Plan, index: int, travel: Travelled | None = None) -> dict[str, str]:
     """The chunks of the plan's picture number `index`."""
     return Record(
         prompt=plan.prompts[index],
@@ -238,19 +238,19 @@ def _refine_steps(plan: Plan) -> int | None:
     return plan.refinement.steps
 
 
-def _used(model: ModelBundle, plan: Plan) -> tuple[UsedLora, ...]:
+def _used(model: LatentModel, plan: Plan) -> tuple[UsedLora, ...]:
     if model.loras is None:
         return ()
     rows = zip(model.loras.names, model.loras.files, plan.lora_weights, strict=True)
     return tuple(UsedLora(name, file.hash, weight, file.reference) for name, file, weight in rows)
 
 
-def _words(model: ModelBundle) -> tuple[UsedEmbedding, ...]:
+def _words(model: LatentModel) -> tuple[UsedEmbedding, ...]:
     words = () if model.embeddings is None else model.embeddings.words
     return tuple(UsedEmbedding(each.word, each.hash, each.reference) for each in words)
 
 
-def _steering(model: ModelBundle, plan: Plan) -> tuple[UsedControl, ...]:
+def _steering(model: LatentModel, plan: Plan) -> tuple[UsedControl, ...]:
     rows = zip(model.steered_by, plan.controls, strict=False)
     return tuple(UsedControl(name, image_hash(control.image), control.scale) for name, control in rows if control)
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from fewstep.imaging.pixels import to_pixels
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.latent_model import LatentModel
 
 if TYPE_CHECKING:
     from fewstep.pipelines.plan import Plan
     from fewstep.pipelines.request import Control
 
 
-def completed(model: ModelBundle, plan: Plan, cond: Conditioning, *, away: bool = False) -> Conditioning:
+def completed(model: LatentModel, plan: Plan, cond: Conditioning, *, away: bool = False) -> Conditioning:
     """Encoded words with all else that the networks read; `away` for those that guidance leads away from."""
     cond = model.framed(cond, plan.height, plan.width)
     if not any(plan.controls):
@@ -46,7 +46,7 @@ def _with_shapes(cond: Conditioning, plan: Plan, controls: Sequence[Control | No
 
 
 def _with_images(
-    cond: Conditioning, model: ModelBundle, controls: Sequence[Control | None], away: bool
+    cond: Conditioning, model: LatentModel, controls: Sequence[Control | None], away: bool
 ) -> Conditioning:
     """The pictures that IP-Adapters read, as tokens."""
     if model.image_prompts is None or not any(controls):

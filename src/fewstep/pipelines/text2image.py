@@ -7,7 +7,6 @@ import secrets
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
@@ -30,9 +29,9 @@ from fewstep.core.tiling import Tiled
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.imaging.pixels import composite, mask_weights, to_images, to_pixels
 from fewstep.imaging.reading import as_image
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.memory import free_cache, out_of_memory, take_less
+from fewstep.models.latent_model import LatentModel
+from fewstep.models.memory import free_cache, out_of_memory
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import describe
@@ -76,19 +75,19 @@ class Options(TypedDict, total=False):
 
 
 @overload
-def text2image(model: ModelBundle, prompt: str, *, num_images: None = None, **options: Unpack[Options]) -> Image: ...
+def text2image(model: LatentModel, prompt: str, *, num_images: None = None, **options: Unpack[Options]) -> Image: ...
 @overload
-def text2image(model: ModelBundle, prompt: str, *, num_images: int, **options: Unpack[Options]) -> list[Image]: ...
+def text2image(model: LatentModel, prompt: str, *, num_images: int, **options: Unpack[Options]) -> list[Image]: ...
 @overload
 def text2image(
-    model: ModelBundle,
+    model: LatentModel,
     prompt: list[str] | tuple[str, ...],
     *,
     num_images: int | None = None,
     **options: Unpack[Options],
 ) -> list[Image]: ...
 def text2image(
-    model: ModelBundle,
+    model: LatentModel,
     prompt: str | list[str] | tuple[str, ...],
     *,
     num_images: int | None = None,
@@ -176,26 +175,26 @@ def both(given: Mapping[str, float] | None, named: Mapping[str, float]) -> Mappi
 
 
 def paint_all(
-    model: ModelBundle, requests: Sequence[Request], batch_size: int | None, on_step: OnStep | None
+    model: LatentModel, requests: Sequence[Request], batch_size: int | None, on_step: OnStep | None
 ) -> list[Image]:
     """Carry out requests; all are checked before the first is painted."""
     plans = [complete(request, model, batch_size) for request in requests]
     return [image for plan in plans for image in generate(model, plan, on_step)]
 
 
-def generate(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> list[Image]:
+def generate(model: LatentModel, plan: Plan, on_step: OnStep | None = None) -> list[Image]:
     """Carry out a plan, batch by batch; warns of what has no effect."""
     return list(painted(model, plan, on_step))
 
 
-def painted(model: ModelBundle, plan: Plan, on_step: OnStep | None = None) -> Iterator[Image]:
+def painted(model: LatentModel, plan: Plan, on_step: OnStep | None = None) -> Iterator[Image]:
     """The same, each picture as soon as its batch is done."""
     for index, image in enumerate(carry_out(model, plan, on_step)):
         image.info.update(describe(model, plan, index))
         yield image
 
 
-def carry_out(model: ModelBundle, plan: Plan, on_step: OnStep | None, given: Given = _nothing_given) -> Iterator[Image]:
+def carry_out(model: LatentModel, plan: Plan, on_step: OnStep | None, given: Given = _nothing_given) -> Iterator[Image]:
     """The pictures of a plan, without their parameters; `given` may put other words and noise in place of its own."""
     for advice in plan.advice:
         warnings.warn(advice, FewstepWarning, stacklevel=5)
@@ -214,7 +213,7 @@ def carry_out(model: ModelBundle, plan: Plan, on_step: OnStep | None, given: Giv
 
 
 def _paint_within_memory(
-    model: ModelBundle, plan: Plan, rows: range, on_step: OnStep | None, given: Given
+    model: LatentModel, plan: Plan, rows: range, on_step: OnStep | None, given: Given
 ) -> list[Image]:
     """A batch that does not fit is painted in halves; for one picture that does not fit, the model takes less room."""
     try:
@@ -225,7 +224,7 @@ def _paint_within_memory(
         cause = error.with_traceback(None)  # whose frames hold on to the memory
     size, count = f"{plan.width} x {plan.height}", len(rows)
     if count == 1:
-        if (how := take_less(model)) is None:
+        if (how := model.take_less()) is None:
             raise InvalidRequest(
                 f"a picture of {size} does not fit into the memory of {model.device}; ask for a smaller one"
             ) from cause
@@ -238,7 +237,7 @@ def _paint_within_memory(
     return [image for part in parts for image in _paint_within_memory(model, plan, part, on_step, given)]
 
 
-def _paint_rows(model: ModelBundle, plan: Plan, rows: range, on_step: OnStep | None, given: Given) -> list[Image]:
+def _paint_rows(model: LatentModel, plan: Plan, rows: range, on_step: OnStep | None, given: Given) -> list[Image]:
     batch = plan.rows(rows.start, rows.stop)
     for step in paint(model, batch, *given(rows)):
         if on_step is not None:
@@ -246,7 +245,7 @@ def _paint_rows(model: ModelBundle, plan: Plan, rows: range, on_step: OnStep | N
     return to_images(decoded(model, batch, step.x_t))
 
 
-def decoded(model: ModelBundle, plan: Plan, latents: Tensor) -> Tensor:
+def decoded(model: LatentModel, plan: Plan, latents: Tensor) -> Tensor:
     """Latents to pixels (B, 3, H, W); outside of a mask, the picture that was given."""
     pixels = model.decode(latents)
     if plan.image is None or plan.mask is None:
@@ -256,7 +255,7 @@ def decoded(model: ModelBundle, plan: Plan, latents: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def paint(
-    model: ModelBundle, plan: Plan, words: Conditioning | None = None, noise: Noise | None = None
+    model: LatentModel, plan: Plan, words: Conditioning | None = None, noise: Noise | None = None
 ) -> Iterator[Step]:
     """Encode the words, draw the noise, walk from it to a picture's latents; yields every step.
 
@@ -297,12 +296,12 @@ def noise_of(plan: Plan) -> Noise:
     return NoiseBetween(plan.seeds, plan.variation_seeds, [plan.variation] * len(plan.seeds))
 
 
-def guided(model: ModelBundle, plan: Plan) -> tuple[Denoise, Tensor | None]:
+def guided(model: LatentModel, plan: Plan) -> tuple[Denoise, Tensor | None]:
     """The denoiser that follows the guidance scale, and the w that is left for the network to embed."""
     w = w_from_guidance_scale(plan.guidance_scale)
     denoise: Denoise = model.denoise
     if plan.window is not None:
-        denoise = Tiled(denoise, plan.window, partial(Conditioning.window, pixels_per_latent=model.pixels_per_latent))
+        denoise = Tiled(denoise, plan.window, model.window)
     if model.embeds_guidance:
         return denoise, torch.full((len(plan.seeds),), w, device=model.device)
     if w == 0.0:

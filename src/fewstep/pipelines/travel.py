@@ -11,8 +11,8 @@ import torch
 
 from fewstep.core.noise import Noise, NoiseBetween, slerp
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import Travelled, describe
@@ -37,14 +37,14 @@ class Frame:
 class Way:
     """Frames through `stops`, planned: what `travel` paints."""
 
-    model: ModelBundle
+    model: LatentModel
     stops: Sequence[Stop]
     frames: Sequence[Frame]
     plan: Plan
 
     @classmethod
     def of(
-        cls, model: ModelBundle, stops: Sequence[Stop], frames: int, *, batch_size: int | None = None, **options: Any
+        cls, model: LatentModel, stops: Sequence[Stop], frames: int, *, batch_size: int | None = None, **options: Any
     ) -> Way:
         """Through prompts as people write them. Raises `InvalidRequest`."""
         if given := [name for name in ("seed", "variation", "variation_seed") if options.get(name) is not None]:
@@ -55,7 +55,7 @@ class Way:
 
     @classmethod
     def through(
-        cls, model: ModelBundle, stops: Sequence[Stop], frames: int, like: Request, batch_size: int | None = None
+        cls, model: LatentModel, stops: Sequence[Stop], frames: int, like: Request, batch_size: int | None = None
     ) -> Way:
         """Through prompts that are understood already, else as `like` asks. Raises `InvalidRequest`."""
         way = frames_on_the_way(len(stops), frames)
@@ -84,7 +84,7 @@ class Way:
 
 
 def travel(
-    model: ModelBundle, stops: Sequence[Stop], frames: int = 24, *, on_step: OnStep | None = None, **options: Any
+    model: LatentModel, stops: Sequence[Stop], frames: int = 24, *, on_step: OnStep | None = None, **options: Any
 ) -> list[Image]:
     """Paint `frames` pictures on the way through `stops`, (prompt, seed) each, the first and the last stop included.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from fewstep.models.architectures import Architecture
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 
 MATRIX = 2048  # of the product that measures a device's speed
 REPEATS = 5
@@ -43,9 +43,9 @@ def matrix_speed(device: torch.device, dtype: torch.dtype, size: int = MATRIX) -
 
 
 @torch.inference_mode()
-def step_seconds(model: ModelBundle) -> tuple[float, float]:
+def step_seconds(model: LatentModel) -> tuple[float, float]:
     """(seconds for one call of the U-Net, seconds to decode) for one picture of the model's own size."""
-    height, width = model.default_size
+    height, width = model.traits.default_size
     cond = model.framed(model.encode_text(["a cat"]), height, width)
     x = torch.randn(1, *model.latent_shape(height, width), device=model.device)
     t = torch.tensor([model.schedule.num_train_timesteps - 1], device=model.device)

@@ -156,13 +156,13 @@ def _extras(unet: Any, given: dict[str, Any]) -> list[Tensor] | None:
 
 def _examples(model: ModelBundle) -> tuple[list[Tensor], list[Tensor]]:
     """Two rows of inputs to the U-Net and to the decoder, to trace them with."""
-    height, width = model.default_size
+    height, width = model.traits.default_size
     cond = model.framed(model.encode_text(["", ""]), height, width)
     x_t, config = torch.zeros(2, *model.latent_shape(height, width)), model.unet.config
     extras = {
         "timestep_cond": torch.zeros(2, config.time_cond_proj_dim or 0),
         "text_embeds": cond.pooled,
-        "time_ids": None if cond.time_ids is None else cond.time_ids.float(),
+        "time_ids": None if cond.sizes is None else cond.sizes.float(),
     }
     chosen = [x for name in _extra_names(model.unet) if (x := extras[name]) is not None]
     return [x_t, torch.tensor([999, 499]), cond.states.float(), *chosen], [x_t]

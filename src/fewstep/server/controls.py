@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import DEFAULT_STRENGTH, REFINE_STRENGTH, guidance_range, samplers_of
 from fewstep.pipelines.request import MAX_SIDE, MAX_UPSCALE
 from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
@@ -17,7 +17,7 @@ MAX_SHOWN_SEED = 2**32 - 1
 Control = dict[str, Any]
 
 
-def controls(model: ModelBundle, models: Collection[str] = ()) -> list[Control]:
+def controls(model: LatentModel, models: Collection[str] = ()) -> list[Control]:
     """The `Parameters` that this model listens to; `advanced` are those that few people look for.
 
     models  the names of all that the server has, this one's among them
@@ -40,7 +40,7 @@ def _slider(minimum: float, maximum: float, step: float, default: float) -> Cont
     return {"kind": "slider", "minimum": minimum, "maximum": maximum, "step": step, "default": default}
 
 
-def _guidance(model: ModelBundle) -> list[Control]:
+def _guidance(model: LatentModel) -> list[Control]:
     """How closely to follow the words, and what to lead away from; that is an advanced wish where it has no effect."""
     low, high = guidance_range(model)
     scale = model.card.guidance_scale
@@ -51,14 +51,14 @@ def _guidance(model: ModelBundle) -> list[Control]:
     ]
 
 
-def _sides(model: ModelBundle) -> list[Control]:
-    unit = model.pixels_per_latent
+def _sides(model: LatentModel) -> list[Control]:
+    unit = model.traits.pixels_per_latent
     side = {"kind": "number", "minimum": unit, "maximum": MAX_SIDE, "step": unit}
-    height, width = model.default_size
+    height, width = model.traits.default_size
     return [{"name": "width", **side, "default": width}, {"name": "height", **side, "default": height}]
 
 
-def _weights(model: ModelBundle) -> list[Control]:
+def _weights(model: LatentModel) -> list[Control]:
     """Of adapters, and of ControlNets, whose order is that of the frames for them."""
     made: list[Control] = []
     if model.loras is not None:
@@ -71,7 +71,7 @@ def _weights(model: ModelBundle) -> list[Control]:
     return made
 
 
-def _advanced(model: ModelBundle) -> list[Control]:
+def _advanced(model: LatentModel) -> list[Control]:
     samplers = samplers_of(model)
     return [
         {"name": "upscale", **_slider(1, MAX_UPSCALE, 0.25, 1)},

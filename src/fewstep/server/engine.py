@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from PIL import Image
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.imaging.masks import mask_fitted
 from fewstep.imaging.pixels import fitted
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.provenance import describe
 from fewstep.pipelines.request import Control, Request
@@ -47,13 +48,13 @@ class PaintingFailed(FewstepError):
 class Order:
     """A request made ready for `model`: a plan for each picture, and the text chunks that tell how it was made."""
 
-    model: ModelBundle
+    model: LatentModel
     plans: tuple[Plan, ...]
     chunks: tuple[dict[str, str], ...]
     advice: tuple[str, ...]
 
     @classmethod
-    def of(cls, model: ModelBundle, request: Request) -> Order:
+    def of(cls, model: LatentModel, request: Request) -> Order:
         """Raises `InvalidRequest` for what the model cannot do. Slow with a picture to start from: not for the loop."""
         plan = complete(request, model, batch_size=1)
         chunks = tuple(describe(model, plan, index) for index in range(len(plan.seeds)))
@@ -77,8 +78,8 @@ class Engine:
 
     def __init__(
         self,
-        model: ModelBundle,
-        *others: ModelBundle,
+        model: LatentModel,
+        *others: LatentModel,
         max_batch: int = 16,
         max_clients: int = 256,
         max_waiting: int = 64,
@@ -92,7 +93,7 @@ class Engine:
         self.models = {each.name: each for each in (model, *others)}
         if len(self.models) <= len(others):
             raise InvalidRequest(f"two of the models have the same name: {', '.join(m.name for m in (model, *others))}")
-        self.max_pixels = max_pixels or min(64 * model.default_size[0] * model.default_size[1], MAX_PIXELS)
+        self.max_pixels = max_pixels or min(64 * math.prod(model.traits.default_size), MAX_PIXELS)
         self.scheduler = Scheduler(max_lanes=max_clients, max_waiting=max_waiting, max_active=max(1, max_batch // 4))
         self.metrics = Metrics(self.scheduler)
         self.worker = Worker(self.models.values(), self.scheduler, max_batch=max_batch, on_batch=self.metrics.on_batch)
@@ -135,7 +136,7 @@ class Engine:
             self._shared[client] = (lane, users - 1)
         return users - 1
 
-    def named(self, name: str | None) -> ModelBundle:
+    def named(self, name: str | None) -> LatentModel:
         """The model of that name, the first for None; raises `UnknownModel`."""
         if name is None:
             return self.model
@@ -143,12 +144,12 @@ class Engine:
             raise UnknownModel(f"there is no model {name[:60]!r} here; this server has {', '.join(self.models)}")
         return self.models[name]
 
-    async def order(self, request: Request, model: ModelBundle | None = None) -> Order:
+    async def order(self, request: Request, model: LatentModel | None = None) -> Order:
         """Check a request and make it ready, for the first model unless another is given; raises `InvalidRequest`."""
         model = model or self.model
         if model is self.model and request.controls is None:
             request = dataclasses.replace(request, controls=self._controls)
-        height, width = model.default_size
+        height, width = model.traits.default_size
         larger = request.upscale or 1.0
         height, width = (round(side * larger) for side in (request.height or height, request.width or width))
         if height * width > self.max_pixels:
@@ -211,7 +212,7 @@ class Ticket:
         self.jobs = [self._job(index, order.model, plan, deadline, previews) for index, plan in enumerate(order.plans)]
         self._left = len(self.jobs)
 
-    def _job(self, index: int, model: ModelBundle, plan: Plan, deadline: Deadline, previews: bool) -> Job:
+    def _job(self, index: int, model: LatentModel, plan: Plan, deadline: Deadline, previews: bool) -> Job:
         def sink(event: Event) -> None:
             self._engine.metrics.on_event(event)
             if not self._loop.is_closed():

@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import Plan
 
 Pixels = NDArray[np.uint8]
@@ -82,7 +82,7 @@ class Job:
     previews  whether `Stepped` should carry pictures (each costs a decoding)
     """
 
-    model: ModelBundle
+    model: LatentModel
     plan: Plan
     sink: Callable[[Event], None]
     deadline: Deadline

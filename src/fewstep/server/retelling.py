@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.models.loading import FAST
 from fewstep.models.placement import choose_device, choose_dtype
 from fewstep.pipelines.prompts import written
@@ -44,7 +44,7 @@ class _Loading:
 
 
 def retell(
-    model: ModelBundle, record: Record, *, image: str = "input.png", mask: str = "mask.png", local: bool = False
+    model: LatentModel, record: Record, *, image: str = "input.png", mask: str = "mask.png", local: bool = False
 ) -> Retelling:
     """`record` of a picture by `model`, told anew.
 
@@ -87,7 +87,7 @@ def _options(record: Record) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if value is not None}
 
 
-def _loading(model: ModelBundle, record: Record, local: bool) -> _Loading:
+def _loading(model: LatentModel, record: Record, local: bool) -> _Loading:
     notes: list[str] = []
 
     def found(reference: str | None, name: str, path: Path | None, what: str) -> str:

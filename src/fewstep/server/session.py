@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from fewstep.errors import FewstepError, InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.prompts import LIVE, understood
 from fewstep.pipelines.provenance import RECORD, Record
@@ -258,7 +258,7 @@ class Session:
         if id_ == self.newest:
             self._owed = False
 
-    def _request(self, effort: Effort, model: ModelBundle) -> tuple[Request, list[str]]:
+    def _request(self, effort: Effort, model: LatentModel) -> tuple[Request, list[str]]:
         """What is wanted, without what belongs to something that is off (see `Parameters`), and what of its prompts
         cannot be honoured. What a prompt says of an adapter goes before what its slider says.
         """
@@ -290,7 +290,7 @@ class Session:
         )
         return request, [*prompt.advice, *negative.advice]
 
-    def _steering(self, model: ModelBundle) -> dict[str, Control] | None:
+    def _steering(self, model: LatentModel) -> dict[str, Control] | None:
         """The pictures for this model's ControlNets; those for another model's wait until that one paints."""
         scales = self.parameters.control_scales
         known = {name for each in self.engine.models.values() for name in each.steered_by}
@@ -300,9 +300,9 @@ class Session:
         steering = {name: self.controls[name] for name in model.steered_by if name in self.controls}
         return {name: Control(image, scales.get(name, 1.0)) for name, image in steering.items()} or None
 
-    def _effort(self, id_: int, model: ModelBundle, kind: PictureKind) -> Effort:
+    def _effort(self, id_: int, model: LatentModel, kind: PictureKind) -> Effort:
         """What was asked for, or as much of it as the budget pays for; says so when that has changed."""
-        wanted, (height, width) = self.parameters, model.default_size
+        wanted, (height, width) = self.parameters, model.traits.default_size
         steps = wanted.rest_steps if kind is PictureKind.REFINED else wanted.steps
         steps = steps or len(wanted.timesteps or ()) or model.card.steps
         upscale = wanted.upscale or 1.0
@@ -377,9 +377,9 @@ def _effort_of(plan: Plan) -> Effort:
     return Effort(len(plan.timesteps), plan.height, plan.width, plan.upscale or 1.0, second)
 
 
-def _unit(model: ModelBundle) -> int:
+def _unit(model: LatentModel) -> int:
     """Pixels along a side that the network halves to the end without a rest: other sizes cost it detours."""
-    return int(model.pixels_per_latent * 2 ** (len(model.unet.config.block_out_channels) - 1))
+    return model.traits.multiple
 
 
 def _lessened(effort: Effort, full: Effort) -> str:

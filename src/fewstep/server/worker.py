@@ -14,7 +14,7 @@ from PIL import Image
 
 from fewstep.errors import FewstepError
 from fewstep.imaging.pixels import to_bytes
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.models.memory import out_of_memory
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.text2image import decoded, paint
@@ -36,13 +36,14 @@ class Worker:
 
     def __init__(
         self,
-        models: Iterable[ModelBundle],
+        models: Iterable[LatentModel],
         scheduler: Scheduler,
         *,
         max_batch: int = 16,
         on_batch: Callable[[str, int, float], None] = lambda kind, rows, seconds: None,
     ) -> None:
-        self._shared, self._scheduler = {model: SharedModel.of(model) for model in models}, scheduler
+        self._shared = {model: SharedModel.of(model) for model in models}  # type: ignore[arg-type]
+        self._scheduler = scheduler
         self.max_batch, self._on_batch = max_batch, on_batch
         self._paintings: dict[Job, Suspendable] = {}
         self._stopping = threading.Event()

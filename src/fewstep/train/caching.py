@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import warnings
@@ -13,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -27,8 +25,7 @@ from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.files import new_folder
 from fewstep.imaging.pixels import to_pixels
 from fewstep.imaging.reading import decode_image
-from fewstep.models.bundle import ModelBundle
-from fewstep.models.network import UNetNetwork
+from fewstep.models.latent_model import LatentModel
 from fewstep.train.config import DataConfig
 
 AT_ONCE = 16  # pictures or captions through an encoder
@@ -39,7 +36,7 @@ OnPicture = Callable[[int], None]
 
 
 def cached(
-    model: ModelBundle, config: DataConfig, folder: Path, on_picture: OnPicture | None = None
+    model: LatentModel, config: DataConfig, folder: Path, on_picture: OnPicture | None = None
 ) -> tuple[LatentCache, Manifest]:
     """The cache that `config.source` is, or the one in `folder`, built first where it is not there.
 
@@ -60,12 +57,12 @@ def cached(
     return read_cache(folder, manifest), manifest
 
 
-def build_cache(model: ModelBundle, config: DataConfig, folder: Path, on_picture: OnPicture | None = None) -> Manifest:
+def build_cache(model: LatentModel, config: DataConfig, folder: Path, on_picture: OnPicture | None = None) -> Manifest:
     """Encode everything into the new folder `folder`; what cannot be used is left out, and named in the manifest.
 
     Raises `InvalidData` when nothing is left, and `CannotWrite`.
     """
-    source, size = _source(config), config.size or model.default_size
+    source, size = _source(config), config.size or model.traits.default_size
     _check_size(model, size)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as partial:
@@ -80,7 +77,7 @@ def build_cache(model: ModelBundle, config: DataConfig, folder: Path, on_picture
         writer.finish()
         manifest = Manifest(
             model=model.name,
-            encoders=encoders_hash(model),
+            encoders=model.encoders_hash,
             source=source.where,
             digest=source.digest,
             size=size,
@@ -95,29 +92,12 @@ def build_cache(model: ModelBundle, config: DataConfig, folder: Path, on_picture
     return manifest
 
 
-def encoders_hash(model: ModelBundle) -> str:
-    """12 hex digits that change with the autoencoder, a text encoder or a vocabulary, but not with the precision that
-    they were loaded in: of the weights they tell the signs, which no rounding turns.
-    """
-    digest = hashlib.sha256()
-    for part in (model.autoencoder, model.text_encoder, model.text_encoder_2):
-        if part is not None:
-            for name, tensor in sorted(part.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(np.packbits(tensor.detach().cpu().signbit().numpy()).tobytes())
-    for tokenizer in (model.tokenizer, model.tokenizer_2):
-        if tokenizer is not None:
-            digest.update(repr(sorted(tokenizer.get_vocab().items())).encode())
-    digest.update(repr(model.autoencoder.config.scaling_factor).encode())
-    return digest.hexdigest()[:12]
-
-
-def check_encoders(manifest: Manifest, model: ModelBundle, config: DataConfig, folder: Path) -> None:
+def check_encoders(manifest: Manifest, model: LatentModel, config: DataConfig, folder: Path) -> None:
     """Raises `InvalidData` for a cache that other encoders made, or in another size."""
-    if manifest.encoders != encoders_hash(model):
+    if manifest.encoders != model.encoders_hash:
         raise InvalidData(
             f"the cache {folder} was made with {manifest.model} ({manifest.encoders}), and {model.name} has another "
-            f"autoencoder or text encoder ({encoders_hash(model)}): make one with fewstep cache --model {model.name}"
+            f"autoencoder or text encoder ({model.encoders_hash}): make one with fewstep cache --model {model.name}"
         )
     if config.size is not None and config.size != manifest.size:
         raise InvalidData(
@@ -165,13 +145,12 @@ def _check_pictures(manifest: Manifest, source: Source, config: DataConfig, fold
         )
 
 
-def _unit(model: ModelBundle) -> int:
+def _unit(model: LatentModel) -> int:
     """Pixels that every side must be a multiple of."""
-    deepest = 2 ** (len(model.unet.config.block_out_channels) - 1)
-    return int(model.pixels_per_latent * deepest)
+    return model.traits.multiple
 
 
-def _check_size(model: ModelBundle, size: tuple[int, int]) -> None:
+def _check_size(model: LatentModel, size: tuple[int, int]) -> None:
     unit = _unit(model)
     if any(side % unit for side in size):
         raise InvalidData(f"the size is {size[0]} x {size[1]}; for {model.name} both must be multiples of {unit}")
@@ -190,7 +169,7 @@ class _Row:
 class _Writer:
     """The cache in the making: a shard holds pictures of one of the sizes."""
 
-    model: ModelBundle
+    model: LatentModel
     config: DataConfig
     sizes: list[tuple[int, int]]
     folder: Path
@@ -258,11 +237,10 @@ class _Writer:
     def _flush(self, rows: list[_Row]) -> None:
         if not rows:
             return
-        reads_sizes = UNetNetwork(self.model.unet).reads_sizes
         tensors: dict[str, Tensor | None] = {
             "latents": torch.stack([row.latent for row in rows]),
             "captions": torch.tensor([_repeated(row.captions, CAPTIONS) for row in rows]),
-            "time_ids": torch.tensor([row.time_ids for row in rows]) if reads_sizes else None,
+            "time_ids": torch.tensor([row.time_ids for row in rows]) if self.model.traits.sizes else None,
         }
         write_shard(self.folder, "latents", self.shards, tensors)
         self.shards += 1
@@ -285,8 +263,7 @@ class _Writer:
                 FewstepWarning,
                 stacklevel=5,
             )
-        sdxl = UNetNetwork(self.model.unet).reads_sizes
-        return {"states": torch.cat(states), "pooled": torch.cat(pooled) if sdxl else None}
+        return {"states": torch.cat(states), "pooled": torch.cat(pooled) if self.model.traits.sizes else None}
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:

@@ -13,8 +13,8 @@ from fewstep.core.prediction import Denoise
 from fewstep.core.samplers.dpmpp import DPMSolverPP2M
 from fewstep.core.samplers.grids import ode_timesteps
 from fewstep.core.samplers.ode import sample_ode
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.latent_model import LatentModel
 
 PATH_STEPS = 20  # of DPM-Solver++(2M)
 
@@ -29,9 +29,9 @@ class TeacherGap:
 
     name = "teacher_gap"
 
-    def __init__(self, teacher: Denoise, model: ModelBundle, prompts: Sequence[str], w: float, seed: int = 0) -> None:
+    def __init__(self, teacher: Denoise, model: LatentModel, prompts: Sequence[str], w: float, seed: int = 0) -> None:
         self.prompts, self.w = prompts, w
-        height, width = model.default_size
+        height, width = model.traits.default_size
         self.size = (height, width)
         self.x_T = PictureNoise(range(seed, seed + len(prompts))).draw(model.latent_shape(height, width))
         self.x_T = self.x_T.to(model.device)
@@ -39,7 +39,7 @@ class TeacherGap:
         self.ends: Tensor | None = None
 
     @torch.no_grad()
-    def __call__(self, model: ModelBundle) -> Mapping[str, float]:
+    def __call__(self, model: LatentModel) -> Mapping[str, float]:
         cond = model.framed(model.encode_text(self.prompts), *self.size)
         if self.ends is None:
             self.ends = self._paths(model, cond)
@@ -52,11 +52,11 @@ class TeacherGap:
         spread = (self.ends - self.ends.mean(0)).square().mean()
         return {self.name: float(((jumps - self.ends).square().mean() / spread).sqrt())}
 
-    def _paths(self, model: ModelBundle, cond: Conditioning) -> Tensor:
+    def _paths(self, model: LatentModel, cond: Conditioning) -> Tensor:
         guided = ClassifierFreeGuidance(self.teacher, self._uncond(model), self.w)
         times = ode_timesteps(PATH_STEPS, num_train_timesteps=model.schedule.num_train_timesteps)
         *_, last = sample_ode(DPMSolverPP2M(model.schedule), guided, self.x_T, times, cond)
         return last.x_t
 
-    def _uncond(self, model: ModelBundle) -> Conditioning:
+    def _uncond(self, model: LatentModel) -> Conditioning:
         return model.framed(model.encode_negative(""), *self.size).expand(len(self.prompts))

@@ -17,7 +17,7 @@ from torch import Tensor
 from fewstep.errors import FewstepWarning
 from fewstep.files import replacing, write_tensors, writing
 from fewstep.imaging.contact_sheet import contact_sheet
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import InvalidConfig, WatchConfig
 from fewstep.train.curves import write_report
@@ -27,7 +27,7 @@ from fewstep.train.processes import Processes
 from fewstep.train.sharding import all_whole
 from fewstep.train.state import TrainState
 
-Measure = Callable[[ModelBundle], Mapping[str, float]]
+Measure = Callable[[LatentModel], Mapping[str, float]]
 MEASURES = "measures.jsonl"
 BEST = "best.safetensors"
 SHEETS = "sheets"
@@ -46,7 +46,7 @@ class Watch:
     """
 
     config: WatchConfig
-    bundle: ModelBundle
+    bundle: LatentModel
     folder: Path
     every: int
     prompts: tuple[str, ...]
@@ -182,7 +182,7 @@ class Watch:
 
 def watch_of(
     config: WatchConfig,
-    bundle: ModelBundle,
+    bundle: LatentModel,
     folder: Path,
     pictures: int,
     examples: Sequence[str],

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from pydantic import ConfigDict, Field
 
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.models.prompt_weights import literal
 from fewstep.pipelines.request import MAX_SEED, MAX_SIDE, Request
 from fewstep.server.coding import decode, decode_mask
@@ -70,7 +70,7 @@ class Input(NullIsAbsent):
         """Names of the fields that do nothing here, at most 20."""
         return sorted(str(name)[:40] for name in (self.model_extra or {}) if name not in _WITHOUT_EFFECT)[:20]
 
-    async def request(self, model: ModelBundle) -> Request:
+    async def request(self, model: LatentModel) -> Request:
         """What `model` is to paint, the prompts to the letter; raises `InvalidRequest`."""
         width, height = _size(self.image_size, model)
         image = await _picture(self.image_bytes, self.image_url, "image", decode)
@@ -91,7 +91,7 @@ class Input(NullIsAbsent):
         )
 
 
-def _size(size: Size | str | None, model: ModelBundle) -> tuple[int | None, int | None]:
+def _size(size: Size | str | None, model: LatentModel) -> tuple[int | None, int | None]:
     if size is None:
         return None, None
     if isinstance(size, Size):
@@ -99,7 +99,7 @@ def _size(size: Size | str | None, model: ModelBundle) -> tuple[int | None, int 
     if size not in SIZES:
         known = ", ".join(SIZES)
         raise InvalidRequest(f"image_size is {size[:40]!r}; it must be one of {known}, or a width and a height")
-    (own_height, own_width), unit = model.default_size, model.pixels_per_latent
+    (own_height, own_width), unit = model.traits.default_size, model.traits.pixels_per_latent
     across, down = SIZES[size]
     return round(across * own_width / unit) * unit, round(down * own_height / unit) * unit
 

@@ -24,7 +24,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.imaging.masks import mask_of_transparency
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.text2image import both
 from fewstep.server.coding import MEDIA_TYPES, decode, encode
@@ -119,7 +119,7 @@ class Door:
         data = [self._datum(file, wanted, http) for file in coded]
         return JSONResponse(self._envelope(wanted, order, warnings) | {"data": data})
 
-    async def _request(self, wanted: Images, model: ModelBundle, image: bytes | None, mask: bytes | None) -> Request:
+    async def _request(self, wanted: Images, model: LatentModel, image: bytes | None, mask: bytes | None) -> Request:
         width, height = wanted.size_in_pixels(model)
         prompt, negative = wanted.prompts(model)
         return Request.of(
@@ -145,7 +145,7 @@ class Door:
             loras=both(wanted.loras, prompt.loras),
         )
 
-    def _named(self, name: str | None) -> ModelBundle:
+    def _named(self, name: str | None) -> LatentModel:
         """One of our models, or one of OpenAI's, which means whatever paints here first."""
         ours = name in self.engine.models
         theirs = not ours and name is not None and name.startswith(("dall-e", "gpt-image", "chatgpt-image"))

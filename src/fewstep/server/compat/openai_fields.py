@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.models.prompt_weights import literal
 from fewstep.pipelines.prompts import STRICT, Prompt, understood
 from fewstep.pipelines.request import MAX_SEED, MAX_SIDE
@@ -73,7 +73,7 @@ class Images(NullIsAbsent):
     def coding(self) -> Coding:
         return Coding(self.output_format, max(1, self.output_compression))
 
-    def prompts(self, model: ModelBundle) -> tuple[Prompt, Prompt]:
+    def prompts(self, model: LatentModel) -> tuple[Prompt, Prompt]:
         """The prompt and the negative one, to the letter (language models write them) unless `prompt_marks` says that
         they are written as for the command line; raises `InvalidRequest`.
         """
@@ -82,10 +82,10 @@ class Images(NullIsAbsent):
         here = model.loras.names if model.loras else ()
         return understood(self.prompt, STRICT, here), understood(self.negative_prompt, STRICT, negative=True)
 
-    def size_in_pixels(self, model: ModelBundle) -> tuple[int, int]:
+    def size_in_pixels(self, model: LatentModel) -> tuple[int, int]:
         """(width, height); raises `InvalidRequest` for a size that no picture of this model has."""
         if self.size == "auto":
-            height, width = model.default_size
+            height, width = model.traits.default_size
             return width, height
         across, cross, down = self.size.partition("x")
         if not (cross and across.isascii() and across.isdigit() and down.isascii() and down.isdigit()):

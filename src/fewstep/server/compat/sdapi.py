@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse
 from PIL import ImageChops
 
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.provenance import PARAMETERS, record_of
 from fewstep.pipelines.request import Request
 from fewstep.server.coding import Coding, decode_mask, encode
@@ -101,7 +101,7 @@ class Door:
         return await self._paint(wanted, model, over, [*remarks, *kept], http)
 
     async def _paint(
-        self, wanted: Wanted, model: ModelBundle, over: dict[str, Any], remarks: list[str], http: HttpRequest
+        self, wanted: Wanted, model: LatentModel, over: dict[str, Any], remarks: list[str], http: HttpRequest
     ) -> Response:
         translated, warnings = translate(wanted, model)
         order = await self.engine.order(Request.of(**translated, **over), model)
@@ -172,7 +172,7 @@ class Door:
             progress.ticket.cancel()
         return {}
 
-    def _chosen(self, wanted: Wanted) -> tuple[ModelBundle, list[str]]:
+    def _chosen(self, wanted: Wanted) -> tuple[LatentModel, list[str]]:
         """The model for a request, and what of its `override_settings` was not kept."""
         model, refused = chosen(wanted.override_settings, self.engine, self.model)
         return model, [f"override_settings.{name} is not supported and was ignored" for name in refused]

@@ -16,7 +16,7 @@ from PIL.Image import Image
 from pydantic import ConfigDict, Field, ValidationError
 
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.request import Control
 from fewstep.server.compat.nulls import NullIsAbsent
 from fewstep.server.compat.sdapi_fields import Wanted
@@ -63,7 +63,7 @@ class Unit(NullIsAbsent):
 
 
 async def controls(
-    wanted: Wanted, model: ModelBundle, over: Image | None = None
+    wanted: Wanted, model: LatentModel, over: Image | None = None
 ) -> tuple[dict[str, Control] | None, list[str]]:
     """What steers a request by its scripts, None where no unit does, and what of them was not kept.
 
@@ -104,7 +104,7 @@ def _unit(place: str, given: Any) -> Unit:
         raise InvalidRequest(f"{place}: {in_words(error)}") from error
 
 
-def _named(place: str, unit: Unit, model: ModelBundle, taken: Mapping[str, Control]) -> str:
+def _named(place: str, unit: Unit, model: LatentModel, taken: Mapping[str, Control]) -> str:
     """The net that a unit means: by its name, with a hash or without. One that is loaded twice reads two pictures."""
     here = f"here are {', '.join(model.steered_by)}" if model.steered_by else f"{model.name} has none loaded"
     name = re.sub(r"\s*\[[0-9a-fA-F]+\]$", "", unit.model.strip())
@@ -138,9 +138,9 @@ async def _picture(place: str, unit: Unit, over: Image | None) -> Image:
     return over
 
 
-def _size(wanted: Wanted, model: ModelBundle) -> tuple[int, int]:
+def _size(wanted: Wanted, model: LatentModel) -> tuple[int, int]:
     """(width, height) of what is painted."""
-    height, width = model.default_size
+    height, width = model.traits.default_size
     return wanted.width or width, wanted.height or height
 
 

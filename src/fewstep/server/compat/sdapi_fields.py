@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import guidance_range, samplers_of
 from fewstep.pipelines.prompts import A1111, understood
 from fewstep.pipelines.provenance import PARAMETERS
@@ -103,7 +103,7 @@ class PngInfo(NullIsAbsent):
     image: str
 
 
-def translate(wanted: Wanted, model: ModelBundle) -> tuple[dict[str, Any], list[str]]:
+def translate(wanted: Wanted, model: LatentModel) -> tuple[dict[str, Any], list[str]]:
     """Our request's fields, and what of the client's could not be kept; raises `InvalidRequest` for a prompt that asks
     for what is not done here.
     """
@@ -139,16 +139,17 @@ def translate(wanted: Wanted, model: ModelBundle) -> tuple[dict[str, Any], list[
     }, warnings
 
 
-def upscaled(wanted: Txt2Img, model: ModelBundle) -> tuple[dict[str, Any], list[str]]:
+def upscaled(wanted: Txt2Img, model: LatentModel) -> tuple[dict[str, Any], list[str]]:
     """The second round that "hires fix" asks for, and what of it could not be kept."""
     warnings: list[str] = []
     if not wanted.enable_hr:
         return {}, warnings
-    height, width = (given or own for given, own in zip((wanted.height, wanted.width), model.default_size, strict=True))
+    own = model.traits.default_size
+    height, width = wanted.height or own[0], wanted.width or own[1]
     across, down = wanted.hr_resize_x or 0, wanted.hr_resize_y or 0
     asked = max(across / width, down / height) or wanted.hr_scale or HR_SCALE
     scale = min(asked, MAX_UPSCALE)
-    unit = model.pixels_per_latent
+    unit = model.traits.pixels_per_latent
     size = tuple(round(side * scale / unit) * unit for side in (width, height))
     wide, high = across or round(width * asked), down or round(height * asked)
     if scale <= 1.0:
@@ -183,7 +184,7 @@ def _unsupported(wanted: Wanted) -> list[str]:
     return [name[:40] for name, value in (wanted.model_extra or {}).items() if asks(name, value)][:20]
 
 
-def _sampler(wanted: Wanted, model: ModelBundle, warnings: list[str]) -> str | None:
+def _sampler(wanted: Wanted, model: LatentModel, warnings: list[str]) -> str | None:
     name = wanted.sampler_name or wanted.sampler_index
     if name is None:
         return None
@@ -195,7 +196,7 @@ def _sampler(wanted: Wanted, model: ModelBundle, warnings: list[str]) -> str | N
     return ours
 
 
-def describe(order: Order, wanted: Wanted, model: ModelBundle, warnings: list[str]) -> dict[str, Any]:
+def describe(order: Order, wanted: Wanted, model: LatentModel, warnings: list[str]) -> dict[str, Any]:
     """A1111's `info`."""
     plan, seeds = order.plans[0], [plan.seeds[0] for plan in order.plans]
     subseeds = [plan.variation_seeds[0] for plan in order.plans] if plan.variation else seeds

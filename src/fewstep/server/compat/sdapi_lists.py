@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import samplers_of
 from fewstep.server.compat.sdapi_fields import ALIASES, SAMPLERS
 
@@ -36,11 +36,11 @@ CONTROLNET: dict[str, Any] = {  # of A1111's extension
 NOTHING_TO_DO = ("refresh-checkpoints", "refresh-loras", "refresh-vae", "reload-checkpoint", "unload-checkpoint")
 
 
-def title(model: ModelBundle) -> str:
+def title(model: LatentModel) -> str:
     return f"{model.name} [{model.hash[:10]}]"
 
 
-def sd_models(models: Iterable[ModelBundle]) -> list[dict[str, Any]]:
+def sd_models(models: Iterable[LatentModel]) -> list[dict[str, Any]]:
     return [
         {
             "title": title(model),
@@ -54,7 +54,7 @@ def sd_models(models: Iterable[ModelBundle]) -> list[dict[str, Any]]:
     ]
 
 
-def loras(model: ModelBundle) -> list[dict[str, Any]]:
+def loras(model: LatentModel) -> list[dict[str, Any]]:
     """The adapters of a model; `<lora:name:weight>` in a prompt weighs them."""
     if model.loras is None:
         return []
@@ -64,7 +64,7 @@ def loras(model: ModelBundle) -> list[dict[str, Any]]:
     ]
 
 
-def samplers(model: ModelBundle) -> list[dict[str, Any]]:
+def samplers(model: LatentModel) -> list[dict[str, Any]]:
     usable = samplers_of(model)
     return [{"name": n, "aliases": ALIASES[n], "options": {}} for n, ours in SAMPLERS.items() if ours in usable]
 

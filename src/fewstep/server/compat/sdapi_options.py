@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.latent_model import LatentModel
 from fewstep.server.compat.nulls import without_nulls
 from fewstep.server.compat.sdapi_lists import title
 from fewstep.server.engine import Engine
@@ -15,12 +15,12 @@ from fewstep.server.engine import Engine
 MODEL, HASH, FORMAT = "sd_model_checkpoint", "sd_checkpoint_hash", "samples_format"
 
 
-def options(model: ModelBundle) -> dict[str, Any]:
+def options(model: LatentModel) -> dict[str, Any]:
     """All options, where `model` paints."""
     return {MODEL: title(model), HASH: model.hash, FORMAT: "png"}
 
 
-def chosen(given: Mapping[str, Any], engine: Engine, present: ModelBundle) -> tuple[ModelBundle, list[str]]:
+def chosen(given: Mapping[str, Any], engine: Engine, present: LatentModel) -> tuple[LatentModel, list[str]]:
     """The model that options choose, `present` where they choose none, and the names of those that cannot be set.
 
     The hash comes with the name of its model: next to another name it is what was true before. Raises `UnknownModel`.
@@ -37,7 +37,7 @@ def chosen(given: Mapping[str, Any], engine: Engine, present: ModelBundle) -> tu
     return model, refused
 
 
-def _named(name: str, engine: Engine) -> ModelBundle:
+def _named(name: str, engine: Engine) -> LatentModel:
     """The model of that name, title or hash, long or short, as `sd-models` tells them."""
     for model in engine.models.values():
         if name in (title(model), model.hash, model.hash[:10]):
