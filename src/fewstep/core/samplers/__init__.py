@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from fewstep.core.profile import SamplingProfile
     from fewstep.core.samplers.base import Sampler
     from fewstep.core.samplers.ode import ODESampler, Solver
     from fewstep.core.schedule import Schedule
@@ -88,3 +89,9 @@ class _Solvers(Mapping[str, "Callable[[Schedule], Solver]"]):
 
 SAMPLERS: Mapping[str, Sampler] = _Samplers()
 SOLVERS: Mapping[str, Callable[[Schedule], Solver]] = _Solvers()
+
+
+def samplers_of(profile: SamplingProfile) -> tuple[str, ...]:
+    """The names of those that accept a model with this profile, its own first."""
+    names = [name for name, sampler in SAMPLERS.items() if sampler.accepts(profile)]
+    return tuple(sorted(names, key=lambda name: name != profile.sampler))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor
 
+from fewstep.core.prediction import Denoise
+from fewstep.core.profile import SamplingProfile
 from fewstep.core.schedule import CLEAN
 
 Draw = Callable[[int], Tensor]  # the index of a step -> fresh unit noise like x_T
@@ -31,7 +35,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler:
+class Sampler(ABC):
     """A way from noise to a picture.
 
     name       what people ask for it by
@@ -44,6 +48,39 @@ class Sampler:
     about: str
     rank: int = 100
     scheduler: str
+
+    @abstractmethod
+    def accepts(self, profile: SamplingProfile) -> bool:
+        """Whether a model with this profile can be sampled so."""
+
+    @abstractmethod
+    def times(self, profile: SamplingProfile, num_steps: int, strength: float = 1.0) -> Tensor:
+        """Where the network is asked: falling, from the last time of the process, or from lower for less strength.
+
+        Raises ValueError for more steps than there are times, and for fewer than `least_steps`.
+        """
+
+    def least_steps(self, strength: float) -> int:
+        """The fewest steps that `times` takes at this strength."""
+        return 1
+
+    @abstractmethod
+    def walk(
+        self,
+        denoise: Denoise,
+        profile: SamplingProfile,
+        x_T: Tensor,
+        times: Sequence[int] | Tensor,
+        cond: Any,
+        w: float | Tensor | None,
+        draw: Draw,
+    ) -> Iterator[Step]:
+        """From x_T (B, ...) at times[0] over the other times to a picture; yields every step, and asks for no more
+        than what is taken.
+
+        times  falling: those of `times`, or others
+        w      as `denoise` takes it
+        """
 
 
 def falling(timesteps: Sequence[int] | Tensor) -> list[int]:

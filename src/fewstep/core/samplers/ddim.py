@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from fewstep.core.prediction import Denoise
+from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.ode import ODESampler, SolverState
 from fewstep.core.schedule import Schedule, Time
 
@@ -29,7 +30,15 @@ class DDIM:
         return self.schedule.transfer(x_t, x0, t, s), SolverState(x0, self.schedule.log_snr(t))
 
 
-SAMPLER = ODESampler(
+@dataclass(frozen=True, kw_only=True)
+class DDIMSampler(ODESampler):
+    """Ends where the model's own DDIM does."""
+
+    def end(self, profile: SamplingProfile) -> int:
+        return profile.spacing.final_timestep
+
+
+SAMPLER = DDIMSampler(
     name="ddim",
     about="first order, the plainest (diffusion models)",
     rank=20,

@@ -44,4 +44,5 @@ SAMPLER = ODESampler(
     rank=0,
     scheduler="DPMSolverMultistepScheduler",
     solver=DPMSolverPP2M,
+    multistep=True,
 )

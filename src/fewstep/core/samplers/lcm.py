@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
 
+from fewstep.core.consistency import ConsistencyFunction, boundary_scalings
 from fewstep.core.prediction import Denoise
+from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.base import Draw, Sampler, Step, falling
+from fewstep.core.samplers.grids import consistency_timesteps
 from fewstep.core.schedule import CLEAN, Schedule
 
 
@@ -40,7 +45,37 @@ def sample_consistency(
         yield Step(index, len(times), s, x_t, x0)
 
 
-SAMPLER = Sampler(
+@dataclass(frozen=True, kw_only=True)
+class LCM(Sampler):
+    """For consistency models. Others may try it, too: an adapter may make one of them without saying so."""
+
+    def accepts(self, profile: SamplingProfile) -> bool:
+        return True
+
+    def times(self, profile: SamplingProfile, num_steps: int, strength: float = 1.0) -> Tensor:
+        return consistency_timesteps(
+            num_steps,
+            strength,
+            original_inference_steps=profile.grid.original_inference_steps,
+            num_train_timesteps=profile.schedule.num_train_timesteps,
+        )
+
+    def walk(
+        self,
+        denoise: Denoise,
+        profile: SamplingProfile,
+        x_T: Tensor,
+        times: Sequence[int] | Tensor,
+        cond: Any,
+        w: float | Tensor | None,
+        draw: Draw,
+    ) -> Iterator[Step]:
+        scalings = partial(boundary_scalings, timestep_scaling=profile.grid.timestep_scaling)
+        f = ConsistencyFunction(denoise, scalings)
+        return sample_consistency(f, profile.schedule, x_T, times, cond, w, draw)
+
+
+SAMPLER = LCM(
     name="lcm",
     about="a clean picture at every step, and fresh noise for the next (latent consistency models)",
     rank=40,

@@ -11,6 +11,7 @@ and out as a `SolverState`. Guidance and prediction types belong to `denoise`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +20,9 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from fewstep.core.prediction import Denoise
-from fewstep.core.samplers.base import Sampler, Step, falling
+from fewstep.core.profile import SamplingProfile
+from fewstep.core.samplers.base import Draw, Sampler, Step, falling
+from fewstep.core.samplers.grids import ode_timesteps
 from fewstep.core.schedule import CLEAN, Schedule, Time
 
 
@@ -49,14 +52,50 @@ class Solver(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ODESampler(Sampler):
-    """Takes the steps of a solver, from time to time; draws no noise.
+    """Takes the steps of a solver over the times of a diffusion model; draws no noise.
 
-    solver  makes one for a schedule
-    calls   how often it asks the network in a step
+    solver     makes one for a schedule
+    calls      how often it asks the network in a step
+    multistep  whether its times are laid out as diffusers' multistep schedulers do it (`grids.ode_timesteps`)
     """
 
     solver: Callable[[Schedule], Solver]
     calls: int = 1
+    multistep: bool = False
+
+    def accepts(self, profile: SamplingProfile) -> bool:
+        return profile.kind == "diffusion"
+
+    def times(self, profile: SamplingProfile, num_steps: int, strength: float = 1.0) -> Tensor:
+        return ode_timesteps(
+            num_steps,
+            strength,
+            spacing=profile.spacing.kind,
+            num_train_timesteps=profile.schedule.num_train_timesteps,
+            steps_offset=profile.spacing.offset,
+            multistep=self.multistep,
+        )
+
+    def least_steps(self, strength: float) -> int:
+        """A part of the steps is taken, of which one must be left."""
+        return math.ceil(1 / strength)
+
+    def walk(
+        self,
+        denoise: Denoise,
+        profile: SamplingProfile,
+        x_T: Tensor,
+        times: Sequence[int] | Tensor,
+        cond: Any,
+        w: float | Tensor | None,
+        draw: Draw,
+    ) -> Iterator[Step]:
+        solver = self.solver(profile.schedule)
+        return sample_ode(solver, denoise, x_T, times, cond, final_timestep=self.end(profile))
+
+    def end(self, profile: SamplingProfile) -> int:
+        """The time that the last step goes to."""
+        return CLEAN
 
 
 def sample_ode(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
 
 from fewstep.core.prediction import Denoise
+from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.base import Draw, Sampler, Step, falling
+from fewstep.core.samplers.grids import consistency_timesteps, phased_timesteps
 from fewstep.core.schedule import Schedule, broadcast
 
 
@@ -54,7 +57,33 @@ def sample_trajectory(
         yield Step(index, len(times), s, x_t, x0)
 
 
-SAMPLER = Sampler(
+@dataclass(frozen=True, kw_only=True)
+class TCD(Sampler):
+    """For consistency models, above all those of trajectories and of phases; gamma is the profile's."""
+
+    def accepts(self, profile: SamplingProfile) -> bool:
+        return profile.kind == "lcm"
+
+    def times(self, profile: SamplingProfile, num_steps: int, strength: float = 1.0) -> Tensor:
+        grid, total = profile.grid.original_inference_steps, profile.schedule.num_train_timesteps
+        if profile.phases > 1 and strength == 1.0:
+            return phased_timesteps(num_steps, profile.phases, original_inference_steps=grid, num_train_timesteps=total)
+        return consistency_timesteps(num_steps, strength, original_inference_steps=grid, num_train_timesteps=total)
+
+    def walk(
+        self,
+        denoise: Denoise,
+        profile: SamplingProfile,
+        x_T: Tensor,
+        times: Sequence[int] | Tensor,
+        cond: Any,
+        w: float | Tensor | None,
+        draw: Draw,
+    ) -> Iterator[Step]:
+        return sample_trajectory(denoise, profile.schedule, x_T, times, cond, w, draw, gamma=profile.gamma)
+
+
+SAMPLER = TCD(
     name="tcd",
     about="along the trajectory, with as much fresh noise as gamma says (trajectory and phased models)",
     rank=50,
