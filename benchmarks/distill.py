@@ -41,11 +41,11 @@ from torch import nn
 
 import fewstep
 from benchmarks import report
+from fewstep.data.building import build_cache
+from fewstep.data.config import DataConfig
 from fewstep.models.architectures import SD1
 from fewstep.models.locating import locate
 from fewstep.models.saving import save
-from fewstep.train.caching import build_cache
-from fewstep.train.config import DataConfig
 from recipes.emoji import art
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16"}  # fewstep's names, accelerate's

@@ -19,6 +19,14 @@ class InvalidRequest(FewstepError):
     """A prompt, number or picture that cannot be used."""
 
 
+class InvalidConfig(FewstepError):
+    """A training configuration holds a value that cannot work; the message says which and what is allowed."""
+
+
+class InvalidData(FewstepError):
+    """There are no pictures where some were promised, or what describes them cannot be read."""
+
+
 class NotInstalled(FewstepError):
     """An optional part of fewstep is missing; the message says how to install it."""
 

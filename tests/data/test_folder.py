@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fewstep.data.example import InvalidData
 from fewstep.data.folder import Folder
 from fewstep.data.sources import open_source
-from fewstep.errors import FewstepWarning
+from fewstep.errors import FewstepWarning, InvalidData
 
 
 def png() -> bytes:

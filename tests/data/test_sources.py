@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewstep.data.example import InvalidData
 from fewstep.data.folder import Folder, caption_of_name
 from fewstep.data.sources import HuggingFace, Tars, open_source
-from fewstep.errors import FewstepWarning
+from fewstep.errors import FewstepWarning, InvalidData
 
 
 def png(colour: str = "red") -> bytes:

@@ -14,9 +14,11 @@ from fewstep.core.consistency import ConsistencyFunction, hard_scalings
 from fewstep.core.prediction import Denoiser
 from fewstep.core.samplers.grids import phased_timesteps
 from fewstep.core.schedule import Schedule
+from fewstep.data.config import DataConfig
 from fewstep.data.latents import LatentCache
+from fewstep.errors import InvalidConfig
 from fewstep.models.conditioning import Conditioning
-from fewstep.train.config import ConsistencyConfig, DataConfig, FitConfig, InvalidConfig, RunConfig
+from fewstep.train.config import ConsistencyConfig, FitConfig, RunConfig
 from fewstep.train.paths import PathDistillation
 from oracle import GaussianWorld
 

@@ -18,8 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fewstep.errors import CannotWrite, FewstepWarning
-from fewstep.train.config import FitConfig, InvalidConfig
+from fewstep.errors import CannotWrite, FewstepWarning, InvalidConfig
+from fewstep.train.config import FitConfig
 from fewstep.train.log import LOG, RunLog, read_log
 from fewstep.train.loop import TrainingDiverged, fit
 from fewstep.train.processes import Processes

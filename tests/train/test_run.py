@@ -17,11 +17,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import fewstep
-from fewstep.errors import CannotWrite, FewstepWarning, InUse
+from fewstep.data.building import build_cache
+from fewstep.data.config import DataConfig
+from fewstep.errors import CannotWrite, FewstepWarning, InUse, InvalidConfig
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.bundle import ModelBundle
-from fewstep.train.caching import build_cache
-from fewstep.train.config import ConsistencyConfig, DataConfig, InvalidConfig, LoraConfig, RunConfig, WatchConfig
+from fewstep.train.config import ConsistencyConfig, LoraConfig, RunConfig, WatchConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.folder import differences
 from fewstep.train.measures import TeacherGap

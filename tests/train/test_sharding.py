@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 import fewstep
 from fewstep.cli.main import main
+from fewstep.errors import InvalidConfig
 from fewstep.train import measures
-from fewstep.train.config import InvalidConfig
 from fewstep.train.processes import Processes
 from fewstep.train.state import CHECKPOINT
 from miniature import write_miniature_sd1

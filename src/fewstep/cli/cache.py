@@ -35,9 +35,9 @@ def cache(
     fewstep cache --model starter-teacher --data ./pictures -o ./pictures.cache
     """
     from fewstep.cli.progress import one_line_warnings
+    from fewstep.data.building import build_cache
+    from fewstep.data.config import DataConfig
     from fewstep.models.loading import load
-    from fewstep.train.caching import build_cache
-    from fewstep.train.config import DataConfig
 
     config = DataConfig(
         source=data,

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fewstep.data.example import InvalidData
 from fewstep.data.latents import LatentCache, Rows
+from fewstep.errors import InvalidData
 
 MANIFEST = "manifest.json"
 FORMAT = 2

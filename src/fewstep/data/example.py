@@ -9,12 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fewstep.errors import FewstepError
-
-
-class InvalidData(FewstepError):
-    """There are no pictures where some were promised, or what describes them cannot be read."""
-
 
 @dataclass(frozen=True)
 class Example:

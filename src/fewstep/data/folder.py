@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewstep.data.example import Example, InvalidData, digest_of
+from fewstep.data.example import Example, digest_of
 from fewstep.data.listing import LISTINGS, folded, listed_captions
 from fewstep.data.text import FALLBACK, decoded, lines_of, read_text
 from fewstep.data.walk import PICTURES, Contents, contents, few, shown
-from fewstep.errors import FewstepWarning
+from fewstep.errors import FewstepWarning, InvalidData
 
 BESIDE = (".txt", ".caption")
 

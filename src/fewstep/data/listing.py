@@ -15,9 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fewstep.data.example import InvalidData
 from fewstep.data.text import lines_of, read_text
-from fewstep.errors import NotInstalled
+from fewstep.errors import InvalidData, NotInstalled
 
 LISTINGS = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 CAPTION_KEYS = ("text", "caption", "prompt", "captions", "description", "label")

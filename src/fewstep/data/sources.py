@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fewstep.data.example import Example, InvalidData, Source, digest_of
+from fewstep.data.example import Example, Source, digest_of
 from fewstep.data.folder import Folder, caption_lines, not_in_utf8
 from fewstep.data.listing import CAPTION_KEYS, captions_of
 from fewstep.data.text import decoded
 from fewstep.data.walk import PICTURES, contents, few
-from fewstep.errors import FewstepWarning, NotInstalled
+from fewstep.errors import FewstepWarning, InvalidData, NotInstalled
 
 SAVED = ("dataset_info.json", "dataset_dict.json", "state.json")  # of `datasets`' save_to_disk
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -6,7 +6,7 @@ import codecs
 import re
 from pathlib import Path
 
-from fewstep.data.example import InvalidData
+from fewstep.errors import InvalidData
 
 FALLBACK = "cp1252"  # of Windows in the West
 _MARKS = (  # UTF-32's begins as UTF-16's does

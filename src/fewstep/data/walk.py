@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fewstep.data.example import InvalidData
+from fewstep.errors import InvalidData
 
 PICTURES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jfif", ".jpe", ".jp2", ".webp", ".bmp", ".gif", ".tif", ".tiff",

@@ -11,7 +11,8 @@ from typing import Literal
 
 from fewstep.core.losses import METRICS
 from fewstep.core.samplers import SOLVERS
-from fewstep.errors import FewstepError
+from fewstep.data.config import DataConfig
+from fewstep.errors import InvalidConfig
 
 Method = Literal["distill", "finetune", "style"]
 OPTIMIZERS = ("muon", "adamw", "adamw8bit")
@@ -23,10 +24,6 @@ LCM_TARGETS = (
     "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj",
 )  # fmt: skip
 STYLE_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
-
-
-class InvalidConfig(FewstepError):
-    """A training configuration holds a value that cannot work; the message says which and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,31 +193,6 @@ class LoraConfig:
             raise InvalidConfig(f"rank={self.rank} must be at least 1, and targets={self.targets} not empty")
         if self.alpha is not None and not self.alpha > 0:
             raise InvalidConfig(f"alpha={self.alpha} must be positive")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
-    """Which pictures, and how they are prepared."""
-
-    source: str
-    """A folder, tars, a dataset's folder or id, or a cache that `fewstep cache` made."""
-    size: tuple[int, int] | None = None
-    """(height, width) in pixels, cropped from the middle; None: the model's own."""
-    buckets: bool = False
-    """Instead of one size several of about its area, from 1:2 to 2:1, for each picture the one that it is cropped least
-    in; a batch is of one size."""
-    min_side: int = 32
-    """Pictures with a shorter side are left out, and named."""
-    flip: bool = False
-    """Also every picture's mirror image; not where left and right matter, as in writing."""
-    suffix: str = ""
-    """Added to every caption: what calls a style, such as ", ink style"."""
-    image_column: str | None = None
-    caption_column: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.size is not None and min(self.size) < 8:
-            raise InvalidConfig(f"size={self.size} is in pixels and must be at least 8 x 8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from fewstep.train.config import (
-    STYLE_TARGETS,
-    ConsistencyConfig,
-    DataConfig,
-    FitConfig,
-    InvalidConfig,
-    LoraConfig,
-    Method,
-    RunConfig,
-)
+from fewstep.data.config import DataConfig
+from fewstep.errors import InvalidConfig
+from fewstep.train.config import STYLE_TARGETS, ConsistencyConfig, FitConfig, LoraConfig, Method, RunConfig
 
 PICTURES: dict[tuple[Method, bool], int] = {  # (method, LoRA)
     ("distill", False): 24_000,

@@ -18,9 +18,10 @@ import torch
 
 import fewstep
 from fewstep.data.cache_folder import Manifest
-from fewstep.errors import CannotWrite
+from fewstep.data.config import DataConfig
+from fewstep.errors import CannotWrite, InvalidConfig
 from fewstep.files import holds_nothing, locked, replacing
-from fewstep.train.config import DataConfig, FitConfig, InvalidConfig, LoraConfig, RunConfig
+from fewstep.train.config import FitConfig, LoraConfig, RunConfig
 
 CONFIG = "config.json"
 RUN = "run.json"

@@ -19,9 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from fewstep.data.order import grouped_rows_at, rows_at
-from fewstep.errors import FewstepError, NotInstalled
+from fewstep.errors import FewstepError, InvalidConfig, NotInstalled
 from fewstep.files import replacing, write_tensors
-from fewstep.train.config import FitConfig, InvalidConfig
+from fewstep.train.config import FitConfig
 from fewstep.train.log import RunLog
 from fewstep.train.muon import Muon
 from fewstep.train.processes import Processes

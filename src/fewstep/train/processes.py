@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fewstep.train.config import InvalidConfig
+from fewstep.errors import InvalidConfig
 
 SHARDING, OFFLOADING, DEEPSPEED = "ACCELERATE_USE_FSDP", "FSDP_OFFLOAD_PARAMS", "ACCELERATE_USE_DEEPSPEED"
 

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from fewstep.data.cache_folder import Manifest, is_cache
+from fewstep.data.caching import check_encoders, survey
 from fewstep.files import holds_nothing
 from fewstep.models.memory import free_memory
 from fewstep.runtime.machine import matrix_speed
-from fewstep.train.caching import check_encoders, survey
 from fewstep.train.config import FitConfig, RunConfig
 from fewstep.train.folder import CONFIG, as_json, differences
 from fewstep.train.loop import batches_of

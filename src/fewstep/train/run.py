@@ -13,12 +13,13 @@ from typing import Any
 import torch
 
 from fewstep.core.guidance import w_from_guidance_scale
+from fewstep.data.building import OnPicture
 from fewstep.data.cache_folder import Manifest
+from fewstep.data.caching import cached
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.loading import load
 from fewstep.models.placement import choose_device
 from fewstep.models.student import Unadapted
-from fewstep.train.caching import OnPicture, cached
 from fewstep.train.config import RunConfig
 from fewstep.train.folder import open_folder, write_records
 from fewstep.train.loop import batches_of, fit

@@ -16,12 +16,13 @@ from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_sca
 from fewstep.core.guidance import LearntGuidance, guidance_scale_from_w, w_from_guidance_scale
 from fewstep.core.prediction import Denoise
 from fewstep.data.latents import LatentCache
+from fewstep.errors import InvalidConfig
 from fewstep.models.adapters.lora.convert import write_lora
 from fewstep.models.adapters.lora.stack import SAMPLED, TIMES, few_step
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.saving import save
 from fewstep.models.student import W_DIM, Unadapted, adapter_layers, add_adapter, copy_with, student_of
-from fewstep.train.config import ConsistencyConfig, InvalidConfig, RunConfig
+from fewstep.train.config import ConsistencyConfig, RunConfig
 from fewstep.train.loop import Objective
 from fewstep.train.objectives import Diffusion, Distillation, FineTuning
 from fewstep.train.paths import PathDistillation

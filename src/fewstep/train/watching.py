@@ -14,12 +14,12 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fewstep.errors import FewstepWarning
+from fewstep.errors import FewstepWarning, InvalidConfig
 from fewstep.files import replacing, write_tensors, writing
 from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.text2image import text2image
-from fewstep.train.config import InvalidConfig, WatchConfig
+from fewstep.train.config import WatchConfig
 from fewstep.train.curves import write_report
 from fewstep.train.log import read_log
 from fewstep.train.measures import TeacherGap

@@ -1,4 +1,4 @@
-"""Pictures and captions to latents and text states, once: what the frozen parts of a model make of a data set."""
+"""Building a cache: pictures and captions to latents and text states, by the frozen parts of a model."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from fewstep.data.aspects import bucket_sizes, nearest_size
-from fewstep.data.cache_folder import PICTURES_PER_SHARD, Manifest, is_cache, read_cache, write_shard
-from fewstep.data.example import Example, InvalidData, Source
-from fewstep.data.latents import LatentCache
+from fewstep.data.cache_folder import PICTURES_PER_SHARD, Manifest, write_shard
+from fewstep.data.config import DataConfig
+from fewstep.data.example import Example, Source
 from fewstep.data.sources import open_source
-from fewstep.errors import FewstepWarning, InvalidRequest
+from fewstep.errors import FewstepWarning, InvalidData, InvalidRequest
 from fewstep.files import new_folder
 from fewstep.imaging.pixels import to_pixels
 from fewstep.imaging.reading import decode_image
 from fewstep.models.latent_model import LatentModel
-from fewstep.train.config import DataConfig
 
 AT_ONCE = 16  # pictures or captions through an encoder
 EXAMPLES = 16  # captions that the manifest keeps
@@ -35,34 +34,12 @@ T = TypeVar("T")
 OnPicture = Callable[[int], None]
 
 
-def cached(
-    model: LatentModel, config: DataConfig, folder: Path, on_picture: OnPicture | None = None
-) -> tuple[LatentCache, Manifest]:
-    """The cache that `config.source` is, or the one in `folder`, built first where it is not there.
-
-    on_picture  called with the number of pictures encoded so far
-
-    Raises `InvalidData` where there are no pictures, and for a cache of other encoders, sizes or pictures.
-    """
-    given = Path(config.source).expanduser()
-    if is_cache(given):
-        manifest = Manifest.read(given)
-        check_encoders(manifest, model, config, given)
-        return read_cache(given, manifest), manifest
-    if not is_cache(folder):
-        build_cache(model, config, folder, on_picture)
-    manifest = Manifest.read(folder)
-    check_encoders(manifest, model, config, folder)
-    _check_pictures(manifest, _source(config), config, folder)
-    return read_cache(folder, manifest), manifest
-
-
 def build_cache(model: LatentModel, config: DataConfig, folder: Path, on_picture: OnPicture | None = None) -> Manifest:
     """Encode everything into the new folder `folder`; what cannot be used is left out, and named in the manifest.
 
     Raises `InvalidData` when nothing is left, and `CannotWrite`.
     """
-    source, size = _source(config), config.size or model.traits.default_size
+    source, size = source_of(config), config.size or model.traits.default_size
     _check_size(model, size)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as partial:
@@ -83,7 +60,7 @@ def build_cache(model: LatentModel, config: DataConfig, folder: Path, on_picture
             size=size,
             pictures=writer.pictures,
             captions=len(writer.texts),
-            settings=_settings(config),
+            settings=settings_of(config),
             examples=[text for text in writer.texts if text][:EXAMPLES],
             skipped=writer.skipped,
             shapes={f"{height}x{width}": count for (height, width), count in sorted(writer.counts.items())},
@@ -92,57 +69,13 @@ def build_cache(model: LatentModel, config: DataConfig, folder: Path, on_picture
     return manifest
 
 
-def check_encoders(manifest: Manifest, model: LatentModel, config: DataConfig, folder: Path) -> None:
-    """Raises `InvalidData` for a cache that other encoders made, or in another size."""
-    if manifest.encoders != model.encoders_hash:
-        raise InvalidData(
-            f"the cache {folder} was made with {manifest.model} ({manifest.encoders}), and {model.name} has another "
-            f"autoencoder or text encoder ({model.encoders_hash}): make one with fewstep cache --model {model.name}"
-        )
-    if config.size is not None and config.size != manifest.size:
-        raise InvalidData(
-            f"the cache {folder} holds pictures of {manifest.size[0]} x {manifest.size[1]} pixels (height x width), "
-            f"and {config.size[0]} x {config.size[1]} are asked for: make another cache, or leave the size out"
-        )
-
-
-def survey(config: DataConfig) -> tuple[int, list[str]]:
-    """(how many pictures there seem to be, some captions), without decoding any; raises `InvalidData` for none."""
-    given = Path(config.source).expanduser()
-    if is_cache(given):
-        manifest = Manifest.read(given)
-        return manifest.pictures, list(manifest.examples)
-    count, captions = 0, list[str]()
-    for example in _source(config):
-        if example.problem is not None:
-            continue
-        count += 1
-        if len(captions) < EXAMPLES:
-            captions += [caption + config.suffix for caption in example.captions]
-    if not count:
-        raise InvalidData(f"{config.source} holds no pictures")
-    return count, captions
-
-
-def _source(config: DataConfig) -> Source:
+def source_of(config: DataConfig) -> Source:
     return open_source(config.source, image_column=config.image_column, caption_column=config.caption_column)
 
 
-def _settings(config: DataConfig) -> dict[str, object]:
+def settings_of(config: DataConfig) -> dict[str, object]:
     settings: dict[str, object] = {"flip": config.flip, "suffix": config.suffix, "min_side": config.min_side}
     return settings | ({"buckets": True} if config.buckets else {})
-
-
-def _check_pictures(manifest: Manifest, source: Source, config: DataConfig, folder: Path) -> None:
-    stale = "the pictures or captions there have changed" if manifest.digest != source.digest else None
-    if manifest.source != source.where:
-        stale = f"it was made of {manifest.source}"
-    if dict(manifest.settings) != _settings(config):
-        stale = f"it was made with {dict(manifest.settings)}, and now {_settings(config)} is asked for"
-    if stale:
-        raise InvalidData(
-            f"the cache {folder} is not of {source.where} as it is now: {stale}. Remove it to make it anew"
-        )
 
 
 def _unit(model: LatentModel) -> int:

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 import fewstep
+from fewstep.data.building import build_cache
 from fewstep.data.cache_folder import Manifest, read_cache
-from fewstep.data.example import InvalidData
+from fewstep.data.caching import cached, survey
+from fewstep.data.config import DataConfig
 from fewstep.data.latents import LatentCache, Rows
-from fewstep.errors import CannotWrite
+from fewstep.errors import CannotWrite, InvalidData
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
-from fewstep.train.caching import build_cache, cached, survey
-from fewstep.train.config import DataConfig
 from miniature import write_miniature, write_miniature_sdxl
 
 UNUSABLE = {"zero.png", "broken.jpg", "cut.png", "thin.png"}
