@@ -23,6 +23,7 @@ from fewstep.core.noise import PictureNoise
 from fewstep.errors import InvalidModel
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.stack import LoraStack, with_loras
+from fewstep.models.adapters.record import Adapters
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
@@ -57,7 +58,8 @@ def test_few_steps_of_an_lcm_lora_at_the_full_size_are_advised_against(model: Mo
 
     def advice(kind: str, sampler: str = "lcm", **options: Any) -> tuple[str, ...]:
         card = dataclasses.replace(model.card, kind="lcm", steps=4, guidance_scale=1.0, sampler=sampler)
-        fast = dataclasses.replace(model, card=card, loras=LoraStack((kind,), (files[kind],), (1.0,)))
+        loras = LoraStack((kind,), (files[kind],), (1.0,))
+        fast = dataclasses.replace(model, card=card, adapters=Adapters(loras=loras))
         return complete(Request.of(PROMPT, SEED, **options), fast).advice
 
     (told,) = advice("lcm")

@@ -141,7 +141,7 @@ def _guidance(embedded: bool) -> str:
 
 def _lora_facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
     from fewstep.models.adapters.lora.file import LoraFile
-    from fewstep.models.adapters.lora.stack import PARTS, place
+    from fewstep.models.adapters.lora.stack import place
 
     file = LoraFile.read(path)
     few_step = f"LCM-LoRA (by {file.few_step.because}): its base becomes a few-step model"
@@ -160,8 +160,8 @@ def _lora_facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
     if base is not None:
         missing = []
         for part, layers in file.layers.items():
-            network = getattr(base, part, None) if part in PARTS else None
-            missing += list(layers) if network is None else place(layers, network, part, base.unet.config)[1]
+            network = base.networks.get(part)
+            missing += list(layers) if network is None else place(layers, network, part)[1]
         facts[f"fits {base.name}"] = _fit(file, base, missing)
     return facts
 
@@ -174,7 +174,7 @@ def _values(rising: Sequence[float]) -> str:
 
 
 def _fit(file: LoraFile, base: ModelBundle, missing: list[str]) -> str:
-    if file.context_width not in (None, base.unet.config.cross_attention_dim):
+    if file.context_width not in (None, base.text_width):
         return f"no: it was made for {file.family}"
     if not missing:
         return "wholly"

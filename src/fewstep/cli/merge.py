@@ -52,10 +52,13 @@ def merge(
     check_beforehand(model, loading)
     from fewstep.models.adapters.lora.stack import merged
     from fewstep.models.loading import load
+    from fewstep.models.placement import choose_dtype
     from fewstep.models.saving import save
 
     with one_line_warnings():
         base = load(model, dtype="float32", **loading)
-    card = dataclasses.replace((result := merged(base)).card, name=output.name)
-    save(dataclasses.replace(result, card=card), output, base=base.folder, dtype=dtype)
+    folder, result = base.folder, merged(base, dtype=choose_dtype(dtype, base.device))
+    del base  # the weights before the change
+    card = dataclasses.replace(result.card, name=output.name)
+    save(dataclasses.replace(result, card=card), output, base=folder, dtype=dtype)
     typer.echo(output)

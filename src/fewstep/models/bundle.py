@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_scalings
 from fewstep.core.prediction import Denoiser
 from fewstep.core.schedule import Schedule
 from fewstep.errors import FewstepWarning
+from fewstep.models.adapters.record import Adapters
 from fewstep.models.card import Kind, ModelCard
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.families.unet import traits_of
@@ -49,10 +50,7 @@ class ModelBundle:
     reference                                   a name that loads the same model elsewhere (built in, or on the hub)
     text_encoder_2, tokenizer_2                 SDXL's second ones
     drops_to_zeros                              SDXL: no words are zeros, not the states of an empty prompt
-    loras                                       the adapters inside the networks, if any (`lora.with_loras`)
-    embeddings                                  the words of one's own that prompts may use (`with_embeddings`)
-    controlnets                                 what steers the U-Net by pictures, if anything (`with_controlnets`)
-    image_prompts                               the IP-Adapters in the U-Net, if any (`with_image_prompts`)
+    adapters                                    those inside the networks and beside them
     runs_on                                     the device, where the networks do not all lie on it (`memory.placed`)
     overrides                                   what it was loaded with in place of what its files say
     """
@@ -69,10 +67,7 @@ class ModelBundle:
     text_encoder_2: Any = None
     tokenizer_2: Any = None
     drops_to_zeros: bool = False
-    loras: LoraStack | None = None
-    embeddings: Embeddings | None = None
-    controlnets: ControlNets | None = None
-    image_prompts: ImagePrompts | None = None
+    adapters: Adapters = field(default_factory=Adapters)
     runs_on: torch.device | None = None
     overrides: Overrides = field(default_factory=Overrides)
 
@@ -96,6 +91,37 @@ class ModelBundle:
         """The family of its U-Net, in words; what was cut out of one is said (`layout.family_of`)."""
         names = (f"{name}." for name, _ in self.unet.named_modules())
         return family_of(self.unet.config.cross_attention_dim, Layout.of(names))
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The networks that adapters may change, by part."""
+        second = {} if self.text_encoder_2 is None else {"text_encoder_2": self.text_encoder_2}
+        return {"unet": self.unet, "text_encoder": self.text_encoder, **second}
+
+    def with_networks(self, networks: Mapping[str, nn.Module], adapters: Adapters) -> Self:
+        """The same model with other `networks`, by part, and the adapters in them."""
+        return replace(self, **dict(networks), adapters=adapters)  # type: ignore[arg-type]
+
+    @property
+    def text_width(self) -> int:
+        """The width of the text states that the U-Net reads."""
+        return int(self.unet.config.cross_attention_dim)
+
+    @property
+    def loras(self) -> LoraStack | None:
+        return self.adapters.loras
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        return self.adapters.embeddings
+
+    @property
+    def controlnets(self) -> ControlNets | None:
+        return self.adapters.controlnets
+
+    @property
+    def image_prompts(self) -> ImagePrompts | None:
+        return self.adapters.image_prompts
 
     @property
     def schedule(self) -> Schedule:
@@ -161,7 +187,7 @@ class ModelBundle:
     @cached_property
     def denoise(self) -> Denoiser:
         """The UNet as `denoise(x_t, t, cond, w) -> x_0`."""
-        network = UNetNetwork(self.unet, self.loras, self.controlnets, self.image_prompts)
+        network = UNetNetwork(self.unet, self.adapters)
         return Denoiser(network, self.schedule, self.prediction_type)
 
     @cached_property

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewstep.core.guidance import w_embedding
+from fewstep.models.adapters.record import Adapters
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.placement import dtype_of
-
-if TYPE_CHECKING:
-    from fewstep.models.adapters.controlnet.nets import ControlNets
-    from fewstep.models.adapters.ip_adapter import ImagePrompts
-    from fewstep.models.adapters.lora.stack import LoraStack
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +20,11 @@ class UNetNetwork:
     """Rounds the inputs to the UNet's precision and gives it w where it was built to read w.
 
     unet   a `UNet2DConditionModel`; with `time_cond_proj_dim` set, w is embedded and enters beside the time
-    loras  the adapters in it, of which every row takes what its conditioning says
-    controlnets  what steers it by the pictures that its conditioning holds
-    image_prompts  the IP-Adapters in it
+    adapters  those in it and beside it, of which every row takes what its conditioning says
     """
 
     unet: Any
-    loras: LoraStack | None = None
-    controlnets: ControlNets | None = None
-    image_prompts: ImagePrompts | None = None
+    adapters: Adapters = field(default_factory=Adapters)
 
     @property
     def embeds_w(self) -> bool:
@@ -50,10 +42,15 @@ class UNetNetwork:
         if self.embeds_w and w is not None:
             timestep_cond = w_embedding(w, self.unet.config.time_cond_proj_dim).to(x_t.device, dtype)
         x, states, added = x_t.to(dtype), cond.states.to(dtype), self._added(cond, dtype)
-        steered = {} if self.controlnets is None else self.controlnets.steer(x, t, states, cond, added)
-        if self.image_prompts is not None:
-            added = {**(added or {}), **self.image_prompts.added(cond, x)}
-        with self.loras.applied(cond.loras, x.device) if self.loras else nullcontext():
+        loras, controlnets, image_prompts = (
+            self.adapters.loras,
+            self.adapters.controlnets,
+            self.adapters.image_prompts,
+        )
+        steered = {} if controlnets is None else controlnets.steer(x, t, states, cond, added)
+        if image_prompts is not None:
+            added = {**(added or {}), **image_prompts.added(cond, x)}
+        with loras.applied(cond.loras, x.device) if loras else nullcontext():
             output: Tensor = self.unet(
                 x,
                 t,

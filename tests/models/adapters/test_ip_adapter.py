@@ -25,6 +25,7 @@ import fewstep
 from fewstep.cli.main import main
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import InvalidModel, InvalidRequest, ModelNotFound
+from fewstep.models.adapters.steered import with_steering
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.memory import in_layers, in_turns
@@ -201,6 +202,17 @@ def test_a_consistency_model_reads_pictures_too(tmp_path: Path) -> None:
     ).images[0]
     ours = fewstep.text2image(model, PROMPT, seed=SEED, steps=4, controls={"ip-0": (picture(1), 0.8)})
     assert apart(ours, theirs) <= GREY_LEVELS
+
+
+def test_the_model_that_it_is_put_on_stays_as_it_was(sd1: Path, tmp_path: Path) -> None:
+    plain = fewstep.load(sd1, device="cpu")
+    before = fewstep.text2image(plain, PROMPT, seed=SEED, steps=2)
+    file = write_adapter(tmp_path, plain.unet, "plain")
+    steered = with_steering(plain, [file])
+    assert steered.unet.conv_in.weight is plain.unet.conv_in.weight
+    assert plain.unet.config.encoder_hid_dim_type is None
+    fewstep.text2image(steered, PROMPT, seed=SEED, steps=2, controls={file.stem: picture(1)})
+    assert apart(before, fewstep.text2image(plain, PROMPT, seed=SEED, steps=2)) == 0
 
 
 def test_rows_of_one_batch_take_as_much_as_they_say(sd1: Path, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from fewstep.errors import InvalidModel, InvalidRequest, ModelNotFound
 from fewstep.models.identify import identify, refusal
 from fewstep.models.layout import FAMILIES, named_family
+from fewstep.models.rebuilt import rebuilt
 from fewstep.models.stated import GENERIC
 from fewstep.models.tensor_file import read_tensors
 
@@ -114,6 +115,15 @@ class Embeddings:
     words: tuple[Embedding, ...] = ()
     spans: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    def plus(self, embedding: Embedding) -> Embeddings:
+        """With one more; raises `InvalidRequest` for a word that is taken."""
+        word = embedding.word.lower()
+        if word in self.spans:
+            raise InvalidRequest(f"two embeddings are called {embedding.word!r}: give one another word, FILE=WORD")
+        first = sum(len(ids) for ids in self.spans.values()) + 1
+        span = tuple(-number for number in range(first, first + embedding.count))
+        return Embeddings((*self.words, embedding), {**self.spans, word: span})
+
     def split(self, text: str) -> list[str | tuple[int, ...]]:
         """A text in its pieces: words of the vocabulary as they stand, those of one's own as their ids."""
         if self._pattern is None:
@@ -141,65 +151,60 @@ class Embeddings:
 class EmbeddingTable(nn.Module):
     """A text encoder's vectors by token: its vocabulary's under ids from 0 up, others from -1 down."""
 
-    def __init__(self, vocabulary: nn.Embedding) -> None:
+    def __init__(self, vocabulary: nn.Embedding, vectors: Sequence[Tensor]) -> None:
         super().__init__()
         self.vocabulary = vocabulary
         like = vocabulary.weight
-        self.vectors = nn.Parameter(like.new_zeros(0, like.shape[1]), requires_grad=False)
+        self.vectors = nn.Parameter(torch.cat([each.to(like) for each in vectors]), requires_grad=False)
+
+    @classmethod
+    def on(cls, table: nn.Module, vectors: Sequence[Tensor]) -> Self:
+        """Beside a vocabulary, or beside a table with the vectors that it has."""
+        if isinstance(table, EmbeddingTable):
+            return cls(table.vocabulary, [table.vectors, *vectors])
+        assert isinstance(table, nn.Embedding)
+        return cls(table, vectors)
 
     @property
     def weight(self) -> Tensor:
         return self.vocabulary.weight
 
-    def add(self, vectors: Tensor) -> None:
-        self.vectors = nn.Parameter(torch.cat([self.vectors, vectors.to(self.vectors)]), requires_grad=False)
-
     def forward(self, ids: Tensor) -> Tensor:
         known: Tensor = self.vocabulary(ids.clamp(min=0))
-        if not len(self.vectors):
-            return known
         own = self.vectors[(-1 - ids).clamp(min=0)].to(known.dtype)
         return torch.where((ids < 0)[..., None], own, known)
 
 
 def with_embeddings(model: ModelBundle, sources: Iterable[EmbeddingSource]) -> ModelBundle:
-    """The model with words of one's own, more than those it has; its text encoders are changed in place.
+    """A model with words of one's own, more than those that this one has, and text encoders that know them.
 
     Raises `ModelNotFound`, `InvalidModel` for one of another family, `InvalidRequest` for a word that is taken.
     """
-    for source in sources:
-        model = _with_one(model, _find(source))
-    return model
-
-
-def _with_one(model: ModelBundle, embedding: Embedding) -> ModelBundle:
     known = model.embeddings or Embeddings()
-    word = embedding.word.lower()
-    if word in known.spans:
-        raise InvalidRequest(f"two embeddings are called {embedding.word!r}: give one another word, FILE=WORD")
-    encoders = {"text_encoder": model.text_encoder}
-    if model.text_encoder_2 is not None:
-        encoders["text_encoder_2"] = model.text_encoder_2
+    added: dict[str, list[Tensor]] = {}
+    for source in sources:
+        embedding = _find(source)
+        for part, vectors in _vectors_for(embedding, model).items():
+            added.setdefault(part, []).append(vectors)
+        known = known.plus(embedding)
+    networks = dict(model.networks)
+    for part, each in added.items():
+        table = networks[part].get_input_embeddings()  # type: ignore[operator]
+        networks[part] = rebuilt(networks[part], {table: EmbeddingTable.on(table, each)})
+    return model.with_networks(networks, dataclasses.replace(model.adapters, embeddings=known))
+
+
+def _vectors_for(embedding: Embedding, model: ModelBundle) -> Mapping[str, Tensor]:
+    """The vectors by text encoder; raises `InvalidModel` where they are for others."""
+    encoders = {part: network for part, network in model.networks.items() if part in _ENCODERS.values()}
     vectors = {next(iter(encoders)): embedding.vectors[""]} if "" in embedding.vectors else embedding.vectors
-    widths = {part: encoder.config.hidden_size for part, encoder in encoders.items()}
+    widths = {part: encoder.config.hidden_size for part, encoder in encoders.items()}  # type: ignore[union-attr]
     if {part: each.shape[1] for part, each in vectors.items()} != widths:
-        own = FAMILIES.get(model.unet.config.cross_attention_dim, "of another kind")
+        own = FAMILIES.get(model.text_width, "of another kind")
         raise InvalidModel(
             f"the embedding {embedding.path.name} was made for {embedding.family} and {model.name} is {own}"
         )
-    for part, encoder in encoders.items():
-        _table_of(encoder).add(vectors[part])
-    first = sum(len(ids) for ids in known.spans.values()) + 1
-    span = tuple(-number for number in range(first, first + embedding.count))
-    return dataclasses.replace(model, embeddings=Embeddings((*known.words, embedding), {**known.spans, word: span}))
-
-
-def _table_of(encoder: Any) -> EmbeddingTable:
-    table = encoder.get_input_embeddings()
-    if not isinstance(table, EmbeddingTable):
-        table = EmbeddingTable(table)
-        encoder.set_input_embeddings(table)
-    return table
+    return vectors
 
 
 def _find(source: EmbeddingSource) -> Embedding:

@@ -17,6 +17,7 @@ from fewstep.imaging.channels import on_white
 from fewstep.models.layout import FAMILIES
 from fewstep.models.locating import IS_A_PICKLE, PICKLES, download
 from fewstep.models.placement import dtype_of
+from fewstep.models.rebuilt import KeptWhole, rebuilt
 from fewstep.models.variants import chosen_variant
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class ImagePrompt:
         return projected.reshape(1, -1, projected.shape[-1])
 
 
-class Scales:
+class Scales(KeptWhole):
     """Of the call under way: (B, adapters), how much each row takes of each; the layers read them as they run."""
 
     now: Tensor = torch.zeros(1, 1)
@@ -106,8 +107,8 @@ class _Split(nn.Module):
 
 
 def with_image_prompts(model: ModelBundle, sources: Sequence[tuple[str, str]]) -> ModelBundle:
-    """The model with IP-Adapters, (name, source) each, from files or hub paths (owner/name/folder/file.safetensors);
-    the U-Net is changed in place, by diffusers' own conversion.
+    """A model with IP-Adapters, (name, source) each, from files or hub paths (owner/name/folder/file.safetensors), in a
+    U-Net of its own, by diffusers' own conversion.
 
     Raises `ModelNotFound`, and `InvalidModel` for an adapter of another family, one for faces, or without an encoder.
     """
@@ -125,7 +126,7 @@ def with_image_prompts(model: ModelBundle, sources: Sequence[tuple[str, str]]) -
             options: dict[str, Any] = {"dtype": model.dtype, "local_files_only": True, "variant": variant}
             encoder = CLIPVisionModelWithProjection.from_pretrained(home, **options)
             encoders[home] = encoder.to(model.device).eval()
-    unet = model.unet
+    unet: Any = rebuilt(model.networks["unet"])
     unet._load_ip_adapter_weights(weights)
     projections = unet.encoder_hid_proj.image_projection_layers
     adapters = []
@@ -141,7 +142,8 @@ def with_image_prompts(model: ModelBundle, sources: Sequence[tuple[str, str]]) -
         for index, layer in enumerate(getattr(processor, "to_v_ip", ())):
             layer.register_forward_hook(partial(_weigh, stack.scales, index))
     unet.requires_grad_(False)
-    return dataclasses.replace(model, image_prompts=stack)
+    networks = {**model.networks, "unet": unet}
+    return model.with_networks(networks, dataclasses.replace(model.adapters, image_prompts=stack))
 
 
 def _weigh(scales: Scales, index: int, layer: nn.Module, inputs: Any, values: Tensor) -> Tensor:
@@ -194,9 +196,9 @@ def _read(file: Path) -> dict[str, dict[str, Tensor]]:
 
 def _check_family(file: Path, weights: dict[str, dict[str, Tensor]], model: ModelBundle) -> None:
     keys = next(value for key, value in weights["ip_adapter"].items() if key.endswith("to_k_ip.weight"))
-    layers = {name: module for name, module in model.unet.named_modules() if name.endswith("attn2.to_k")}
+    layers = {name: module for name, module in model.networks["unet"].named_modules() if name.endswith("attn2.to_k")}
     same = len(layers) == sum(key.endswith("to_k_ip.weight") for key in weights["ip_adapter"])
-    own = model.unet.config.cross_attention_dim
+    own = model.text_width
     if keys.shape[1] != own or not same:
         raise InvalidModel(
             f"the IP-Adapter {file.name} was made for {FAMILIES.get(keys.shape[1], 'another base')} and "

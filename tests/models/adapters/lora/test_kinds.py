@@ -47,9 +47,7 @@ def on_top(path: Path, layer: nn.Module, share: float = 1.0) -> AdaptedLayer:
     assert fitted is not None
     shares = Shares()
     shares.now = [share]
-    adapted = AdaptedLayer(layer, shares)  # type: ignore[arg-type]
-    adapted.add(0, fitted)
-    return adapted
+    return AdaptedLayer.on(layer, shares, {0: fitted})
 
 
 def check(path: Path, kind: str, expected: Tensor, x: Tensor) -> None:

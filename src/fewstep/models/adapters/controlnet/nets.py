@@ -84,7 +84,8 @@ def with_controlnets(model: ModelBundle, networks: Iterable[tuple[str, Any]]) ->
         _check_family(name, network, model)
         names.append(name)
         nets.append(network.to(model.device).eval())
-    return dataclasses.replace(model, controlnets=ControlNets(tuple(names), tuple(nets))) if names else model
+    stack = ControlNets(tuple(names), tuple(nets))
+    return model.with_networks(model.networks, dataclasses.replace(model.adapters, controlnets=stack))
 
 
 def _check_family(name: str, network: Any, model: ModelBundle) -> None:

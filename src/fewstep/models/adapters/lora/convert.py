@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewstep.errors import InvalidModel
 from fewstep.files import new_folder, write_tensors
@@ -15,7 +15,7 @@ from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.kinds.base import Change
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 from fewstep.models.adapters.lora.names import Spelling, write_key
-from fewstep.models.adapters.lora.stack import PARTS, place
+from fewstep.models.adapters.lora.stack import place
 from fewstep.models.architectures import BY_CONTEXT_WIDTH
 from fewstep.models.bundle import ModelBundle
 
@@ -42,7 +42,7 @@ def convert(file: LoraFile, spelling: Spelling, target: Path, model: ModelBundle
         if part not in networks:
             left_out += [f"{part}: {name}" for name in layers]
             continue
-        placed, missing = place(layers, networks[part], part, networks["unet"].config)
+        placed, missing = place(layers, networks[part], part)
         named[part] = placed
         left_out += [f"{part}: {name}" for name in missing]
     if spelling == "peft" and set(named) != {"unet"}:
@@ -83,9 +83,9 @@ def _kohya_metadata(changes: list[Change]) -> dict[str, str]:
     }
 
 
-def _networks(file: LoraFile, model: ModelBundle | None) -> dict[str, Any]:
+def _networks(file: LoraFile, model: ModelBundle | None) -> Mapping[str, nn.Module]:
     if model is not None:
-        return {part: network for part in PARTS if (network := getattr(model, part, None)) is not None}
+        return model.networks
     architecture = BY_CONTEXT_WIDTH.get(file.context_width or 0)
     if architecture is None:
         raise InvalidModel(f"{file.path}: its base is {file.family}, whose layers are not known: name it with --model")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from fewstep.models.adapters.lora.kinds.base import Change
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
+from fewstep.models.rebuilt import KeptWhole, rebuilt
 
 
-class Shares:
+class Shares(KeptWhole):
     """The weights of the call under way, for each adapter one number, or one (B,): the layers read them as they run."""
 
     now: Sequence[float | Tensor] = ()
@@ -37,10 +38,18 @@ class AdaptedLayer(nn.Module):
     def bias(self) -> Tensor | None:
         return self.base_layer.bias
 
-    def add(self, number: int, change: Change) -> None:
-        """`change` fits the layer (`Change.fitted`)."""
-        made = _LowRank if isinstance(change, LoraLayer) else _Delta
-        self.adapters[str(number)] = made(change, self.base_layer).requires_grad_(False)  # type: ignore[arg-type]
+    @classmethod
+    def on(cls, layer: nn.Module, shares: Shares, changes: Mapping[int, Change]) -> Self:
+        """On a plain layer, or on an adapted one beside what it has; the `changes` fit it (`Change.fitted`)."""
+        base = layer.base_layer if isinstance(layer, AdaptedLayer) else layer
+        assert isinstance(base, (nn.Linear, nn.Conv2d))
+        adapted = cls(base, shares)
+        if isinstance(layer, AdaptedLayer):
+            adapted.adapters.update(dict(layer.adapters.items()))
+        for number, change in changes.items():
+            made = _LowRank(change, base) if isinstance(change, LoraLayer) else _Delta(change, base)
+            adapted.adapters[str(number)] = made.requires_grad_(False)
+        return adapted
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.base_layer(x)
@@ -53,15 +62,15 @@ class AdaptedLayer(nn.Module):
         return result
 
     @torch.no_grad()
-    def merged(self, shares: Sequence[float]) -> nn.Linear | nn.Conv2d:
-        """The layer itself, its weight changed for good."""
+    def merged(self, shares: Sequence[float], dtype: torch.dtype | None = None) -> nn.Linear | nn.Conv2d:
+        """A layer as the one beneath, with another weight."""
         original = self.weight.float()
         total = original
         adapter: Any
         for number, adapter in self.adapters.items():
             total = total + adapter.scale * shares[int(number)] * adapter.delta(original)
-        self.weight.copy_(total)
-        return self.base_layer
+        changed = torch.empty_like(self.weight, dtype=dtype).copy_(total)
+        return rebuilt(self.base_layer, {self.weight: nn.Parameter(changed, self.weight.requires_grad)})
 
 
 def _geometry(layer: nn.Linear | nn.Conv2d) -> dict[str, Any]:

@@ -20,11 +20,12 @@ from fewstep.models.adapters.lora.layer import AdaptedLayer, Shares
 from fewstep.models.adapters.lora.names import kohya_names
 from fewstep.models.adapters.lora.source import LoraSpec, check_weight, find_lora
 from fewstep.models.layout import FAMILIES
+from fewstep.models.rebuilt import Part, rebuilt
 
 if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle
 
-PARTS = ("unet", "text_encoder", "text_encoder_2")
+Added = dict[str, dict[str, dict[int, Change]]]  # changes by part, layer, and number in the stack
 # What the record of an LCM-LoRA says: how it is sampled, and on which times it was distilled.
 SAMPLED = ("steps", "guidance_scale", "w_range", "sampler", "gamma", "phases")
 TIMES = ("original_inference_steps", "timestep_scaling")
@@ -43,6 +44,11 @@ class LoraStack:
     files: tuple[LoraFile, ...] = ()
     weights: tuple[float, ...] = ()
     shares: Shares = field(default_factory=Shares)
+
+    def plus(self, file: LoraFile, weight: float) -> LoraStack:
+        """With one more, for networks of its own."""
+        name = file.name if file.name not in self.names else f"{file.name}-{len(self.names) + 1}"
+        return LoraStack((*self.names, name), (*self.files, file), (*self.weights, weight))
 
     @property
     def reads_text(self) -> bool:
@@ -79,7 +85,7 @@ class LoraStack:
 def with_loras(
     model: ModelBundle, specs: Iterable[str | Path | tuple[str | Path, float]], kind: str | None = None
 ) -> ModelBundle:
-    """The model with adapters on top, more on top of those it has; the networks are changed in place.
+    """A model with adapters on top, more on top of those that this one has; it shares their weights with this one.
 
     kind  what the model with them is, where that was said ("lcm", "diffusion"): an adapter's name then decides nothing
 
@@ -87,29 +93,34 @@ def with_loras(
     Raises `ModelNotFound`, `InvalidModel` for an adapter of another base or an LCM-LoRA on
     a consistency model, `InvalidRequest` for its weight; warns of layers that the model does not have.
     """
-    for spec in map(LoraSpec.of, specs):
-        model = _with_one(model, find_lora(spec.source, model), spec.weight, kind)
-    return model
-
-
-def _with_one(model: ModelBundle, file: LoraFile, weight: float, kind: str | None) -> ModelBundle:
     stack = model.loras or LoraStack()
-    overruled = file.few_step.by == "name" and (kind == "diffusion" or (kind == "lcm" and model.kind == "lcm"))
-    makes_few_step = file.few_step.value and not overruled
-    _check_fits(file, model, makes_few_step)
-    unmatched = []
-    matched = 0
+    added: Added = {}
+    for spec in map(LoraSpec.of, specs):
+        file = find_lora(spec.source, model)
+        few_steps = _check_fits(file, model, kind)
+        for part, layers in _placed(file, model).items():
+            for name, change in layers.items():
+                added.setdefault(part, {}).setdefault(name, {})[len(stack.names)] = change
+        stack = stack.plus(file, spec.weight)
+        if few_steps:
+            file.few_step.announce(str(file.path), "an LCM-LoRA (few steps, no guidance)", "--kind diffusion")
+            model = few_step(model, file.record)
+    networks = {part: _adapted(network, added.get(part, {}), stack.shares) for part, network in model.networks.items()}
+    return model.with_networks(networks, dataclasses.replace(model.adapters, loras=stack))
+
+
+def _placed(file: LoraFile, model: ModelBundle) -> dict[str, dict[str, Change]]:
+    """The file's changes by part and layer of the model; warns of those that the model does not have."""
+    placed: dict[str, dict[str, Change]] = {}
+    unmatched: list[str] = []
     for part, layers in file.layers.items():
-        network = getattr(model, part, None)
+        network = model.networks.get(part)
         if network is None:
             unmatched += [f"{part}: {name}" for name in layers]
             continue
-        placed, missing = place(layers, network, part, model.unet.config)
+        placed[part], missing = place(layers, network, part)
         unmatched += [f"{part}: {name}" for name in missing]
-        matched += len(placed)
-        if placed:
-            _put_on(network, placed, len(stack.names), stack)
-    if not matched:
+    if not (matched := sum(map(len, placed.values()))):
         raise InvalidModel(f"{file.path} does not fit {model.name}: not one of its layers is there ({unmatched[0]})")
     if unmatched:
         shown = ", ".join(unmatched[:3]) + (", …" if len(unmatched) > 3 else "")
@@ -121,13 +132,7 @@ def _with_one(model: ModelBundle, file: LoraFile, weight: float, kind: str | Non
         )
     if file.left_out:
         _warn_of_left_out(file)
-    name = file.name if file.name not in stack.names else f"{file.name}-{len(stack.names) + 1}"
-    stack = LoraStack((*stack.names, name), (*stack.files, file), (*stack.weights, weight), stack.shares)
-    model = dataclasses.replace(model, loras=stack)
-    if not makes_few_step:
-        return model
-    file.few_step.announce(str(file.path), "an LCM-LoRA (few steps, no guidance)", "--kind diffusion")
-    return few_step(model, file.record)
+    return placed
 
 
 def _warn_of_left_out(file: LoraFile) -> None:
@@ -139,8 +144,11 @@ def _warn_of_left_out(file: LoraFile) -> None:
     )
 
 
-def _check_fits(file: LoraFile, model: ModelBundle, makes_few_step: bool) -> None:
-    width, own = file.context_width, model.unet.config.cross_attention_dim
+def _check_fits(file: LoraFile, model: ModelBundle, kind: str | None) -> bool:
+    """Whether it makes this model a few-step one; raises `InvalidModel`."""
+    overruled = file.few_step.by == "name" and (kind == "diffusion" or (kind == "lcm" and model.kind == "lcm"))
+    makes_few_step = file.few_step.value and not overruled
+    width, own = file.context_width, model.text_width
     if width is not None and width != own:
         raise InvalidModel(
             f"{file.path.name} was made for {file.family} and {model.name} is {FAMILIES.get(own, 'of another kind')}: "
@@ -152,6 +160,7 @@ def _check_fits(file: LoraFile, model: ModelBundle, makes_few_step: bool) -> Non
             f"{file.path.name} is an LCM-LoRA{guessed}, for a diffusion model to paint in few steps, and {model.name} "
             "does so already: leave it out, or give the diffusion model (for the starter: --model starter-teacher)"
         )
+    return makes_few_step
 
 
 def few_step(model: ModelBundle, record: Mapping[str, Any]) -> ModelBundle:
@@ -178,14 +187,12 @@ def layers_of(network: nn.Module) -> dict[str, nn.Module]:
     return plain | adapted
 
 
-def place(
-    layers: Mapping[str, Change], network: nn.Module, part: str, unet_config: Mapping[str, Any]
-) -> tuple[dict[str, Change], list[str]]:
+def place(layers: Mapping[str, Change], network: nn.Module, part: str) -> tuple[dict[str, Change], list[str]]:
     """The file's layers under the names of the network's own, shaped for them, and the names that do not fit."""
     there = layers_of(network)
     prefix = "" if part == "unet" or any(name.startswith("text_model.") for name in there) else "text_model."
     names = {prefix + name: name for name in there}  # files write `text_model.` though transformers dropped it
-    spelled = kohya_names(part, names, unet_config)
+    spelled = kohya_names(part, names, network.config)  # type: ignore[arg-type]
     placed, missing = {}, []
     for written, layer in layers.items():
         name = names.get(spelled.get(written, written)) or names.get(prefix + written)
@@ -197,32 +204,33 @@ def place(
     return placed, missing
 
 
-def _put_on(network: nn.Module, layers: Mapping[str, Change], number: int, stack: LoraStack) -> None:
-    """Put the changes of the stack's next adapter onto the layers, which read their share at every call."""
-    modules = layers_of(network)
-    for name, change in layers.items():
-        module = modules[name]
-        if not isinstance(module, AdaptedLayer):
-            assert isinstance(module, (nn.Linear, nn.Conv2d))
-            module = AdaptedLayer(module, stack.shares)
-            network.set_submodule(name, module)
-        module.add(number, change)
+def _adapted(network: nn.Module, added: Mapping[str, Mapping[int, Change]], shares: Shares) -> nn.Module:
+    """A network whose layers have their adapters, and those `added` by layer and number, which all read `shares`."""
+    instead: dict[Part, Part] = {
+        layer: AdaptedLayer.on(layer, shares, added.get(name, {}))
+        for name, layer in layers_of(network).items()
+        if name in added or isinstance(layer, AdaptedLayer)
+    }
+    return rebuilt(network, instead) if instead else network
 
 
-@torch.no_grad()
-def merged(model: ModelBundle, weights: Mapping[str, float] | None = None) -> ModelBundle:
-    """The model with its adapters added into its weights for good, in these amounts: as fast as one without.
+def merged(
+    model: ModelBundle, weights: Mapping[str, float] | None = None, dtype: torch.dtype | None = None
+) -> ModelBundle:
+    """A model with the adapters added into its weights for good, in these amounts: as fast as one without.
 
-    The networks are changed in place. Raises `InvalidRequest` for a weight of an adapter that is not there.
+    dtype  of the weights that change; default: the one that they have. All others are shared with `model`
+
+    Raises `InvalidRequest` for a weight of an adapter that is not there.
     """
     if model.loras is None:
         return model
     shares = model.loras.weigh(weights)
-    for part in PARTS:
-        network: nn.Module | None = getattr(model, part, None)
-        if network is None:
-            continue
-        for name, module in layers_of(network).items():
-            if isinstance(module, AdaptedLayer):
-                network.set_submodule(name, module.merged(shares))
-    return dataclasses.replace(model, loras=None, folder=None, reference=None, weight_files=())
+    networks = {part: _merged(network, shares, dtype) for part, network in model.networks.items()}
+    model = model.with_networks(networks, dataclasses.replace(model.adapters, loras=None))
+    return dataclasses.replace(model, folder=None, reference=None, weight_files=())
+
+
+def _merged(network: nn.Module, shares: Sequence[float], dtype: torch.dtype | None) -> nn.Module:
+    layers = [layer for layer in layers_of(network).values() if isinstance(layer, AdaptedLayer)]
+    return rebuilt(network, {layer: layer.merged(shares, dtype) for layer in layers}) if layers else network

@@ -19,6 +19,7 @@ from torch import Size, Tensor
 from fewstep.errors import InvalidModel
 from fewstep.models.adapters.lora.names import Spelling
 from fewstep.models.adapters.lora.peft_config import PeftConfig
+from fewstep.models.rebuilt import KeptWhole
 
 if TYPE_CHECKING:
     from fewstep.models.adapters.lora.kinds.lora import LoraLayer
@@ -52,7 +53,7 @@ class LayerInFile:
 
 
 @dataclass(frozen=True, eq=False)
-class Change(ABC):
+class Change(KeptWhole, ABC):
     """The change of one layer, as a file holds it; fields that are tensors are the file's own."""
 
     @property
