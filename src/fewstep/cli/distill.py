@@ -9,6 +9,7 @@ import typer
 
 from fewstep.cli import training_options as t
 from fewstep.cli.training import configured, given, run
+from fewstep.core.samplers import SOLVERS
 
 
 def distill(
@@ -50,7 +51,8 @@ def distill(
         ),
     ] = None,
     solver: Annotated[
-        str | None, t.option("--solver", help="The teacher's: ddim, dpm++, heun. [default: ddim]", panel=t.HOW)
+        str | None,
+        t.option("--solver", help=f"The teacher's: {', '.join(sorted(SOLVERS))}. [default: ddim]", panel=t.HOW),
     ] = None,
     substeps: Annotated[
         int | None, t.option("--substeps", help="Of the solver, for each target. [default: 1]", panel=t.HOW)

@@ -11,6 +11,7 @@ import typer
 
 from fewstep.cli.output import check_new_folder
 from fewstep.cli.progress import TaskBars, one_line_warnings
+from fewstep.core.samplers import one_call_solvers
 from fewstep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def evaluate(
     solvers: Annotated[
         str,
         typer.Option(help="Under which the teacher is tried at the same steps; none.", rich_help_panel=WHAT),
-    ] = "ddim,dpm++,unipc",
+    ] = ",".join(one_call_solvers()),
     num_images: Annotated[
         int, typer.Option("--num-images", "-n", help="Pictures of each; 2000 for a report.", rich_help_panel=HOW)
     ] = 256,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fewstep.core.samplers import SAMPLERS, SOLVERS
 from fewstep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -104,10 +105,12 @@ GuidanceScale = Annotated[
     typer.Option(help="How closely to follow the words. [default: the model's]", rich_help_panel=HOW),
 ]
 
+_FEW_STEP = ", ".join(name for name in SAMPLERS if name not in SOLVERS)
+
 Sampler = Annotated[
     str | None,
     typer.Option(
-        help="lcm; for diffusion models dpm++, unipc, ddim, heun. [default: the model's]", rich_help_panel=HOW
+        help=f"{_FEW_STEP}; for diffusion models {', '.join(SOLVERS)}. [default: the model's]", rich_help_panel=HOW
     ),
 ]
 

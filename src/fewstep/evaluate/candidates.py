@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fewstep.core.samplers import SAMPLERS, one_call_solvers
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import Plan, complete, samplers_of
 from fewstep.pipelines.provenance import RECORD, describe
-from fewstep.pipelines.request import SAMPLERS, Request
+from fewstep.pipelines.request import Request
 
 Role = Literal["model", "teacher", "solver", "also"]
-SOLVERS = ("ddim", "dpm++", "unipc")
 MOST = 1_000  # steps of one candidate
 
 
@@ -95,7 +95,7 @@ def line_up(
     *,
     teacher_steps: int | None = None,
     guidance_scale: float | None = None,
-    solvers: Sequence[str] = SOLVERS,
+    solvers: Sequence[str] = one_call_solvers(),
     load: Callable[[Source], LatentModel],
 ) -> list[Candidate]:
     """All candidates, the teacher at its full length first: the others are measured against its pictures."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewstep.core.samplers import SOLVERS, one_call_solvers
 from fewstep.errors import InvalidRequest
-from fewstep.evaluate.candidates import SOLVERS, Source, check_steps
+from fewstep.evaluate.candidates import Source, check_steps
 from fewstep.evaluate.features import CLIP, NETWORKS
 from fewstep.evaluate.prompts import BUILT_IN, read_prompts
 from fewstep.evaluate.reference import check_reference
@@ -41,7 +42,7 @@ class EvaluateConfig:
     reference: str = AUTO
     steps: tuple[int, ...] = (1, 2, 4, 8)
     teacher_steps: int | None = None
-    solvers: tuple[str, ...] = SOLVERS
+    solvers: tuple[str, ...] = one_call_solvers()
     num_images: int = 256
     per_prompt: int = 4
     seed: int = 0
@@ -61,8 +62,8 @@ class EvaluateConfig:
             Source.of(text)
         if self.features not in (AUTO, *NETWORKS):
             raise InvalidRequest(f"unknown features {self.features[:60]!r}; choose auto, {', '.join(NETWORKS)}")
-        if unknown := [name for name in self.solvers if name not in (*SOLVERS, "heun")]:
-            raise InvalidRequest(f"unknown solver {unknown[0][:60]!r}; choose among {', '.join((*SOLVERS, 'heun'))}")
+        if unknown := [name for name in self.solvers if name not in SOLVERS]:
+            raise InvalidRequest(f"unknown solver {unknown[0][:60]!r}; choose among {', '.join(sorted(SOLVERS))}")
         self._check_numbers()
         found = len(read_prompts(self.prompts).texts)
         if self.num_prompts > found:

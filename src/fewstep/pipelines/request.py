@@ -12,6 +12,7 @@ from itertools import chain, pairwise
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from fewstep.core.samplers import SAMPLERS
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.masks import check_mask, mask_of
 from fewstep.models.prompt_weights import parse
@@ -19,7 +20,6 @@ from fewstep.models.prompt_weights import parse
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SAMPLERS = ("lcm", "tcd", "dpm++", "unipc", "ddim", "heun")
 MAX_PROMPT = 10_000
 MAX_PICTURES = 1_000
 MAX_STEPS = 1_000

@@ -55,9 +55,10 @@ def test_what_is_read_from_the_files_is_what_the_samplers_are() -> None:
 
 
 def test_names_are_known_without_torch() -> None:
-    script = "import sys; from fewstep.core.samplers import SAMPLERS; print(*SAMPLERS, 'torch' in sys.modules)"
+    script = "from fewstep.core.samplers import SAMPLERS, SOLVERS; print(*(n for n in SAMPLERS if n not in SOLVERS))"
+    script += "; import sys; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == [*SAMPLERS, "False"]
+    assert run.stdout.split() == ["lcm", "tcd", "False"]
 
 
 def test_a_new_file_is_a_new_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +73,7 @@ def test_a_new_file_is_a_new_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_unknown_names_are_not_there() -> None:
     assert "euler" not in SAMPLERS
+    assert ["lcm"] not in SAMPLERS
     with pytest.raises(KeyError):
         _ = SAMPLERS["euler"]
     with pytest.raises(KeyError):

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from fewstep.core.profile import SamplingProfile
     from fewstep.core.samplers.base import Sampler
     from fewstep.core.samplers.ode import ODESampler, Solver
     from fewstep.core.schedule import Schedule
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,35 +62,42 @@ def _stated_in(path: Path) -> Entry | None:
     return None
 
 
-class _Samplers(Mapping[str, "Sampler"]):
-    def __getitem__(self, name: str) -> Sampler:
-        return cast("Sampler", import_module(f"{__name__}.{entries()[name].module}").SAMPLER)
+class _ByName(Mapping[str, T], Generic[T]):
+    """A value for every entry that is `chosen`; made, with the import of its file, when it is asked for."""
+
+    def __init__(self, chosen: Callable[[Entry], bool], value: Callable[[Entry], T]) -> None:
+        self.chosen, self.value = chosen, value
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self:
+            raise KeyError(name)
+        return self.value(entries()[name])
 
     def __contains__(self, name: object) -> bool:
-        return name in entries()
+        return isinstance(name, str) and name in entries() and self.chosen(entries()[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(entries())
+        return (name for name, entry in entries().items() if self.chosen(entry))
 
     def __len__(self) -> int:
-        return len(entries())
+        return sum(map(self.chosen, entries().values()))
 
 
-class _Solvers(Mapping[str, "Callable[[Schedule], Solver]"]):
-    def __getitem__(self, name: str) -> Callable[[Schedule], Solver]:
-        if not entries()[name].follows_ode:
-            raise KeyError(name)
-        return cast("ODESampler", SAMPLERS[name]).solver
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name, entry in entries().items() if entry.follows_ode)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+def _sampler(entry: Entry) -> Sampler:
+    return cast("Sampler", import_module(f"{__name__}.{entry.module}").SAMPLER)
 
 
-SAMPLERS: Mapping[str, Sampler] = _Samplers()
-SOLVERS: Mapping[str, Callable[[Schedule], Solver]] = _Solvers()
+def _solver(entry: Entry) -> Callable[[Schedule], Solver]:
+    return cast("ODESampler", _sampler(entry)).solver
+
+
+SAMPLERS: Mapping[str, Sampler] = _ByName(lambda entry: True, _sampler)
+SOLVERS: Mapping[str, Callable[[Schedule], Solver]] = _ByName(lambda entry: entry.follows_ode, _solver)
+
+
+def one_call_solvers() -> tuple[str, ...]:
+    """The names of those solvers that ask the network once a step."""
+    return tuple(sorted(name for name in SOLVERS if entries()[name].calls == 1))
 
 
 def samplers_of(profile: SamplingProfile) -> tuple[str, ...]:

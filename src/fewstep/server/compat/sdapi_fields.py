@@ -17,16 +17,9 @@ from fewstep.server.compat.nulls import NullIsAbsent
 from fewstep.server.engine import Order
 from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
 
-# A1111's name -> ours
-SAMPLERS = {"LCM": "lcm", "TCD": "tcd", "DDIM": "ddim", "DPM++ 2M": "dpm++", "Heun": "heun", "UniPC": "unipc"}
-ALIASES = {
-    "LCM": ["lcm", "k_lcm"],
-    "TCD": ["tcd"],
-    "DDIM": ["ddim"],
-    "DPM++ 2M": ["k_dpmpp_2m", "dpm++"],
-    "Heun": ["k_heun", "heun"],
-    "UniPC": ["unipc"],
-}
+# A1111's names of our samplers, and what else its clients call them; others go by our name alone
+TITLES = {"lcm": "LCM", "tcd": "TCD", "ddim": "DDIM", "dpm++": "DPM++ 2M", "heun": "Heun", "unipc": "UniPC"}
+ALIASES = {"lcm": ["k_lcm"], "dpm++": ["k_dpmpp_2m"], "heun": ["k_heun"]}
 # Fields that mean nothing here, with the values (besides none, zero and the empty ones) at which they ask for nothing:
 # clients send all of them, as A1111 has them by default.
 ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
@@ -188,12 +181,19 @@ def _sampler(wanted: Wanted, model: LatentModel, warnings: list[str]) -> str | N
     name = wanted.sampler_name or wanted.sampler_index
     if name is None:
         return None
-    known = {alias.lower(): ours for title, ours in SAMPLERS.items() for alias in (title, *ALIASES[title])}
-    ours, default = known.get(name.lower()), samplers_of(model)[0]
-    if ours not in samplers_of(model):
-        warnings.append(f"the sampler {name[:40]!r} is not for {model.name}; {default!r} was used")
-        return default
-    return ours
+    usable = samplers_of(model)
+    known = {alias.lower(): ours for ours in usable for alias in (title_of(ours), *aliases_of(ours))}
+    if name.lower() not in known:
+        warnings.append(f"the sampler {name[:40]!r} is not for {model.name}; {usable[0]!r} was used")
+    return known.get(name.lower(), usable[0])
+
+
+def title_of(sampler: str) -> str:
+    return TITLES.get(sampler, sampler)
+
+
+def aliases_of(sampler: str) -> list[str]:
+    return [*ALIASES.get(sampler, ()), sampler]
 
 
 def describe(order: Order, wanted: Wanted, model: LatentModel, warnings: list[str]) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def describe(order: Order, wanted: Wanted, model: LatentModel, warnings: list[st
         "subseed_strength": plan.variation,
         "width": plan.width,
         "height": plan.height,
-        "sampler_name": next(name for name, ours in SAMPLERS.items() if ours == plan.sampler),
+        "sampler_name": title_of(plan.sampler),
         "cfg_scale": plan.guidance_scale,
         "steps": plan.steps,
         "batch_size": wanted.batch_size,

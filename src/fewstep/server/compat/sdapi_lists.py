@@ -9,7 +9,7 @@ from fastapi import APIRouter
 
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import samplers_of
-from fewstep.server.compat.sdapi_fields import ALIASES, SAMPLERS
+from fewstep.server.compat.sdapi_fields import TITLES, aliases_of, title_of
 
 FIXED: dict[str, Any] = {
     "sd-vae": [],
@@ -65,8 +65,9 @@ def loras(model: LatentModel) -> list[dict[str, Any]]:
 
 
 def samplers(model: LatentModel) -> list[dict[str, Any]]:
-    usable = samplers_of(model)
-    return [{"name": n, "aliases": ALIASES[n], "options": {}} for n, ours in SAMPLERS.items() if ours in usable]
+    known = list(TITLES)
+    usable = sorted(samplers_of(model), key=lambda name: known.index(name) if name in known else len(known))
+    return [{"name": title_of(name), "aliases": aliases_of(name), "options": {}} for name in usable]
 
 
 def schedulers() -> list[dict[str, Any]]:
