@@ -29,21 +29,21 @@ def as_diffusers_opens(model: str) -> Iterator[Path]:
 def painter(model: str) -> Callable[[str, int, int], Image.Image]:
     """`paint(prompt, steps, seed)` by the pipeline and scheduler that the folder's model_index.json names.
 
-    Its guidance scale and, for TCD's scheduler, `eta` are those of the model's card, as fewstep takes them.
+    Its guidance scale and, for TCD's scheduler, `eta` are those of the model's profile, as fewstep takes them.
     """
     from diffusers import DiffusionPipeline, TCDScheduler
 
     with as_diffusers_opens(model) as folder:
         pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    card = fewstep.load(model, device="cpu").card
-    eta = {"eta": card.gamma} if isinstance(pipeline.scheduler, TCDScheduler) else {}
+    profile = fewstep.load(model, device="cpu").profile
+    eta = {"eta": profile.gamma} if isinstance(pipeline.scheduler, TCDScheduler) else {}
 
     def paint(prompt: str, steps: int, seed: int) -> Image.Image:
         image: Image.Image = pipeline(
             prompt,
             num_inference_steps=steps,
-            guidance_scale=card.guidance_scale,
+            guidance_scale=profile.guidance.scale,
             generator=torch.Generator().manual_seed(seed),
             **eta,
         ).images[0]

@@ -10,7 +10,8 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, LCMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from fewstep.models.card import ModelCard
+from fewstep.models.card import CardFacts, ModelCard, write_card
+from fewstep.models.profile import profile_of
 
 HIDDEN = 32
 HIDDEN_2 = 48  # of SDXL's second text encoder
@@ -36,10 +37,19 @@ def write_miniature(folder: Path, prediction_type: str = "v_prediction", autoenc
     )
     _write_index(folder, "LatentConsistencyModelPipeline", "LCMScheduler")
     _write_index(folder / "teacher", "StableDiffusionPipeline", "DDIMScheduler")
-    ModelCard(name="miniature", kind="lcm", steps=4, guidance_scale=8.0, w_range=(2.0, 14.0)).write(folder)
-    teacher = ModelCard(name="miniature-teacher", kind="diffusion", steps=25, guidance_scale=4.0, shared="..")
-    teacher.write(folder / "teacher")
+    student: CardFacts = {"kind": "lcm", "steps": 4, "guidance_scale": 8.0, "w_range": (2.0, 14.0)}
+    _write_card(folder, ModelCard("miniature"), student)
+    _write_card(
+        folder / "teacher",
+        ModelCard("miniature-teacher", shared=".."),
+        {"kind": "diffusion", "steps": 25, "guidance_scale": 4.0},
+    )
     return folder
+
+
+def _write_card(folder: Path, card: ModelCard, facts: CardFacts) -> None:
+    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    write_card(folder, card, profile_of(scheduler, facts, embedded=facts["kind"] == "lcm"))
 
 
 def write_miniature_sd2(folder: Path) -> Path:

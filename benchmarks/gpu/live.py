@@ -80,7 +80,7 @@ def the_usual_design(bench: Bench, steps: int) -> dict[str, Any]:
     with as_diffusers_opens("starter") as folder:
         pipeline = DiffusionPipeline.from_pretrained(folder, dtype=model.dtype).to(bench.device)
     pipeline.set_progress_bar_config(disable=True)
-    paint = theirs(pipeline, model, steps, 1, eta=model.card.gamma)
+    paint = theirs(pipeline, model, steps, 1, eta=model.profile.gamma)
 
     def call() -> None:
         paint()[0].save(io.BytesIO(), "JPEG", quality=90)

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from fewstep.core.profile import Kind
 from fewstep.models.architectures import SD1, SDXL, Architecture
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.card import Kind, ModelCard
+from fewstep.models.card import CardFacts, ModelCard
 from fewstep.models.locating import STARTER
 from fewstep.models.parts import read_tokenizer
-from fewstep.models.scheduler_config import SchedulerSettings
+from fewstep.models.profile import profile_of
 
 TOKENS = 77
 W_DIM = 256
@@ -69,14 +70,14 @@ def random_bundle(architecture: Architecture, kind: Kind, device: str, dtype: to
     """A model of this shape that paints noise: no time depends on what the weights are."""
     torch.manual_seed(0)
     parts: dict[str, Any] = {part: randomised(architecture.network(part), device, dtype) for part in architecture.parts}
-    card = ModelCard("random", kind, steps=4, guidance_scale=1.0, prediction_type="epsilon")
-    if parts["unet"].config.time_cond_proj_dim is not None:
-        card = dataclasses.replace(card, guidance_scale=8.0, w_range=(2.0, 14.0))
-    scheduler = "LCMScheduler" if kind == "lcm" else "DDIMScheduler"
+    embedded = parts["unet"].config.time_cond_proj_dim is not None
+    facts: CardFacts = {"kind": kind, "steps": 4, "guidance_scale": 1.0}
+    if embedded:
+        facts |= {"guidance_scale": 8.0, "w_range": (2.0, 14.0)}
     second = "text_encoder_2" in parts
     return ModelBundle(
-        card=card,
-        settings=SchedulerSettings.from_config({**SCHEDULER, "_class_name": scheduler}),
+        card=ModelCard("random"),
+        profile=profile_of(SCHEDULER, facts, embedded=embedded),
         unet=parts["unet"],
         autoencoder=parts["vae"],
         text_encoder=parts["text_encoder"],

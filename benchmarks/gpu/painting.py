@@ -31,7 +31,7 @@ def ours(model: ModelBundle, steps: int, batch: int) -> Paint:
 def theirs(pipeline: Any, model: ModelBundle, steps: int, batch: int, **more: Any) -> Paint:
     """The same pictures; `model` says the size and the guidance scale, `more` goes to the pipeline's call."""
     words, (height, width) = prompts(batch), model.traits.default_size
-    options = {"height": height, "width": width, "guidance_scale": model.card.guidance_scale, **more}
+    options = {"height": height, "width": width, "guidance_scale": model.profile.guidance.scale, **more}
     noise = [0] * batch
     return lambda: pipeline(prompt=words, num_inference_steps=steps, generator=generators(noise), **options).images
 

@@ -17,7 +17,7 @@ from benchmarks.gpu.models import SCHEDULER, W_DIM, prompts, randomised, tokeniz
 from fewstep.core.guidance import w_embedding
 from fewstep.core.samplers.grids import training_grid
 from fewstep.models.architectures import Architecture
-from fewstep.models.scheduler_config import SchedulerSettings
+from fewstep.models.profile import schedule_of
 from fewstep.train.config import LCM_TARGETS
 
 PRECISION = torch.bfloat16
@@ -117,7 +117,7 @@ class Script:
 
 def _schedule(device: torch.device) -> tuple[Tensor, Tensor]:
     """(alpha_t, sigma_t) for all times."""
-    schedule = SchedulerSettings.from_config({**SCHEDULER, "_class_name": "DDIMScheduler"}).schedule
+    schedule = schedule_of(SCHEDULER)
     times = torch.arange(schedule.num_train_timesteps)
     return schedule.alpha(times).float().to(device), schedule.sigma(times).float().to(device)
 

@@ -27,7 +27,7 @@ def run(bench: Bench) -> None:
         for steps in (1, 4):
             calls = {
                 "ours": ours(model, steps, batch),
-                "diffusers": theirs(pipeline, model, steps, batch, eta=model.card.gamma),
+                "diffusers": theirs(pipeline, model, steps, batch, eta=model.profile.gamma),
                 "ours, fast decoder": ours(fast, steps, batch),
             }
             compare(bench, f"batch {batch}, {steps} steps", calls, batch, seconds=5)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fewstep.models.card import ModelCard
+from fewstep.core.profile import SamplingProfile
+from fewstep.models.card import ModelCard, read_card, write_card
 from fewstep.models.fast_decoder import FastDecoder
-from fewstep.models.locating import FAST_DECODER
+from fewstep.models.locating import FAST_DECODER, read_json
+from fewstep.models.profile import profile_of
 from recipes.emoji import art, sheets
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def write_teacher(source: Path, target: Path, unet: UNet2DConditionModel) -> Non
     _write_json(teacher / "scheduler" / "scheduler_config.json", sheets.SCHEDULER)
     index = {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False, **COMPONENTS}
     _write_json(teacher / "model_index.json", index | {"scheduler": ["diffusers", sheets.SCHEDULER["_class_name"]]})
-    _write_card(teacher, sheets.teacher_card(), source)
+    _write_card(teacher, sheets.teacher_card(), sheets.teacher_profile(), source)
 
 
 def write_student(source: Path, target: Path, distilled: Path) -> None:
@@ -54,15 +56,19 @@ def write_student(source: Path, target: Path, distilled: Path) -> None:
     for part in ("unet", "scheduler"):
         shutil.copytree(distilled / part, target / part, dirs_exist_ok=True)
     shutil.copyfile(distilled / "model_index.json", target / "model_index.json")
-    card = ModelCard.read(distilled)
-    _write_card(target, dataclasses.replace(card, data=sheets.DATA, licences=sheets.LICENCES, measured={}), source)
+    card, facts = read_card(distilled)
+    assert card is not None
+    card = dataclasses.replace(card, data=sheets.DATA, licences=sheets.LICENCES, measured={})
+    reads_w = read_json(distilled / "unet" / "config.json").get("time_cond_proj_dim") is not None
+    scheduler = read_json(distilled / "scheduler" / "scheduler_config.json")
+    _write_card(target, card, profile_of(scheduler, facts, embedded=reads_w), source)
 
 
-def _write_card(folder: Path, card: ModelCard, source: Path) -> None:
+def _write_card(folder: Path, card: ModelCard, profile: SamplingProfile, source: Path) -> None:
     pairs = sorted(f"{p.label} ({p.style})" for p in art.load(source)[0] if p.held_out)
     held_out = f"## Held out\n\nThese {len(pairs)} pairs were never trained on by any part: {'; '.join(pairs)}.\n"
-    card.write(folder)
-    (folder / "README.md").write_text(card.to_markdown() + "\n" + held_out, encoding="utf-8")
+    write_card(folder, card, profile)
+    (folder / "README.md").write_text(card.to_markdown(profile) + "\n" + held_out, encoding="utf-8")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

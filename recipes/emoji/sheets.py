@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fewstep.core.profile import SamplingProfile
 from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import ModelCard
-from fewstep.models.scheduler_config import SchedulerSettings
+from fewstep.models.profile import profile_of
 from fewstep.pipelines.text2image import text2image
 from recipes.emoji import art, autoencoder, drawings
 
@@ -59,7 +60,11 @@ LICENCES = tuple(f"{source.licence} ({source.name})" for source in SOURCES)
 
 
 def teacher_card() -> ModelCard:
-    return ModelCard("starter-teacher", "diffusion", 25, 3.0, data=DATA, licences=LICENCES, shared="..")
+    return ModelCard("starter-teacher", data=DATA, licences=LICENCES, shared="..")
+
+
+def teacher_profile() -> SamplingProfile:
+    return profile_of(SCHEDULER, {"kind": "diffusion", "steps": 25, "guidance_scale": 3.0}, embedded=False)
 
 
 def teacher(folder: Path, unet: Any) -> ModelBundle:
@@ -69,7 +74,7 @@ def teacher(folder: Path, unet: Any) -> ModelBundle:
 
     return ModelBundle(
         card=teacher_card(),
-        settings=SchedulerSettings.from_config(SCHEDULER),
+        profile=teacher_profile(),
         unet=unet,
         autoencoder=AutoencoderKL.from_pretrained(folder / "vae").eval().to(unet.device),
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval().to(unet.device),

@@ -78,8 +78,8 @@ def test_the_consistency_function_is_the_identity_on_clean_data(student: ModelBu
 
 
 def test_the_boundary_is_the_one_that_the_model_was_distilled_with(student: ModelBundle) -> None:
-    settings = dataclasses.replace(student.settings, timestep_scaling=0.05)
-    c_skip, c_out = dataclasses.replace(student, settings=settings).scalings(10)
+    profile = student.profile.updated({"timestep_scaling": 0.05})
+    c_skip, c_out = dataclasses.replace(student, profile=profile).scalings(10)
     assert (c_skip.item(), c_out.item()) == pytest.approx((0.5, 0.5**0.5))  # s = 0.05 * 10 = sigma_data
 
 

@@ -82,7 +82,7 @@ def test_a_published_lcm_lora_is_known_by_its_folder(
     file = write_lora(tmp_path / place)
     with pytest.warns(FewstepWarning, match="is taken for an LCM-LoRA .* by its name alone; --kind diffusion"):
         model = fewstep.load(miniature / "teacher", device="cpu", loras=[file.parent if as_folder else file])
-    assert (model.kind, model.card.steps, model.card.guidance_scale) == ("lcm", 4, 1.0)
+    assert (model.kind, model.profile.steps, model.profile.guidance.scale) == ("lcm", 4, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -105,18 +105,18 @@ def test_what_an_adapter_says_of_itself_wins_over_its_name(
     assert (said.value, said.by) == (few_step, by)
     if by != "name":  # nothing to announce
         model = fewstep.load(miniature / "teacher", device="cpu", loras=[path])
-        assert (model.kind, model.card.steps) == (("lcm", 4) if few_step else ("diffusion", 25))
+        assert (model.kind, model.profile.steps) == (("lcm", 4) if few_step else ("diffusion", 25))
 
 
 def test_options_overrule_an_adapters_name(miniature: Path, student: ModelBundle, tmp_path: Path) -> None:
     path = write_lora(tmp_path / "film-lcm")
     model = fewstep.load(miniature / "teacher", device="cpu", loras=[path], kind="diffusion")
-    assert (model.kind, model.card.steps) == ("diffusion", 25)
+    assert (model.kind, model.profile.steps) == ("diffusion", 25)
     model = fewstep.load(miniature, device="cpu", loras=[path], kind="lcm")  # a style on a consistency model
-    assert (model.kind, model.card.guidance_scale) == ("lcm", student.card.guidance_scale)
+    assert (model.kind, model.profile.guidance.scale) == ("lcm", student.profile.guidance.scale)
     record = write_lora(tmp_path / "fast", fewstep='{"kind": "lcm", "steps": 2}')
     model = fewstep.load(miniature / "teacher", device="cpu", loras=[record], kind="diffusion")
-    assert (model.kind, model.card.steps) == ("lcm", 2)  # the base is a diffusion model, and the adapter says more
+    assert (model.kind, model.profile.steps) == ("lcm", 2)  # the base is a diffusion model, and the adapter says more
 
 
 # How a checkpoint is sampled
@@ -189,7 +189,7 @@ V = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
 def test_markers_give_v_prediction_on_zero_snr_betas_as_diffusers(noob: Path, sdxl: Path, tmp_path: Path) -> None:
     """Also where the configs are of a folder whose scheduler says epsilon: what a file says of itself is more."""
     model = fewstep.load(noob, device="cpu", config=sdxl)
-    assert (model.prediction_type, model.settings.zero_snr) == ("v_prediction", True)
+    assert (model.prediction_type, model.profile.zero_snr) == ("v_prediction", True)
     expected = theirs(sdxl, **V)
     assert abs(painted(model) - expected).max() <= 1
     assert abs(expected - theirs(sdxl)).max() > 5
@@ -197,14 +197,14 @@ def test_markers_give_v_prediction_on_zero_snr_betas_as_diffusers(noob: Path, sd
     assert abs(painted(plain) - theirs(sdxl)).max() <= 1
     save(model, tmp_path / "saved", base=None)
     again = fewstep.load(tmp_path / "saved", device="cpu")
-    assert (again.prediction_type, again.settings.zero_snr) == ("v_prediction", True)
+    assert (again.prediction_type, again.profile.zero_snr) == ("v_prediction", True)
     Path(tmp_path / "x-vpred.safetensors").symlink_to(write_original(sdxl, tmp_path / "plain.safetensors"))
     assert fewstep.load(tmp_path / "x-vpred.safetensors", device="cpu", config=sdxl).prediction_type == "epsilon"
 
 
 def test_the_end_of_the_schedule_is_an_option(sdxl: Path) -> None:
     model = fewstep.load(sdxl, device="cpu", prediction_type="v_prediction", zero_snr=True)
-    assert model.settings.zero_snr
+    assert model.profile.zero_snr
     assert abs(painted(model) - theirs(sdxl, **V)).max() <= 1
     again = fewstep.load(sdxl, device="cpu", prediction_type="v_prediction", zero_snr=False)
     assert abs(painted(again) - painted(model)).max() > 5
@@ -384,7 +384,7 @@ def test_a_unet_alone_over_a_base(sdxl: Path, tmp_path: Path) -> None:
     original = write_original(lcm, tmp_path / "original.safetensors")
     for unet in (tmp_path / "lcm-sdxl", weights, alone, original):
         model = fewstep.load(sdxl, device="cpu", unet=unet)
-        assert (model.kind, model.card.steps, model.card.guidance_scale) == ("lcm", 4, 8.5)
+        assert (model.kind, model.profile.steps, model.profile.guidance.scale) == ("lcm", 4, 8.5)
         assert model.embeds_guidance
         assert model.name == unet.stem
         same = {"sampler": None, "guidance_scale": None}

@@ -13,7 +13,7 @@ import torch
 import fewstep
 from fewstep.errors import InvalidModel
 from fewstep.models import packed
-from fewstep.models.card import ModelCard
+from fewstep.models.card import read_card
 from fewstep.models.locating import PACKED, PICKLES, STARTER
 
 MEGABYTE = 2**20
@@ -47,6 +47,7 @@ def test_exported_it_is_the_very_model(exported: Path) -> None:
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert there.card == dataclasses.replace(here.card, shared=None)
+    assert dataclasses.replace(there.profile, schedule=here.schedule) == here.profile
     fast = [fewstep.load(name, device="cpu", vae="fast").autoencoder.decoder for name in ("starter", exported)]
     assert all(torch.equal(a, b) for a, b in zip(*(each.parameters() for each in fast), strict=True))
 
@@ -70,4 +71,7 @@ def test_in_half_precision_it_paints_the_same_without_a_word() -> None:
 
 
 def test_the_student_names_its_teacher() -> None:
-    assert ModelCard.read(STARTER).teacher == ModelCard.read(STARTER / "teacher").name
+    (student, _), (teacher, _) = read_card(STARTER), read_card(STARTER / "teacher")
+    assert student
+    assert teacher
+    assert student.teacher == teacher.name

@@ -94,7 +94,7 @@ def test_lcm_lora_alone_and_with_a_style(write: Write, weights: tuple[float, flo
         PROMPT, generator=generator(), num_inference_steps=4, guidance_scale=1.0, height=128, width=128
     ).images[0]
     model = fewstep.load(folder, device="cpu", loras=list(wanted.values()))
-    assert (model.kind, model.card.steps) == ("lcm", 4)
+    assert (model.kind, model.profile.steps) == ("lcm", 4)
     assert apart(fewstep.text2image(model, PROMPT, seed=SEED), theirs) <= GREY_LEVELS
 
 

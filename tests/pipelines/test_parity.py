@@ -23,7 +23,7 @@ from PIL import Image
 
 import fewstep
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.scheduler_config import SchedulerSettings
+from fewstep.models.profile import profile_of
 from miniature import SCHEDULE
 
 PROMPTS = ["a cat face", "sad robot, noto style"]
@@ -163,7 +163,7 @@ def test_the_teacher(family: Path, teacher_of: ModelBundle, sampler: str, steps:
 def test_the_teacher_with_the_times_of_stable_diffusion(teacher: ModelBundle) -> None:
     """Leading times with an offset, ending on the first row of the schedule instead of on clean data."""
     scheduler = DDIMScheduler(**SCHEDULE, timestep_spacing="leading", steps_offset=1, set_alpha_to_one=False)
-    model = dataclasses.replace(teacher, settings=SchedulerSettings.from_config(scheduler.config))
+    model = dataclasses.replace(teacher, profile=profile_of(scheduler.config, embedded=False))
     pipeline = StableDiffusionPipeline(scheduler=scheduler, **parts(model))
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(PROMPTS, num_inference_steps=10, guidance_scale=3.0, generator=generators())
@@ -173,7 +173,9 @@ def test_the_teacher_with_the_times_of_stable_diffusion(teacher: ModelBundle) ->
 @pytest.mark.parametrize("prediction_type", ["epsilon", "sample"])
 def test_other_predictions(student: ModelBundle, prediction_type: str) -> None:
     scheduler = LCMScheduler(**SCHEDULE, prediction_type=prediction_type)
-    model = dataclasses.replace(student, settings=SchedulerSettings.from_config(scheduler.config))
+    model = dataclasses.replace(
+        student, profile=profile_of({**scheduler.config, "_class_name": "LCMScheduler"}, embedded=True)
+    )
     pipeline = LatentConsistencyModelPipeline(scheduler=scheduler, **parts(model))
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(PROMPTS, num_inference_steps=4, guidance_scale=5.0, generator=generators())

@@ -86,14 +86,15 @@ def test_too_many_steps_for_a_consistency_model_are_advised_against(student: Mod
 
 
 def test_little_guidance_is_advised_against_where_it_is_inside_and_no_card_says_better(student: ModelBundle) -> None:
-    unknown = dataclasses.replace(student, card=dataclasses.replace(student.card, w_range=None))
+    guidance = dataclasses.replace(student.profile.guidance, w_range=None)
+    unknown = dataclasses.replace(student, profile=dataclasses.replace(student.profile, guidance=guidance))
     assert plan(unknown, guidance_scale=3.0).advice == ()
     assert "at 1.5 pictures grow vague" in plan(unknown, guidance_scale=1.5).advice[0]
 
 
 def test_ddim_ends_where_the_folder_says(teacher: ModelBundle) -> None:
-    settings = dataclasses.replace(teacher.settings, final_timestep=0)
-    as_in_sd15 = dataclasses.replace(teacher, settings=settings)
+    spacing = dataclasses.replace(teacher.profile.spacing, final_timestep=0)
+    as_in_sd15 = dataclasses.replace(teacher, profile=dataclasses.replace(teacher.profile, spacing=spacing))
     assert plan(as_in_sd15, sampler="ddim").final_timestep == 0
     assert plan(as_in_sd15, sampler="dpm++").final_timestep == -1
     assert plan(teacher, sampler="ddim").final_timestep == -1

@@ -57,9 +57,9 @@ def test_few_steps_of_an_lcm_lora_at_the_full_size_are_advised_against(model: Mo
     files = {kind: LoraFile.read(path) for kind, path in paths.items()}
 
     def advice(kind: str, sampler: str = "lcm", **options: Any) -> tuple[str, ...]:
-        card = dataclasses.replace(model.card, kind="lcm", steps=4, guidance_scale=1.0, sampler=sampler)
+        profile = model.profile.as_few_step({"sampler": sampler})
         loras = LoraStack((kind,), (files[kind],), (1.0,))
-        fast = dataclasses.replace(model, card=card, adapters=Adapters(loras=loras))
+        fast = dataclasses.replace(model, profile=profile, adapters=Adapters(loras=loras))
         return complete(Request.of(PROMPT, SEED, **options), fast).advice
 
     (told,) = advice("lcm")

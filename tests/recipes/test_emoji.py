@@ -98,7 +98,7 @@ def test_what_was_distilled_joins_the_folder_of_its_teacher(
     )
     write_student(tmp_path, target, miniature)
     model = fewstep.load(target, device="cpu")
-    assert (model.kind, model.card.w_range, model.card.licences) == ("lcm", (2.0, 14.0), sheets.LICENCES)
+    assert (model.kind, model.profile.guidance.w_range, model.card.licences) == ("lcm", (2.0, 14.0), sheets.LICENCES)
     assert fewstep.text2image(model, "owl", seed=0) == fewstep.text2image(
         fewstep.load(miniature, device="cpu"), "owl", seed=0
     )

@@ -195,8 +195,8 @@ def test_every_field_that_asks_for_something_is_kept_or_named(server: Server) ->
 
 def test_absent_fields_are_the_model_s_own(server: Server, student: ModelBundle) -> None:
     info = json.loads(httpx.post(f"{server.url}/sdapi/v1/txt2img", json={"prompt": "x"}).json()["info"])
-    assert info["steps"] == student.card.steps
-    assert info["cfg_scale"] == student.card.guidance_scale
+    assert info["steps"] == student.profile.steps
+    assert info["cfg_scale"] == student.profile.guidance.scale
     assert (info["height"], info["width"]) == student.traits.default_size
 
 

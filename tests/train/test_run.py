@@ -77,8 +77,8 @@ def test_a_distilled_model_is_a_folder_that_reads_back_what_it_was_made_for(
     outcome = train(asked, tmp_path / "run")
     assert outcome.files == (tmp_path / "run" / "model",)
     model = fewstep.load(outcome.files[0], device="cpu")
-    assert (model.kind, model.card.sampler, model.card.w_range) == ("lcm", "lcm", (1.0, 5.0))
-    assert (model.settings.original_inference_steps, model.settings.timestep_scaling) == (25, 8.0)
+    assert (model.kind, model.profile.sampler, model.profile.guidance.w_range) == ("lcm", "lcm", (1.0, 5.0))
+    assert (model.profile.grid.original_inference_steps, model.profile.grid.timestep_scaling) == (25, 8.0)
     assert model.prediction_type == "v_prediction"
     assert model.embeds_guidance
     assert model.card.measured["teacher_gap"] > 0
@@ -239,7 +239,11 @@ def test_phases_and_trajectories_travel_with_the_weights(
     model = (
         fewstep.load(miniature / "teacher", device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
     )
-    assert (model.card.sampler, model.card.gamma, model.card.phases) == (sampler, gamma, options.get("phases", 1))
+    assert (model.profile.sampler, model.profile.gamma, model.profile.phases) == (
+        sampler,
+        gamma,
+        options.get("phases", 1),
+    )
     image = fewstep.text2image(model, "a red fox", seed=0)
     assert json.loads(image.info["fewstep"])["sampler"] == "tcd"
     if not lora:
@@ -264,7 +268,7 @@ def test_fine_tuning_needs_no_teacher_and_stays_a_model_of_few_steps(
     asked = config("finetune", miniature, pictures, lora=lora, **{"consistency.target": "ema"})
     file, *_ = train(asked, tmp_path / "run").files
     model = fewstep.load(miniature, device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
-    assert (model.kind, model.card.w_range) == ("lcm", (2.0, 14.0))
+    assert (model.kind, model.profile.guidance.w_range) == ("lcm", (2.0, 14.0))
     assert fewstep.text2image(model, "a red fox", seed=0, steps=2)
 
 
@@ -272,8 +276,8 @@ def test_fine_tuning_keeps_the_phases_or_trajectories_that_a_model_walks(miniatu
     plain = fewstep.load(miniature, device="cpu")
     asked = config("finetune", miniature, pictures, lora=False)
 
-    def made(**card: Any) -> ModelBundle:
-        return dataclasses.replace(plain, card=dataclasses.replace(plain.card, **card))
+    def made(**facts: Any) -> ModelBundle:
+        return dataclasses.replace(plain, profile=plain.profile.updated(facts))  # type: ignore[arg-type]
 
     for sampler, phases, gamma, expected in (
         ("tcd", 4, 0.0, (4, False, 1000)),
@@ -317,8 +321,8 @@ def test_paths_of_the_teacher_make_a_phased_adapter(tmp_path: Path, miniature: P
     base = default_config("distill", str(miniature / "teacher"), str(pictures), lora=True, target="path")
     short = {"fit.pictures": 4, "fit.batch_size": 2, "fit.warmup": 1, "device": "cpu", "watch": WATCH, "lora.rank": 4}
     file, *_ = train(changed(base, short), tmp_path / "run").files
-    card = fewstep.load(miniature / "teacher", device="cpu", loras=[file]).card
-    assert (card.sampler, card.phases, card.gamma, card.steps) == ("tcd", 4, 0.0, 4)
+    profile = fewstep.load(miniature / "teacher", device="cpu", loras=[file]).profile
+    assert (profile.sampler, profile.phases, profile.gamma, profile.steps) == ("tcd", 4, 0.0, 4)
 
 
 @pytest.mark.slow
@@ -341,7 +345,7 @@ def test_a_student_without_guidance_of_its_own_can_be_guided_and_takes_negative_
     asked = config("distill", sd1, pictures, lora=True, **{"consistency.w_range": (0.0, 0.0)})
     file, *_ = train(asked, tmp_path / "run").files
     model = fewstep.load(sd1, device="cpu", loras=[file])
-    assert model.card.guidance_scale == 7.5
+    assert model.profile.guidance.scale == 7.5
     images = [
         fewstep.text2image(model, "a red fox", seed=0, steps=2, guidance_scale=7.5, negative_prompt=words)
         for words in ("", "a blue cat")
@@ -396,9 +400,6 @@ def test_teachers_of_every_prediction_type(tmp_path: Path, pictures: Path, kind:
     from miniature import write_miniature
 
     folder = write_miniature(tmp_path / "model", prediction_type=kind)
-    for home in (folder, folder / "teacher"):
-        card = json.loads((home / "fewstep.json").read_text())
-        (home / "fewstep.json").write_text(json.dumps(card | {"prediction_type": kind}))
     file, *_ = train(config("distill", folder / "teacher", pictures, lora=False), tmp_path / "run").files
     assert fewstep.load(file, device="cpu").prediction_type == kind
 

@@ -186,15 +186,15 @@ def _model_facts(folder: Path) -> dict[str, str]:
     from fewstep.models.loading import load
 
     model = load(folder, device="cpu")
-    card = model.card
+    profile = model.profile
     parameters = sum(x.numel() for x in model.unet.parameters())
     return {
-        "kind": _kind(card.kind),
+        "kind": _kind(profile.kind),
         "guidance": _guidance(model.embeds_guidance),
         "family": model.family,
         "predicts": model.prediction_type,
-        "ends in pure noise": "yes" if model.settings.zero_snr else "no",
-        "by default": f"{card.steps} steps, guidance scale {card.guidance_scale:g}",
+        "ends in pure noise": "yes" if profile.zero_snr else "no",
+        "by default": f"{profile.steps} steps, guidance scale {profile.guidance.scale:g}",
         "size": " x ".join(map(str, reversed(model.traits.default_size))),
         "U-Net": f"{parameters / 1e6:.1f} million parameters",
         "SHA-256": model.hash,

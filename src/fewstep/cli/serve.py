@@ -223,7 +223,7 @@ def serve(
     with _listen(host, port) as listening, one_line_warnings(quiet):  # who comes while the models load waits
         bundle = fewstep.load(first, **own)
         if steps is not None:
-            bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, steps=steps))
+            bundle = dataclasses.replace(bundle, profile=dataclasses.replace(bundle.profile, steps=steps))
         others = [fewstep.load(name, vae=decoder_of(name), **placing) for name in rest]
         bundle, *others = (run_by(runtime, each) for each in (bundle, *others))
         engine = Engine(

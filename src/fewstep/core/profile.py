@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
-from fewstep.core.schedule import Schedule
+if TYPE_CHECKING:
+    from fewstep.core.schedule import Schedule
 
 Kind = Literal["lcm", "diffusion"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -112,7 +113,12 @@ class SamplingProfile:
         if self.kind == "lcm" and self.sampler not in CONSISTENCY_SAMPLERS:
             allowed = ", ".join(CONSISTENCY_SAMPLERS)
             raise ValueError(f"the sampler of a consistency model is {self.sampler!r}; it must be one of {allowed}")
-        if not 0 <= self.gamma <= 1 or self.phases < 1:
+        if (
+            not _is_number(self.gamma)
+            or not 0 <= self.gamma <= 1
+            or not isinstance(self.phases, int)
+            or self.phases < 1
+        ):
             raise ValueError(
                 f"the gamma is {self.gamma!r}, in {self.phases!r} phases; "
                 "they must be a number from 0 to 1, and a number from 1 up"
@@ -171,7 +177,7 @@ class SamplingProfile:
         config = self.schedule.to_config()
         if "kind" not in config:
             raise ValueError("this schedule is not made of betas, so its end cannot be changed (zero terminal SNR)")
-        return replace(self, schedule=Schedule.from_config(config | {"rescale_zero_terminal_snr": wanted}))
+        return replace(self, schedule=type(self.schedule).from_config(config | {"rescale_zero_terminal_snr": wanted}))
 
     def of_kind(self, kind: Kind) -> SamplingProfile:
         """As a model of that kind, with its defaults, where it is of another."""
@@ -229,7 +235,7 @@ class SamplingProfile:
 
 
 def _pair(w_range: Sequence[float]) -> tuple[float, float]:
-    if len(w_range) != 2 or not all(map(_is_number, w_range)):
+    if not isinstance(w_range, (list, tuple)) or len(w_range) != 2 or not all(map(_is_number, w_range)):
         raise ValueError(f"the w_range is {w_range!r}; it must be two numbers, the lower first")
     return w_range[0], w_range[1]
 

@@ -106,7 +106,7 @@ def line_up(
             raise InvalidRequest(
                 f"the teacher {teacher} is itself a consistency model; give the model it was made from"
             )
-        sampler, full = teacher.sampler or samplers_of(slow)[0], teacher_steps or slow.card.steps
+        sampler, full = teacher.sampler or samplers_of(slow)[0], teacher_steps or slow.profile.steps
         found.append(Candidate(teacher, "teacher", f"{slow.name}, {sampler}", sampler, full, guidance_scale))
     found += _at_each(model, "model", load(model), None, steps, guidance_scale)
     if teacher is not None:

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 
 from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_scalings
 from fewstep.core.prediction import Denoiser
+from fewstep.core.profile import Kind, SamplingProfile
 from fewstep.core.schedule import Schedule
 from fewstep.errors import FewstepWarning
 from fewstep.models.adapters.record import Adapters
-from fewstep.models.card import Kind, ModelCard
+from fewstep.models.card import ModelCard
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.families.unet import traits_of
-from fewstep.models.kinds import Overrides
 from fewstep.models.latent_model import Traits
 from fewstep.models.layout import Layout, family_of
 from fewstep.models.memory import TILE, in_float32
 from fewstep.models.network import UNetNetwork
+from fewstep.models.overrides import Overrides
 from fewstep.models.placement import device_of, dtype_of
-from fewstep.models.scheduler_config import SchedulerSettings
 from fewstep.models.text_encoding import TextReader, Window, joined, weighed
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ModelBundle:
     """
 
     card: ModelCard
-    settings: SchedulerSettings
+    profile: SamplingProfile
     unet: Any
     autoencoder: Any
     text_encoder: Any
@@ -77,14 +77,14 @@ class ModelBundle:
 
     @property
     def kind(self) -> Kind:
-        return self.card.kind
+        return self.profile.kind
 
     @property
     def described(self) -> str:
         """What it was taken for, in a line."""
         kind = "consistency model" if self.kind == "lcm" else "diffusion model"
         what = f"a {kind}, prediction type {self.prediction_type}{', w embedded' if self.embeds_guidance else ''}"
-        return f"{self.name}: {what}; {self.card.steps} steps by default"
+        return f"{self.name}: {what}; {self.profile.steps} steps by default"
 
     @property
     def family(self) -> str:
@@ -125,11 +125,11 @@ class ModelBundle:
 
     @property
     def schedule(self) -> Schedule:
-        return self.settings.schedule
+        return self.profile.schedule
 
     @property
     def prediction_type(self) -> str:
-        return self.settings.prediction_type
+        return self.profile.prediction
 
     @property
     def device(self) -> torch.device:
@@ -172,7 +172,7 @@ class ModelBundle:
     @property
     def embeds_guidance(self) -> bool:
         """Whether w is an input of the network, so that one call a step is enough and no negative prompt exists."""
-        return UNetNetwork(self.unet).embeds_w
+        return self.profile.guidance.embedded
 
     @cached_property
     def traits(self) -> Traits:
@@ -193,7 +193,7 @@ class ModelBundle:
     @cached_property
     def scalings(self) -> Scalings:
         """The boundary scalings t -> (c_skip, c_out) that the model was distilled with."""
-        return partial(boundary_scalings, timestep_scaling=self.settings.timestep_scaling)
+        return partial(boundary_scalings, timestep_scaling=self.profile.grid.timestep_scaling)
 
     @cached_property
     def f(self) -> ConsistencyFunction:

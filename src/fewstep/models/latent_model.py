@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from fewstep.core.consistency import Scalings
     from fewstep.core.prediction import Denoise
+    from fewstep.core.profile import Kind, SamplingProfile
     from fewstep.models.adapters.controlnet.nets import ControlNets
     from fewstep.models.adapters.embeddings import Embeddings
     from fewstep.models.adapters.ip_adapter import ImagePrompts
     from fewstep.models.adapters.lora.stack import LoraStack
-    from fewstep.models.card import Kind, ModelCard
+    from fewstep.models.card import ModelCard
     from fewstep.models.conditioning import Conditioning
-    from fewstep.models.kinds import Overrides
-    from fewstep.models.scheduler_config import SchedulerSettings
+    from fewstep.models.overrides import Overrides
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Described(Protocol):
     def card(self) -> ModelCard: ...
 
     @property
-    def settings(self) -> SchedulerSettings: ...
+    def profile(self) -> SamplingProfile: ...
 
     @property
     def traits(self) -> Traits: ...

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fewstep.core.profile import SamplingProfile
 from fewstep.errors import InvalidModel
 from fewstep.models.adapters.steered import with_steering
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.card import FILE as CARD_FILE
-from fewstep.models.card import Kind, ModelCard
+from fewstep.models.card import CardFacts, ModelCard, read_card
 from fewstep.models.identify import check_model_folder
-from fewstep.models.kinds import Overrides, check_channels, check_kind, defaults_of, of_kind, sampled_as
 from fewstep.models.locating import (
     BUILT_IN,
     FAST_DECODER,
@@ -29,10 +28,11 @@ from fewstep.models.locating import (
     reference_of,
 )
 from fewstep.models.memory import check_policy, placed
+from fewstep.models.overrides import Overrides, check_channels
 from fewstep.models.parts import decoding_fast, explained, quiet, read_network, read_tokenizer
 from fewstep.models.placement import choose_device, choose_dtype
+from fewstep.models.profile import profile_of
 from fewstep.models.replaced import FAST, another_autoencoder, another_unet
-from fewstep.models.scheduler_config import SchedulerSettings
 from fewstep.models.variants import announce, chosen_variant, variants_in
 
 if TYPE_CHECKING:
@@ -87,22 +87,20 @@ def load(
     device = choose_device(device)
     dtype = choose_dtype(dtype, device)
     check_policy(memory)
-    check_kind(kind)
+    overrides = Overrides(kind, prediction_type, *_named(vae), zero_snr, *_named(unet))
+    overrides.check()
     wanted = _Wanted(name, dtype, vae, unet, config, variant)
     with quiet():
         source = _read_file(wanted) if _is_single_file(name) else _read_folder(wanted)
         networks = {part: _ready(network, dtype) for part, network in source.networks.items()}
     if config is None:
-        _announce(source, kind, prediction_type, zero_snr)
-    card, settings = sampled_as(source.card, source.settings, prediction_type, zero_snr)
-    if kind == "diffusion":  # of the base: an LCM-LoRA may make it another
-        card = of_kind(card, kind, reads_w=_reads_w(networks["unet"]))
+        _announce(source, overrides)
     _check_readers(networks, source.origin)
     check_channels(source.origin, networks["unet"].config.in_channels, networks["unet"].config.out_channels)
     _check_autoencoder(networks["unet"], networks["vae"])
     model = ModelBundle(
-        card=card,
-        settings=settings,
+        card=source.card,
+        profile=overrides.of_base(source.profile),
         unet=networks["unet"],
         autoencoder=networks["vae"],
         text_encoder=networks["text_encoder"],
@@ -113,13 +111,12 @@ def load(
         folder=source.origin if source.origin.is_dir() else None,
         reference=reference_of(name),
         weight_files=source.weight_files,
-        overrides=Overrides(kind, prediction_type, *_named(vae), zero_snr, *_named(unet)),
+        overrides=overrides,
     )
     with explained(source.origin):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
     model = _with_embeddings(_with_loras(model, loras, kind), embeddings)
-    if kind == "lcm":  # of the whole: an LCM-LoRA may have made it so, with settings of its own
-        model = dataclasses.replace(model, card=of_kind(model.card, kind, reads_w=_reads_w(model.unet)))
+    model = dataclasses.replace(model, profile=overrides.of_whole(model.profile))
     return placed(with_steering(model, controlnets), device, memory)
 
 
@@ -135,17 +132,17 @@ class _Wanted:
     variant: str | None
 
 
-def _announce(source: _Source, kind: str | None, prediction_type: str | None, zero_snr: bool | None) -> None:
+def _announce(source: _Source, overrides: Overrides) -> None:
     """Say what rests on a name alone, where no option says it."""
     checkpoint, what = source.checkpoint, str(source.origin)
     if checkpoint is None:
         return
-    if checkpoint.few_step.value and kind is None:
+    if checkpoint.few_step.value and overrides.kind is None:
         checkpoint.few_step.announce(what, "a few-step model (LCM)", "--kind diffusion")
-    if prediction_type is None:
+    if overrides.prediction_type is None:
         other = "epsilon" if checkpoint.prediction.value != "epsilon" else "v_prediction"
         checkpoint.prediction.announce(what, checkpoint.prediction.value, f"--prediction-type {other}")
-    if zero_snr is None:
+    if overrides.zero_snr is None:
         checkpoint.zero_snr.announce(what, "a model of zero terminal SNR", "--no-zero-snr")
 
 
@@ -156,8 +153,8 @@ def _named(part: str | Path | None) -> tuple[str | None, Path | None]:
     return None, Path(part).expanduser().resolve()
 
 
-def _reads_w(unet: Any) -> bool:
-    return unet.config.time_cond_proj_dim is not None
+def _reads_w(unet: Mapping[str, Any]) -> bool:
+    return unet.get("time_cond_proj_dim") is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +163,7 @@ class _Source:
 
     origin: Path
     card: ModelCard
-    settings: SchedulerSettings
+    profile: SamplingProfile
     networks: Mapping[str, Any]
     tokenizers: Mapping[str, Any]
     weight_files: tuple[Path, ...]
@@ -179,12 +176,11 @@ def _read_folder(wanted: _Wanted) -> _Source:
     if wanted.config is not None:
         raise InvalidModel(f"a folder of configs was given, and {name} is no single file that would need one")
     folder = _model_folder(wanted)
-    card = ModelCard.read(folder) if (folder / CARD_FILE).is_file() else None
+    card, facts = read_card(folder)
     parts = locate_parts(folder, card)
     unet: Mapping[str, Any] = read_json(parts["unet"] / "config.json")
     brings_fast = vae == FAST and FAST_DECODER in parts
     replaced = vae is not None and not brings_fast
-    settings = SchedulerSettings.from_config(read_json(parts["scheduler"] / "scheduler_config.json"))
     others = {part for part, given in (("vae", replaced), ("unet", wanted.unet is not None)) if given}
     present = [part for part in NETWORKS if part in parts and part not in others]
     variants = {part: _variant_of(parts[part], wanted) for part in present}
@@ -194,8 +190,8 @@ def _read_folder(wanted: _Wanted) -> _Source:
     title, few_step = name, False
     if wanted.unet is not None:
         networks["unet"], files = another_unet(wanted.unet, unet, dtype, variant)
-        card, unet, title = None, networks["unet"].config, wanted.unet
-        few_step = unet["time_cond_proj_dim"] is not None  # the scheduler is not its own
+        card, facts, unet, title = None, CardFacts(), networks["unet"].config, wanted.unet
+        few_step = _reads_w(unet)  # the scheduler is not its own
     if replaced:
         own = read_json(parts["vae"] / "config.json")
         networks["vae"], more = another_autoencoder(vae, unet, name, own, dtype)  # type: ignore[arg-type]
@@ -205,8 +201,10 @@ def _read_folder(wanted: _Wanted) -> _Source:
         present.append(FAST_DECODER)
     return _Source(
         origin=folder,
-        card=_agreeing(card, settings, folder) if card else _default_card(title, settings, unet, few_step),
-        settings=settings,
+        card=card or ModelCard(_name_of(title)),
+        profile=profile_of(
+            read_json(parts["scheduler"] / "scheduler_config.json"), facts, embedded=_reads_w(unet), few_step=few_step
+        ),
         networks=networks,
         tokenizers={part: read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts},
         weight_files=(
@@ -264,15 +262,13 @@ def _read_file(wanted: _Wanted) -> _Source:
     if vae is not None:
         networks["vae"], others = another_autoencoder(vae, unet, name, unpacked.autoencoder, dtype)
         files = (*files, *others)
-    settings = SchedulerSettings.from_config(unpacked.scheduler)
-    title = wanted.name if wanted.unet is None else wanted.unet
     said = unpacked.checkpoint.few_step
     by_itself = said.value and (config is None or said.by != "name")  # a config that was given is more than a name
-    few_step = by_itself if own else unet["time_cond_proj_dim"] is not None
+    few_step = by_itself if own else _reads_w(unet)
     return _Source(
         origin=path,
-        card=_default_card(title, settings, unet, few_step),
-        settings=settings,
+        card=ModelCard(_name_of(wanted.name if wanted.unet is None else wanted.unet)),
+        profile=profile_of(unpacked.scheduler, embedded=_reads_w(unet), few_step=few_step),
         networks=networks,
         tokenizers=unpacked.tokenizers,
         weight_files=files,
@@ -318,30 +314,7 @@ def _check_readers(networks: Mapping[str, Any], origin: Path) -> None:
         raise InvalidModel(f"{origin} is of the SDXL kind and has no text_encoder_2/ folder; is it a refiner?")
 
 
-def _default_card(name: str | Path, settings: SchedulerSettings, unet: Mapping[str, Any], few_step: bool) -> ModelCard:
-    """The card of a model that has none, from its configs; steps and guidance are diffusers' defaults.
-
-    few_step  whether something else than its scheduler says that it is a few-step model
-    """
-    facts = _shared_facts(settings)
-    path = Path(name).expanduser()
-    name = reference_of(name) or (path.resolve().name if path.is_dir() else path.stem)
-    reads_w = unet.get("time_cond_proj_dim") is not None
-    kind: Kind = "lcm" if settings.consistency or few_step else "diffusion"
-    return ModelCard(name=name, kind=kind, **defaults_of(kind, reads_w=reads_w), **facts)
-
-
-def _agreeing(card: ModelCard, settings: SchedulerSettings, folder: Path) -> ModelCard:
-    """The card itself, once it and the scheduler's config say the same."""
-    for field, value in _shared_facts(settings).items():
-        if getattr(card, field) != value and (card.kind == "lcm" or field == "prediction_type"):
-            raise InvalidModel(
-                f"{folder}: {CARD_FILE} says {field} = {getattr(card, field)!r} and scheduler_config.json says "
-                f"{value!r}; one of them is wrong"
-            )
-    return card
-
-
-def _shared_facts(settings: SchedulerSettings) -> dict[str, Any]:
-    names = ("prediction_type", "original_inference_steps", "timestep_scaling")
-    return {name: getattr(settings, name) for name in names}
+def _name_of(source: str | Path) -> str:
+    """What a model without a card is called: as it was asked for, or as its file or folder is."""
+    path = Path(source).expanduser()
+    return reference_of(source) or (path.resolve().name if path.is_dir() else path.stem)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.card import FILE as CARD_FILE
-from fewstep.models.card import ModelCard
+from fewstep.models.card import ModelCard, read_card
 from fewstep.models.variants import FITTING, HUB_PATTERNS, chosen_variant, name_of_dtype, variants_in
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ def locate_parts(folder: Path, card: ModelCard | None) -> dict[str, Path]:
 def brings_fast_decoder(name: str | Path) -> bool:
     """Whether a built-in model, or a folder, has a fast decoder of its own."""
     folder = BUILT_IN.get(str(name), Path(name).expanduser())
-    card = ModelCard.read(folder) if (folder / CARD_FILE).is_file() else None
-    return (folder / "model_index.json").is_file() and FAST_DECODER in locate_parts(folder, card)
+    return (folder / "model_index.json").is_file() and FAST_DECODER in locate_parts(folder, read_card(folder)[0])
 
 
 def find_weights(part: Path, dtype: torch.dtype | None = None, variant: str | None = None) -> tuple[Path, ...]:

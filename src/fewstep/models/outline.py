@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewstep.core.profile import Kind, SamplingProfile
 from fewstep.core.schedule import Schedule
-from fewstep.models.card import FILE, Kind, ModelCard
+from fewstep.models.card import ModelCard, read_card
 from fewstep.models.families.unet import traits_of
 from fewstep.models.identify import check_model_folder
-from fewstep.models.kinds import check_kind, defaults_of, of_kind, sampled_as
 from fewstep.models.latent_model import Traits
 from fewstep.models.locating import BUILT_IN, is_elsewhere, locate, locate_parts, names_of, read_json
-from fewstep.models.scheduler_config import SchedulerSettings
+from fewstep.models.overrides import Overrides
+from fewstep.models.profile import profile_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +21,8 @@ class Outline:
     """What `plan.complete` asks of a model, without its networks; nothing is known of how long its prompts may be."""
 
     card: ModelCard
-    settings: SchedulerSettings
+    profile: SamplingProfile
     traits: Traits
-    embeds_guidance: bool
     steered_by: tuple[str, ...] = ()
     loras: None = None
 
@@ -45,20 +45,18 @@ class Outline:
         if name not in BUILT_IN:
             check_model_folder(path)
         folder = locate(name)
-        card = ModelCard.read(folder) if (folder / FILE).is_file() else None
+        card, facts = read_card(folder)
         parts = locate_parts(folder, card)
         unet, vae = (read_json(parts[part] / "config.json") for part in ("unet", "vae"))
-        settings = SchedulerSettings.from_config(read_json(parts["scheduler"] / "scheduler_config.json"))
-        reads_w = unet.get("time_cond_proj_dim") is not None
-        if card is None:
-            its_kind: Kind = "lcm" if settings.consistency else "diffusion"
-            card = ModelCard(name=folder.resolve().name, kind=its_kind, **defaults_of(its_kind, reads_w=reads_w))
-        check_kind(kind)
-        card, settings = sampled_as(of_kind(card, kind, reads_w=reads_w), settings, prediction_type, zero_snr)
+        overrides = Overrides(kind, prediction_type, zero_snr=zero_snr)
+        overrides.check()
+        scheduler = read_json(parts["scheduler"] / "scheduler_config.json")
+        profile = profile_of(scheduler, facts, embedded=unet.get("time_cond_proj_dim") is not None)
+        profile = overrides.of_whole(overrides.of_base(profile))
         traits = traits_of(unet, vae)
         if traits is None:
             return None  # left to diffusers' defaults
-        return cls(card, settings, traits, embeds_guidance=reads_w, steered_by=tuple(names_of(controlnets)))
+        return cls(card or ModelCard(folder.resolve().name), profile, traits, steered_by=tuple(names_of(controlnets)))
 
     @property
     def name(self) -> str:
@@ -66,11 +64,15 @@ class Outline:
 
     @property
     def kind(self) -> Kind:
-        return self.card.kind
+        return self.profile.kind
 
     @property
     def schedule(self) -> Schedule:
-        return self.settings.schedule
+        return self.profile.schedule
+
+    @property
+    def embeds_guidance(self) -> bool:
+        return self.profile.guidance.embedded
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of a picture of `height` x `width` pixels."""

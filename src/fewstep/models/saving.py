@@ -12,13 +12,13 @@ from safetensors import safe_open
 from fewstep.errors import InvalidModel
 from fewstep.files import new_folder
 from fewstep.models.bundle import ModelBundle
-from fewstep.models.card import FILE as CARD_FILE
-from fewstep.models.card import ModelCard
+from fewstep.models.card import read_card, write_card
 from fewstep.models.fast_decoder import FastDecoder
 from fewstep.models.loading import load
 from fewstep.models.locating import FAST_DECODER, NETWORKS, PACKED, locate_parts, read_json
 from fewstep.models.parts import quiet
 from fewstep.models.placement import choose_dtype
+from fewstep.models.profile import scheduler_of
 
 PARTS = {
     "unet": "unet",
@@ -28,7 +28,6 @@ PARTS = {
     "tokenizer": "tokenizer",
     "tokenizer_2": "tokenizer_2",
 }
-_SCHEDULERS = {"lcm": "LCMScheduler", "tcd": "TCDScheduler"}  # by the card's sampler
 
 
 def export(name: str | Path, target: Path, dtype: str | None = None) -> None:
@@ -40,7 +39,7 @@ def export(name: str | Path, target: Path, dtype: str | None = None) -> None:
     Raises `CannotWrite`, `InvalidRequest`, `InvalidModel`, `ModelNotFound`.
     """
     model = load(name, device="cpu", dtype="float32")
-    homes = {} if model.folder is None else locate_parts(model.folder, _card_of(model.folder))
+    homes = {} if model.folder is None else locate_parts(model.folder, model.card)
     stored = dtype or _stored_dtype(model.weight_files[0])
     save(model, target, base=model.folder, dtype=stored, fast_decoder=homes.get(FAST_DECODER))
 
@@ -79,16 +78,7 @@ def save(
     if model.embeddings is not None:
         raise InvalidModel(f"{model.name} has embeddings, which no model folder holds: load it without them")
     parts = {name: part for name, field in PARTS.items() if (part := getattr(model, field)) is not None}
-    scheduler = model.settings.to_config() if base is None else _scheduler_config(base)
-    scheduler["prediction_type"] = model.settings.prediction_type
-    if model.overrides.zero_snr is not None:
-        scheduler["rescale_betas_zero_snr"] = model.settings.zero_snr
-    if model.kind == "lcm":
-        scheduler |= {
-            "_class_name": _SCHEDULERS[model.card.sampler],
-            "original_inference_steps": model.card.original_inference_steps,
-            "timestep_scaling": model.card.timestep_scaling,
-        }
+    scheduler = scheduler_of(model.profile, None if base is None else _scheduler_config(base))
     with new_folder(target, replaces=replaces) as folder, quiet():
         for name, part in parts.items():
             if precision is not None and name in NETWORKS:
@@ -102,23 +92,20 @@ def save(
             (folder / FAST_DECODER).mkdir()
             FastDecoder.load(fast_decoder).save(folder / FAST_DECODER)
         card = dataclasses.replace(model.card, shared=None)
-        card.write(folder)
-        (folder / "README.md").write_text(card.to_markdown(), encoding="utf-8")
+        write_card(folder, card, model.profile)
+        (folder / "README.md").write_text(card.to_markdown(model.profile), encoding="utf-8")
 
 
 def _scheduler_config(base: Path) -> dict[str, Any]:
-    return dict(read_json(locate_parts(base, _card_of(base))["scheduler"] / "scheduler_config.json"))
-
-
-def _card_of(folder: Path) -> ModelCard | None:
-    return ModelCard.read(folder) if (folder / CARD_FILE).is_file() else None
+    card, _ = read_card(base)
+    return dict(read_json(locate_parts(base, card)["scheduler"] / "scheduler_config.json"))
 
 
 def _pipeline(model: ModelBundle, is_sdxl: bool) -> str:
-    """diffusers' pipeline that walks as the card says: LCM's own gives TCD's scheduler no eta, and breaks on it."""
+    """diffusers' pipeline that walks as the profile says: LCM's own gives TCD's scheduler no eta, and breaks on it."""
     if is_sdxl:
         return "StableDiffusionXLPipeline"
-    is_lcm = model.embeds_guidance and model.card.sampler == "lcm"
+    is_lcm = model.embeds_guidance and model.profile.sampler == "lcm"
     return "LatentConsistencyModelPipeline" if is_lcm else "StableDiffusionPipeline"
 
 

@@ -1,4 +1,4 @@
-"""`Plan`: a request completed from the model's card and checked against what that model can do."""
+"""`Plan`: a request completed from the model's profile and checked against what that model can do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fewstep.core.samplers.grids import consistency_timesteps, ode_timesteps, ph
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.reading import ANIMATED
 from fewstep.models.latent_model import Described
-from fewstep.pipelines.request import MAX_GUIDANCE, MAX_SIDE, ROWS, Control, Request
+from fewstep.pipelines.request import MAX_SIDE, ROWS, Control, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +31,6 @@ REFINE_STRENGTH = 0.4
 LARGE = 2.0  # times the side that a model was trained on: from there on it paints things twice
 MOST_STEPS = 8  # of a consistency model
 LEAST_EMBEDDED_GUIDANCE = 3.0  # that models which read w were distilled on
-MAX_BAKED_GUIDANCE = 2.0  # for a model whose guidance is baked in without w: more on top burns the colours
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +109,7 @@ def complete(request: Request, model: Described, batch_size: int | None = None) 
             f"the sampler {sampler!r} is not for {model.name}, which is of kind {model.kind!r}; "
             f"use {' or '.join(samplers)}"
         )
-    steps = len(request.timesteps) if request.timesteps else _first(request.steps, model.card.steps)
+    steps = len(request.timesteps) if request.timesteps else _first(request.steps, model.profile.steps)
     height = _checked_side("height", _first(request.height, height), model)
     width = _checked_side("width", _first(request.width, width), model)
     whole = request.image is None or request.mask is not None
@@ -131,7 +130,7 @@ def complete(request: Request, model: Described, batch_size: int | None = None) 
         timesteps=_given_times(model, request.timesteps)
         if strength is None
         else _times(model, sampler, steps, strength),
-        final_timestep=model.settings.final_timestep if sampler == "ddim" and not request.timesteps else -1,
+        final_timestep=model.profile.spacing.final_timestep if sampler == "ddim" and not request.timesteps else -1,
         batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
         windows=_windows(request, model),
         lora_weights=_lora_weights(request, model),
@@ -181,9 +180,8 @@ def _refinement(request: Request, model: Described, sampler: str, height: int, w
 
 def samplers_of(model: Described) -> tuple[str, ...]:
     """The samplers that this model can be used with, its default first."""
-    if model.kind != "lcm":
-        return ("dpm++", "unipc", "ddim", "heun", "lcm")
-    return ("tcd", "lcm") if model.card.sampler == "tcd" else ("lcm", "tcd")
+    names = CONSISTENCY if model.kind == "lcm" else ("dpm++", "unipc", "ddim", "heun", "lcm")
+    return tuple(sorted(names, key=lambda name: name != model.profile.sampler))
 
 
 def _first(given: T | None, otherwise: T) -> T:
@@ -200,20 +198,19 @@ def _batch_size(given: int | None, latent_shape: tuple[int, int, int]) -> int:
 
 
 def _times(model: Described, sampler: str, steps: int, strength: float) -> Tensor:
-    settings, total = model.settings, model.schedule.num_train_timesteps
-    grid = settings.original_inference_steps
+    profile, total = model.profile, model.schedule.num_train_timesteps
+    grid = profile.grid.original_inference_steps
     try:
-        if sampler == "tcd" and model.card.phases > 1 and strength == 1.0:
-            phases = model.card.phases
-            return phased_timesteps(steps, phases, original_inference_steps=grid, num_train_timesteps=total)
+        if sampler == "tcd" and profile.phases > 1 and strength == 1.0:
+            return phased_timesteps(steps, profile.phases, original_inference_steps=grid, num_train_timesteps=total)
         if sampler in CONSISTENCY:
             return consistency_timesteps(steps, strength, original_inference_steps=grid, num_train_timesteps=total)
         return ode_timesteps(
             steps,
             strength,
-            spacing=settings.spacing,
+            spacing=profile.spacing.kind,
             num_train_timesteps=total,
-            steps_offset=settings.offset,
+            steps_offset=profile.spacing.offset,
             multistep=sampler == "dpm++",
         )
     except ValueError as error:
@@ -235,17 +232,9 @@ def _checked_side(name: str, size: int, model: Described) -> int:
     return size
 
 
-def guidance_range(model: Described) -> tuple[float, float]:
-    """The guidance scales that this model can follow."""
-    if model.embeds_guidance and model.card.w_range is not None:
-        return model.card.w_range[0] + 1.0, model.card.w_range[1] + 1.0
-    baked_in = model.kind == "lcm" and not model.embeds_guidance and model.card.w_range != (0.0, 0.0)
-    return 1.0, MAX_BAKED_GUIDANCE if baked_in else MAX_GUIDANCE
-
-
 def _checked_guidance(request: Request, model: Described) -> float:
-    low, high = guidance_range(model)
-    scale = float(_first(request.guidance_scale, model.card.guidance_scale))
+    low, high = model.profile.guidance_range
+    scale = float(_first(request.guidance_scale, model.profile.guidance.scale))
     if low <= scale <= high:
         return scale
     if model.embeds_guidance:
@@ -307,22 +296,22 @@ def _advice(request: Request, model: Described, guidance_scale: float) -> Iterat
 
 def _few_step_advice(request: Request, model: Described, guidance_scale: float) -> Iterator[str]:
     """For consistency models."""
-    if model.embeds_guidance and model.card.w_range is None and guidance_scale < LEAST_EMBEDDED_GUIDANCE:
+    if model.embeds_guidance and model.profile.guidance.w_range is None and guidance_scale < LEAST_EMBEDDED_GUIDANCE:
         yield (
             f"{model.name} has guidance inside, and such models were distilled for scales of about 3 to 15: at "
             f"{guidance_scale:g} pictures grow vague"
         )
-    steps = request.steps or model.card.steps
+    steps = request.steps or model.profile.steps
     height, width = request.height or model.traits.default_size[0], request.width or model.traits.default_size[1]
     small = height < model.traits.default_size[0] or width < model.traits.default_size[1]
-    stacked = model.card.sampler == "lcm" and model.loras is not None and model.loras.makes_few_step
+    stacked = model.profile.sampler == "lcm" and model.loras is not None and model.loras.makes_few_step
     least = model.traits.least_lora_steps
     if stacked and not small and steps < least and not request.timesteps:
         yield (
             f"an LCM-LoRA on SDXL at its full size shows a grid in {steps} steps: take {least} to {MOST_STEPS}, "
             "or paint at 768 x 768 and upscale"
         )
-    total, known = model.schedule.num_train_timesteps, model.settings.original_inference_steps
+    total, known = model.schedule.num_train_timesteps, model.profile.grid.original_inference_steps
     grid = set(training_grid(total, known).tolist())
     if off := [t for t in request.timesteps or () if t not in grid]:
         yield (

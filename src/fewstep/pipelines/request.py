@@ -12,6 +12,7 @@ from itertools import chain, pairwise
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from fewstep.core.profile import MAX_GUIDANCE
 from fewstep.core.samplers import SAMPLERS
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.masks import check_mask, mask_of
@@ -25,7 +26,6 @@ MAX_PICTURES = 1_000
 MAX_STEPS = 1_000
 MAX_TIME = 999_999
 MAX_SIDE = 4_096
-MAX_GUIDANCE = 100.0
 MAX_SEED = 2**63 - 1
 MAX_UPSCALE = 4.0
 ROWS = ("prompts", "seeds", "variation_seeds")  # what a request has for each picture

@@ -282,7 +282,7 @@ def paint(
         f = ConsistencyFunction(denoise, model.scalings)
         yield from sample_consistency(f, model.schedule, x_T, plan.timesteps, cond, w, draw)
     elif plan.sampler == "tcd":
-        gamma = model.card.gamma
+        gamma = model.profile.gamma
         yield from sample_trajectory(denoise, model.schedule, x_T, plan.timesteps, cond, w, draw, gamma=gamma)
     else:
         solver = SOLVERS[plan.sampler](model.schedule)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.plan import DEFAULT_STRENGTH, REFINE_STRENGTH, guidance_range, samplers_of
+from fewstep.pipelines.plan import DEFAULT_STRENGTH, REFINE_STRENGTH, samplers_of
 from fewstep.pipelines.request import MAX_SIDE, MAX_UPSCALE
 from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
 
@@ -26,7 +26,7 @@ def controls(model: LatentModel, models: Collection[str] = ()) -> list[Control]:
     return [
         {"name": "model", "kind": "choice", "choices": list(models) or [model.name], "default": model.name},
         {"name": "prompt", "kind": "text", "default": "", "maximum_length": MAX_PROMPT},
-        {"name": "steps", **_slider(1, high, 1, model.card.steps)},
+        {"name": "steps", **_slider(1, high, 1, model.profile.steps)},
         *_guidance(model),
         {"name": "strength", **_slider(0.05, 1, 0.01, DEFAULT_STRENGTH), "masked_default": MASKED_STRENGTH},
         {"name": "seed", "kind": "seed", "minimum": 0, "maximum": MAX_SHOWN_SEED, "default": 0},
@@ -42,8 +42,8 @@ def _slider(minimum: float, maximum: float, step: float, default: float) -> Cont
 
 def _guidance(model: LatentModel) -> list[Control]:
     """How closely to follow the words, and what to lead away from; that is an advanced wish where it has no effect."""
-    low, high = guidance_range(model)
-    scale = model.card.guidance_scale
+    low, high = model.profile.guidance_range
+    scale = model.profile.guidance.scale
     negative = {"name": "negative_prompt", "kind": "text", "default": "", "has_effect": not model.embeds_guidance}
     return [
         {"name": "guidance_scale", **_slider(low, min(high, 15.0), 0.1, scale)},

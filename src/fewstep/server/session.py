@@ -304,7 +304,7 @@ class Session:
         """What was asked for, or as much of it as the budget pays for; says so when that has changed."""
         wanted, (height, width) = self.parameters, model.traits.default_size
         steps = wanted.rest_steps if kind is PictureKind.REFINED else wanted.steps
-        steps = steps or len(wanted.timesteps or ()) or model.card.steps
+        steps = steps or len(wanted.timesteps or ()) or model.profile.steps
         upscale = wanted.upscale or 1.0
         refine_steps = (wanted.refine_steps or steps) if upscale > 1 else 0
         full = Effort(steps, wanted.height or height, wanted.width or width, upscale, refine_steps)

@@ -15,11 +15,12 @@ from torch import nn
 from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_scalings, hard_scalings
 from fewstep.core.guidance import LearntGuidance, guidance_scale_from_w, w_from_guidance_scale
 from fewstep.core.prediction import Denoise
+from fewstep.core.profile import SamplingProfile
 from fewstep.data.latents import LatentCache
 from fewstep.errors import InvalidConfig
 from fewstep.models.adapters.lora.convert import write_lora
-from fewstep.models.adapters.lora.stack import SAMPLED, TIMES, few_step
 from fewstep.models.bundle import ModelBundle
+from fewstep.models.network import UNetNetwork
 from fewstep.models.saving import save
 from fewstep.models.student import W_DIM, Unadapted, adapter_layers, add_adapter, copy_with, student_of
 from fewstep.train.config import ConsistencyConfig, RunConfig
@@ -116,7 +117,7 @@ def trainee_of(config: RunConfig, model: ModelBundle, name: str, processes: Proc
     consistency = config.consistency
     bundle = dataclasses.replace(model, unet=unet, folder=None, reference=None, weight_files=())
     if config.method == "distill":
-        bundle = _few_step_student(bundle, consistency, w_range, model.name)
+        bundle = _few_step_student(bundle, consistency, w_range)
     bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, name=name, shared=None, measured={}))
     target = AveragedTarget(unet, consistency.target_decay) if consistency.target == "ema" else None
     return Trainee(
@@ -135,20 +136,21 @@ def trainee_of(config: RunConfig, model: ModelBundle, name: str, processes: Proc
 
 
 def w_range_of(config: RunConfig, model: ModelBundle) -> tuple[float, float]:
-    """The guidance that is trained for, in LCM's form; what the config leaves open is taken from the model's card."""
-    given, scale = config.consistency.w_range, model.card.guidance_scale
+    """The guidance that is trained for, in LCM's form; what the config leaves open is the model's own."""
+    given, guidance = config.consistency.w_range, model.profile.guidance
     if given is not None:
         return given
     if config.method == "finetune":
-        return model.card.w_range or (LCM_RANGE if model.embeds_guidance else (0.0, 0.0))
-    own = max(w_from_guidance_scale(scale), 0.0)
-    return (own, own) if config.lora is not None else (0.0, 2 * scale)
+        return guidance.w_range or (LCM_RANGE if guidance.embedded else (0.0, 0.0))
+    own = max(w_from_guidance_scale(guidance.scale), 0.0)
+    return (own, own) if config.lora is not None else (0.0, 2 * guidance.scale)
 
 
 def obeyed_w(model: ModelBundle, w_range: tuple[float, float]) -> tuple[float, float] | None:
     """The range of w that a consistency model was trained in, where it is told w, and is to go on obeying it."""
-    low, high = model.card.w_range or LCM_RANGE
-    return (low, high) if model.embeds_guidance and w_range != (0.0, 0.0) and low < high else None
+    guidance = model.profile.guidance
+    low, high = guidance.w_range or LCM_RANGE
+    return (low, high) if guidance.embedded and w_range != (0.0, 0.0) and low < high else None
 
 
 def as_it_walks(config: ConsistencyConfig, model: ModelBundle) -> ConsistencyConfig:
@@ -156,18 +158,17 @@ def as_it_walks(config: ConsistencyConfig, model: ModelBundle) -> ConsistencyCon
 
     A model that walks along its own trajectories is asked, where `k` says nothing else, for their ends at once.
     """
-    card, plain = model.card, ConsistencyConfig()
+    profile, plain = model.profile, ConsistencyConfig()
     own: dict[str, Any] = {
-        "original_inference_steps": card.original_inference_steps,
-        "timestep_scaling": card.timestep_scaling,
-        "phases": card.phases,
-        "trajectory": card.sampler == "tcd" and (card.phases == 1 or card.gamma > 0),
+        **dataclasses.asdict(profile.grid),
+        "phases": profile.phases,
+        "trajectory": profile.sampler == "tcd" and (profile.phases == 1 or profile.gamma > 0),
     }
     for name, value in own.items():
         given = getattr(config, name)
         if given not in (getattr(plain, name), value):
             raise InvalidConfig(f"{name}={given}, but {model.name} was made with {value}, which fine-tuning keeps")
-    if card.sampler == "tcd" and config.k is None:
+    if profile.sampler == "tcd" and config.k is None:
         if config.target == "ema":
             raise InvalidConfig(
                 f"target='ema' averages answers, and {model.name} is asked for the ends of its trajectories, "
@@ -204,26 +205,33 @@ def _network(config: RunConfig, model: ModelBundle, w_range: tuple[float, float]
     return student_of(model.unet, W_DIM if (w_range[0] < w_range[1] if embeds is None else embeds) else None)
 
 
-def _few_step_student(
-    bundle: ModelBundle, config: ConsistencyConfig, w_range: tuple[float, float], teacher: str
-) -> ModelBundle:
-    """The bundle with the card and the times of the consistency model that it becomes."""
-    told = bundle.embeds_guidance
-    middle = min(max(w_from_guidance_scale(bundle.card.guidance_scale), w_range[0]), w_range[1])
-    own_guidance = 1.0 if w_range != (0.0, 0.0) else bundle.card.guidance_scale
-    facts = {
-        "guidance_scale": guidance_scale_from_w(middle) if told else own_guidance,
-        "w_range": w_range,
-        "original_inference_steps": config.original_inference_steps,
-        "timestep_scaling": config.timestep_scaling,
-        "sampler": config.sampler,
-        "gamma": config.gamma,
-        "phases": config.phases,
-        "steps": config.phases if config.phases > 1 else 4,
-    }
-    bundle = few_step(bundle, facts)
-    card = dataclasses.replace(bundle.card, teacher=teacher, prediction_type=bundle.prediction_type)
-    return dataclasses.replace(bundle, card=card, settings=dataclasses.replace(bundle.settings, consistency=True))
+def _few_step_student(bundle: ModelBundle, config: ConsistencyConfig, w_range: tuple[float, float]) -> ModelBundle:
+    """The bundle as the consistency model that it becomes."""
+    embedded = UNetNetwork(bundle.unet).embeds_w
+    teacher = dataclasses.replace(
+        bundle.profile, guidance=dataclasses.replace(bundle.profile.guidance, embedded=embedded)
+    )
+    profile = _distilled(teacher, config, w_range)
+    return dataclasses.replace(bundle, profile=profile, card=dataclasses.replace(bundle.card, teacher=bundle.name))
+
+
+def _distilled(teacher: SamplingProfile, config: ConsistencyConfig, w_range: tuple[float, float]) -> SamplingProfile:
+    """How the network is sampled that `config` makes of its teacher's."""
+    scale = teacher.guidance.scale
+    middle = min(max(w_from_guidance_scale(scale), w_range[0]), w_range[1])
+    own_guidance = 1.0 if w_range != (0.0, 0.0) else scale
+    return teacher.as_few_step(
+        {
+            "steps": config.phases if config.phases > 1 else 4,
+            "guidance_scale": guidance_scale_from_w(middle) if teacher.guidance.embedded else own_guidance,
+            "w_range": w_range,
+            "sampler": config.sampler,
+            "gamma": config.gamma,
+            "phases": config.phases,
+            "original_inference_steps": config.original_inference_steps,
+            "timestep_scaling": config.timestep_scaling,
+        }
+    )
 
 
 def _objective(
@@ -282,8 +290,6 @@ def _scalings(config: ConsistencyConfig) -> Scalings:
 
 def _record(config: RunConfig, bundle: ModelBundle, model: ModelBundle) -> dict[str, Any]:
     """Of a LoRA: what it makes of its base, how that is sampled, and where it comes from."""
-    card = bundle.card
-    record: dict[str, Any] = {"kind": "lcm" if config.method == "distill" else "style", "base": model.name}
     if config.method == "distill":
-        record |= {name: getattr(card, name) for name in (*SAMPLED, *TIMES)}
-    return record
+        return {"kind": "lcm", "base": model.name, **bundle.profile.facts()}
+    return {"kind": "style", "base": model.name}

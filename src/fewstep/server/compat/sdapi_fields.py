@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.plan import guidance_range, samplers_of
+from fewstep.pipelines.plan import samplers_of
 from fewstep.pipelines.prompts import A1111, understood
 from fewstep.pipelines.provenance import PARAMETERS
 from fewstep.pipelines.request import MAX_SEED, MAX_SIDE, MAX_UPSCALE
@@ -108,7 +108,7 @@ def translate(wanted: Wanted, model: LatentModel) -> tuple[dict[str, Any], list[
     warnings += [f"{name} is not supported and was ignored" for name in _unsupported(wanted)]
     guidance = wanted.cfg_scale
     if guidance is not None:
-        low, high = guidance_range(model)
+        low, high = model.profile.guidance_range
         guidance = min(max(guidance, low), high)
         if guidance != wanted.cfg_scale:
             warnings.append(

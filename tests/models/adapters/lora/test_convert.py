@@ -128,7 +128,7 @@ def test_a_merged_model_paints_as_with_the_adapters_on_top(model: ModelBundle, m
     assert not [name for name, _ in result.unet.named_modules() if "adapters" in name]
     save(result, tmp_path / "merged", base=miniature / "teacher")
     again = fewstep.load(tmp_path / "merged", device="cpu")
-    assert (again.kind, again.card.steps) == ("lcm", 4)
+    assert (again.kind, again.profile.steps) == ("lcm", 4)
     assert (
         json.loads((tmp_path / "merged/scheduler/scheduler_config.json").read_text())["_class_name"] == "LCMScheduler"
     )

@@ -160,7 +160,7 @@ def test_an_lcm_lora_makes_a_few_step_model_as_in_diffusers(base: ModelBundle, m
         FewstepWarning, match=r"lcm-lora-test\.safetensors is taken for an LCM-LoRA .* by its name alone"
     ):
         model = with_loras(base, [path])
-    assert (model.kind, model.card.steps, model.card.guidance_scale) == ("lcm", 4, 1.0)
+    assert (model.kind, model.profile.steps, model.profile.guidance.scale) == ("lcm", 4, 1.0)
     assert abs(ours(model, sampler=None, steps=1, guidance_scale=None) - expected).max() <= 1
     with pytest.raises(InvalidRequest, match=r"with an LCM-LoRA has learnt its guidance, .*: 1 to 2 are allowed"):
         fewstep.text2image(model, "a cat", guidance_scale=2.1)
@@ -337,7 +337,7 @@ def test_the_adapters_that_come_along_go_by_name_and_do_what_they_say() -> None:
         return float(np.mean([np.asarray(picture).max(-1) < 64 for picture in pictures]))
 
     fast = fewstep.load("starter-teacher", device="cpu", loras=["blue-ink", "lcm-lora"])
-    assert (fast.kind, fast.card.sampler, fast.card.steps, fast.card.phases) == ("lcm", "tcd", 4, 1)
+    assert (fast.kind, fast.profile.sampler, fast.profile.steps, fast.profile.phases) == ("lcm", "tcd", 4, 1)
     assert fast.loras is not None
     assert [file.reference for file in fast.loras.files] == ["blue-ink", "lcm-lora"]
     plain = colours(fewstep.load("starter", device="cpu"))

@@ -13,12 +13,12 @@ from typing import Any
 
 from torch import Tensor
 
+from fewstep.core.profile import Kind
 from fewstep.errors import FewstepWarning, InvalidModel
 from fewstep.models.adapters.lora.kinds.base import Change, LayerInFile
 from fewstep.models.adapters.lora.names import Spelling, read_key
 from fewstep.models.adapters.lora.peft_config import PeftConfig
 from fewstep.models.adapters.lora.reading import read_change
-from fewstep.models.card import Kind
 from fewstep.models.identify import refusal
 from fewstep.models.layout import FAMILIES
 from fewstep.models.locating import name_of, read_json

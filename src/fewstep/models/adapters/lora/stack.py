@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
+from fewstep.core.profile import Facts
 from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.kinds.base import Change
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from fewstep.models.bundle import ModelBundle
 
 Added = dict[str, dict[str, dict[int, Change]]]  # changes by part, layer, and number in the stack
-# What the record of an LCM-LoRA says: how it is sampled, and on which times it was distilled.
-SAMPLED = ("steps", "guidance_scale", "w_range", "sampler", "gamma", "phases")
-TIMES = ("original_inference_steps", "timestep_scaling")
-LCM_STEPS, LCM_GUIDANCE = 4, 1.0  # of LCM-LoRA (2311.05556): guidance is part of what it learnt
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +86,7 @@ def with_loras(
 
     kind  what the model with them is, where that was said ("lcm", "diffusion"): an adapter's name then decides nothing
 
-    An LCM-LoRA also turns the card into that of a few-step model, so that its schedule cannot be forgotten.
+    An LCM-LoRA also turns the profile into that of a few-step model, so that its schedule cannot be forgotten.
     Raises `ModelNotFound`, `InvalidModel` for an adapter of another base or an LCM-LoRA on
     a consistency model, `InvalidRequest` for its weight; warns of layers that the model does not have.
     """
@@ -104,7 +101,7 @@ def with_loras(
         stack = stack.plus(file, spec.weight)
         if few_steps:
             file.few_step.announce(str(file.path), "an LCM-LoRA (few steps, no guidance)", "--kind diffusion")
-            model = few_step(model, file.record)
+            model = _few_step(model, file)
     networks = {part: _adapted(network, added.get(part, {}), stack.shares) for part, network in model.networks.items()}
     return model.with_networks(networks, dataclasses.replace(model.adapters, loras=stack))
 
@@ -163,17 +160,13 @@ def _check_fits(file: LoraFile, model: ModelBundle, kind: str | None) -> bool:
     return makes_few_step
 
 
-def few_step(model: ModelBundle, record: Mapping[str, Any]) -> ModelBundle:
-    """The model with the card and times that its LCM-LoRA was distilled for; the published ones, without a record."""
-    if model.card.kind == "lcm":
-        return model
-    sampled = {name: record[name] for name in SAMPLED if name in record}
-    if sampled.get("w_range") is not None:
-        sampled["w_range"] = tuple(sampled["w_range"])
-    times = {name: record[name] for name in TIMES if name in record}
-    default: dict[str, Any] = {"kind": "lcm", "steps": LCM_STEPS, "guidance_scale": LCM_GUIDANCE, "w_range": None}
-    card = dataclasses.replace(model.card, **default | sampled | times, teacher=model.card.name)
-    return dataclasses.replace(model, card=card, settings=dataclasses.replace(model.settings, **times))
+def _few_step(model: ModelBundle, file: LoraFile) -> ModelBundle:
+    """The model sampled as its LCM-LoRA says; raises `InvalidModel` where its record is of no use."""
+    try:
+        profile = model.profile.as_few_step(cast("Facts", file.record))
+    except ValueError as error:
+        raise InvalidModel(f"the record in {file.path.name} is damaged: {error}") from error
+    return dataclasses.replace(model, profile=profile, card=dataclasses.replace(model.card, teacher=model.name))
 
 
 def layers_of(network: nn.Module) -> dict[str, nn.Module]:

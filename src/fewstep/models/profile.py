@@ -1,0 +1,139 @@
+"""The `SamplingProfile` in a model's files: the scheduler's config as diffusers writes it, and the card.
+
+Each fact has one home. `scheduler_config.json` says the schedule, the prediction, the grid and the spacing;
+`fewstep.json`, where there is one, the kind, the steps, the guidance and the sampler. The network says whether it
+reads w.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from fewstep.core.prediction import PREDICTION_TYPES
+from fewstep.core.profile import Grid, SamplingProfile, Spacing
+from fewstep.core.schedule import Schedule
+from fewstep.errors import FewstepWarning, InvalidModel
+from fewstep.models.card import FILE, CardFacts
+
+SCHEDULERS = {"lcm": "LCMScheduler", "tcd": "TCDScheduler"}  # diffusers', by the sampler of a consistency model
+
+
+def profile_of(
+    scheduler: Mapping[str, Any], facts: CardFacts | None = None, *, embedded: bool, few_step: bool = False
+) -> SamplingProfile:
+    """From a scheduler's config, in which absent keys get diffusers' defaults, and what the card says.
+
+    embedded  whether the network reads w
+    few_step  whether something else than its scheduler says that a model without a card is a few-step model
+
+    Raises `InvalidModel`; warns where a card's copy of a fact of the scheduler is another.
+    """
+    prediction = scheduler.get("prediction_type", "epsilon")
+    if prediction not in PREDICTION_TYPES:
+        raise InvalidModel(
+            f"the scheduler's prediction_type is {prediction!r}; fewstep knows {', '.join(PREDICTION_TYPES)}"
+        )
+    profile = SamplingProfile.default(
+        "lcm" if few_step or scheduler.get("_class_name") in SCHEDULERS.values() else "diffusion",
+        schedule_of(scheduler),
+        prediction,
+        Grid(scheduler.get("original_inference_steps", 50), scheduler.get("timestep_scaling", 10.0)),
+        Spacing(
+            scheduler.get("timestep_spacing", "leading"),
+            scheduler.get("steps_offset", 0),
+            -1 if scheduler.get("set_alpha_to_one", True) else 0,
+        ),
+        embedded=embedded,
+    )
+    return _with_card(profile, facts) if facts else profile
+
+
+def _with_card(profile: SamplingProfile, facts: CardFacts) -> SamplingProfile:
+    """With what the card says, but for its copies of what the scheduler's config is the home of."""
+    own = facts.copy()
+    if own.get("kind") == "diffusion":
+        own.pop("sampler", None)  # a consistency model's, in every card
+    try:
+        told = profile.updated(own)
+    except ValueError as error:
+        raise InvalidModel(f"in {FILE}, {error}") from error
+    _warn_of_copies(profile, told, facts)
+    return dataclasses.replace(told, grid=profile.grid)
+
+
+def _warn_of_copies(profile: SamplingProfile, told: SamplingProfile, facts: CardFacts) -> None:
+    copies: list[tuple[str, object, object]] = [
+        ("prediction_type", facts.get("prediction_type", profile.prediction), profile.prediction)
+    ]
+    if told.kind == "lcm":
+        names = ("original_inference_steps", "timestep_scaling")
+        copies += [(name, getattr(told.grid, name), getattr(profile.grid, name)) for name in names]
+    for name, copy, value in copies:
+        if copy != value:
+            warnings.warn(
+                f"{FILE} says {name} = {copy!r} and scheduler_config.json says {value!r}, which is what counts: "
+                "correct the one that is wrong",
+                FewstepWarning,
+                stacklevel=5,
+            )
+
+
+def schedule_of(scheduler: Mapping[str, Any]) -> Schedule:
+    """The table of betas of a scheduler's config; raises `InvalidModel`."""
+    if scheduler.get("trained_betas") is not None:
+        betas = torch.tensor(scheduler["trained_betas"], dtype=torch.float64)
+        return Schedule.from_alphas_cumprod(torch.cumprod(1.0 - betas, dim=0))
+    if "beta_schedule" not in scheduler:
+        raise InvalidModel(
+            f"the scheduler {scheduler.get('_class_name', '(unnamed)')} has no table of betas; "
+            "fewstep samples models with DDPM schedules (Stable Diffusion and its kin)"
+        )
+    try:
+        return Schedule.from_betas(
+            kind=scheduler["beta_schedule"],
+            beta_start=scheduler["beta_start"],
+            beta_end=scheduler["beta_end"],
+            num_train_timesteps=scheduler["num_train_timesteps"],
+            rescale_zero_terminal_snr=scheduler.get("rescale_betas_zero_snr", False),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidModel(f"the scheduler's betas cannot be read: {error}") from error
+
+
+def scheduler_of(profile: SamplingProfile, base: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The scheduler's config that says the same: diffusers' LCM's or TCD's for a consistency model.
+
+    base  the config that the model began with, of which all else is kept; None where it began as one file
+
+    Raises `InvalidModel` without one for a schedule that is no table of betas.
+    """
+    config = _ddim(profile) if base is None else dict(base)
+    config["prediction_type"] = profile.prediction
+    if base is not None and profile.schedule.to_config() != schedule_of(base).to_config():
+        config["rescale_betas_zero_snr"] = profile.zero_snr
+    if profile.kind == "lcm":
+        config |= {"_class_name": SCHEDULERS[profile.sampler], **dataclasses.asdict(profile.grid)}
+    return config
+
+
+def _ddim(profile: SamplingProfile) -> dict[str, Any]:
+    betas = profile.schedule.to_config()
+    if "kind" not in betas:
+        raise InvalidModel("this schedule is not made of betas, and diffusers' schedulers know no other")
+    return {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": betas["num_train_timesteps"],
+        "beta_start": betas["beta_start"],
+        "beta_end": betas["beta_end"],
+        "beta_schedule": betas["kind"],
+        "rescale_betas_zero_snr": betas["rescale_zero_terminal_snr"],
+        "clip_sample": False,
+        "set_alpha_to_one": profile.spacing.final_timestep == -1,
+        "steps_offset": profile.spacing.offset,
+        "timestep_spacing": profile.spacing.kind,
+    }
