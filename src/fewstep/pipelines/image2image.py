@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from fewstep.imaging.reading import as_image
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.text2image import OnStep, Options, paint_all, requested
+from fewstep.pipelines.fields import Options
+from fewstep.pipelines.text2image import OnStep, paint_all, requested
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,8 @@ from fewstep.core.samplers.grids import consistency_timesteps, ode_timesteps, ph
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.reading import ANIMATED
 from fewstep.models.latent_model import Described
-from fewstep.pipelines.request import MAX_SIDE, ROWS, Control, Request
+from fewstep.pipelines.fields import DEFAULT_STRENGTH, MAX_SIDE, REFINE_STRENGTH, Settings, settings_of
+from fewstep.pipelines.request import ROWS, Control, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,17 +25,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONSISTENCY = ("lcm", "tcd")  # samplers
-DEFAULT_STRENGTH = 0.5
 LATENTS_AT_ONCE = 16_384  # 16 pictures of 8 x 8 latents up to BATCH_LIMIT, 4 of 64 x 64
 BATCH_LIMIT = 16
-REFINE_STRENGTH = 0.4
 LARGE = 2.0  # times the side that a model was trained on: from there on it paints things twice
 MOST_STEPS = 8  # of a consistency model
 LEAST_EMBEDDED_GUIDANCE = 3.0  # that models which read w were distilled on
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Plan(Settings):
     """A `Request` without open questions.
 
     strength        1 without a picture to start from; None where the timesteps were given (a refinement, whose
@@ -47,36 +46,31 @@ class Plan:
     lora_weights    of each of the model's adapters, in their order
     controls        for each of `model.steered_by`, in that order; None: not followed
     windows         how often the text encoder reads for each prompt: 1, more for long ones
-    variation       how far the noise is turned towards that of the variation seeds
     window          (height, width) in latents of the windows that a large picture is painted in; None: in one piece
-    upscale         how many times larger the pictures are made at last
     refinement      the plan of the second round, over the pictures of the first, each made larger
     advice          what was asked for and has no effect, a sentence each
     """
 
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
-    negative_prompt: str
-    steps: int
-    guidance_scale: float
-    height: int
-    width: int
-    sampler: str
     image: Image | None
     mask: Image | None
-    strength: float | None
     timesteps: Tensor
     final_timestep: int
     batch_size: int
     windows: tuple[int, ...]
     lora_weights: tuple[float, ...] = ()
     controls: tuple[Control | None, ...] = ()
-    variation: float = 0.0
     variation_seeds: tuple[int, ...] = ()
     window: tuple[int, int] | None = None
-    upscale: float | None = None
     refinement: Plan | None = None
     advice: tuple[str, ...] = ()
+    # of its settings, those that are never open
+    steps: int = field()
+    guidance_scale: float = field()
+    height: int = field()
+    width: int = field()
+    sampler: str = field()
 
     @property
     def num_steps(self) -> int:
@@ -115,18 +109,20 @@ def complete(request: Request, model: Described, batch_size: int | None = None) 
     whole = request.image is None or request.mask is not None
     strength = None if request.timesteps else _first(request.strength, 1.0 if whole else DEFAULT_STRENGTH)
     guidance_scale = _checked_guidance(request, model)
+    completed = {
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "height": height,
+        "width": width,
+        "sampler": sampler,
+        "strength": strength,
+    }
     return Plan(
+        **settings_of(request) | completed,
         prompts=request.prompts,
         seeds=request.seeds,
-        negative_prompt=request.negative_prompt,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        height=height,
-        width=width,
-        sampler=sampler,
         image=request.image,
         mask=request.mask,
-        strength=strength,
         timesteps=_given_times(model, request.timesteps)
         if strength is None
         else _times(model, sampler, steps, strength),
@@ -135,10 +131,8 @@ def complete(request: Request, model: Described, batch_size: int | None = None) 
         windows=_windows(request, model),
         lora_weights=_lora_weights(request, model),
         controls=_controls(request, model),
-        variation=request.variation,
         variation_seeds=request.variation_seeds,
         window=model.latent_shape(*model.traits.default_size)[1:] if request.tile else None,
-        upscale=request.upscale,
         refinement=_refinement(request, model, sampler, height, width, steps),
         advice=tuple(_advice(request, model, guidance_scale)),
     )

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from fewstep.errors import InvalidRequest
 from fewstep.imaging.channels import rgba
 from fewstep.imaging.inscription import PARAMETERS, RECORD
 from fewstep.imaging.reading import read_image
+from fewstep.pipelines.fields import Settings, settings_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,8 +70,8 @@ class Travelled:
     frame: int | None = None
 
 
-@dataclass(frozen=True)
-class Record:
+@dataclass(frozen=True, kw_only=True)
+class Record(Settings):
     """The parameters of one picture (of `num_images` from `seed` on, for a contact sheet).
 
     model      what `load` takes, where that means the same on another machine; None for a folder
@@ -88,11 +89,6 @@ class Record:
 
     prompt: str
     seed: int
-    steps: int
-    guidance_scale: float
-    sampler: str
-    width: int
-    height: int
     model: str | None
     model_name: str
     model_hash: str
@@ -101,23 +97,22 @@ class Record:
     zero_snr: bool | None = None
     unet: str | None = None
     vae: str | None = None
-    negative_prompt: str = ""
     num_images: int = 1
     loras: tuple[UsedLora, ...] = ()
     embeddings: tuple[UsedEmbedding, ...] = ()
     controls: tuple[UsedControl, ...] = ()
-    strength: float | None = None
     timesteps: tuple[int, ...] | None = None
-    variation: float | None = None
     variation_seed: int | None = None
-    upscale: float | None = None
-    refine_strength: float | None = None
-    refine_steps: int | None = None
-    tile: bool = False
     source: str | None = None
     mask: str | None = None
     travel: Travelled | None = None
     version: str = fewstep.__version__
+    # of its settings, those that every picture has
+    steps: int = field()
+    guidance_scale: float = field()
+    sampler: str = field()
+    width: int = field()
+    height: int = field()
 
     @property
     def command(self) -> str:
@@ -125,7 +120,8 @@ class Record:
         return "generate" if self.travel is None else "travel"
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        first = {"prompt": self.prompt, "seed": self.seed}
+        return json.dumps(first | dataclasses.asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Record:
@@ -190,14 +186,16 @@ class Record:
 
 def describe(model: LatentModel, plan: Plan, index: int, travel: Travelled | None = None) -> dict[str, str]:
     """The chunks of the plan's picture number `index`."""
+    drawn = {
+        "strength": None if plan.image is None else plan.strength,
+        "variation": plan.variation or None,
+        "refine_strength": None if plan.refinement is None else plan.refinement.strength,
+        "refine_steps": _refine_steps(plan),
+    }
     return Record(
+        **settings_of(plan) | drawn,
         prompt=plan.prompts[index],
         seed=plan.seeds[index],
-        steps=plan.steps,
-        guidance_scale=plan.guidance_scale,
-        sampler=plan.sampler,
-        width=plan.width,
-        height=plan.height,
         model=model.reference,
         model_name=model.name,
         model_hash=model.hash,
@@ -206,18 +204,11 @@ def describe(model: LatentModel, plan: Plan, index: int, travel: Travelled | Non
         zero_snr=model.overrides.zero_snr,
         unet=model.overrides.unet,
         vae=model.overrides.vae,
-        negative_prompt=plan.negative_prompt,
         loras=_used(model, plan),
         embeddings=_words(model),
         controls=_steering(model, plan),
-        strength=None if plan.image is None else plan.strength,
         timesteps=None if plan.strength is not None else tuple(plan.timesteps.tolist()),
-        variation=plan.variation or None,
         variation_seed=plan.variation_seeds[index] if plan.variation else None,
-        upscale=plan.upscale,
-        refine_strength=None if plan.refinement is None else plan.refinement.strength,
-        refine_steps=_refine_steps(plan),
-        tile=plan.window is not None,
         source=None if plan.image is None else image_hash(plan.image),
         mask=None if plan.mask is None else image_hash(plan.mask),
         travel=travel,

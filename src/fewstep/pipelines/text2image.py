@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from fewstep.imaging.reading import as_image
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.latent_model import LatentModel
 from fewstep.models.memory import free_cache, out_of_memory
+from fewstep.pipelines.fields import Options
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import describe
@@ -49,29 +50,6 @@ Given = Callable[[range], tuple[Conditioning | None, Noise | None]]  # by the ro
 
 def _nothing_given(_: range) -> tuple[None, None]:
     return None, None
-
-
-class Options(TypedDict, total=False):
-    """The options that all pipelines have in common, for the type checker."""
-
-    steps: int | None
-    seed: int | None
-    guidance_scale: float | None
-    negative_prompt: str
-    height: int | None
-    width: int | None
-    sampler: str | None
-    timesteps: Sequence[int] | None
-    loras: Mapping[str, float] | None
-    controls: Mapping[str, Picture | tuple[Picture, float]] | None
-    variation: float | None
-    variation_seed: int | None
-    upscale: float | None
-    refine_strength: float | None
-    refine_steps: int | None
-    tile: bool
-    batch_size: int | None
-    on_step: OnStep | None
 
 
 @overload
@@ -291,7 +269,7 @@ def paint(
 
 def noise_of(plan: Plan) -> Noise:
     """That of the seeds, or for variations on the arc from there to that of the other seeds."""
-    if plan.variation == 0.0:
+    if not plan.variation:
         return PictureNoise(plan.seeds)
     return NoiseBetween(plan.seeds, plan.variation_seeds, [plan.variation] * len(plan.seeds))
 

@@ -13,10 +13,11 @@ from fewstep.core.noise import Noise, NoiseBetween, slerp
 from fewstep.errors import InvalidRequest
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.latent_model import LatentModel
+from fewstep.pipelines.fields import FIELDS
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import Travelled, describe
-from fewstep.pipelines.request import MAX_PICTURES, Request
+from fewstep.pipelines.request import Request
 from fewstep.pipelines.text2image import OnStep, carry_out, requested
 
 if TYPE_CHECKING:
@@ -110,8 +111,9 @@ def frames_on_the_way(stops: int, frames: int) -> list[Frame]:
     """Places evenly spread over the legs between `stops`; raises `InvalidRequest`."""
     if stops < 2:
         raise InvalidRequest(f"{stops} stops were given; a way has at least two")
-    if not stops <= frames <= MAX_PICTURES:
-        raise InvalidRequest(f"{frames} frames for {stops} stops; give {stops} to {MAX_PICTURES}")
+    most = int(FIELDS["num_images"].high)
+    if not stops <= frames <= most:
+        raise InvalidRequest(f"{frames} frames for {stops} stops; give {stops} to {most}")
     legs = stops - 1
     places = [frame * legs / (frames - 1) for frame in range(frames)]
     return [Frame(leg := min(int(place), legs - 1), place - leg) for place in places]

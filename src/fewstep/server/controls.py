@@ -1,4 +1,4 @@
-"""What a model can be asked for, as controls: name, kind, range and default, for a page to build itself from."""
+"""What a model can be asked for, as controls: name, kind, range, default and help, for a page to build itself from."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Collection
 from typing import Any
 
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.plan import DEFAULT_STRENGTH, REFINE_STRENGTH, samplers_of
-from fewstep.pipelines.request import MAX_SIDE, MAX_UPSCALE
-from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
+from fewstep.pipelines.field import Field
+from fewstep.pipelines.fields import FIELDS
+from fewstep.pipelines.plan import samplers_of
+from fewstep.server.fields import MAX_STEPS
 
 MAX_FEW_STEPS = 8  # of a consistency model: more bring nothing
 MASKED_STRENGTH = 0.9  # where a page starts once there is a mask: what lies under it is to go
 MAX_SHOWN_SEED = 2**32 - 1
+# the first that people look for, in this order; all others of the table follow behind "More"
+FIRST = ("prompt", "steps", "guidance_scale", "negative_prompt", "strength", "seed", "width", "height")
 
 Control = dict[str, Any]
 
@@ -22,40 +25,54 @@ def controls(model: LatentModel, models: Collection[str] = ()) -> list[Control]:
 
     models  the names of all that the server has, this one's among them
     """
-    high = MAX_FEW_STEPS if model.kind == "lcm" else MAX_STEPS
+    own = _of_model(model)
+    more = [name for name, field in FIELDS.items() if field.title and name not in FIRST]
+    choice = {"choices": list(models) or [model.name], "default": model.name}
     return [
-        {"name": "model", "kind": "choice", "choices": list(models) or [model.name], "default": model.name},
-        {"name": "prompt", "kind": "text", "default": "", "maximum_length": MAX_PROMPT},
-        {"name": "steps", **_slider(1, high, 1, model.profile.steps)},
-        *_guidance(model),
-        {"name": "strength", **_slider(0.05, 1, 0.01, DEFAULT_STRENGTH), "masked_default": MASKED_STRENGTH},
-        {"name": "seed", "kind": "seed", "minimum": 0, "maximum": MAX_SHOWN_SEED, "default": 0},
-        *_sides(model),
+        {"name": "model", "kind": "choice", "title": "Model", **choice},
+        *(_control(FIELDS[name]) | own.get(name, {}) for name in FIRST),
         *_weights(model),
-        *({**each, "advanced": True} for each in _advanced(model)),
+        *(_control(FIELDS[name]) | own.get(name, {}) | {"advanced": True} for name in more),
     ]
 
 
-def _slider(minimum: float, maximum: float, step: float, default: float) -> Control:
-    return {"kind": "slider", "minimum": minimum, "maximum": maximum, "step": step, "default": default}
+def _control(field: Field) -> Control:
+    """A field as any model has it."""
+    named: Control = {"name": field.name, "title": field.title, "hint": field.hint}
+    if field.needs in FIELDS and FIELDS[field.needs].title:
+        named["needs"] = field.needs
+    if field.slider is not None:
+        low, high, step = field.slider
+        default = field.off if field.usual is None else field.usual
+        return named | {"kind": "slider", "minimum": low, "maximum": high, "step": step, "default": default}
+    match field.type:
+        case "text":
+            return named | {"kind": "text", "default": "", "maximum_length": field.served}
+        case "switch":
+            return named | {"kind": "switch", "default": False}
+        case "whole" | "number":  # may be left empty
+            most = min(MAX_SHOWN_SEED, field.high if field.served is None else field.served)
+            return named | {"kind": "number", "minimum": field.low, "maximum": most, "step": 1, "default": None}
+    return named | {"kind": field.type, "default": None}
 
 
-def _guidance(model: LatentModel) -> list[Control]:
-    """How closely to follow the words, and what to lead away from; that is an advanced wish where it has no effect."""
-    low, high = model.profile.guidance_range
-    scale = model.profile.guidance.scale
-    negative = {"name": "negative_prompt", "kind": "text", "default": "", "has_effect": not model.embeds_guidance}
-    return [
-        {"name": "guidance_scale", **_slider(low, min(high, 15.0), 0.1, scale)},
-        {**negative, "advanced": model.embeds_guidance or scale <= 1.0},
-    ]
-
-
-def _sides(model: LatentModel) -> list[Control]:
-    unit = model.traits.pixels_per_latent
-    side = {"kind": "number", "minimum": unit, "maximum": MAX_SIDE, "step": unit}
+def _of_model(model: LatentModel) -> dict[str, Control]:
+    """What this model has otherwise, by the fields' names."""
+    profile, samplers, unit = model.profile, samplers_of(model), model.traits.pixels_per_latent
+    low, high = profile.guidance_range
     height, width = model.traits.default_size
-    return [{"name": "width", **side, "default": width}, {"name": "height", **side, "default": height}]
+    side = {"minimum": unit, "step": unit}
+    inside = model.embeds_guidance
+    return {
+        "steps": {"maximum": MAX_FEW_STEPS if model.kind == "lcm" else MAX_STEPS, "default": profile.steps},
+        "guidance_scale": {"minimum": low, "maximum": min(high, 15.0), "default": profile.guidance.scale},
+        "negative_prompt": {"has_effect": not inside, "advanced": inside or profile.guidance.scale <= 1.0},
+        "strength": {"masked_default": MASKED_STRENGTH},
+        "seed": {"kind": "seed", "default": 0},
+        "width": side | {"default": width},
+        "height": side | {"default": height},
+        "sampler": {"choices": list(samplers), "default": samplers[0]},
+    }
 
 
 def _weights(model: LatentModel) -> list[Control]:
@@ -63,28 +80,9 @@ def _weights(model: LatentModel) -> list[Control]:
     made: list[Control] = []
     if model.loras is not None:
         weights = dict(zip(model.loras.names, model.loras.weights, strict=True))
-        made.append({"name": "loras", "kind": "weights", "minimum": -1, "maximum": 2, "step": 0.05, "default": weights})
+        made.append(_control(FIELDS["loras"]) | {"kind": "weights", "default": weights})
     if model.steered_by:
         scales = dict.fromkeys(model.steered_by, 1.0)
-        bounds = {"minimum": 0, "maximum": 2, "step": 0.05}
-        made.append({"name": "control_scales", "kind": "weights", **bounds, "default": scales, "pictures": True})
+        own = {"name": "control_scales", "kind": "weights", "default": scales, "pictures": True}
+        made.append(_control(FIELDS["controls"]) | own)
     return made
-
-
-def _advanced(model: LatentModel) -> list[Control]:
-    samplers = samplers_of(model)
-    return [
-        {"name": "upscale", **_slider(1, MAX_UPSCALE, 0.25, 1)},
-        {"name": "refine_strength", **_slider(0.05, 1, 0.05, REFINE_STRENGTH), "needs": "upscale"},
-        {"name": "refine_steps", **_number(1, MAX_STEPS), "needs": "upscale"},
-        {"name": "tile", "kind": "switch", "default": False},
-        {"name": "variation", **_slider(0, 1, 0.05, 0)},
-        {"name": "variation_seed", **_number(0, MAX_SHOWN_SEED), "needs": "variation"},
-        {"name": "sampler", "kind": "choice", "choices": list(samplers), "default": samplers[0]},
-        {"name": "timesteps", "kind": "times", "default": None},
-    ]
-
-
-def _number(minimum: int, maximum: int) -> Control:
-    """One that may be left empty."""
-    return {"kind": "number", "minimum": minimum, "maximum": maximum, "step": 1, "default": None}

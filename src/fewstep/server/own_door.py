@@ -14,7 +14,7 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
@@ -22,57 +22,42 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from fewstep.errors import FewstepError, InvalidRequest
-from fewstep.pipelines.request import MAX_SEED, Control, Request
+from fewstep.pipelines.fields import FIELDS
+from fewstep.pipelines.request import Control, Request
 from fewstep.server.coding import Coding, decode, encode
 from fewstep.server.engine import Engine, Order, PaintingFailed
+from fewstep.server.fields import Asked, Message, asking, served
 from fewstep.server.job import Failed, Painted, Stepped
-from fewstep.server.protocol import MAX_PROMPT, MAX_SIDE, MAX_STEPS, Message
-
-MOST_PICTURES = 16  # in one call: no more than an engine paints at once
 
 
 class Steering(Message):
     """A picture for one of the server's ControlNets."""
 
     image: str
-    scale: float = Field(1.0, ge=0, le=2)
+    scale: float = Field(1.0, ge=0, le=FIELDS["controls"].high)
 
 
-class Wanted(Message):
+@asking
+class Wanted(Asked):
     """The arguments of `Request.of`, and the name of the model; None: as the model's card says."""
 
-    prompt: str = Field(max_length=MAX_PROMPT)
+    prompt: Annotated[str, served("prompt")]
     model: str | None = Field(None, max_length=200)
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)
-    num_images: int = Field(1, ge=1, le=MOST_PICTURES)
-    negative_prompt: str = Field("", max_length=MAX_PROMPT)
-    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
-    guidance_scale: float | None = None
-    height: int | None = Field(None, ge=8, le=MAX_SIDE)
-    width: int | None = Field(None, ge=8, le=MAX_SIDE)
-    sampler: str | None = None
+    seed: Annotated[int | None, served("seed")] = None
+    num_images: Annotated[int, served("num_images")] = 1
     image: str | None = None
     mask: str | None = None
-    strength: float | None = None
-    timesteps: list[int] | None = Field(None, max_length=MAX_STEPS)
-    loras: dict[str, float] | None = Field(None, max_length=64)
-    controls: dict[str, Steering] | None = Field(None, max_length=16)
-    variation: float | None = None
-    variation_seed: int | None = Field(None, ge=0, le=MAX_SEED)
-    upscale: float | None = None
-    refine_strength: float | None = None
-    refine_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
-    tile: bool = False
+    loras: Annotated[dict[str, float] | None, served("loras")] = None
+    controls: Annotated[dict[str, Steering] | None, served("controls")] = None
 
     def request(self) -> Request:
         """Slow where there are pictures to decode: not for the loop. Raises `InvalidRequest`."""
-        fields = self.model_dump(exclude={"model", "image", "mask", "controls", "timesteps"})
+        fields = self.model_dump(exclude={"model", "image", "mask", "controls"})
         pictures = {name: _picture(getattr(self, name), name) for name in ("image", "mask")}
         controls = {
             name: Control(_picture(each.image, name), each.scale) for name, each in (self.controls or {}).items()
         }
-        times = None if self.timesteps is None else tuple(self.timesteps)
-        return Request.of(**fields, **pictures, controls=controls or None, timesteps=times)
+        return Request.of(**fields, **pictures, controls=controls or None)
 
 
 def router(engine: Engine) -> APIRouter:

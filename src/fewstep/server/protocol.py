@@ -25,23 +25,19 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
-from fewstep.pipelines.request import MAX_SEED, MAX_SIDE, MAX_TIME, MAX_UPSCALE
+from fewstep.pipelines.fields import FIELDS
 from fewstep.server.coding import FORMATS, QUALITY
+from fewstep.server.fields import MAX_STEPS, Asked, Message, asking, served
 
 VERSION = 1
 JSON, MSGPACK = "fewstep.v1.json", "fewstep.v1.msgpack"
 MAGIC = b"FSL1"
-MAX_PROMPT = 2_000
-MAX_STEPS = 50
 
 
-class Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Parameters(Message):
+@asking
+class Parameters(Asked):
     """What a live session paints: every option of `text2image` and `image2image`, by its name, and how it travels.
 
     None is what those functions take it for. A session keeps what it was told, so what belongs to something that is
@@ -55,27 +51,14 @@ class Parameters(Message):
     skip_similar    frames that differ less than that from the last one, 0 to 1, are left out
     """
 
-    prompt: str = Field(default="", max_length=MAX_PROMPT)
-    negative_prompt: str = Field(default="", max_length=MAX_PROMPT)
-    seed: int = Field(default=0, ge=0, le=MAX_SEED)
-    steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
-    timesteps: list[Annotated[int, Field(ge=0, le=MAX_TIME)]] | None = Field(
-        default=None, min_length=1, max_length=MAX_STEPS
-    )
-    guidance_scale: float | None = Field(default=None, ge=1, le=100)
-    strength: float | None = Field(default=None, gt=0, le=1)
-    width: int | None = Field(default=None, ge=8, le=MAX_SIDE)
-    height: int | None = Field(default=None, ge=8, le=MAX_SIDE)
-    sampler: str | None = None
+    prompt: Annotated[str, served("prompt")] = ""
+    seed: Annotated[int, served("seed")] = 0
     model: str | None = Field(default=None, max_length=200)
-    loras: dict[str, float] = Field(default={}, max_length=64)
-    control_scales: dict[str, Annotated[float, Field(ge=0, le=2)]] = Field(default={}, max_length=64)
-    variation: float = Field(default=0, ge=0, le=1)
-    variation_seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
-    upscale: float | None = Field(default=None, ge=1, le=MAX_UPSCALE)
-    refine_strength: float | None = Field(default=None, gt=0, le=1)
-    refine_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
-    tile: bool = False
+    loras: Annotated[dict[str, float], served("loras")] = Field(default={})
+    control_scales: dict[str, Annotated[float, Field(ge=0, le=FIELDS["controls"].high)]] = Field(
+        default={}, max_length=64
+    )
+    variation: Annotated[float, served("variation")] = 0.0
     format: Literal["jpeg", "webp", "png"] = "jpeg"
     quality: int = Field(default=QUALITY, ge=1, le=100)
     previews: bool = False
@@ -97,7 +80,7 @@ class Set(Message):
 
     type: Literal["set"]
     id: int = Field(default=0, ge=0, lt=2**32)
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default={})
     image: None = Field(default=None, description="null forgets the picture to start from; leave it out to keep it")
     mask: None = Field(default=None, description="null forgets the mask; leave it out to keep it")
     controls: None = Field(default=None, description="null forgets what ControlNets read; leave it out to keep it")

@@ -12,6 +12,7 @@ from typing import Any
 from fewstep.models.latent_model import LatentModel
 from fewstep.models.loading import FAST
 from fewstep.models.placement import choose_device, choose_dtype
+from fewstep.pipelines.fields import settings_of
 from fewstep.pipelines.prompts import written
 from fewstep.pipelines.provenance import Record, UsedControl
 
@@ -67,24 +68,11 @@ def retell(
 
 def _options(record: Record) -> dict[str, Any]:
     """What `text2image` is given beside the words and pictures, without what is as by default."""
-    wanted = {
-        "seed": record.seed,
-        "steps": None if record.timesteps else record.steps,
-        "timesteps": None if record.timesteps is None else list(record.timesteps),
-        "guidance_scale": record.guidance_scale,
-        "sampler": record.sampler,
-        "width": record.width,
-        "height": record.height,
-        "negative_prompt": record.negative_prompt or None,
-        "strength": None if record.timesteps else record.strength,
-        "variation": record.variation,
-        "variation_seed": record.variation_seed,
-        "upscale": record.upscale,
-        "refine_strength": record.refine_strength,
-        "refine_steps": record.refine_steps,
-        "tile": record.tile or None,
-    }
-    return {name: value for name, value in wanted.items() if value is not None}
+    own: dict[str, Any] = {"seed": record.seed, "variation_seed": record.variation_seed}
+    if record.timesteps is not None:  # they say all that these say
+        own |= {"steps": None, "strength": None, "timesteps": list(record.timesteps)}
+    wanted = settings_of(record) | own
+    return {name: value for name, value in wanted.items() if value not in (None, "") and value is not False}
 
 
 def _loading(model: LatentModel, record: Record, local: bool) -> _Loading:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.models.latent_model import LatentModel
+from fewstep.pipelines.fields import meant, settings_of
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.prompts import LIVE, understood
 from fewstep.pipelines.provenance import RECORD, Record
@@ -262,31 +263,25 @@ class Session:
         """What is wanted, without what belongs to something that is off (see `Parameters`), and what of its prompts
         cannot be honoured. What a prompt says of an adapter goes before what its slider says.
         """
-        wanted, larger = self.parameters, effort.upscale > 1
-        times = None if wanted.timesteps is None else tuple(wanted.timesteps)
+        wanted = self.parameters
         prompt = understood(wanted.prompt, LIVE, model.loras.names if model.loras else ())
-        negative = understood(wanted.negative_prompt, LIVE, negative=True)
+        negative = understood(wanted.settings.negative_prompt, LIVE, negative=True)
+        values = settings_of(wanted.settings) | {
+            "negative_prompt": negative.text,
+            "steps": effort.steps,
+            "width": effort.width,
+            "height": effort.height,
+            "upscale": effort.upscale,
+            "timesteps": wanted.timesteps,
+            "variation_seed": wanted.variation_seed,
+            "image": self.image,
+        }
+        if wanted.timesteps is not None:  # they say all that these say
+            values |= {"steps": None, "strength": None}
+        adapters = {**wanted.loras, **prompt.loras} or None
+        controls = self._steering(model)
         request = Request.of(
-            prompt.text,
-            wanted.seed,
-            variation=wanted.variation or None,
-            variation_seed=wanted.variation_seed if wanted.variation else None,
-            negative_prompt=negative.text,
-            steps=None if times else effort.steps,
-            timesteps=times,
-            guidance_scale=wanted.guidance_scale,
-            width=effort.width,
-            height=effort.height,
-            sampler=wanted.sampler,
-            loras={**wanted.loras, **prompt.loras} or None,
-            controls=self._steering(model),
-            image=self.image,
-            mask=self.mask,
-            strength=None if self.image is None or times else wanted.strength,
-            upscale=effort.upscale if larger else None,
-            refine_strength=wanted.refine_strength if larger else None,
-            refine_steps=wanted.refine_steps if larger else None,
-            tile=wanted.tile,
+            prompt.text, wanted.seed, mask=self.mask, loras=adapters, controls=controls, **meant(values)
         )
         return request, [*prompt.advice, *negative.advice]
 
@@ -303,11 +298,12 @@ class Session:
     def _effort(self, id_: int, model: LatentModel, kind: PictureKind) -> Effort:
         """What was asked for, or as much of it as the budget pays for; says so when that has changed."""
         wanted, (height, width) = self.parameters, model.traits.default_size
-        steps = wanted.rest_steps if kind is PictureKind.REFINED else wanted.steps
+        asked = wanted.settings
+        steps = wanted.rest_steps if kind is PictureKind.REFINED else asked.steps
         steps = steps or len(wanted.timesteps or ()) or model.profile.steps
-        upscale = wanted.upscale or 1.0
-        refine_steps = (wanted.refine_steps or steps) if upscale > 1 else 0
-        full = Effort(steps, wanted.height or height, wanted.width or width, upscale, refine_steps)
+        upscale = asked.upscale or 1.0
+        refine_steps = (asked.refine_steps or steps) if upscale > 1 else 0
+        full = Effort(steps, asked.height or height, asked.width or width, upscale, refine_steps)
         if wanted.budget_ms is None or kind is PictureKind.REFINED:
             return full
         effort = self._budget.afford(full, wanted.budget_ms / 1000, _unit(model))

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 from PIL.Image import Image
 from pydantic import ConfigDict, Field
@@ -14,10 +14,10 @@ from pydantic import ConfigDict, Field
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import LatentModel
 from fewstep.models.prompt_weights import literal
-from fewstep.pipelines.request import MAX_SEED, MAX_SIDE, Request
+from fewstep.pipelines.request import Request
 from fewstep.server.coding import decode, decode_mask
 from fewstep.server.compat.nulls import NullIsAbsent
-from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
+from fewstep.server.fields import served
 
 SIZES = {  # fal's names, as (width, height) in units of the model's own size
     "square_hd": (2.0, 2.0),
@@ -31,8 +31,8 @@ _WITHOUT_EFFECT = {"enable_safety_checker", "enable_safety_checks", "expand_prom
 
 
 class Size(NullIsAbsent):
-    width: int = Field(ge=8, le=MAX_SIDE)
-    height: int = Field(ge=8, le=MAX_SIDE)
+    width: Annotated[int, served("width")]
+    height: Annotated[int, served("height")]
 
 
 class Lora(NullIsAbsent):
@@ -47,12 +47,12 @@ class Input(NullIsAbsent):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    prompt: str = Field("", max_length=MAX_PROMPT)
-    negative_prompt: str = Field("", max_length=MAX_PROMPT)
+    prompt: Annotated[str, served("prompt")] = ""
+    negative_prompt: Annotated[str, served("negative_prompt")] = ""
     image_size: Size | str | None = None
-    num_inference_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
-    guidance_scale: float | None = None
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    num_inference_steps: Annotated[int | None, served("steps")] = None
+    guidance_scale: Annotated[float | None, served("guidance_scale")] = None
+    seed: Annotated[int | None, served("seed")] = None
     num_images: int = Field(1, ge=1, le=8)
     format: Literal["jpeg", "png"] = "jpeg"
     sync_mode: bool = True
@@ -61,7 +61,7 @@ class Input(NullIsAbsent):
     image_bytes: bytes | None = None
     mask_url: str | None = None
     mask_bytes: bytes | None = None
-    strength: float | None = None
+    strength: Annotated[float | None, served("strength")] = None
     model_name: str | None = None
     loras: list[Lora] = Field([], max_length=16)
 

@@ -11,11 +11,11 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import LatentModel
 from fewstep.models.prompt_weights import literal
+from fewstep.pipelines.fields import MAX_SIDE
 from fewstep.pipelines.prompts import STRICT, Prompt, understood
-from fewstep.pipelines.request import MAX_SEED, MAX_SIDE
 from fewstep.server.coding import Coding, Format
 from fewstep.server.compat.nulls import NullIsAbsent
-from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
+from fewstep.server.fields import served
 from fewstep.server.wording import in_words
 
 IGNORED = ("quality", "style", "background", "moderation", "user", "input_fidelity")  # known, and of no meaning here
@@ -36,7 +36,7 @@ class Images(NullIsAbsent):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    prompt: str = Field("", max_length=MAX_PROMPT)
+    prompt: Annotated[str, served("prompt")] = ""
     model: str | None = None
     n: int = Field(1, ge=1, le=10)
     size: str = "auto"
@@ -52,22 +52,22 @@ class Images(NullIsAbsent):
     user: str | None = None
     input_fidelity: str | None = None
     # ours
-    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
-    num_inference_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)
-    guidance_scale: float | None = None
-    negative_prompt: str = Field("", max_length=MAX_PROMPT)
-    strength: float | None = None
+    steps: Annotated[int | None, served("steps")] = None
+    num_inference_steps: Annotated[int | None, served("steps")] = None
+    seed: Annotated[int | None, served("seed")] = None
+    guidance_scale: Annotated[float | None, served("guidance_scale")] = None
+    negative_prompt: Annotated[str, served("negative_prompt")] = ""
+    strength: Annotated[float | None, served("strength")] = None
     prompt_marks: bool = False
     sampler: str | None = None
-    timesteps: Annotated[list[int] | None, BeforeValidator(_from_json)] = Field(None, max_length=MAX_STEPS)
-    variation: float | None = None
-    variation_seed: int | None = Field(None, ge=0, le=MAX_SEED)
-    upscale: float | None = None
-    refine_strength: float | None = None
-    refine_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
+    timesteps: Annotated[list[int] | None, BeforeValidator(_from_json), served("timesteps")] = None
+    variation: Annotated[float | None, served("variation")] = None
+    variation_seed: Annotated[int | None, served("variation_seed")] = None
+    upscale: Annotated[float | None, served("upscale")] = None
+    refine_strength: Annotated[float | None, served("refine_strength")] = None
+    refine_steps: Annotated[int | None, served("refine_steps")] = None
     tile: bool = False
-    loras: Annotated[dict[str, float] | None, BeforeValidator(_from_json)] = Field(None, max_length=64)
+    loras: Annotated[dict[str, float] | None, BeforeValidator(_from_json), served("loras")] = None
 
     @property
     def coding(self) -> Coding:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
 from fewstep.models.latent_model import LatentModel
+from fewstep.pipelines.fields import FIELDS, MAX_SEED, MAX_SIDE
 from fewstep.pipelines.plan import samplers_of
 from fewstep.pipelines.prompts import A1111, understood
 from fewstep.pipelines.provenance import PARAMETERS
-from fewstep.pipelines.request import MAX_SEED, MAX_SIDE, MAX_UPSCALE
 from fewstep.server.compat.nulls import NullIsAbsent
 from fewstep.server.engine import Order
-from fewstep.server.protocol import MAX_PROMPT, MAX_STEPS
+from fewstep.server.fields import MAX_STEPS, served
 
 # A1111's names of our samplers, and what else its clients call them; others go by our name alone
 TITLES = {"lcm": "LCM", "tcd": "TCD", "ddim": "DDIM", "dpm++": "DPM++ 2M", "heun": "Heun", "unipc": "UniPC"}
@@ -55,19 +55,19 @@ class Wanted(NullIsAbsent):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    prompt: str = Field("", max_length=MAX_PROMPT)
-    negative_prompt: str = Field("", max_length=MAX_PROMPT)
+    prompt: Annotated[str, served("prompt")] = ""
+    negative_prompt: Annotated[str, served("negative_prompt")] = ""
     seed: int = Field(-1, ge=-1, le=MAX_SEED)
     subseed: int = Field(-1, ge=-1, le=MAX_SEED)
-    subseed_strength: float = Field(0, ge=0, le=1)
+    subseed_strength: Annotated[float, served("variation")] = 0
     sampler_name: str | None = None
     sampler_index: str | None = None
     batch_size: int = Field(1, ge=1, le=16)
     n_iter: int = Field(1, ge=1, le=16)
     steps: int | None = Field(None, ge=1, le=150)
     cfg_scale: float | None = Field(None, ge=0, le=100)
-    width: int | None = Field(None, ge=8, le=MAX_SIDE)
-    height: int | None = Field(None, ge=8, le=MAX_SIDE)
+    width: Annotated[int | None, served("width")] = None
+    height: Annotated[int | None, served("height")] = None
     denoising_strength: float | None = Field(None, ge=0, le=1)
     send_images: bool = True
     override_settings: dict[str, Any] = Field(default_factory=dict)
@@ -139,9 +139,10 @@ def upscaled(wanted: Txt2Img, model: LatentModel) -> tuple[dict[str, Any], list[
         return {}, warnings
     own = model.traits.default_size
     height, width = wanted.height or own[0], wanted.width or own[1]
+    most = FIELDS["upscale"].high
     across, down = wanted.hr_resize_x or 0, wanted.hr_resize_y or 0
     asked = max(across / width, down / height) or wanted.hr_scale or HR_SCALE
-    scale = min(asked, MAX_UPSCALE)
+    scale = min(asked, most)
     unit = model.traits.pixels_per_latent
     size = tuple(round(side * scale / unit) * unit for side in (width, height))
     wide, high = across or round(width * asked), down or round(height * asked)
@@ -149,7 +150,7 @@ def upscaled(wanted: Txt2Img, model: LatentModel) -> tuple[dict[str, Any], list[
         return {}, ["enable_hr was ignored: the picture would not become larger"]
     if abs(size[0] - wide) > unit or abs(size[1] - high) > unit:
         warnings.append(
-            f"{wide} x {high} became {size[0]} x {size[1]}: the shape stays, and at most {MAX_UPSCALE:g} times the size"
+            f"{wide} x {high} became {size[0]} x {size[1]}: the shape stays, and at most {most:g} times the size"
         )
     if wanted.hr_upscaler not in (None, *SAME_UPSCALERS):
         warnings.append(f"hr_upscaler {wanted.hr_upscaler[:40]!r} is not here; Lanczos was used")

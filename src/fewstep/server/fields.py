@@ -1,0 +1,67 @@
+"""The table of fields as pydantic has it: the types, ranges and help of what the server's doors take."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from fewstep.pipelines.fields import FIELDS, Settings
+
+MAX_STEPS = FIELDS["steps"].served or 0
+
+Model = TypeVar("Model", bound="Asked")
+_Time = Annotated[int, Field(ge=0, le=int(FIELDS["timesteps"].high))]
+
+_TYPES: dict[str, Any] = {
+    "text": str,
+    "whole": int | None,
+    "number": float | None,
+    "switch": bool,
+    "choice": str | None,
+}
+_DEFAULTS: dict[str, Any] = {"text": "", "switch": False}
+
+
+def served(name: str) -> Any:
+    """The range and the help of a field of the table, for an annotation: `Annotated[int | None, served("steps")]`."""
+    field = FIELDS[name]
+    limits: dict[str, Any] = {}
+    match field.type:
+        case "whole" | "number":
+            limits["gt" if field.zero and field.off is None else "ge"] = field.low
+            limits["le"] = field.high if field.served is None else field.served
+        case "text" | "weights" | "pictures":
+            limits["max_length"] = field.served
+        case "times":
+            limits |= {"min_length": 1, "max_length": field.served}
+    if field.type == "whole":  # a schema says 1 and not 1.0
+        limits = {limit: int(value) for limit, value in limits.items()}
+    return Field(description=field.hint or field.description, **limits)
+
+
+class Message(BaseModel):
+    """What travels; a field that nobody knows is refused."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Asked(Message):
+    """A message that asks for pictures; `asking` gives it the table's settings."""
+
+    timesteps: Annotated[tuple[_Time, ...] | None, served("timesteps")] = None
+    variation_seed: Annotated[int | None, served("variation_seed")] = None
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)})
+
+
+def asking(model: type[Model]) -> type[Model]:
+    """`model` with a field for each of `Settings`, by the table, where it has none of its own."""
+    names = [each.name for each in dataclasses.fields(Settings) if each.name not in model.model_fields]
+    rows: dict[str, Any] = {
+        name: (Annotated[_TYPES[FIELDS[name].type], served(name)], _DEFAULTS.get(FIELDS[name].type)) for name in names
+    }
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, __module__=model.__module__, **rows)
