@@ -22,9 +22,9 @@ import fewstep
 from benchmarks import report
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.generate import generate
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
-from fewstep.pipelines.text2image import generate
 from recipes.emoji import art
 from recipes.emoji.autoencoder import Pixels, psnr, reconstruct
 from recipes.emoji.judge import Judge

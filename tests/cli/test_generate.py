@@ -25,7 +25,7 @@ from fewstep.cli import options
 from fewstep.cli.main import main
 from fewstep.imaging.reading import read_image
 from fewstep.models import loading, locating, replaced
-from fewstep.pipelines import text2image
+from fewstep.pipelines import generate
 from fewstep.pipelines.provenance import read_record
 
 
@@ -463,7 +463,7 @@ def test_ctrl_c_leaves_nothing_behind(run: Run, monkeypatch: pytest.MonkeyPatch,
         raise KeyboardInterrupt
 
     if moment == "painting":
-        monkeypatch.setattr(text2image, "paint", interrupted)
+        monkeypatch.setattr(generate, "sample", interrupted)
     else:
         monkeypatch.setattr(Image.Image, "save", interrupted)
     outcome = run("cat", "-o", "x.png", "--steps", 1)

@@ -20,7 +20,7 @@ from fewstep.cli import options, progress
 from fewstep.cli.main import main
 from fewstep.imaging.reading import read_image
 from fewstep.models import loading, locating
-from fewstep.pipelines import text2image, travel
+from fewstep.pipelines import generate, travel
 from fewstep.pipelines.provenance import read_record
 from fewstep.runtime import machine
 
@@ -217,14 +217,14 @@ def test_long_work_says_a_line_every_ten_seconds_where_there_is_no_terminal(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "BETWEEN_LINES", 0.05)
-    painted = text2image.paint
+    painted = generate.sample
 
     def slowly(*arguments: object) -> Iterator[object]:
         for step in painted(*arguments):  # type: ignore[arg-type]
             time.sleep(0.2)
             yield step
 
-    monkeypatch.setattr(text2image, "paint", slowly)
+    monkeypatch.setattr(generate, "sample", slowly)
     arguments = ("generate", "cat", "-o", "x.png", "--seed", 1, "--steps", 2)
     lines = run(*arguments)[2].splitlines()
     assert "painting: 1 of 2, 0 s" in lines
@@ -249,7 +249,7 @@ def after(calls: int, function: Callable[..., object]) -> Callable[..., object]:
 
 def test_ctrl_c_keeps_what_is_painted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewstep.pipelines.plan.BATCH_LIMIT", 2)
-    monkeypatch.setattr(text2image, "paint", after(2, text2image.paint))
+    monkeypatch.setattr(generate, "sample", after(2, generate.sample))
     code, out, err = run("generate", "cat", "-n", 200, "--seed", 5, "--steps", 1, "-o", "x.png")
     assert (code, out.split()) == (130, ["x-1.png", "x-2.png", "x-3.png", "x-4.png"])
     assert "what is painted so far is kept: 4" in err
@@ -258,14 +258,14 @@ def test_ctrl_c_keeps_what_is_painted(run: Run, monkeypatch: pytest.MonkeyPatch)
 
 def test_ctrl_c_keeps_the_sheet_and_the_way(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewstep.pipelines.plan.BATCH_LIMIT", 2)
-    usual = text2image.paint
-    monkeypatch.setattr(text2image, "paint", after(2, usual))
+    usual = generate.sample
+    monkeypatch.setattr(generate, "sample", after(2, usual))
     assert run("generate", "cat", "-n", 200, "--grid", "--seed", 5, "--steps", 1, "-o", "x.png")[:2] == (130, "x.png\n")
     assert read_record("x.png").num_images == 4
-    monkeypatch.setattr(text2image, "paint", after(2, usual))
+    monkeypatch.setattr(generate, "sample", after(2, usual))
     assert run("travel", "a", "b", "--frames", 50, "--steps", 1, "-o", "x.webp")[:2] == (130, "x.webp\n")
     assert form_of("x.webp") == ("WEBP", 4)
-    monkeypatch.setattr(text2image, "paint", usual)
+    monkeypatch.setattr(generate, "sample", usual)
     run("generate", "--from", "x.png", "-o", "again.png")
     assert Path("again.png").read_bytes() == Path("x.png").read_bytes()
 

@@ -15,10 +15,10 @@ from fewstep.cli.output import write_picture
 from fewstep.imaging.reading import read_image
 from fewstep.models import locating
 from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.generate import generate
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.provenance import read_record
 from fewstep.pipelines.request import Request
-from fewstep.pipelines.text2image import generate
 
 Run = Callable[..., tuple[int, str]]
 

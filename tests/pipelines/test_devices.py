@@ -21,7 +21,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.models.memory import stages_of
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
-from fewstep.pipelines.text2image import decoded, paint
+from fewstep.pipelines.sample import decoded, sample
 from fewstep.pipelines.travel import between
 from miniature import write_miniature_sd1, write_miniature_sdxl
 
@@ -48,7 +48,7 @@ def painted(model: ModelBundle, **options: Any) -> torch.Tensor:
         network.to(META)
     plan = complete(Request.of(["a cat", "a red (dog:1.3)"], 1, **options), model)
     with NothingFiner(), torch.inference_mode():
-        *_, last = paint(model, plan)
+        *_, last = sample(model, plan)
         return decoded(model, plan, last.x_t)
 
 

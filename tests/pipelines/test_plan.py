@@ -13,9 +13,9 @@ from PIL import Image
 import fewstep
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
+from fewstep.pipelines.generate import generate
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.request import Request
-from fewstep.pipelines.text2image import generate
 
 PICTURE = Image.new("RGB", (128, 128))
 

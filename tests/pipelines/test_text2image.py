@@ -15,10 +15,10 @@ import fewstep
 from fewstep.core.samplers.base import Step
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines import text2image as text2image_module
+from fewstep.pipelines import generate as generate_module
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.request import Request
-from fewstep.pipelines.text2image import paint
+from fewstep.pipelines.sample import sample
 from miniature import write_miniature
 
 
@@ -108,7 +108,7 @@ def test_other_sizes(student: ModelBundle) -> None:
 
 
 def test_painting_can_be_watched_and_stopped_without_disturbing_the_caller(student: ModelBundle) -> None:
-    steps = paint(student, complete(Request.of("cat", seed=1), student))
+    steps = sample(student, complete(Request.of("cat", seed=1), student))
     first = next(steps)
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
@@ -187,7 +187,7 @@ def test_too_little_memory_is_told_in_words(student: ModelBundle, monkeypatch: p
     def no_memory(*_: object) -> None:
         raise RuntimeError("MPS backend out of memory (MPS allocated: 17.97 GB\nmany lines")
 
-    monkeypatch.setattr(text2image_module, "paint", no_memory)
+    monkeypatch.setattr(generate_module, "sample", no_memory)
     monkeypatch.setattr(student.autoencoder, "use_tiling", True)
     with (
         pytest.warns(FewstepWarning, match="2 pictures of 128 x 128 do not fit into memory at once: 1 at a time"),
@@ -198,14 +198,14 @@ def test_too_little_memory_is_told_in_words(student: ModelBundle, monkeypatch: p
 
 def test_what_does_not_fit_at_once_is_painted_in_parts(student: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fewstep.text2image(student, "cat", seed=1, num_images=5)
-    painted = text2image_module.paint
+    painted = generate_module.sample
 
     def little_memory(model: ModelBundle, plan: Plan, *given: Any) -> Iterator[Step]:
         if len(plan.seeds) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return painted(model, plan, *given)
 
-    monkeypatch.setattr(text2image_module, "paint", little_memory)
+    monkeypatch.setattr(generate_module, "sample", little_memory)
     with pytest.warns(FewstepWarning, match="do not fit into memory at once"):
         images = fewstep.text2image(student, "cat", seed=1, num_images=5)
     for ours, theirs in zip(images, expected, strict=True):

@@ -21,7 +21,7 @@ from fewstep.core.noise import NoiseBetween, PictureNoise, slerp
 from fewstep.core.samplers.base import Step
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines import text2image as text2image_module
+from fewstep.pipelines import generate as generate_module
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.travel import Frame, frames_on_the_way, there_and_back
 
@@ -85,14 +85,14 @@ def test_frames_that_do_not_fit_into_memory_at_once_are_the_same(
         return fewstep.travel(student, [("a cat", 1), ("a dog", 5)], 5, steps=1)
 
     expected = frames()
-    painted = text2image_module.paint
+    painted = generate_module.sample
 
     def little_memory(model: ModelBundle, plan: Plan, *given: Any) -> Iterator[Step]:
         if len(plan.seeds) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return painted(model, plan, *given)
 
-    monkeypatch.setattr(text2image_module, "paint", little_memory)
+    monkeypatch.setattr(generate_module, "sample", little_memory)
     with pytest.warns(FewstepWarning, match="5 pictures of 128 x 128 do not fit into memory at once: 3 at a time"):
         images = frames()
     assert all(np.abs(pixels(a) - pixels(b)).max() <= 1 for a, b in zip(images, expected, strict=True))

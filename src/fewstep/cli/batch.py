@@ -148,7 +148,7 @@ def _recorded(path: Path) -> Record | None:
 
 
 def _paint(ones: list[Wanted], plan: Plan, model: LatentModel, folder: Path, bar: StepBar) -> None:
-    from fewstep.pipelines.text2image import generate
+    from fewstep.pipelines.generate import generate
 
     images: list[Any] = generate(model, plan, bar.advance)
     for one, image in zip(ones, images, strict=True):

@@ -250,14 +250,14 @@ def _paint(job: _Job, loading: dict[str, Any], quiet: bool) -> Iterator[Image]:
         assert job.model is not None
         model = _load(job.model, **loading)
         bar.loaded(model)
+        from fewstep.pipelines.generate import generate_each
         from fewstep.pipelines.plan import complete
-        from fewstep.pipelines.text2image import painted
 
         if job.record is not None:
             check_weights(job.record, job.recorded_in, model)
         plan = complete(job.request, model)
         bar.expect(plan.num_steps)
-        yield from painted(model, plan, bar.advance)
+        yield from generate_each(model, plan, bar.advance)
 
 
 def _paint_there(server: str, job: _Job, quiet: bool) -> Iterator[Image]:

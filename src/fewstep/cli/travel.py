@@ -109,7 +109,7 @@ def travel(
                     check_weights(before, again, bundle)
                 planned = Way.through(bundle, stops, way.frames, asked)
                 bar.expect(planned.plan.num_steps)
-                yield from planned.painted(bar.advance)
+                yield from planned.generate_each(bar.advance)
 
         _deliver(paint(), way, output, as_json)
 

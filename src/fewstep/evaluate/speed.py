@@ -14,7 +14,7 @@ import torch
 
 from fewstep.evaluate.candidates import Candidate
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.text2image import generate
+from fewstep.pipelines.generate import generate
 
 
 @dataclass(frozen=True)

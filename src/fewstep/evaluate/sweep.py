@@ -25,7 +25,7 @@ from fewstep.imaging.pixels import to_pixels
 from fewstep.models.latent_model import LatentModel
 from fewstep.models.loading import load
 from fewstep.models.locating import BUILT_IN as BUILT_IN_MODELS
-from fewstep.pipelines.text2image import generate
+from fewstep.pipelines.generate import generate
 
 SHOWN = 8  # prompts whose pictures the report shows
 LUMA = (0.299, 0.587, 0.114)

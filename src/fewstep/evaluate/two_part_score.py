@@ -19,7 +19,7 @@ from fewstep.evaluate.two_part_prompts import COLOUR, COUNT, FILE, PAIR, TwoPart
 from fewstep.files import replacing
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.text2image import generate
+from fewstep.pipelines.generate import generate
 
 NAMES = {COLOUR: "two_part_colour", PAIR: "two_part_things", COUNT: "two_part_number"}
 

@@ -1,4 +1,4 @@
-"""Image to image and inpainting: a picture and words in, pictures out. The painting itself is `text2image.paint`."""
+"""Image to image and inpainting: a picture and words in, pictures out. The sampling itself is `sample.sample`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from fewstep.imaging.reading import as_image
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.fields import Options
-from fewstep.pipelines.text2image import OnStep, paint_all, requested
+from fewstep.pipelines.generate import OnStep, generate_all
+from fewstep.pipelines.text2image import requested
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -73,5 +74,5 @@ def image2image(
     """
     mask = options.get("mask")
     pictures = {"image": as_image(image), "mask": None if mask is None else as_image(mask)}
-    images = paint_all(model, requested(prompt, num_images, options | pictures), batch_size, on_step)
+    images = generate_all(model, requested(prompt, num_images, options | pictures), batch_size, on_step)
     return images[0] if isinstance(prompt, str) and num_images is None else images

@@ -14,11 +14,12 @@ from fewstep.errors import InvalidRequest
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.fields import FIELDS
+from fewstep.pipelines.generate import OnStep, images_of
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import Travelled, describe
 from fewstep.pipelines.request import Request
-from fewstep.pipelines.text2image import OnStep, carry_out, requested
+from fewstep.pipelines.text2image import requested
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +37,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """Frames through `stops`, planned: what `travel` paints."""
+    """Frames through `stops`, planned: what `travel` makes pictures of."""
 
     model: LatentModel
     stops: Sequence[Stop]
@@ -63,7 +64,7 @@ class Way:
         prompts, seeds = zip(*(stops[frame.leg] for frame in way), strict=True)
         return cls(model, stops, way, complete(replace(like, prompts=prompts, seeds=seeds), model, batch_size))
 
-    def painted(self, on_step: OnStep | None = None) -> Iterator[Image]:
+    def generate_each(self, on_step: OnStep | None = None) -> Iterator[Image]:
         """The frames in their order, each with its parameters, as soon as its batch is done."""
         encode = self.model.encode_prompts
         words = _equally_long([encode([prompt], self.plan.lora_weights) for prompt, _ in self.stops])
@@ -75,13 +76,13 @@ class Way:
             return cond, NoiseBetween(*zip(*legs, strict=True))
 
         travelled = Travelled(tuple(self.stops), len(self.frames))
-        for index, image in enumerate(carry_out(self.model, self.plan, on_step, on_the_way)):
+        for index, image in enumerate(images_of(self.model, self.plan, on_step, on_the_way)):
             frame = replace(travelled, frame=index)
             image.info.update(describe(self.model, self.plan, 0, frame))
             yield image
 
-    def paint(self, on_step: OnStep | None = None) -> list[Image]:
-        return list(self.painted(on_step))
+    def generate(self, on_step: OnStep | None = None) -> list[Image]:
+        return list(self.generate_each(on_step))
 
 
 def travel(
@@ -93,7 +94,7 @@ def travel(
     noise, move along an arc (slerp). `options` as for `text2image`, without seed and variations. Raises
     `InvalidRequest`.
     """
-    return Way.of(model, stops, frames, **options).paint(on_step)
+    return Way.of(model, stops, frames, **options).generate(on_step)
 
 
 def understood_stops(stops: Sequence[Stop]) -> tuple[list[Stop], Mapping[str, float]]:

@@ -17,7 +17,7 @@ from fewstep.imaging.pixels import to_bytes
 from fewstep.models.latent_model import LatentModel
 from fewstep.models.memory import out_of_memory
 from fewstep.pipelines.plan import Plan
-from fewstep.pipelines.text2image import decoded, paint
+from fewstep.pipelines.sample import decoded, sample
 from fewstep.server.batching import Ask, SharedModel, Suspendable, answer
 from fewstep.server.job import Failed, Job, Painted, Pixels, Reason, Stepped
 from fewstep.server.scheduler import Scheduler
@@ -147,7 +147,7 @@ class Worker:
     def _round(self, job: Job, plan: Plan, done: int) -> Pixels:
         """A plan carried out, after `done` steps of the job."""
         model, total = self._shared[job.model], job.plan.num_steps
-        for step in paint(model, plan):
+        for step in sample(model, plan):
             if done + step.index + 1 < total:
                 preview = to_bytes(decoded(model, plan, step.x0))[0] if job.previews else None
                 job.tell(Stepped(done + step.index, total, preview))

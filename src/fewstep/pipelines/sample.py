@@ -1,0 +1,91 @@
+"""The heart of every pipeline: a plan sampled, from its words and its noise to the latents of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d
+
+from fewstep.core.consistency import ConsistencyFunction
+from fewstep.core.guidance import ClassifierFreeGuidance, w_from_guidance_scale
+from fewstep.core.inpainting import Inpainting
+from fewstep.core.noise import Noise, NoiseBetween, PictureNoise
+from fewstep.core.prediction import Denoise
+from fewstep.core.samplers import SOLVERS
+from fewstep.core.samplers.base import Step
+from fewstep.core.samplers.lcm import sample_consistency
+from fewstep.core.samplers.ode import sample_ode
+from fewstep.core.samplers.tcd import sample_trajectory
+from fewstep.core.tiling import Tiled
+from fewstep.imaging.pixels import composite, mask_weights, to_pixels
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.latent_model import LatentModel
+from fewstep.pipelines.plan import Plan
+from fewstep.pipelines.steering import completed
+
+
+@torch.inference_mode()
+def sample(
+    model: LatentModel, plan: Plan, words: Conditioning | None = None, noise: Noise | None = None
+) -> Iterator[Step]:
+    """Encode the words, draw the noise, walk from it to a picture's latents; yields every step.
+
+    words, noise  in place of what the plan's prompts and seeds mean
+
+    A picture to start from is mixed with the noise up to the first of the timesteps (SDEdit, 2108.01073).
+    """
+    cond = completed(model, plan, words or model.encode_prompts(plan.prompts, plan.lora_weights))
+    denoise, w = guided(model, plan)
+    source = noise or noise_of(plan)
+
+    def draw(_: int = 0) -> Tensor:
+        return source.draw(model.latent_shape(plan.height, plan.width)).to(model.device)
+
+    x_T = draw()
+    if plan.image is not None:
+        start = model.encode_images(to_pixels(plan.image, plan.height, plan.width))
+        x_T = model.schedule.add_noise(start.expand_as(x_T), x_T, plan.timesteps[0])
+        if plan.mask is not None:
+            weights = mask_weights(plan.mask, plan.height, plan.width).to(start)
+            # every latent that the mask touches is free: the seam is cut in the pixels, by `decoded`
+            denoise = Inpainting(denoise, start, adaptive_max_pool2d(weights, start.shape[-2:]).gt(0).to(start))
+    if plan.sampler == "lcm":
+        f = ConsistencyFunction(denoise, model.scalings)
+        yield from sample_consistency(f, model.schedule, x_T, plan.timesteps, cond, w, draw)
+    elif plan.sampler == "tcd":
+        gamma = model.profile.gamma
+        yield from sample_trajectory(denoise, model.schedule, x_T, plan.timesteps, cond, w, draw, gamma=gamma)
+    else:
+        solver = SOLVERS[plan.sampler](model.schedule)
+        yield from sample_ode(solver, denoise, x_T, plan.timesteps, cond, final_timestep=plan.final_timestep)
+
+
+def noise_of(plan: Plan) -> Noise:
+    """That of the seeds, or for variations on the arc from there to that of the other seeds."""
+    if not plan.variation:
+        return PictureNoise(plan.seeds)
+    return NoiseBetween(plan.seeds, plan.variation_seeds, [plan.variation] * len(plan.seeds))
+
+
+def guided(model: LatentModel, plan: Plan) -> tuple[Denoise, Tensor | None]:
+    """The denoiser that follows the guidance scale, and the w that is left for the network to embed."""
+    w = w_from_guidance_scale(plan.guidance_scale)
+    denoise: Denoise = model.denoise
+    if plan.window is not None:
+        denoise = Tiled(denoise, plan.window, model.window)
+    if model.embeds_guidance:
+        return denoise, torch.full((len(plan.seeds),), w, device=model.device)
+    if w == 0.0:
+        return denoise, None
+    uncond = completed(model, plan, model.encode_negative(plan.negative_prompt, plan.lora_weights), away=True)
+    return ClassifierFreeGuidance(denoise, uncond.expand(len(plan.seeds)), w), None
+
+
+def decoded(model: LatentModel, plan: Plan, latents: Tensor) -> Tensor:
+    """Latents to pixels (B, 3, H, W); outside of a mask, the picture that was given."""
+    pixels = model.decode(latents)
+    if plan.image is None or plan.mask is None:
+        return pixels
+    return composite(pixels, plan.image, plan.mask)
