@@ -188,14 +188,17 @@ class SamplingProfile:
         )
         return replace(default, gamma=self.gamma, phases=self.phases)
 
-    def as_few_step(self, facts: Facts) -> SamplingProfile:
-        """As an LCM-LoRA with this record makes it; the published ones (2311.05556) have none.
+    def as_few_step(self, facts: Facts, *, embedded: bool | None = None) -> SamplingProfile:
+        """As the consistency model that this one was distilled to, by what the record of that says.
 
-        A consistency model stays as it is.
+        The published LCM-LoRAs (2311.05556) have no record. A consistency model stays as it is.
+
+        embedded  whether the network reads w now; None: as before
         """
         if self.kind == "lcm":
             return self
-        plain = replace(self.of_kind("lcm"), guidance=Guidance(1.0, embedded=self.guidance.embedded))
+        own = self.guidance.embedded if embedded is None else embedded
+        plain = replace(self.of_kind("lcm"), guidance=Guidance(1.0, embedded=own))
         return plain.updated({**facts, "kind": "lcm"})
 
     def updated(self, facts: Facts) -> SamplingProfile:

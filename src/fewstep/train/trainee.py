@@ -15,7 +15,7 @@ from torch import nn
 from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_scalings, hard_scalings
 from fewstep.core.guidance import LearntGuidance, guidance_scale_from_w, w_from_guidance_scale
 from fewstep.core.prediction import Denoise
-from fewstep.core.profile import SamplingProfile
+from fewstep.core.profile import Facts
 from fewstep.data.latents import LatentCache
 from fewstep.errors import InvalidConfig
 from fewstep.models.adapters.lora.convert import write_lora
@@ -207,31 +207,21 @@ def _network(config: RunConfig, model: ModelBundle, w_range: tuple[float, float]
 
 def _few_step_student(bundle: ModelBundle, config: ConsistencyConfig, w_range: tuple[float, float]) -> ModelBundle:
     """The bundle as the consistency model that it becomes."""
-    embedded = UNetNetwork(bundle.unet).embeds_w
-    teacher = dataclasses.replace(
-        bundle.profile, guidance=dataclasses.replace(bundle.profile.guidance, embedded=embedded)
-    )
-    profile = _distilled(teacher, config, w_range)
-    return dataclasses.replace(bundle, profile=profile, card=dataclasses.replace(bundle.card, teacher=bundle.name))
-
-
-def _distilled(teacher: SamplingProfile, config: ConsistencyConfig, w_range: tuple[float, float]) -> SamplingProfile:
-    """How the network is sampled that `config` makes of its teacher's."""
-    scale = teacher.guidance.scale
+    embedded, scale = UNetNetwork(bundle.unet).embeds_w, bundle.profile.guidance.scale
     middle = min(max(w_from_guidance_scale(scale), w_range[0]), w_range[1])
     own_guidance = 1.0 if w_range != (0.0, 0.0) else scale
-    return teacher.as_few_step(
-        {
-            "steps": config.phases if config.phases > 1 else 4,
-            "guidance_scale": guidance_scale_from_w(middle) if teacher.guidance.embedded else own_guidance,
-            "w_range": w_range,
-            "sampler": config.sampler,
-            "gamma": config.gamma,
-            "phases": config.phases,
-            "original_inference_steps": config.original_inference_steps,
-            "timestep_scaling": config.timestep_scaling,
-        }
-    )
+    facts: Facts = {
+        "steps": config.phases if config.phases > 1 else 4,
+        "guidance_scale": guidance_scale_from_w(middle) if embedded else own_guidance,
+        "w_range": w_range,
+        "sampler": config.sampler,
+        "gamma": config.gamma,
+        "phases": config.phases,
+        "original_inference_steps": config.original_inference_steps,
+        "timestep_scaling": config.timestep_scaling,
+    }
+    profile = bundle.profile.as_few_step(facts, embedded=embedded)
+    return dataclasses.replace(bundle, profile=profile, card=dataclasses.replace(bundle.card, teacher=bundle.name))
 
 
 def _objective(
