@@ -12,6 +12,7 @@ import torch
 
 from fewstep.core.profile import SamplingProfile
 from fewstep.models.card import ModelCard, read_card, write_card
+from fewstep.models.families.unet import reads_w
 from fewstep.models.fast_decoder import FastDecoder
 from fewstep.models.locating import FAST_DECODER, read_json
 from fewstep.models.profile import profile_of
@@ -59,9 +60,9 @@ def write_student(source: Path, target: Path, distilled: Path) -> None:
     card, facts = read_card(distilled)
     assert card is not None
     card = dataclasses.replace(card, data=sheets.DATA, licences=sheets.LICENCES, measured={})
-    reads_w = read_json(distilled / "unet" / "config.json").get("time_cond_proj_dim") is not None
+    embedded = reads_w(read_json(distilled / "unet" / "config.json"))
     scheduler = read_json(distilled / "scheduler" / "scheduler_config.json")
-    _write_card(target, card, profile_of(scheduler, facts, embedded=reads_w), source)
+    _write_card(target, card, profile_of(scheduler, facts, embedded=embedded), source)
 
 
 def _write_card(folder: Path, card: ModelCard, profile: SamplingProfile, source: Path) -> None:

@@ -15,6 +15,7 @@ from fewstep.errors import InvalidModel
 from fewstep.models.adapters.steered import with_steering
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.card import CardFacts, ModelCard, read_card
+from fewstep.models.families.unet import check_channels, reads_w
 from fewstep.models.identify import check_model_folder
 from fewstep.models.locating import (
     BUILT_IN,
@@ -28,7 +29,7 @@ from fewstep.models.locating import (
     reference_of,
 )
 from fewstep.models.memory import check_policy, placed
-from fewstep.models.overrides import Overrides, check_channels
+from fewstep.models.overrides import Overrides
 from fewstep.models.parts import decoding_fast, explained, quiet, read_network, read_tokenizer
 from fewstep.models.placement import choose_device, choose_dtype
 from fewstep.models.profile import profile_of
@@ -153,10 +154,6 @@ def _named(part: str | Path | None) -> tuple[str | None, Path | None]:
     return None, Path(part).expanduser().resolve()
 
 
-def _reads_w(unet: Mapping[str, Any]) -> bool:
-    return unet.get("time_cond_proj_dim") is not None
-
-
 @dataclass(frozen=True, eq=False)
 class _Source:
     """What was read, from a folder or from one file, before it is a bundle."""
@@ -191,7 +188,7 @@ def _read_folder(wanted: _Wanted) -> _Source:
     if wanted.unet is not None:
         networks["unet"], files = another_unet(wanted.unet, unet, dtype, variant)
         card, facts, unet, title = None, CardFacts(), networks["unet"].config, wanted.unet
-        few_step = _reads_w(unet)  # the scheduler is not its own
+        few_step = reads_w(unet)  # the scheduler is not its own
     if replaced:
         own = read_json(parts["vae"] / "config.json")
         networks["vae"], more = another_autoencoder(vae, unet, name, own, dtype)  # type: ignore[arg-type]
@@ -203,7 +200,7 @@ def _read_folder(wanted: _Wanted) -> _Source:
         origin=folder,
         card=card or ModelCard(_name_of(title)),
         profile=profile_of(
-            read_json(parts["scheduler"] / "scheduler_config.json"), facts, embedded=_reads_w(unet), few_step=few_step
+            read_json(parts["scheduler"] / "scheduler_config.json"), facts, embedded=reads_w(unet), few_step=few_step
         ),
         networks=networks,
         tokenizers={part: read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts},
@@ -264,11 +261,11 @@ def _read_file(wanted: _Wanted) -> _Source:
         files = (*files, *others)
     said = unpacked.checkpoint.few_step
     by_itself = said.value and (config is None or said.by != "name")  # a config that was given is more than a name
-    few_step = by_itself if own else _reads_w(unet)
+    few_step = by_itself if own else reads_w(unet)
     return _Source(
         origin=path,
         card=ModelCard(_name_of(wanted.name if wanted.unet is None else wanted.unet)),
-        profile=profile_of(unpacked.scheduler, embedded=_reads_w(unet), few_step=few_step),
+        profile=profile_of(unpacked.scheduler, embedded=reads_w(unet), few_step=few_step),
         networks=networks,
         tokenizers=unpacked.tokenizers,
         weight_files=files,

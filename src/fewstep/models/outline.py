@@ -8,7 +8,7 @@ from pathlib import Path
 from fewstep.core.profile import Kind, SamplingProfile
 from fewstep.core.schedule import Schedule
 from fewstep.models.card import ModelCard, read_card
-from fewstep.models.families.unet import traits_of
+from fewstep.models.families.unet import reads_w, traits_of
 from fewstep.models.identify import check_model_folder
 from fewstep.models.latent_model import Traits
 from fewstep.models.locating import BUILT_IN, is_elsewhere, locate, locate_parts, names_of, read_json
@@ -51,7 +51,7 @@ class Outline:
         overrides = Overrides(kind, prediction_type, zero_snr=zero_snr)
         overrides.check()
         scheduler = read_json(parts["scheduler"] / "scheduler_config.json")
-        profile = profile_of(scheduler, facts, embedded=unet.get("time_cond_proj_dim") is not None)
+        profile = profile_of(scheduler, facts, embedded=reads_w(unet))
         profile = overrides.of_whole(overrides.of_base(profile))
         traits = traits_of(unet, vae)
         if traits is None:

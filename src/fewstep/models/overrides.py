@@ -50,10 +50,3 @@ class Overrides:
         of its own.
         """
         return profile.of_kind("lcm") if self.kind == "lcm" else profile
-
-
-def check_channels(origin: Path, in_channels: int, latent_channels: int) -> None:
-    """Raises `InvalidModel` for a network that reads more than the latents: a mask, or another picture."""
-    if in_channels > latent_channels:
-        what = "an inpainting model" if in_channels == 2 * latent_channels + 1 else f"of {in_channels} input channels"
-        raise InvalidModel(f"{origin} is {what}; fewstep paints with ordinary text-to-image models (masks included)")

@@ -19,10 +19,10 @@ import torch
 
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.architectures import BY_FAMILY, Architecture
+from fewstep.models.families.unet import check_channels
 from fewstep.models.identify import UNET, identify, refusal
 from fewstep.models.layout import Layout, family_of
 from fewstep.models.locating import IS_A_REFINER, download, read_json
-from fewstep.models.overrides import check_channels
 from fewstep.models.stated import (
     RECORD,
     Stated,
