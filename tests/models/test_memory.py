@@ -17,6 +17,7 @@ import fewstep
 from adapters import loha_layers, oft_layers, random_layers, write_kohya
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models import memory
+from fewstep.models.adapters.record import Adapters
 from fewstep.models.architectures import SD1, SDXL
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.families.unet import traits_of
@@ -55,14 +56,13 @@ def test_the_published_models_on_cards_that_people_have(architecture: Any, gib: 
     parts = {part: architecture.network(part).half() for part in architecture.parts}
     bundle: Any = dataclasses.make_dataclass(
         "Bundle",
-        ["unet", "autoencoder", "text_encoder", "text_encoder_2", "controlnets", "image_prompts", "traits"],
+        ["unet", "autoencoder", "text_encoder", "text_encoder_2", "adapters", "traits"],
     )(
         parts["unet"],
         parts["vae"],
         parts["text_encoder"],
         parts.get("text_encoder_2"),
-        None,
-        None,
+        Adapters(),
         traits_of(parts["unet"].config, parts["vae"].config),
     )
     assert Need.of(bundle).policy(round(gib * GIB))[0] == expected

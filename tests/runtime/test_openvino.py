@@ -14,6 +14,8 @@ import torch
 
 import fewstep
 from fewstep.files import cache_folder
+from fewstep.models.adapters.lora.stack import LoraStack
+from fewstep.models.adapters.record import Adapters
 from fewstep.models.bundle import ModelBundle
 from fewstep.runtime.openvino import CannotAccelerate, OpenVinoUNet, accelerated
 from miniature import write_miniature_sd1, write_miniature_sdxl
@@ -96,7 +98,7 @@ def test_a_model_in_the_making_is_not_kept(student: ModelBundle, own_cache: Path
 
 def test_obstacles_are_named(student: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CannotAccelerate, match="adapters"):
-        accelerated(replace(student, loras=object()))  # type: ignore[arg-type]
+        accelerated(replace(student, adapters=Adapters(loras=LoraStack())))
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "openvino", None)
         with pytest.raises(CannotAccelerate, match=r"pip install 'fewstep\[openvino\]'"):

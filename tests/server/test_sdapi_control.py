@@ -20,7 +20,7 @@ from PIL import Image
 from webuiapi import ControlNetUnit
 
 import fewstep
-from fewstep.models.adapters.controlnet.nets import with_controlnets
+from fewstep.models.adapters.nets import with_controlnets
 from fewstep.models.bundle import ModelBundle
 from miniature import write_miniature_sd1
 from serving import Server, serving

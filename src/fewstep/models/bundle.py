@@ -33,9 +33,7 @@ from fewstep.models.placement import device_of, dtype_of
 from fewstep.models.text_encoding import TextReader, Window, joined, weighed
 
 if TYPE_CHECKING:
-    from fewstep.models.adapters.controlnet.nets import ControlNets
     from fewstep.models.adapters.embeddings import Embeddings
-    from fewstep.models.adapters.ip_adapter import ImagePrompts
     from fewstep.models.adapters.lora.stack import LoraStack
 
 MAX_WINDOWS = 8  # of a long prompt: 600 of CLIP's tokens
@@ -114,14 +112,6 @@ class ModelBundle:
     @property
     def embeddings(self) -> Embeddings | None:
         return self.adapters.embeddings
-
-    @property
-    def controlnets(self) -> ControlNets | None:
-        return self.adapters.controlnets
-
-    @property
-    def image_prompts(self) -> ImagePrompts | None:
-        return self.adapters.image_prompts
 
     @property
     def schedule(self) -> Schedule:
@@ -203,7 +193,7 @@ class ModelBundle:
     @property
     def steered_by(self) -> tuple[str, ...]:
         """What pictures may steer it through: the names of ControlNets and T2I-Adapters, then of IP-Adapters."""
-        return tuple(name for each in (self.controlnets, self.image_prompts) if each is not None for name in each.names)
+        return self.adapters.steered_by
 
     @property
     def readers(self) -> tuple[TextReader, ...]:

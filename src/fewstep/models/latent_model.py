@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from fewstep.core.consistency import Scalings
     from fewstep.core.prediction import Denoise
     from fewstep.core.profile import Kind, SamplingProfile
-    from fewstep.models.adapters.controlnet.nets import ControlNets
     from fewstep.models.adapters.embeddings import Embeddings
-    from fewstep.models.adapters.ip_adapter import ImagePrompts
     from fewstep.models.adapters.lora.stack import LoraStack
+    from fewstep.models.adapters.record import Adapters
     from fewstep.models.card import ModelCard
     from fewstep.models.conditioning import Conditioning
     from fewstep.models.overrides import Overrides
@@ -100,7 +99,7 @@ class Described(Protocol):
 class LatentModel(Described, Protocol):
     """Words and pictures in, latents between, pictures out.
 
-    loras, embeddings, controlnets, image_prompts  the adapters in it, if any
+    adapters              those in it and beside it; loras and embeddings are two of their kinds
     folder, weight_files  where it was read from; None and empty for a model in the making
     reference             a name that loads the same model elsewhere (built in, or on the hub)
     overrides             what it was loaded with in place of what its files say
@@ -124,10 +123,7 @@ class LatentModel(Described, Protocol):
     def embeddings(self) -> Embeddings | None: ...
 
     @property
-    def controlnets(self) -> ControlNets | None: ...
-
-    @property
-    def image_prompts(self) -> ImagePrompts | None: ...
+    def adapters(self) -> Adapters: ...
 
     @property
     def folder(self) -> Path | None: ...

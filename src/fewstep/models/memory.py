@@ -172,10 +172,8 @@ def in_training(model: ModelBundle) -> bool:
 def stages_of(model: ModelBundle) -> list[list[Any]]:
     """The networks that run together: those that read, those that paint, the one that decodes."""
     readers = [model.text_encoder, *([] if model.text_encoder_2 is None else [model.text_encoder_2])]
-    if model.image_prompts is not None:
-        for adapter in model.image_prompts.adapters:
-            readers += [adapter.encoder, adapter.projection]
-    steering = [] if model.controlnets is None else list(model.controlnets.networks)
+    readers += [network for each in model.adapters.steering for network in each.readers]
+    steering = [network for each in model.adapters.steering for network in each.networks]
     return [readers, [model.unet, *steering], _decoding(model.autoencoder)]
 
 

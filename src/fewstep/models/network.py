@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fewstep.core.guidance import w_embedding
 from fewstep.models.adapters.record import Adapters
+from fewstep.models.adapters.steering import Inputs
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.placement import dtype_of
+
+ADDED = ("text_embeds", "time_ids", "image_embeds")  # inputs that diffusers takes together
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,34 +38,21 @@ class UNetNetwork:
         return self.unet.config.addition_embed_type == "text_time"
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Conditioning, w: Tensor | None = None) -> Tensor:
-        dtype = dtype_of(self.unet)
-        timestep_cond = None
-        if self.embeds_w and w is not None:
-            timestep_cond = w_embedding(w, self.unet.config.time_cond_proj_dim).to(x_t.device, dtype)
-        x, states, added = x_t.to(dtype), cond.states.to(dtype), self._added(cond, dtype)
-        loras, controlnets, image_prompts = (
-            self.adapters.loras,
-            self.adapters.controlnets,
-            self.adapters.image_prompts,
-        )
-        steered = {} if controlnets is None else controlnets.steer(x, t, states, cond, added)
-        if image_prompts is not None:
-            added = {**(added or {}), **image_prompts.added(cond, x)}
-        with loras.applied(cond.loras, x.device) if loras else nullcontext():
-            output: Tensor = self.unet(
-                x,
-                t,
-                encoder_hidden_states=states,
-                timestep_cond=timestep_cond,
-                added_cond_kwargs=added,
-                return_dict=False,
-                **steered,
-            )[0]
+        inputs = self.adapters.steered(self._inputs(x_t, t, cond, w), cond)
+        x, times = inputs.pop("sample"), inputs.pop("timestep")
+        added = {name: inputs.pop(name) for name in ADDED if name in inputs} or None
+        with self.adapters.applied(cond, x_t.device):
+            output: Tensor = self.unet(x, times, **inputs, added_cond_kwargs=added, return_dict=False)[0]
         return output
 
-    def _added(self, cond: Conditioning, dtype: torch.dtype) -> dict[str, Tensor] | None:
-        if not self.reads_sizes:
-            return None
-        if cond.pooled is None or cond.sizes is None:
-            raise ValueError("this network reads pooled text states and sizes: see `ModelBundle.framed`")
-        return {"text_embeds": cond.pooled.to(dtype), "time_ids": cond.sizes.to(dtype)}
+    def _inputs(self, x_t: Tensor, t: Tensor, cond: Conditioning, w: Tensor | None) -> Inputs:
+        dtype = dtype_of(self.unet)
+        inputs: Inputs = {"sample": x_t.to(dtype), "timestep": t, "encoder_hidden_states": cond.states.to(dtype)}
+        if self.embeds_w and w is not None:
+            embedded = w_embedding(w, self.unet.config.time_cond_proj_dim)
+            inputs["timestep_cond"] = embedded.to(x_t.device, dtype)
+        if self.reads_sizes:
+            if cond.pooled is None or cond.sizes is None:
+                raise ValueError("this network reads pooled text states and sizes: see `ModelBundle.framed`")
+            inputs |= {"text_embeds": cond.pooled.to(dtype), "time_ids": cond.sizes.to(dtype)}
+        return inputs

@@ -174,7 +174,7 @@ def _obstacle(model: ModelBundle) -> str | None:
         return f"{model.name} is on {model.device}; OpenVINO is used on the CPU"
     if model.dtype != torch.float32:
         return f"{model.name} is loaded in {model.dtype}; OpenVINO is used in float32"
-    if any(part is not None for part in (model.loras, model.controlnets, model.image_prompts)):
+    if model.loras is not None or model.adapters.steering:
         return f"{model.name} has adapters, which change from picture to picture: they need PyTorch"
     return None
 

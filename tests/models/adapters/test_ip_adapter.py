@@ -217,9 +217,9 @@ def test_the_model_that_it_is_put_on_stays_as_it_was(sd1: Path, tmp_path: Path) 
 
 def test_rows_of_one_batch_take_as_much_as_they_say(sd1: Path, tmp_path: Path) -> None:
     model, _ = with_adapters(sd1, tmp_path / "home", "plain")
-    assert model.image_prompts is not None
+    assert model.adapters.image_prompts is not None
     cond = model.encode_prompts([PROMPT] * 3)
-    tokens = model.image_prompts.tokens([picture(1)], model.device).expand(3, -1, -1)
+    tokens = model.adapters.image_prompts.tokens([picture(1)], model.device).expand(3, -1, -1)
     scales = torch.tensor([[0.0], [0.5], [1.5]])
     x = torch.randn(3, *model.latent_shape(128, 128))
     together = model.denoise(x, 500, dataclasses.replace(cond, image_tokens=tokens, image_scales=scales))

@@ -13,21 +13,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fewstep.errors import InvalidModel, InvalidRequest, ModelNotFound
+from fewstep.models.adapters.host import Host
 from fewstep.models.identify import identify, refusal
 from fewstep.models.layout import FAMILIES, named_family
 from fewstep.models.rebuilt import rebuilt
 from fewstep.models.stated import GENERIC
 from fewstep.models.tensor_file import read_tensors
 
-if TYPE_CHECKING:
-    from fewstep.models.bundle import ModelBundle
-
+Model = TypeVar("Model", bound=Host)
 DIFFUSERS_NAME = "learned_embeds.safetensors"
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(?<!\.safetensors)")
 _ENCODERS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}  # as files for SDXL name them
@@ -175,12 +174,12 @@ class EmbeddingTable(nn.Module):
         return torch.where((ids < 0)[..., None], own, known)
 
 
-def with_embeddings(model: ModelBundle, sources: Iterable[EmbeddingSource]) -> ModelBundle:
+def with_embeddings(model: Model, sources: Iterable[EmbeddingSource]) -> Model:
     """A model with words of one's own, more than those that this one has, and text encoders that know them.
 
     Raises `ModelNotFound`, `InvalidModel` for one of another family, `InvalidRequest` for a word that is taken.
     """
-    known = model.embeddings or Embeddings()
+    known = model.adapters.embeddings or Embeddings()
     added: dict[str, list[Tensor]] = {}
     for source in sources:
         embedding = _find(source)
@@ -194,7 +193,7 @@ def with_embeddings(model: ModelBundle, sources: Iterable[EmbeddingSource]) -> M
     return model.with_networks(networks, dataclasses.replace(model.adapters, embeddings=known))
 
 
-def _vectors_for(embedding: Embedding, model: ModelBundle) -> Mapping[str, Tensor]:
+def _vectors_for(embedding: Embedding, model: Host) -> Mapping[str, Tensor]:
     """The vectors by text encoder; raises `InvalidModel` where they are for others."""
     encoders = {part: network for part, network in model.networks.items() if part in _ENCODERS.values()}
     vectors = {next(iter(encoders)): embedding.vectors[""]} if "" in embedding.vectors else embedding.vectors

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.imaging.channels import on_white
+from fewstep.models.adapters.host import Host
+from fewstep.models.adapters.steering import Control, Inputs, scales_of
 from fewstep.models.layout import FAMILIES
 from fewstep.models.locating import IS_A_PICKLE, PICKLES, download
 from fewstep.models.placement import dtype_of
@@ -23,9 +25,9 @@ from fewstep.models.variants import chosen_variant
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fewstep.models.bundle import ModelBundle
     from fewstep.models.conditioning import Conditioning
 
+Model = TypeVar("Model", bound=Host)
 ENCODER = "image_encoder"
 ENCODERS = (ENCODER, f"../{ENCODER}", f"../models/{ENCODER}")  # where the published repositories have it
 
@@ -68,11 +70,16 @@ class ImagePrompts:
 
     adapters: tuple[ImagePrompt, ...]
     scales: Scales = field(default_factory=Scales)
+    networks: tuple[nn.Module, ...] = ()
     _without: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(adapter.name for adapter in self.adapters)
+
+    @property
+    def readers(self) -> tuple[nn.Module, ...]:
+        return tuple(network for adapter in self.adapters for network in (adapter.encoder, adapter.projection))
 
     def tokens(self, pictures: Sequence[Image | None], device: torch.device, *, away: bool = False) -> Tensor:
         """All adapters' tokens side by side, (1, sum of T, D)."""
@@ -85,14 +92,32 @@ class ImagePrompts:
             self._without[device] = self.tokens([None] * len(self.adapters), device)
         return self._without[device]
 
-    def added(self, cond: Conditioning, like: Tensor) -> dict[str, Tensor]:
-        """What the U-Net wants beside `cond`; a conditioning without pictures takes nothing of the adapters."""
-        tokens, scales = cond.image_tokens, cond.image_scales
+    def conditioned(
+        self,
+        cond: Conditioning,
+        height: int,
+        width: int,
+        controls: Sequence[Control | None],
+        device: torch.device,
+        *,
+        away: bool,
+    ) -> Conditioning:
+        """With the pictures as tokens."""
+        tokens = self.tokens([None if each is None else each.image for each in controls], device, away=away)
+        rows = len(cond)
+        return dataclasses.replace(
+            cond, image_tokens=tokens.expand(rows, *tokens.shape[1:]), image_scales=scales_of(controls).expand(rows, -1)
+        )
+
+    def steered(self, inputs: Inputs, cond: Conditioning) -> Inputs:
+        """A conditioning without pictures takes nothing of the adapters."""
+        tokens, scales, like = cond.image_tokens, cond.image_scales, inputs["sample"]
+        assert isinstance(like, Tensor)
         if tokens is None or scales is None:
             tokens = self.without(like.device).expand(len(like), -1, -1)
             scales = torch.zeros(len(like), len(self.adapters))
         self.scales.now = scales.to(like.device, like.dtype)
-        return {"image_embeds": tokens.to(like.device, like.dtype)}
+        return {**inputs, "image_embeds": tokens.to(like.device, like.dtype)}
 
 
 class _Split(nn.Module):
@@ -106,7 +131,7 @@ class _Split(nn.Module):
         return [part[:, None] for part in tokens.split(self.counts, dim=1)]
 
 
-def with_image_prompts(model: ModelBundle, sources: Sequence[tuple[str, str]]) -> ModelBundle:
+def with_image_prompts(model: Model, sources: Sequence[tuple[str, str]]) -> Model:
     """A model with IP-Adapters, (name, source) each, from files or hub paths (owner/name/folder/file.safetensors), in a
     U-Net of its own, by diffusers' own conversion.
 
@@ -194,7 +219,7 @@ def _read(file: Path) -> dict[str, dict[str, Tensor]]:
     return weights
 
 
-def _check_family(file: Path, weights: dict[str, dict[str, Tensor]], model: ModelBundle) -> None:
+def _check_family(file: Path, weights: dict[str, dict[str, Tensor]], model: Host) -> None:
     keys = next(value for key, value in weights["ip_adapter"].items() if key.endswith("to_k_ip.weight"))
     layers = {name: module for name, module in model.networks["unet"].named_modules() if name.endswith("attn2.to_k")}
     same = len(layers) == sum(key.endswith("to_k_ip.weight") for key in weights["ip_adapter"])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
-    from fewstep.models.adapters.controlnet.nets import ControlNets
     from fewstep.models.adapters.embeddings import Embeddings
     from fewstep.models.adapters.ip_adapter import ImagePrompts
     from fewstep.models.adapters.lora.stack import LoraStack
+    from fewstep.models.adapters.nets import ControlNets
+    from fewstep.models.adapters.steering import Control, Inputs, Steering
+    from fewstep.models.conditioning import Conditioning
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,3 +32,46 @@ class Adapters:
     embeddings: Embeddings | None = None
     controlnets: ControlNets | None = None
     image_prompts: ImagePrompts | None = None
+
+    @property
+    def steering(self) -> tuple[Steering, ...]:
+        """What steers by pictures, kind by kind."""
+        return tuple(each for each in (self.controlnets, self.image_prompts) if each is not None)
+
+    @property
+    def steered_by(self) -> tuple[str, ...]:
+        """The names of ControlNets and T2I-Adapters, then of IP-Adapters."""
+        return tuple(name for each in self.steering for name in each.names)
+
+    def steer(
+        self,
+        cond: Conditioning,
+        height: int,
+        width: int,
+        controls: Sequence[Control | None],
+        device: torch.device,
+        *,
+        away: bool = False,
+    ) -> Conditioning:
+        """`cond` with what its rows follow, one of `controls` for each of `steered_by`; None: nothing.
+
+        height, width  of the picture that is made
+        away           whether guidance leads away from these rows
+        """
+        first = 0
+        for each in self.steering:
+            its = controls[first : first + len(each.names)]
+            first += len(each.names)
+            if any(its):
+                cond = each.conditioned(cond, height, width, its, device, away=away)
+        return cond
+
+    def steered(self, inputs: Inputs, cond: Conditioning) -> Inputs:
+        """The inputs of the denoising network, with what makes it follow the pictures of `cond`."""
+        for each in self.steering:
+            inputs = each.steered(inputs, cond)
+        return inputs
+
+    def applied(self, cond: Conditioning, device: torch.device) -> AbstractContextManager[None]:
+        """Run the denoising network with as much of the LoRAs as the rows of `cond` say."""
+        return nullcontext() if self.loras is None else self.loras.applied(cond.loras, device)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from fewstep.errors import ModelNotFound
+from fewstep.models.adapters.controlnet.file import read_controlnet
+from fewstep.models.adapters.host import Host
+from fewstep.models.adapters.ip_adapter import with_image_prompts
 from fewstep.models.adapters.lora.source import fetch_file
+from fewstep.models.adapters.nets import with_controlnets
 from fewstep.models.identify import identify, refusal
 from fewstep.models.locating import locate_network, names_of
 from fewstep.models.parts import explained, quiet, read_network
 from fewstep.models.variants import announce, chosen_variant
 
-if TYPE_CHECKING:
-    from fewstep.models.bundle import ModelBundle
+Model = TypeVar("Model", bound=Host)
 
 
-def with_steering(model: ModelBundle, sources: Iterable[str | Path]) -> ModelBundle:
+def with_steering(model: Model, sources: Iterable[str | Path]) -> Model:
     """With ControlNets and T2I-Adapters, which are folders, and IP-Adapters, which are files."""
     wanted = [str(source) for source in sources]
     named = list(zip(names_of(wanted), wanted, strict=True))
@@ -27,13 +30,8 @@ def with_steering(model: ModelBundle, sources: Iterable[str | Path]) -> ModelBun
         if (name, source) not in prompts:
             with quiet():
                 networks.append((name, _read_controlnet(source, model)))
-    if networks:
-        from fewstep.models.adapters.controlnet.nets import with_controlnets
-
-        model = with_controlnets(model, networks)
+    model = with_controlnets(model, networks)
     if prompts:
-        from fewstep.models.adapters.ip_adapter import with_image_prompts
-
         with quiet(), explained(Path(prompts[0][1])):
             model = with_image_prompts(model, prompts)
     return model
@@ -59,17 +57,15 @@ def _fetched(source: str) -> Path:
     return fetch_file(f"{owner}/{name}", file, "ControlNet or IP-Adapter")
 
 
-def _read_controlnet(source: str, model: ModelBundle) -> Any:
+def _read_controlnet(source: str, model: Host) -> Any:
     """A ControlNet or a T2I-Adapter, from a folder, from the hub, or from one file."""
     path = Path(source).expanduser()
     if path.suffix == ".safetensors" and not path.is_dir():
         path = path if path.is_file() else _fetched(source)
         if identify(path).thing != "controlnet":
             raise refusal(path, "ControlNet, T2I-Adapter or IP-Adapter")
-        from fewstep.models.adapters.controlnet.file import read_controlnet
-
         with explained(path):
-            return read_controlnet(path, model.unet, model.dtype)
+            return read_controlnet(path, model.networks["unet"], model.dtype)
     home = locate_network(source, "ControlNet", "controlnet", dtype=model.dtype)
     announce(home, [chosen_variant(home, model.dtype)])
     return read_network("controlnet", home, model.dtype)

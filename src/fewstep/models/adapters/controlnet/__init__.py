@@ -1,1 +1,1 @@
-"""ControlNets and T2I-Adapters: networks that read a picture and steer a U-Net."""
+"""ControlNets: the network, and its file."""
