@@ -14,7 +14,7 @@ import fewstep
 from fewstep.cli.output import write_picture
 from fewstep.errors import InvalidRequest
 from fewstep.models.bundle import ModelBundle
-from fewstep.pipelines.provenance import Record, image_hash, read_record, record_of
+from fewstep.pipelines.provenance import Record, UsedControl, UsedLora, image_hash, read_record, record_of
 
 RECORD = Record(
     prompt="a cat face",
@@ -32,6 +32,42 @@ RECORD = Record(
     source="ff",
 )
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
+
+
+# as fewstep 0.1.0 wrote it into a picture, before there was a table of fields
+OLD = (
+    '{"prompt": "a red apple", "seed": 3, "steps": 4, "guidance_scale": 3.0, "sampler": "tcd", "width": 128, '
+    '"height": 128, "model": "starter", "model_name": "starter", "model_hash": "2293d6883fae", "kind": null, '
+    '"prediction_type": null, "zero_snr": null, "unet": null, "vae": null, "negative_prompt": "", "num_images": 1, '
+    '"loras": [{"name": "ink", "hash": "ab12", "weight": 0.7, "reference": null}], "embeddings": [], "controls": '
+    '[{"name": "edges", "image": "ff", "scale": 0.5}], "strength": null, "timesteps": null, "variation": 0.3, '
+    '"variation_seed": 4, "upscale": 2.0, "refine_strength": 0.4, "refine_steps": null, "tile": false, "source": null, '
+    '"mask": null, "travel": null, "version": "0.1.0"}'
+)
+
+
+def test_an_old_record_is_read_and_says_the_same() -> None:
+    record = Record.from_json(OLD)
+    assert json.loads(record.to_json()) == json.loads(OLD)
+    assert record == Record(
+        prompt="a red apple",
+        seed=3,
+        steps=4,
+        guidance_scale=3.0,
+        sampler="tcd",
+        width=128,
+        height=128,
+        model="starter",
+        model_name="starter",
+        model_hash="2293d6883fae",
+        loras=(UsedLora("ink", "ab12", 0.7),),
+        controls=(UsedControl("edges", "ff", 0.5),),
+        variation=0.3,
+        variation_seed=4,
+        upscale=2.0,
+        refine_strength=0.4,
+        version="0.1.0",
+    )
 
 
 @given(prompt=TEXT, negative_prompt=TEXT)

@@ -34,6 +34,31 @@ def test_no_option_is_missing() -> None:
     assert {name for name in StrengthOptions.__annotations__ if name not in Parameters.model_fields} == elsewhere
 
 
+# as the page of fewstep 0.1.0 sent it, and what it took for granted in a hello
+OLD_MESSAGE = (
+    '{"type": "set", "id": 7, "parameters": {"loras": {}, "control_scales": {}, "sampler": "lcm", "model": '
+    '"miniature", "steps": 2, "guidance_scale": 3, "negative_prompt": "", "strength": 0.5, "seed": 3, "width": '
+    '128, "height": 128, "upscale": 1, "refine_strength": 0.4, "refine_steps": null, "tile": false, "variation": '
+    '0, "variation_seed": null, "timesteps": null, "prompt": "a cat", "format": "png", "previews": false, '
+    '"rest_steps": null, "budget_ms": null, "skip_similar": 0}}'
+)
+OLD_DEFAULTS = (
+    '{"prompt": "", "negative_prompt": "", "seed": 0, "steps": null, "timesteps": null, "guidance_scale": null, '
+    '"strength": null, "width": null, "height": null, "sampler": null, "model": null, "loras": {}, '
+    '"control_scales": {}, "variation": 0.0, "variation_seed": null, "upscale": null, "refine_strength": null, '
+    '"refine_steps": null, "tile": false, "format": "jpeg", "quality": 90, "previews": false, "rest_steps": '
+    'null, "budget_ms": null, "skip_similar": 0.0}'
+)
+
+
+def test_an_old_client_is_understood(server: Server, student: ModelBundle) -> None:
+    with talking(server) as client:
+        assert client.hello["parameters"] == json.loads(OLD_DEFAULTS)
+        client.socket.send(OLD_MESSAGE.replace("miniature", student.name))
+        wanted = fewstep.text2image(student, "a cat", seed=3, steps=2, sampler="lcm", guidance_scale=3.0)
+        assert close(image_of(client.picture(7)), wanted)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.imaging.masks import mask_of
+from fewstep.pipelines.fields import FIELDS
 from fewstep.pipelines.provenance import Record, image_hash, record_of
 
 if TYPE_CHECKING:
@@ -18,25 +19,8 @@ if TYPE_CHECKING:
     from fewstep.models.latent_model import LatentModel
     from fewstep.pipelines.request import Control
 
-RECORDED = (
-    "prompt",
-    "seed",
-    "num_images",
-    "negative_prompt",
-    "steps",
-    "guidance_scale",
-    "sampler",
-    "height",
-    "width",
-    "strength",
-    "timesteps",
-    "variation",
-    "variation_seed",
-    "upscale",
-    "refine_strength",
-    "refine_steps",
-    "tile",
-)
+# what a record says as a request does: of pictures it has hashes, and of adapters what finds them
+RECORDED = [name for name, field in FIELDS.items() if field.type not in ("picture", "pictures", "weights")]
 
 
 def recorded_options(record: Record, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,9 +48,10 @@ def batch(
 ) -> None:
     """Paint many pictures from a file, and print their paths. The same command again goes on where it stopped.
 
-    Rows may have: prompt, negative_prompt, seed, steps, guidance_scale, sampler, width, height, image, strength, mask,
-    name (x.jpg and x.webp are written as that, all others as PNG). --control steers every picture. A picture that is
-    there, made by the same parameters and model, is kept; one made otherwise is never overwritten.
+    Rows may have what fewstep generate has options for (prompt, negative_prompt, seed, steps, guidance_scale, sampler,
+    width, height, image, strength, mask, …), and a name (x.jpg and x.webp are written as that, all others as PNG).
+    --control steers every picture. A picture that is there, made by the same parameters and model, is kept; one made
+    otherwise is never overwritten.
 
     **Examples**
 

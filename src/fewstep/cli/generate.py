@@ -7,7 +7,7 @@ import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,7 @@ from fewstep.errors import InvalidRequest
 from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.imaging.reading import read_image
 from fewstep.models.adapters.lora.by_name import found_by_name
+from fewstep.pipelines.fields import FIELDS
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import Record, read_record, record_of
 from fewstep.pipelines.request import Request
@@ -48,28 +49,10 @@ EmbeddingSource = str | tuple[str, str]
 @spread
 def generate(
     *,
-    prompt: options.Prompt = None,
     output: options.Output = None,
-    num_images: options.NumImages = None,
+    asked: Annotated[dict[str, Any], options.ASKED],
     grid: options.Grid = False,
-    image: options.Source = None,
-    strength: options.Strength = None,
-    mask: options.Mask = None,
     again: options.Again = None,
-    negative_prompt: options.NegativePrompt = None,
-    steps: options.Steps = None,
-    seed: options.Seed = None,
-    variation: options.Variation = None,
-    variation_seed: options.VariationSeed = None,
-    guidance_scale: options.GuidanceScale = None,
-    sampler: options.Sampler = None,
-    timesteps: options.Timesteps = None,
-    height: options.Height = None,
-    width: options.Width = None,
-    upscale: options.Upscale = None,
-    refine_strength: options.RefineStrength = None,
-    refine_steps: options.RefineSteps = None,
-    tile: options.Tile = False,
     loading: options.Loading,
     server: options.Server = None,
     as_json: options.Json = False,
@@ -103,31 +86,10 @@ def generate(
 
     A picture carries its parameters (prompt, seed, steps, model), so that --from can make it again.
     """
-    wanted: dict[str, Any] = {
-        "prompt": prompt,
-        "seed": seed,
-        "num_images": num_images,
-        "negative_prompt": negative_prompt,
-        "steps": steps,
-        "guidance_scale": guidance_scale,
-        "sampler": sampler,
-        "height": height,
-        "width": width,
-        "strength": strength,
-        "timesteps": None if timesteps is None else _whole_numbers(timesteps),
-        "variation": variation,
-        "variation_seed": variation_seed,
-        "upscale": upscale,
-        "refine_strength": refine_strength,
-        "refine_steps": refine_steps,
-        "tile": tile or None,
-    }
     with one_line_warnings(quiet):
-        if prompt == "-":
-            wanted["prompt"] = read_stdin("the prompt")
-        given = {name: value for name, value in wanted.items() if value is not None}
+        given = _read(asked)
         nets, given["controls"] = read_controls(loading.control or [])
-        job = _plan_job(given, image, mask, loading, again, there=server is not None)
+        job = _plan_job(given, loading, again, there=server is not None)
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
@@ -137,7 +99,7 @@ def generate(
             _check_server_options(how)
         else:
             check_beforehand(job.model or "", how, [("", job.request)])
-        if seed is None and again is None:
+        if asked["seed"] is None and again is None:
             typer.echo(f"seed {seeds[0]}", err=True)  # quiet or not: without it there is no second time
         pictures = _paint(job, how, quiet) if server is None else _paint_there(server, job, quiet)
         _deliver(pictures, paths, grid, as_json)
@@ -168,11 +130,14 @@ def _deliver(pictures: Iterator[Image], paths: list[Path], grid: bool, as_json: 
             say(lines, paths[0])
 
 
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise InvalidRequest(f"the timesteps are {text[:60]!r}; give whole numbers with commas: 999,749,499") from error
+def _read(asked: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, as `Request.of` takes them."""
+    given = {name: value for name, value in asked.items() if value is not None and value is not False}
+    if given.get("prompt") == "-":
+        given["prompt"] = read_stdin("the prompt")
+    if "timesteps" in given:
+        given["timesteps"] = FIELDS["timesteps"].read(given["timesteps"])
+    return given | {name: read_image(given[name]) for name in ("image", "mask") if name in given}
 
 
 @dataclass(frozen=True)
@@ -193,19 +158,16 @@ class _Job:
 
 def _plan_job(
     given: dict[str, Any],
-    image: Path | None,
-    mask: Path | None,
     loading: options.Loading,
     again: Path | None,
     *,
     there: bool,
 ) -> _Job:
-    source, where = (None if path is None else read_image(path) for path in (image, mask))
     given, lora, embedding = _as_written(given), loading.lora, loading.embedding
     if again is None:
         if "prompt" not in given:
             raise InvalidRequest("nothing to paint: give a prompt in quotes, or --from a picture that fewstep made")
-        request = Request.of(image=source, mask=where, **given)
+        request = Request.of(**given)
         words: list[EmbeddingSource] = list(embedding or ())
         if there:
             return _Job(request, loading.model, list(lora or ()), words)
@@ -215,9 +177,9 @@ def _plan_job(
     if record.travel is not None:
         what = "an animation" if record.travel.frame is None else "a frame of an animation"
         raise InvalidRequest(f"{again} is {what}: make an animation again with fewstep travel --from")
-    check_sources(record, again, source, where)
+    check_sources(record, again, given.get("image"), given.get("mask"))
     check_controls(record, again, given["controls"])
-    request = Request.of(image=source, mask=where, **recorded_options(record, given))
+    request = Request.of(**recorded_options(record, given))
     if there:  # a server knows its models and adapters by their names
         named: list[LoraSource] = [f"{used.name}:{used.weight}" for used in record.loras]
         words = list(embedding or ())

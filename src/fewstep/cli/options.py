@@ -10,24 +10,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fewstep.core.samplers import SAMPLERS, SOLVERS
+from fewstep.cli.spread import Table
 from fewstep.errors import InvalidRequest
+from fewstep.pipelines.field import Field
+from fewstep.pipelines.fields import FIELDS, WHAT
 
 if TYPE_CHECKING:
     from fewstep.pipelines.provenance import Record
 
-WHAT = "What to paint"
-HOW = "How"
 WHERE = "Where"
 OVERRIDES = ("kind", "prediction_type", "zero_snr", "unet")  # of what a model's files say
 
-Prompt = Annotated[
-    str | None,
-    typer.Argument(
-        help="What to paint, in words; (these) or (these:1.3) count more, [these] less; - reads standard input.",
-        show_default=False,
-    ),
-]
+_TYPES = {"whole": int, "number": float, "switch": bool, "picture": Path}  # all else is text
+
+
+def _option(field: Field) -> tuple[str, object, object]:
+    """A field of the table as an option; the prompt is the argument."""
+    about: dict[str, Any] = {"help": field.description, "rich_help_panel": field.panel or None, "show_default": False}
+    if field.name == "prompt":
+        return field.name, Annotated[str | None, typer.Argument(**about)], None
+    if field.type == "switch":
+        return field.name, Annotated[bool, typer.Option(f"--{field.name.replace('_', '-')}", **about)], False
+    return field.name, Annotated[_TYPES.get(field.type, str) | None, typer.Option(*field.flags, **about)], None
+
+
+# what is asked of a picture, but for what names networks to load: --control, --lora
+ASKED = Table(tuple(_option(field) for field in FIELDS.values() if field.type not in ("pictures", "weights")))
 
 Output = Annotated[
     Path | None,
@@ -39,28 +47,7 @@ Output = Annotated[
     ),
 ]
 
-NumImages = Annotated[
-    int | None,
-    typer.Option("--num-images", "-n", help="How many, with the seeds SEED, SEED+1, … [default: 1]"),
-]
-
 Grid = Annotated[bool, typer.Option("--grid", help="All pictures on one sheet, in one file.")]
-
-Source = Annotated[Path | None, typer.Option(help="A picture to start from.", rich_help_panel=WHAT, show_default=False)]
-
-Strength = Annotated[
-    float | None,
-    typer.Option(help="How much of it is painted anew, above 0 to 1. [default: 0.5]", rich_help_panel=WHAT),
-]
-
-Mask = Annotated[
-    Path | None,
-    typer.Option(
-        help="Where it is painted anew: white, or what is opaque where the rest is transparent. [default: everywhere]",
-        rich_help_panel=WHAT,
-        show_default=False,
-    ),
-]
 
 Again = Annotated[
     Path | None,
@@ -68,88 +55,6 @@ Again = Annotated[
         "--from",
         help="Make this picture again, from the parameters inside it; other options override them.",
         rich_help_panel=WHAT,
-    ),
-]
-
-NegativePrompt = Annotated[
-    str | None,
-    typer.Option(help="What to avoid; only for models with real guidance.", rich_help_panel=WHAT),
-]
-
-Steps = Annotated[
-    int | None,
-    typer.Option(help="Network calls along the way. [default: the model's; 4 for the starter]", rich_help_panel=HOW),
-]
-
-Seed = Annotated[
-    int | None,
-    typer.Option(help="The same seed gives the same picture. [default: a random one]", rich_help_panel=HOW),
-]
-
-Variation = Annotated[
-    float | None,
-    typer.Option(
-        help="From 0 to 1: pictures near to that of SEED, as near as this is small; -n for several.",
-        rich_help_panel=WHAT,
-        show_default=False,
-    ),
-]
-
-VariationSeed = Annotated[
-    int | None,
-    typer.Option(help="Which of the near ones, and those after it. [default: SEED+1]", rich_help_panel=WHAT),
-]
-
-GuidanceScale = Annotated[
-    float | None,
-    typer.Option(help="How closely to follow the words. [default: the model's]", rich_help_panel=HOW),
-]
-
-_FEW_STEP = ", ".join(name for name in SAMPLERS if name not in SOLVERS)
-
-Sampler = Annotated[
-    str | None,
-    typer.Option(
-        help=f"{_FEW_STEP}; for diffusion models {', '.join(SOLVERS)}. [default: the model's]", rich_help_panel=HOW
-    ),
-]
-
-Timesteps = Annotated[
-    str | None,
-    typer.Option(
-        help="In place of --steps: the times themselves, 999,749,499,249; for models that want their own.",
-        rich_help_panel=HOW,
-        show_default=False,
-    ),
-]
-
-Height = Annotated[int | None, typer.Option(help="In pixels. [default: the model's]", rich_help_panel=HOW)]
-
-Width = Annotated[int | None, typer.Option(help="In pixels. [default: the model's]", rich_help_panel=HOW)]
-
-Upscale = Annotated[
-    float | None,
-    typer.Option(
-        help="Painted, made so many times larger (above 1 to 4), and painted over.",
-        rich_help_panel=HOW,
-        show_default=False,
-    ),
-]
-
-RefineStrength = Annotated[
-    float | None,
-    typer.Option(help="How much is then painted over, above 0 to 1. [default: 0.4]", rich_help_panel=HOW),
-]
-
-RefineSteps = Annotated[
-    int | None,
-    typer.Option(help="Network calls of that. [default: as many as --steps]", rich_help_panel=HOW),
-]
-
-Tile = Annotated[
-    bool,
-    typer.Option(
-        "--tile", help="A large picture in windows of the model's own size, blended at each step.", rich_help_panel=HOW
     ),
 ]
 

@@ -17,6 +17,7 @@ from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Re
 
 from fewstep.errors import FewstepError, FewstepWarning, InvalidRequest
 from fewstep.imaging.reading import decode_image
+from fewstep.pipelines.fields import settings_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,20 +26,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 120.0  # seconds without any news
 AT_ONCE = 16  # pictures in one call
-SENT_ALIKE = (
-    "negative_prompt",
-    "steps",
-    "guidance_scale",
-    "height",
-    "width",
-    "sampler",
-    "strength",
-    "timesteps",
-    "upscale",
-    "refine_strength",
-    "refine_steps",
-    "tile",
-)
 
 
 class ServerTrouble(FewstepError):
@@ -93,7 +80,7 @@ def _call(
 
 
 def _fields(wanted: Wanted) -> dict[str, Any]:
-    fields: dict[str, Any] = {name: getattr(wanted, name) for name in SENT_ALIKE}
+    fields: dict[str, Any] = settings_of(wanted) | {"timesteps": wanted.timesteps}
     fields |= {name: _file(image) for name in ("image", "mask") if (image := getattr(wanted, name)) is not None}
     controls = {
         name: {"image": _file(each.image), "scale": each.scale} for name, each in (wanted.controls or {}).items()

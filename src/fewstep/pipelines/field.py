@@ -74,16 +74,24 @@ class Field:
         return _CHECKS[self.type](self, value, self.high if high is None else high)
 
     def read(self, text: str) -> Any:
-        """What a text means, from a command line or a file; raises ValueError."""
-        match self.type:
-            case "whole":
-                return int(text)
-            case "number":
-                return float(text)
-            case "switch":
-                return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-            case "times":
-                return tuple(int(part) for part in text.split(","))
+        """What a text means, from a command line or a file; raises `InvalidRequest` for what are no times.
+
+        What is no number stays a text, for `check` to refuse.
+        """
+        try:
+            match self.type:
+                case "whole":
+                    return int(text)
+                case "number":
+                    return float(text)
+                case "switch":
+                    return {"true": True, "false": False}.get(text.lower(), text)
+                case "times":
+                    return tuple(int(part) for part in text.split(","))
+        except ValueError as error:
+            if self.type == "times":
+                example = "give whole numbers with commas: 999,749,499"
+                raise InvalidRequest(f"the timesteps are {text[:60]!r}; {example}") from error
         return text
 
 
@@ -134,6 +142,12 @@ def _check_times(field: Field, value: Any, high: float) -> tuple[int, ...]:
     return times
 
 
+def _check_switch(field: Field, value: object, high: float) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{field.what} is {shown(value)}; it must be true or false")
+    return value
+
+
 def _anything(field: Field, value: object, high: float) -> object:
     return value
 
@@ -144,7 +158,7 @@ _CHECKS: dict[Type, Callable[[Field, Any, float], object]] = {
     "number": _check_number,
     "choice": _check_choice,
     "times": _check_times,
-    "switch": _anything,
+    "switch": _check_switch,
     "picture": _anything,
     "pictures": _check_number,
     "weights": _anything,

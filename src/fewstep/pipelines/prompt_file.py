@@ -13,13 +13,13 @@ from typing import Any
 
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.imaging.reading import read_image
+from fewstep.pipelines.field import Field
+from fewstep.pipelines.fields import FIELDS
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.request import Control, Request
 
-_WHOLE = ("seed", "steps", "width", "height")
-_NUMBERS = ("guidance_scale", "strength")
-_TEXTS = ("prompt", "negative_prompt", "sampler", "name", "image", "mask")
-FIELDS = (*_TEXTS, *_WHOLE, *_NUMBERS)
+# a column for each field of one picture, and `name`
+COLUMNS = [name for name, field in FIELDS.items() if field.type not in ("pictures", "weights") and name != "num_images"]
 _JSON = re.compile(r'\s*\{\s*"')  # how an object begins, and hardly a prompt
 _NAME = re.compile(r"[^\\/:*?\"<>|\0]{1,200}")
 
@@ -52,8 +52,8 @@ def read_prompts(
     .csv    a head with the names of the fields, then rows
     .jsonl  an object a line
 
-    Fields: prompt, negative_prompt, seed (default: the number of the row, from 0), steps, guidance_scale, sampler,
-    width, height, image, strength, mask (paths, from the file's folder), name (of the picture; default: its number).
+    Fields: `COLUMNS`, of which seed is by default the number of the row, from 0, and image and mask are paths, from the
+    file's folder; and name (of the picture; default: its number).
     Raises `InvalidRequest` for the first row that cannot be painted, with its number.
     """
     rows = list(_rows(path, text, form))
@@ -131,29 +131,25 @@ def _object(line: str, where: str) -> Mapping[str, Any]:
 def _wanted(
     row: Mapping[str, Any], controls: Mapping[str, Control] | None, number: int, digits: int, folder: Path
 ) -> Wanted:
-    if unknown := sorted(map(str, set(row) - set(FIELDS))):
-        raise InvalidRequest(f"unknown field {unknown[0][:60]!r}; there are {', '.join(FIELDS)}")
+    if unknown := sorted(map(str, set(row) - {*COLUMNS, "name"})):
+        raise InvalidRequest(f"unknown field {unknown[0][:60]!r}; there are {', '.join(COLUMNS)}, name")
     if "prompt" not in row:
         raise InvalidRequest("it has no prompt")
-    values = {name: _number(name, row[name]) for name in (*_WHOLE, *_NUMBERS) if name in row}
     name = str(row.get("name", f"{number + 1:0{digits}}")).removesuffix(".png")
     if not _NAME.fullmatch(name) or name.startswith("."):
         raise InvalidRequest(f"the name {name[:60]!r} is none for a file")
-    pictures: dict[str, Any] = {part: read_image(folder / row[part]) for part in ("image", "mask") if part in row}
-    texts = {part: row[part] for part in ("negative_prompt", "sampler") if part in row}
+    values = {column: _value(FIELDS[column], row[column], folder) for column in COLUMNS if column in row}
+    prompt = understood(values.pop("prompt"))
     seed = values.pop("seed", number)
-    prompt = understood(row["prompt"])
-    if "negative_prompt" in texts:
-        texts["negative_prompt"] = understood(texts["negative_prompt"], negative=True).text
-    more: dict[str, Any] = {"loras": prompt.loras or None, "controls": controls}
-    return Wanted(name, Request.of(prompt.text, seed, **texts, **values, **pictures, **more))
+    if "negative_prompt" in values:
+        values["negative_prompt"] = understood(values["negative_prompt"], negative=True).text
+    return Wanted(name, Request.of(prompt.text, seed, loras=prompt.loras or None, controls=controls, **values))
 
 
-def _number(name: str, value: Any) -> Any:
-    """CSV has only text; what is no number is left for `Request` to refuse."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return int(value) if name in _WHOLE else float(value)
-    except ValueError:
-        return value
+def _value(field: Field, value: Any, folder: Path) -> Any:
+    """CSV has only text, JSON has lists; pictures are files."""
+    if field.type == "picture":
+        return read_image(folder / value)
+    if isinstance(value, str):
+        return field.read(value)
+    return tuple(value) if isinstance(value, list) else value
