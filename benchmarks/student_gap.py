@@ -23,8 +23,8 @@ from torch import Tensor
 import fewstep
 from benchmarks import report
 from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction
+from fewstep.core.denoise import Denoise
 from fewstep.core.guidance import ClassifierFreeGuidance, guidance_scale_from_w
-from fewstep.core.prediction import Denoise
 from fewstep.data.latents import LatentCache
 from fewstep.models.adapters.lora.stack import merged
 from fewstep.train.paths import PathDistillation

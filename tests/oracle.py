@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fewstep.core.samplers.ode import SolverState
-from fewstep.core.schedule import CLEAN, Schedule, Time
+from fewstep.core.schedule import Schedule, Time
 
 
 def column(values: Tensor | float) -> Tensor:
@@ -51,7 +51,7 @@ class GaussianWorld:
 
     def f(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
         """The guided consistency function mu + s (x_t - alpha mu) / sqrt(alpha^2 s^2 + sigma^2)."""
-        return self.flow(x_t, t, CLEAN, self.guided_mu(cond, w))
+        return self.flow(x_t, t, self.schedule.clean, self.guided_mu(cond, w))
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,18 @@ class MixtureWorld:
         return alpha, alpha * self.means, (alpha**2 * self.deviations**2 + sigma**2).sqrt()
 
 
+def output_of(kind: str, x_0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What a network of this kind says of x_t = alpha x_0 + sigma eps; TrigFlow for sigma_data 1."""
+    alpha, sigma = column(alpha), column(sigma)
+    return {
+        "epsilon": eps,
+        "v_prediction": alpha * eps - sigma * x_0,
+        "sample": x_0,
+        "flow_prediction": eps - x_0,
+        "trigflow": alpha * eps - sigma * x_0,
+    }[kind]
+
+
 def output_from_x0(kind: str, x_0: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """What a network of this kind says where it means x_0 at x_t, from x_t = alpha x_0 + sigma eps."""
-    alpha, sigma = column(alpha), column(sigma)
-    eps = (x_t - alpha * x_0) / sigma
-    return {"epsilon": eps, "v_prediction": alpha * eps - sigma * x_0, "sample": x_0}[kind]
+    return output_of(kind, x_0, (x_t - column(alpha) * x_0) / column(sigma), alpha, sigma)

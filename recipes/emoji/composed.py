@@ -104,7 +104,7 @@ class Composed:
         ids = drawn["ids"][torch.arange(len(rows)), place].long()
         dropped = torch.rand(len(rows), generator=generator) < EMPTY
         ids = torch.where(dropped.unsqueeze(1), self.nothing, ids)
-        times = torch.randint(self.model.schedule.num_train_timesteps, (len(rows),), generator=generator)
+        times = self.model.schedule.draw_times(len(rows), generator)
         latents = drawn["latents"].float()
         return Drawn(latents, ids, torch.randn(latents.shape, generator=generator), times)
 

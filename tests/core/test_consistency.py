@@ -14,7 +14,7 @@ from fewstep.core.consistency import (
     boundary_scalings,
     hard_scalings,
 )
-from fewstep.core.schedule import CLEAN
+from fewstep.core.schedules import CLEAN
 
 
 @pytest.mark.parametrize("timestep_scaling", [10.0, 1.0, 0.01])

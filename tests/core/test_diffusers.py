@@ -12,16 +12,18 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler, 
 from torch import Tensor
 
 from fewstep.core.consistency import ConsistencyFunction, boundary_scalings
-from fewstep.core.prediction import PREDICTION_TYPES, Denoiser
+from fewstep.core.denoise import Denoiser
+from fewstep.core.prediction import PREDICTIONS
 from fewstep.core.samplers.ddim import DDIM
 from fewstep.core.samplers.dpmpp import DPMSolverPP2M
 from fewstep.core.samplers.grids import SPACINGS, consistency_timesteps, ode_timesteps
 from fewstep.core.samplers.lcm import sample_consistency
 from fewstep.core.samplers.ode import sample_ode
 from fewstep.core.samplers.unipc import UniPC
-from fewstep.core.schedule import Schedule
+from fewstep.core.schedules import DiscreteSchedule
 
 SHAPE = (2, 4, 8, 8)
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")  # that these schedulers know
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
@@ -31,8 +33,8 @@ def randn(seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 def random_denoiser(scheduler: Any, kind: str, dtype: torch.dtype = torch.float64) -> Denoiser:
     """A network whose output depends on the time alone, over the scheduler's own table."""
-    schedule = Schedule.from_alphas_cumprod(scheduler.alphas_cumprod)
-    return Denoiser(lambda x_t, t, cond, w: randn(int(t[0]), dtype), schedule, kind)
+    schedule = DiscreteSchedule.from_alphas_cumprod(scheduler.alphas_cumprod)
+    return Denoiser(lambda x_t, t, cond, w: randn(int(t[0]), dtype), schedule, PREDICTIONS[kind])
 
 
 def follow(scheduler: Any, x_t: Tensor, **extra: Any) -> list[Tensor]:
@@ -179,5 +181,5 @@ def test_noise_is_added_as_diffusers_does() -> None:
     scheduler = in_double(LCMScheduler(**BETAS))
     times = torch.tensor([19, 999])
     theirs = scheduler.add_noise(randn(1), randn(2), times)
-    schedule = Schedule.from_alphas_cumprod(scheduler.alphas_cumprod)
+    schedule = DiscreteSchedule.from_alphas_cumprod(scheduler.alphas_cumprod)
     torch.testing.assert_close(schedule.add_noise(randn(1), randn(2), times), theirs, rtol=1e-12, atol=1e-12)

@@ -9,17 +9,18 @@ import torch
 from diffusers import LatentConsistencyModelPipeline
 from torch import Tensor
 
+from fewstep.core.denoise import Denoiser
 from fewstep.core.guidance import (
     ClassifierFreeGuidance,
     guidance_scale_from_w,
     w_embedding,
     w_from_guidance_scale,
 )
-from fewstep.core.prediction import PREDICTION_TYPES, Denoiser
-from fewstep.core.schedule import Schedule
+from fewstep.core.prediction import PREDICTIONS
+from fewstep.core.schedules import DiscreteSchedule
 from oracle import GaussianWorld
 
-SD = Schedule.from_betas()
+SD = DiscreteSchedule.from_betas()
 X = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
 
 
@@ -31,11 +32,11 @@ def test_guidance_of_a_gaussian_is_known(w: float | Tensor) -> None:
     torch.testing.assert_close(guided, world.denoise(X, 600, world.guided_mu(0.5, w)))
 
 
-@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+@pytest.mark.parametrize("kind", PREDICTIONS)
 def test_guiding_x0_is_guiding_the_raw_output(kind: str) -> None:
     outputs = {"c": torch.randn(2, 3), "u": torch.randn(2, 3)}
     outputs["guided"] = outputs["c"] + 7.5 * (outputs["c"] - outputs["u"])
-    denoise = Denoiser(lambda x_t, t, cond, w: outputs[cond], SD, kind)
+    denoise = Denoiser(lambda x_t, t, cond, w: outputs[cond], SD, PREDICTIONS[kind])
     x_t = torch.randn(2, 3)
     guided = ClassifierFreeGuidance(denoise, "u", 7.5)(x_t, 700, "c")
     torch.testing.assert_close(guided, denoise(x_t, 700, "guided"), rtol=1e-4, atol=1e-4)

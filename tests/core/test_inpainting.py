@@ -10,10 +10,10 @@ from fewstep.core.samplers import SOLVERS
 from fewstep.core.samplers.grids import consistency_timesteps, ode_timesteps
 from fewstep.core.samplers.lcm import sample_consistency
 from fewstep.core.samplers.ode import sample_ode
-from fewstep.core.schedule import Schedule
+from fewstep.core.schedules import DiscreteSchedule
 from oracle import GaussianWorld
 
-SCHEDULE = Schedule.from_betas(rescale_zero_terminal_snr=True)
+SCHEDULE = DiscreteSchedule.from_betas(rescale_zero_terminal_snr=True)
 WORLD = GaussianWorld(SCHEDULE)
 KNOWN = torch.tensor([[3.0, -2.0, 7.0, 0.25]], dtype=torch.float64)  # columns are independent in this world
 MASK = torch.tensor([[1.0, 0.0, 1.0, 0.0]], dtype=torch.float64)

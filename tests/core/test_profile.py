@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from fewstep.core.profile import Facts, Grid, Guidance, Kind, SamplingProfile, Spacing
-from fewstep.core.schedule import Schedule
+from fewstep.core.schedules import DiscreteSchedule, RectifiedFlow
 
-SCHEDULE = Schedule.from_betas()
+SCHEDULE = DiscreteSchedule.from_betas()
 TEACHER = SamplingProfile.default("diffusion", SCHEDULE, "epsilon", spacing=Spacing("leading", 1, 0))
 STUDENT = SamplingProfile.default("lcm", SCHEDULE, "v_prediction", Grid(25, 8.0))
 
@@ -86,7 +86,7 @@ def test_the_end_of_the_betas_changes_there_and_back() -> None:
     assert (TEACHER.zero_snr, ends_in_noise.zero_snr) == (False, True)
     assert ends_in_noise.schedule.alphas_cumprod[-1] == 0
     assert torch.equal(ends_in_noise.with_zero_snr(False).schedule.table, SCHEDULE.table)
-    flow = replace(TEACHER, schedule=Schedule.from_functions(lambda tau: 1 - tau, lambda tau: tau))
+    flow = replace(TEACHER, schedule=RectifiedFlow())
     assert flow.with_zero_snr(False) is flow
     with pytest.raises(ValueError, match="not made of betas"):
         flow.with_zero_snr(True)

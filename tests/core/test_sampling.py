@@ -14,11 +14,11 @@ from fewstep.core.samplers.ddim import DDIM
 from fewstep.core.samplers.grids import consistency_timesteps, ode_timesteps
 from fewstep.core.samplers.lcm import sample_consistency
 from fewstep.core.samplers.ode import sample_ode
-from fewstep.core.schedule import CLEAN, Schedule
+from fewstep.core.schedules import CLEAN, DiscreteSchedule
 from oracle import GaussianWorld, MixtureWorld
 
-SD = Schedule.from_betas()
-ZERO_SNR = Schedule.from_betas(rescale_zero_terminal_snr=True)
+SD = DiscreteSchedule.from_betas()
+ZERO_SNR = DiscreteSchedule.from_betas(rescale_zero_terminal_snr=True)
 COUNT = 40_000
 
 
@@ -132,7 +132,7 @@ def test_ode_steps_carry_the_estimate_and_end_at_it() -> None:
         ([], "no timesteps"),
         ([499, 999], r"must fall.*\[499, 999\]"),
         ([499, 499], "must fall"),
-        ([499, -1], "at 0 or above"),
+        ([499, -1], "end above -1, which is clean data"),
     ],
 )
 def test_times_that_do_not_fall_are_refused(times: list[int], words: str) -> None:

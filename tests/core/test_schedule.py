@@ -1,4 +1,4 @@
-"""The schedule's tables and times, against diffusers' and against arithmetic."""
+"""What every schedule promises: times, noise, transfers and configs. And the grids of times, against diffusers'."""
 
 from __future__ import annotations
 
@@ -12,75 +12,139 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewstep.core.samplers.grids import SPACINGS, consistency_timesteps, ode_timesteps, training_grid
-from fewstep.core.schedule import BETA_KINDS, CLEAN, Schedule, broadcast
+from fewstep.core.schedule import Schedule, broadcast
+from fewstep.core.schedules import DiscreteSchedule, RectifiedFlow, ShiftBySize, TrigFlow, from_config
 
-SD = Schedule.from_betas()
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012}
-FLOW = Schedule.from_functions(lambda tau: 1 - tau, lambda tau: tau, 10)
+SCHEDULES = {
+    "SD": DiscreteSchedule.from_betas(),
+    "zero SNR": DiscreteSchedule.from_betas("squaredcos_cap_v2", rescale_zero_terminal_snr=True),
+    "a table": DiscreteSchedule.from_alphas_cumprod(torch.linspace(0.99, 0.01, 7) ** 1.1),
+    "rectified flow": RectifiedFlow(),
+    "shifted": RectifiedFlow(shift=3.0, num_train_timesteps=500),
+    "by size": RectifiedFlow(by_size=ShiftBySize()).for_size(1024),
+    "TrigFlow": TrigFlow(),
+    "TrigFlow .5": TrigFlow(0.5),
+}
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
 
-@pytest.mark.parametrize("rescale", [False, True])
-@pytest.mark.parametrize("kind", BETA_KINDS)
-def test_tables_are_those_of_diffusers(kind: str, rescale: bool) -> None:
-    """To the float32 that diffusers computes in: three roundings at each of 1000 factors."""
-    theirs = DDIMScheduler(**BETAS, beta_schedule=kind, rescale_betas_zero_snr=rescale).alphas_cumprod
-    ours = Schedule.from_betas(kind, **BETAS, rescale_zero_terminal_snr=rescale)
-    torch.testing.assert_close(ours.alphas_cumprod.float(), theirs, rtol=2e-4, atol=1e-6)
-
-
-def test_stable_diffusions_numbers() -> None:
-    assert float(SD.alpha(0) ** 2) == pytest.approx(0.99915, abs=1e-6)
-    assert float(SD.alpha(19) ** 2) == pytest.approx(0.98224, abs=5e-6)
-    assert float(SD.alpha(999) ** 2) == pytest.approx(0.004660, abs=5e-7)
-    assert float(SD.sigma(0)) == pytest.approx(0.00085**0.5, abs=1e-12)
-
-
-def test_zero_terminal_snr_ends_at_exactly_nothing_and_keeps_the_start() -> None:
-    rescaled = Schedule.from_betas(rescale_zero_terminal_snr=True)
-    assert float(rescaled.alpha(999)) == 0.0
-    assert float(rescaled.sigma(999)) == 1.0
-    assert float(rescaled.log_snr(999)) == -math.inf
-    assert float(rescaled.alpha(0)) == pytest.approx(float(SD.alpha(0)), abs=1e-15)
-
-
-@pytest.mark.parametrize("schedule", [SD, FLOW], ids=["SD", "flow matching"])
-def test_minus_one_is_clean_data(schedule: Schedule) -> None:
-    assert (float(schedule.alpha(CLEAN)), float(schedule.sigma(CLEAN))) == (1.0, 0.0)
-    assert float(schedule.log_snr(torch.tensor(CLEAN))) == math.inf
+@every_schedule
+def test_the_first_time_is_clean_data(schedule: Schedule) -> None:
+    clean = schedule.clean
+    assert (float(schedule.alpha(clean)), float(schedule.sigma(clean))) == (1.0, 0.0)
+    assert float(schedule.log_snr(torch.tensor(clean))) == math.inf
+    assert float(schedule.time_of(math.inf)) == clean
     x_0 = torch.randn(2, 3, dtype=torch.float64)
-    assert torch.equal(schedule.add_noise(x_0, torch.randn_like(x_0), CLEAN), x_0)
+    assert torch.equal(schedule.add_noise(x_0, torch.randn_like(x_0), clean), x_0)
 
 
-def test_functions_are_read_at_tau() -> None:
-    assert FLOW.alpha(4).item() == pytest.approx(0.5)
-    assert FLOW.sigma(9).item() == 1.0
-    assert FLOW.num_train_timesteps == 10
+@pytest.mark.parametrize("name", set(SCHEDULES) - {"SD", "a table"})
+def test_the_last_time_is_pure_noise(name: str) -> None:
+    schedule = SCHEDULES[name]
+    assert float(schedule.alpha(schedule.last)) == 0.0
+    assert float(schedule.log_snr(schedule.last)) == -math.inf
+    assert float(schedule.time_of(-math.inf)) == pytest.approx(schedule.last, abs=1e-9)
 
 
-def test_times_may_be_numbers_or_tensors() -> None:
-    times = torch.tensor([[CLEAN, 0], [19, 999]], dtype=torch.int32)
-    for read in (SD.alpha, SD.sigma, SD.log_snr):
+def test_a_table_without_pure_noise_answers_with_its_last_time() -> None:
+    assert float(SCHEDULES["SD"].time_of(-math.inf)) == 999.0
+
+
+@every_schedule
+@given(share=st.floats(0.0, 1.0))
+def test_tau_and_time_of_are_inverses(schedule: Schedule, share: float) -> None:
+    t = schedule.at(share)
+    assert schedule.clean <= float(t) <= schedule.last + 1e-9
+    assert float(schedule.tau(t)) == pytest.approx(share, abs=1e-12)
+    scale = schedule.last - schedule.clean
+    assert float(schedule.time_of(schedule.log_snr(t))) == pytest.approx(float(t), abs=1e-7 * scale)
+
+
+@every_schedule
+def test_noise_grows_with_real_times(schedule: Schedule) -> None:
+    t = schedule.at(torch.linspace(0, 1, 4001, dtype=torch.float64))
+    ratio = schedule.sigma(t) / schedule.alpha(t)
+    assert bool((ratio.diff()[:-1] > 0).all())
+    assert bool((t.diff() > 0).all())
+    assert bool(((schedule.alpha(t) >= 0) & (schedule.alpha(t) <= 1)).all())
+
+
+@every_schedule
+def test_times_may_be_numbers_or_tensors(schedule: Schedule) -> None:
+    times = schedule.at(torch.tensor([[0.0, 0.123], [0.5, 1.0]], dtype=torch.float64))
+    for read in (schedule.alpha, schedule.sigma, schedule.log_snr, schedule.tau):
         values = read(times)
         assert values.shape == times.shape
         assert values.dtype == torch.float64
-        assert values.flatten().tolist() == [float(read(int(t))) for t in times.flatten()]
-    assert float(SD.log_snr(500)) == pytest.approx(2 * math.log(float(SD.alpha(500) / SD.sigma(500))))
+        assert values.flatten().tolist() == [float(read(float(t))) for t in times.flatten()]
+    middle = float(times[1, 0])
+    ratio = float(schedule.alpha(middle) / schedule.sigma(middle))
+    assert float(schedule.log_snr(middle)) == pytest.approx(2 * math.log(ratio))
 
 
-def test_noise_is_added_to_each_sample_at_its_own_time() -> None:
-    x_0, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
-    x_t = SD.add_noise(x_0, noise, torch.tensor([19, 999]))
-    for row, t in enumerate((19, 999)):
-        by_hand = math.sqrt(SD.alphas_cumprod[t]) * x_0[row] + math.sqrt(1 - SD.alphas_cumprod[t]) * noise[row]
+@every_schedule
+def test_times_in_float32_are_near_enough(schedule: Schedule) -> None:
+    """The last time in float32 may lie a little above it; coefficients are float64 all the same."""
+    times = schedule.at(torch.linspace(0, 1, 11, dtype=torch.float64))
+    assert schedule.alpha(times.float()).dtype == torch.float64
+    torch.testing.assert_close(schedule.alpha(times.float()), schedule.alpha(times), rtol=0, atol=1e-5)
+    torch.testing.assert_close(schedule.sigma(times.float()), schedule.sigma(times), rtol=0, atol=1e-5)
+
+
+@every_schedule
+def test_a_transfer_keeps_x0_and_the_noise(schedule: Schedule) -> None:
+    """And noise is added to each sample at its own time."""
+    x_0, noise = torch.randn(3, 4, 2, 2).double(), torch.randn(3, 4, 2, 2).double()
+    t, s = (schedule.at(torch.tensor(shares, dtype=torch.float64)) for shares in ([0.9, 0.5, 0.7], [0.3, 0.4, 0.0]))
+    x_t = schedule.add_noise(x_0, noise, t)
+    for row in range(3):
+        by_hand = float(schedule.alpha(t[row])) * x_0[row] + float(schedule.sigma(t[row])) * noise[row]
         torch.testing.assert_close(x_t[row], by_hand)
+    torch.testing.assert_close(schedule.transfer(x_t, x_0, t, s), schedule.add_noise(x_0, noise, s))
+
+
+@every_schedule
+def test_drawn_times_lie_in_the_schedule_evenly(schedule: Schedule) -> None:
+    times = schedule.draw_times(4000, torch.Generator().manual_seed(0))
+    assert float(times.min()) > schedule.clean
+    assert float(times.max()) <= schedule.last
+    assert float(schedule.tau(times).mean()) == pytest.approx(0.5, abs=0.1)
+    assert torch.equal(times, schedule.draw_times(4000, torch.Generator().manual_seed(0)))
+
+
+@every_schedule
+def test_times_outside_are_refused_in_words(schedule: Schedule) -> None:
+    for wrong in (schedule.last + 1, torch.tensor([schedule.last, schedule.last + 1]), schedule.clean - 1, math.nan):
+        for read in (schedule.alpha, schedule.sigma):
+            with pytest.raises(ValueError, match=r"outside the schedule: \S+ \(clean data\) .. "):
+                read(wrong)
+
+
+@pytest.mark.parametrize(
+    "schedule", [*SCHEDULES.values(), RectifiedFlow(by_size=ShiftBySize(0.4, 1.2, 100, 1000, "linear"))]
+)
+def test_config_survives_json_to_the_last_bit(schedule: Schedule) -> None:
+    again = from_config(json.loads(json.dumps(schedule.to_config())))
+    assert type(again) is type(schedule)
+    assert again.to_config() == schedule.to_config()
+    times = torch.linspace(schedule.clean, schedule.last, 100, dtype=torch.float64)
+    assert torch.equal(again.alpha(times), schedule.alpha(times))
+    assert torch.equal(again.sigma(times), schedule.sigma(times))
+
+
+@pytest.mark.parametrize("config", [{"beta": 1}, {"process": "edm", "sigma_data": 0.5}])
+def test_an_unknown_config_is_refused_in_words(config: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"got the keys {sorted(config)}".replace("[", r"\[")):
+        from_config(config)
 
 
 def test_half_precision_never_meets_the_schedule() -> None:
     """At t = 19, sigma computed from a bfloat16 alpha^2 would be 4.9 % too large."""
     zero, one = torch.zeros(1, 1, dtype=torch.bfloat16), torch.ones(1, 1, dtype=torch.bfloat16)
-    x_t = SD.add_noise(zero, one, torch.tensor([19]))
+    x_t = SCHEDULES["SD"].add_noise(zero, one, torch.tensor([19]))
     assert x_t.dtype == torch.float32
-    assert float(x_t) == pytest.approx(float(SD.sigma(19)), rel=1e-7)
+    assert float(x_t) == pytest.approx(float(SCHEDULES["SD"].sigma(19)), rel=1e-7)
 
 
 def test_broadcast_gives_rank_and_at_least_float32() -> None:
@@ -88,21 +152,6 @@ def test_broadcast_gives_rank_and_at_least_float32() -> None:
     assert broadcast(torch.tensor([1.0, 2.0], dtype=torch.float64), x).shape == (2, 1, 1, 1)
     assert broadcast(0.1, x).dtype == torch.float32
     assert broadcast(0.1, x.double()).item() == 0.1
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        SD,
-        Schedule.from_betas("squaredcos_cap_v2", rescale_zero_terminal_snr=True),
-        Schedule.from_alphas_cumprod(torch.linspace(0.99, 0.01, 7) ** 1.1),
-        FLOW,
-    ],
-)
-def test_config_survives_json_to_the_last_bit(schedule: Schedule) -> None:
-    again = Schedule.from_config(json.loads(json.dumps(schedule.to_config())))
-    assert torch.equal(again.table, schedule.table)
-    assert again.to_config() == schedule.to_config()
 
 
 def test_training_grid() -> None:
@@ -189,21 +238,6 @@ def test_strength_keeps_the_last_part(steps: int, percent: int) -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Schedule.from_betas("cosine"), "'cosine'.*linear, scaled_linear, squaredcos_cap_v2"),
-        (lambda: Schedule.from_betas(num_train_timesteps=0), "at least one time"),
-        (lambda: Schedule.from_alphas_cumprod(torch.tensor([0.9, 0.95])), "must fall"),
-        (lambda: Schedule.from_alphas_cumprod(torch.tensor([1.0, 0.95])), "sigmas must be above 0"),
-        (lambda: Schedule.from_alphas_cumprod(torch.tensor([[0.9, 0.8]])), r"shape \(T,\)"),
-        (
-            lambda: Schedule.from_functions(lambda tau: 2 - tau, lambda tau: tau),
-            r"alphas must lie in \[0, 1\]",
-        ),
-        (lambda: Schedule.from_config({"beta": 1}), r"got the keys \['beta'\]"),
-        (lambda: SD.alpha(1000), r"t = 1000 is outside the schedule: -1 \(clean data\) .. 999"),
-        (lambda: SD.sigma(-2), "t = -2 is outside"),
-        (lambda: SD.alpha(torch.tensor([5, -2])), "t = -2 is outside"),
-        (lambda: SD.alpha(torch.tensor([5, 1000])), "t = 1000 is outside"),
-        (lambda: SD.alpha(torch.tensor([5.0])), "times are integers"),
         (lambda: training_grid(10, 11), "1 .. 10 points; got 11"),
         (lambda: consistency_timesteps(0), "0 steps"),
         (lambda: consistency_timesteps(6, 0.1), "6 steps at strength 0.1 do not fit.*leaves 5"),
@@ -220,8 +254,3 @@ def test_strength_keeps_the_last_part(steps: int, percent: int) -> None:
 def test_errors_say_what_was_given_and_what_is_allowed(call, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
-
-
-def test_an_int_time_is_not_a_float() -> None:
-    with pytest.raises(TypeError):
-        SD.alpha(19.5)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewstep.core.samplers.lcm import sample_consistency
-from fewstep.core.schedule import Schedule
+from fewstep.core.schedules import DiscreteSchedule
 from fewstep.core.tiling import OVERLAP, Tiled, windows
 
 sides = st.integers(1, 40)
@@ -81,7 +81,7 @@ def test_a_tiled_sampler_ends_on_the_data() -> None:
     f = Tiled(
         lambda x_t, t, cond, w=None: cond.expand_as(x_t), (8, 8), lambda cond, rows, columns: cond[..., rows, columns]
     )
-    schedule = Schedule.from_betas("scaled_linear", 0.00085, 0.012, 1000)
+    schedule = DiscreteSchedule.from_betas("scaled_linear", 0.00085, 0.012, 1000)
     *_, last = sample_consistency(
         f, schedule, torch.randn(2, 1, 24, 24), [999, 499], picture, noise=lambda _: torch.randn(2, 1, 24, 24)
     )

@@ -10,14 +10,15 @@ from diffusers import TCDScheduler
 from torch import Tensor
 
 from fewstep.core.consistency import TrajectoryFunction
+from fewstep.core.denoise import Denoiser
 from fewstep.core.losses import consistency_distillation_loss, consistency_training_loss
-from fewstep.core.prediction import Denoiser
+from fewstep.core.prediction import PREDICTIONS
 from fewstep.core.samplers.grids import consistency_timesteps, phase_ends, phased_timesteps, training_grid
 from fewstep.core.samplers.tcd import sample_trajectory
-from fewstep.core.schedule import Schedule
+from fewstep.core.schedules import DiscreteSchedule
 from oracle import ExactFlow, GaussianWorld
 
-SD = Schedule.from_betas()
+SD = DiscreteSchedule.from_betas()
 WORLD = GaussianWorld(SD)
 GRID = training_grid()
 MU = torch.linspace(-1.0, 1.0, 50, dtype=torch.float64)
@@ -124,7 +125,7 @@ def test_the_same_noise_gives_the_samples_of_diffusers_tcd(kind: str, gamma: flo
     generator = torch.Generator().manual_seed(1)
     ours = list(
         sample_trajectory(
-            Denoiser(network, SD, kind), SD, x_T, times, None,
+            Denoiser(network, SD, PREDICTIONS[kind]), SD, x_T, times, None,
             noise=lambda _: torch.randn(x_T.shape, generator=generator), gamma=gamma,
         )
     )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
 
 from fewstep.core.profile import Grid, Guidance, Spacing
-from fewstep.core.schedule import Schedule
+from fewstep.core.schedules import RectifiedFlow
 from fewstep.errors import FewstepWarning, InvalidModel
 from fewstep.models.card import CardFacts
 from fewstep.models.profile import profile_of, schedule_of, scheduler_of
@@ -97,7 +97,7 @@ def test_what_else_a_schedulers_config_says_is_kept() -> None:
 
 
 def test_a_schedule_without_betas_has_no_schedulers_config() -> None:
-    flow = Schedule.from_functions(lambda tau: 1 - tau, lambda tau: tau)
+    flow = RectifiedFlow()
     with pytest.raises(InvalidModel, match="not made of betas"):
         scheduler_of(dataclasses.replace(profile_of(DDIM, embedded=False), schedule=flow))
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.core.consistency import ConsistencyFunction, boundary_scalings
+from fewstep.core.denoise import Denoiser
 from fewstep.core.guidance import LearntGuidance
-from fewstep.core.prediction import Denoiser
-from fewstep.core.schedule import Schedule
+from fewstep.core.prediction import PREDICTIONS, Sample, Velocity
+from fewstep.core.schedules import DiscreteSchedule
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
 from fewstep.train.objectives import Diffusion, Distillation, FineTuning
@@ -43,7 +44,7 @@ def cache() -> LatentCache:
 
 
 def denoiser(network: Recording) -> Denoiser:
-    return Denoiser(network, Schedule.from_betas(), "v_prediction")
+    return Denoiser(network, DiscreteSchedule.from_betas(), Velocity())
 
 
 def distillation(cache: LatentCache, student: Recording, teacher: Recording, **options: object) -> Distillation:
@@ -105,7 +106,7 @@ def test_fine_tuning_asks_nobody_and_looks_at_the_same_noise_at_both_times(cache
         seen.append(x_t)
         return f(x_t, t, cond, w)
 
-    objective = FineTuning(spy, Schedule.from_betas(), cache, w_range=(1.0, 3.0), k=100)  # type: ignore[arg-type]
+    objective = FineTuning(spy, DiscreteSchedule.from_betas(), cache, w_range=(1.0, 3.0), k=100)  # type: ignore[arg-type]
     draw = objective.draw(ROWS, torch.Generator().manual_seed(0))
     objective.loss(draw)["loss"].backward()
     (s, _, w_target), (t, _, w) = student.calls
@@ -113,7 +114,7 @@ def test_fine_tuning_asks_nobody_and_looks_at_the_same_noise_at_both_times(cache
     assert w_target is not None
     assert torch.equal(w, w_target)
     assert bool(((t - s == 100) | (s == 0)).all())
-    schedule, x_0 = Schedule.from_betas(), cache.latents[ROWS]
+    schedule, x_0 = DiscreteSchedule.from_betas(), cache.latents[ROWS]
     for x, time in zip(seen, (s, t), strict=True):
         torch.testing.assert_close(x, schedule.add_noise(x_0, draw.noise, time), rtol=1e-5, atol=1e-5)
 
@@ -122,8 +123,8 @@ def test_fine_tuning_asks_nobody_and_looks_at_the_same_noise_at_both_times(cache
 def test_fine_tuning_keeps_what_guidance_did(cache: LatentCache, trained: tuple[float, float]) -> None:
     """The model before answered x_0 = 7 + 2 w where it was trained, and nonsense below: the picture is moved by 2 w."""
     student = Recording()
-    schedule = Schedule.from_betas()
-    f = ConsistencyFunction(Denoiser(student, schedule, "sample"), partial(boundary_scalings, timestep_scaling=10.0))
+    schedule = DiscreteSchedule.from_betas()
+    f = ConsistencyFunction(Denoiser(student, schedule, Sample()), partial(boundary_scalings, timestep_scaling=10.0))
 
     def before(x_t: Tensor, t: Any, cond: Any, w: float | Tensor | None = None) -> Tensor:
         told = torch.as_tensor(w).view(-1, 1, 1, 1)
@@ -182,8 +183,8 @@ def test_every_combination_gives_a_finite_loss_and_gradient(
     cache: LatentCache, solver: str, kind: str, options: dict[str, object]
 ) -> None:
     student, teacher = Recording(), Recording()
-    f = ConsistencyFunction(Denoiser(student, Schedule.from_betas(), kind))
-    other = Denoiser(teacher, Schedule.from_betas(), kind)
+    f = ConsistencyFunction(Denoiser(student, DiscreteSchedule.from_betas(), PREDICTIONS[kind]))
+    other = Denoiser(teacher, DiscreteSchedule.from_betas(), PREDICTIONS[kind])
     arguments = {"w_range": (0.0, 6.0), "k": 300, "solver": solver, "substeps": 25, **options}
     objective = Distillation(f, other, cache, **arguments)  # type: ignore[arg-type]
     loss = objective(ROWS, torch.Generator().manual_seed(0))["loss"]

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.core.consistency import ConsistencyFunction, hard_scalings
-from fewstep.core.prediction import Denoiser
+from fewstep.core.denoise import Denoiser
+from fewstep.core.prediction import Sample
 from fewstep.core.samplers.grids import phased_timesteps
 from fewstep.core.schedule import Schedule
+from fewstep.core.schedules import DiscreteSchedule
 from fewstep.data.config import DataConfig
 from fewstep.data.latents import LatentCache
 from fewstep.errors import InvalidConfig
@@ -36,7 +38,7 @@ class Exact:
 
 
 ROWS = torch.tensor([0, 1, 2] * 4)
-SCHEDULE = Schedule.from_betas()
+SCHEDULE = DiscreteSchedule.from_betas()
 
 
 class Told(nn.Module):
@@ -59,8 +61,8 @@ def cache() -> LatentCache:
 
 
 def paths(cache: LatentCache, student: nn.Module, teacher: nn.Module, **options: Any) -> PathDistillation:
-    f = ConsistencyFunction(Denoiser(student, SCHEDULE, "sample"), hard_scalings)
-    return PathDistillation(f, Denoiser(teacher, SCHEDULE, "sample"), cache, **{"w_range": (0.0, 0.0), **options})
+    f = ConsistencyFunction(Denoiser(student, SCHEDULE, Sample()), hard_scalings)
+    return PathDistillation(f, Denoiser(teacher, SCHEDULE, Sample()), cache, **{"w_range": (0.0, 0.0), **options})
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpm++", "heun"])

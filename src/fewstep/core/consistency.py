@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewstep.core.prediction import Denoise
-from fewstep.core.schedule import Schedule, Time, broadcast, finest
+from fewstep.core.denoise import Denoise
+from fewstep.core.schedule import Schedule, Time, broadcast, real
 
 Scalings = Callable[[Time], tuple[Tensor, Tensor]]
 
@@ -20,18 +20,27 @@ def boundary_scalings(t: Time, *, timestep_scaling: float = 10.0, sigma_data: fl
 
     c_skip = sigma_data^2 / (s^2 + sigma_data^2),  c_out = s / sqrt(s^2 + sigma_data^2).
 
-    (1, 0) at t = 0 and at clean data (t = -1); on the training grid, t >= 19, within 1e-5 of (0, 1).
+    (1, 0) at t = 0 and below, so at clean data; on LCM's training grid, t >= 19, within 1e-5 of (0, 1).
     """
-    time = torch.as_tensor(t).clamp(min=0)
-    s = time.to(finest(time.device)) * timestep_scaling
+    s = real(t).clamp(min=0) * timestep_scaling
     norm = s**2 + sigma_data**2
     return sigma_data**2 / norm, s / norm.sqrt()
 
 
-def hard_scalings(t: Time, *, boundary: int = 0) -> tuple[Tensor, Tensor]:
+def hard_scalings(t: Time, *, boundary: float = 0) -> tuple[Tensor, Tensor]:
     """(1, 0) at and below the boundary, (0, 1) above: f is x_t, then the bare estimate (PCM, 2405.18407)."""
     inside = (torch.as_tensor(t) <= boundary).float()
     return inside, 1.0 - inside
+
+
+def no_scalings(t: Time) -> tuple[Tensor, Tensor]:
+    """(0, 1): f is the bare estimate, for networks whose estimate is x_t at clean data by itself.
+
+    That is every prediction but x_0, on a schedule whose boundary is clean data: with sigma = 0, x_0 = x_t. So it is
+    for rectified flow, f = z - sigma u, and TrigFlow (sCM, 2410.11081, eq. 6).
+    """
+    time = real(t)
+    return torch.zeros_like(time), torch.ones_like(time)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +65,7 @@ class TrajectoryFunction:
     alpha_end x_0 + sigma_end eps with the eps that x_t and x_0 imply (TCD, Zheng et al. 2024, 2402.19159, eq. 15; PCM,
     Wang et al. 2024, 2405.18407, eq. 8). At t = end it is the identity by construction: no boundary scalings.
 
-    end  the time where each sample's trajectory is left, an int or (B,), at or below every t that it is asked about
+    end  the time where each sample's trajectory is left, a number or (B,), at or below every t that it is asked about
     """
 
     denoise: Denoise

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fewstep.core.prediction import Denoise
+from fewstep.core.denoise import Denoise
 from fewstep.core.schedule import Time
 
 

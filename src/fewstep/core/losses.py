@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewstep.core.denoise import Denoise, Denoiser
 from fewstep.core.guidance import ClassifierFreeGuidance
-from fewstep.core.prediction import Denoise, Denoiser, training_target
 from fewstep.core.samplers.ode import Solver
-from fewstep.core.schedule import Schedule
+from fewstep.core.schedule import Schedule, Time
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -74,12 +74,12 @@ def diffusion_loss(
 ) -> Loss:
     """||network(x_t, t) - target||^2 with x_t = alpha_t x_0 + sigma_t noise (DDPM, 2006.11239, eq. 14).
 
-    The target is what the network predicts: noise, v or x_0. x_0, noise: (B, ...); t: (B,) int64 in 0 .. T-1.
+    The target is what the network predicts: noise, v, x_0, ... x_0, noise: (B, ...); t: (B,) times of the schedule.
     """
-    schedule, kind = denoiser.schedule, denoiser.prediction_type
+    schedule = denoiser.schedule
     x_t = schedule.add_noise(x_0, noise, t)
     prediction = denoiser.output(x_t, t, cond, w).to(x_t.dtype)
-    target = training_target(kind, x_0, noise, schedule.alpha(t), schedule.sigma(t)).to(x_t.dtype)
+    target = denoiser.prediction.target(x_0, noise, schedule.alpha(t), schedule.sigma(t)).to(x_t.dtype)
     return _compare(prediction, target, metric)
 
 
@@ -90,7 +90,7 @@ def consistency_distillation_loss(
     solver: Solver,
     schedule: Schedule,
     grid: Tensor,
-    k: int,
+    k: float,
     x_0: Tensor,
     noise: Tensor,
     indices: Tensor,
@@ -100,7 +100,7 @@ def consistency_distillation_loss(
     *,
     metric: Metric = l2,
     substeps: int = 1,
-    floor: int | Tensor = 0,
+    floor: Time = 0,
 ) -> Loss:
     """Latent consistency distillation (LCM, Algorithm 1): metric(f(x_t, t), f_target(x_s, s)), where
 
@@ -129,7 +129,7 @@ def consistency_training_loss(
     f_target: Denoise,
     schedule: Schedule,
     grid: Tensor,
-    k: int,
+    k: float,
     x_0: Tensor,
     noise: Tensor,
     indices: Tensor,
@@ -137,7 +137,7 @@ def consistency_training_loss(
     w: float | Tensor | None = None,
     *,
     metric: Metric = l2,
-    floor: int | Tensor = 0,
+    floor: Time = 0,
     guidance: Denoise | None = None,
 ) -> Loss:
     """Latent consistency fine-tuning (LCM, Algorithm 4): distillation without a teacher.
@@ -158,7 +158,7 @@ def consistency_training_loss(
 
 
 def _pair(
-    schedule: Schedule, grid: Tensor, k: int, x_0: Tensor, noise: Tensor, indices: Tensor, floor: int | Tensor
+    schedule: Schedule, grid: Tensor, k: float, x_0: Tensor, noise: Tensor, indices: Tensor, floor: Time
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The later time t, the earlier time s, and x_t."""
     t = grid.to(indices.device)[indices]
@@ -166,10 +166,11 @@ def _pair(
 
 
 def _follow(solver: Solver, denoise: Denoise, x_t: Tensor, t: Tensor, s: Tensor, cond: Any, substeps: int) -> Tensor:
-    """The ODE from t to s in equal steps of whole times."""
+    """The ODE from t to s in equal steps; between whole times (int64) the steps are whole as well."""
+    rounding = None if t.is_floating_point() else "floor"
     state = solver.init()
     for i in range(substeps):
-        start, end = (t + (s - t) * j // substeps for j in (i, i + 1))
+        start, end = (t + torch.div((s - t) * j, substeps, rounding_mode=rounding) for j in (i, i + 1))
         x_t, state = solver.step(denoise, x_t, start, end, cond, state)
     return x_t
 

@@ -85,7 +85,7 @@ class SamplingProfile:
     """The process, the prediction, the grid, the guidance, the sampler and the steps of a model.
 
     schedule        alpha_t and sigma_t at every time
-    prediction      what the network predicts, in diffusers' words (`prediction.PREDICTION_TYPES`)
+    prediction      what the network predicts, in diffusers' words (`prediction.PREDICTIONS`)
     kind            "lcm" (a consistency model, one to eight steps) or "diffusion" (its teacher)
     steps           how many, where nobody asks for others
     sampler         its own, by name
@@ -177,7 +177,9 @@ class SamplingProfile:
         config = self.schedule.to_config()
         if "kind" not in config:
             raise ValueError("this schedule is not made of betas, so its end cannot be changed (zero terminal SNR)")
-        return replace(self, schedule=type(self.schedule).from_config(config | {"rescale_zero_terminal_snr": wanted}))
+        from fewstep.core.schedules import from_config
+
+        return replace(self, schedule=from_config(config | {"rescale_zero_terminal_snr": wanted}))
 
     def of_kind(self, kind: Kind) -> SamplingProfile:
         """As a model of that kind, with its defaults, where it is of another."""

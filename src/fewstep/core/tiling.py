@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewstep.core.prediction import Denoise
+from fewstep.core.denoise import Denoise
 from fewstep.core.schedule import Time
 
 OVERLAP = 0.25  # of a window, at least; more where they do not come out even

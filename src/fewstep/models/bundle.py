@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_scalings
-from fewstep.core.prediction import Denoiser
+from fewstep.core.denoise import Denoiser
+from fewstep.core.prediction import PREDICTIONS
 from fewstep.core.profile import Kind, SamplingProfile
 from fewstep.core.schedule import Schedule
 from fewstep.errors import FewstepWarning
@@ -178,7 +179,7 @@ class ModelBundle:
     def denoise(self) -> Denoiser:
         """The UNet as `denoise(x_t, t, cond, w) -> x_0`."""
         network = UNetNetwork(self.unet, self.adapters)
-        return Denoiser(network, self.schedule, self.prediction_type)
+        return Denoiser(network, self.schedule, PREDICTIONS[self.prediction_type])
 
     @cached_property
     def scalings(self) -> Scalings:

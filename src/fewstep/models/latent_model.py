@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fewstep.core.consistency import Scalings
-    from fewstep.core.prediction import Denoise
+    from fewstep.core.denoise import Denoise
     from fewstep.core.profile import Kind, SamplingProfile
     from fewstep.models.adapters.embeddings import Embeddings
     from fewstep.models.adapters.lora.stack import LoraStack

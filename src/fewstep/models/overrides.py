@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewstep.core.prediction import PREDICTION_TYPES
+from fewstep.core.prediction import DISCRETE
 from fewstep.core.profile import KINDS, SamplingProfile
 from fewstep.errors import InvalidModel, InvalidRequest
 
@@ -30,9 +30,9 @@ class Overrides:
         """Raises `InvalidRequest` for a kind or a prediction type that does not exist."""
         if self.kind is not None and self.kind not in KINDS:
             raise InvalidRequest(f"unknown kind of model {self.kind!r}; choose one of {', '.join(KINDS)}")
-        if self.prediction_type is not None and self.prediction_type not in PREDICTION_TYPES:
+        if self.prediction_type is not None and self.prediction_type not in DISCRETE:
             raise InvalidRequest(
-                f"unknown prediction type {self.prediction_type!r}; choose one of {', '.join(PREDICTION_TYPES)}"
+                f"unknown prediction type {self.prediction_type!r}; choose one of {', '.join(DISCRETE)}"
             )
 
     def of_base(self, profile: SamplingProfile) -> SamplingProfile:

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
-from fewstep.core.prediction import PREDICTION_TYPES
+from fewstep.core.prediction import DISCRETE
 from fewstep.core.profile import Grid, SamplingProfile, Spacing
 from fewstep.core.schedule import Schedule
+from fewstep.core.schedules import DiscreteSchedule
 from fewstep.errors import FewstepWarning, InvalidModel
 from fewstep.models.card import FILE, CardFacts
 
@@ -34,10 +35,8 @@ def profile_of(
     Raises `InvalidModel`; warns where a card's copy of a fact of the scheduler is another.
     """
     prediction = scheduler.get("prediction_type", "epsilon")
-    if prediction not in PREDICTION_TYPES:
-        raise InvalidModel(
-            f"the scheduler's prediction_type is {prediction!r}; fewstep knows {', '.join(PREDICTION_TYPES)}"
-        )
+    if prediction not in DISCRETE:
+        raise InvalidModel(f"the scheduler's prediction_type is {prediction!r}; fewstep knows {', '.join(DISCRETE)}")
     profile = SamplingProfile.default(
         "lcm" if few_step or scheduler.get("_class_name") in SCHEDULERS.values() else "diffusion",
         schedule_of(scheduler),
@@ -87,14 +86,14 @@ def schedule_of(scheduler: Mapping[str, Any]) -> Schedule:
     """The table of betas of a scheduler's config; raises `InvalidModel`."""
     if scheduler.get("trained_betas") is not None:
         betas = torch.tensor(scheduler["trained_betas"], dtype=torch.float64)
-        return Schedule.from_alphas_cumprod(torch.cumprod(1.0 - betas, dim=0))
+        return DiscreteSchedule.from_alphas_cumprod(torch.cumprod(1.0 - betas, dim=0))
     if "beta_schedule" not in scheduler:
         raise InvalidModel(
             f"the scheduler {scheduler.get('_class_name', '(unnamed)')} has no table of betas; "
             "fewstep samples models with DDPM schedules (Stable Diffusion and its kin)"
         )
     try:
-        return Schedule.from_betas(
+        return DiscreteSchedule.from_betas(
             kind=scheduler["beta_schedule"],
             beta_start=scheduler["beta_start"],
             beta_end=scheduler["beta_end"],

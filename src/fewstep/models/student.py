@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewstep.core.prediction import Denoiser
+from fewstep.core.denoise import Denoiser
 from fewstep.core.schedule import Schedule, Time
 from fewstep.errors import InvalidModel, NotInstalled
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
 from fewstep.core.consistency import ConsistencyFunction
+from fewstep.core.denoise import Denoise
 from fewstep.core.guidance import ClassifierFreeGuidance, w_from_guidance_scale
 from fewstep.core.inpainting import Inpainting
 from fewstep.core.noise import Noise, NoiseBetween, PictureNoise
-from fewstep.core.prediction import Denoise
 from fewstep.core.samplers import SOLVERS
 from fewstep.core.samplers.base import Step
 from fewstep.core.samplers.lcm import sample_consistency

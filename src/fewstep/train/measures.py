@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from fewstep.core.denoise import Denoise
 from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.noise import PictureNoise
-from fewstep.core.prediction import Denoise
 from fewstep.core.samplers.dpmpp import DPMSolverPP2M
 from fewstep.core.samplers.grids import ode_timesteps
 from fewstep.core.samplers.ode import sample_ode

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction
+from fewstep.core.denoise import Denoise, Denoiser
 from fewstep.core.losses import (
     METRICS,
     Loss,
@@ -17,7 +18,6 @@ from fewstep.core.losses import (
     consistency_training_loss,
     diffusion_loss,
 )
-from fewstep.core.prediction import Denoise, Denoiser
 from fewstep.core.samplers import SOLVERS
 from fewstep.core.samplers.grids import phase_ends, training_grid
 from fewstep.core.schedule import Schedule
@@ -30,7 +30,7 @@ class Draw:
     """All that is random about a batch, on the CPU: drawn for the whole batch, and divided among processes afterwards.
 
     rows, captions  (B,) int64: the pictures, and the text states that were drawn for them
-    times           (B,) int64: t itself, or its place on the grid
+    times           (B,): t itself, or its place on the grid
     noise           (B, C, h, w) unit noise
     w               (B,) guidance in LCM's form
     share           (B,) in [0, 1): how far down from the target's time a trajectory ends (`trajectory_ends`)
@@ -92,7 +92,7 @@ class Diffusion:
         return self.loss(self.draw(rows, generator))
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Draw:
-        t = torch.randint(self.denoiser.schedule.num_train_timesteps, (len(rows),), generator=generator)
+        t = self.denoiser.schedule.draw_times(len(rows), generator)
         noise = self.cache.draw_noise(rows, generator)
         return Draw(rows, self.cache.draw_captions(rows, generator, self.empty), t, noise)
 

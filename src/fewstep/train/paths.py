@@ -18,7 +18,6 @@ from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.losses import METRICS, Loss
 from fewstep.core.samplers import SOLVERS
 from fewstep.core.samplers.grids import phase_ends, training_grid
-from fewstep.core.schedule import CLEAN
 from fewstep.data.latents import LatentCache
 from fewstep.models.conditioning import Conditioning
 from fewstep.train.objectives import Draw, Teacher, draw_w, scalars, told_w
@@ -56,7 +55,7 @@ class PathDistillation:
         ends = phase_ends(phases, original_inference_steps=original_inference_steps, num_train_timesteps=total)
         last = training_grid(total, original_inference_steps)[-1:]
         self.starts = torch.cat([last, ends.flip(0)[:-1]])  # falling: 999, 739, 499, 239
-        self.ends = torch.cat([self.starts[1:], torch.tensor([CLEAN])])
+        self.ends = torch.cat([self.starts[1:], torch.tensor([self.schedule.clean])])
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         return self.loss(self.draw(rows, generator))
@@ -95,7 +94,8 @@ class PathDistillation:
         guided = ClassifierFreeGuidance(self.teacher, self.cache.unconditional(cond), w)
         state = self.solver.init()
         states = [x_t]
-        for t, s in pairwise([*times.to(self.device).unbind(1), torch.full((len(x_t),), CLEAN, device=self.device)]):
+        clean = torch.full((len(x_t),), self.schedule.clean, device=self.device)
+        for t, s in pairwise([*times.to(self.device).unbind(1), clean]):
             x_t, state = self.solver.step(guided, x_t, t, s, cond, state)
             states.append(x_t)
         return states

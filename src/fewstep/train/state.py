@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fewstep.core.prediction import Denoise
+from fewstep.core.denoise import Denoise
 from fewstep.core.schedule import Time
 from fewstep.errors import CannotWrite, FewstepError, FewstepWarning
 from fewstep.files import replacing

@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_scalings, hard_scalings
+from fewstep.core.denoise import Denoise
 from fewstep.core.guidance import LearntGuidance, guidance_scale_from_w, w_from_guidance_scale
-from fewstep.core.prediction import Denoise
 from fewstep.core.profile import Facts
 from fewstep.data.latents import LatentCache
 from fewstep.errors import InvalidConfig

@@ -16,10 +16,10 @@ from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.profile import Grid, SamplingProfile, Spacing
 from fewstep.core.samplers import SAMPLERS, SOLVERS, entries, samplers_of
 from fewstep.core.samplers.ode import ODESampler
-from fewstep.core.schedule import Schedule
+from fewstep.core.schedules import DiscreteSchedule
 from oracle import GaussianWorld
 
-ZERO_SNR = Schedule.from_betas(rescale_zero_terminal_snr=True)
+ZERO_SNR = DiscreteSchedule.from_betas(rescale_zero_terminal_snr=True)
 FEW_STEP = SamplingProfile.default("lcm", ZERO_SNR, "v_prediction", Grid(timestep_scaling=10.0))
 DIFFUSION = SamplingProfile.default("diffusion", ZERO_SNR, "v_prediction", spacing=Spacing("trailing"))
 ANOTHER = """

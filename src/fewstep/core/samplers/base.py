@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from fewstep.core.prediction import Denoise
+from fewstep.core.denoise import Denoise
 from fewstep.core.profile import SamplingProfile
-from fewstep.core.schedule import CLEAN
+from fewstep.core.schedule import Schedule
 
 Draw = Callable[[int], Tensor]  # the index of a step -> fresh unit noise like x_T
 
@@ -22,14 +22,14 @@ class Step:
     """A finished step.
 
     index, num_steps  0 .. num_steps - 1
-    t                 the time that the step has reached; -1, clean data, after the last
+    t                 the time that the step has reached; mostly that of clean data, after the last
     x_t               the sample at t; after the last step, the result
     x0                the estimate of x_0 that led there: what a preview shows
     """
 
     index: int
     num_steps: int
-    t: int
+    t: float
     x_t: Tensor
     x0: Tensor
 
@@ -70,7 +70,7 @@ class Sampler(ABC):
         denoise: Denoise,
         profile: SamplingProfile,
         x_T: Tensor,
-        times: Sequence[int] | Tensor,
+        times: Sequence[float] | Tensor,
         cond: Any,
         w: float | Tensor | None,
         draw: Draw,
@@ -83,11 +83,14 @@ class Sampler(ABC):
         """
 
 
-def falling(timesteps: Sequence[int] | Tensor) -> list[int]:
-    """The times as a list; raises ValueError unless each is below the one before and none below the first time."""
-    times = timesteps.tolist() if isinstance(timesteps, Tensor) else list(timesteps)
+def falling(timesteps: Sequence[float] | Tensor, schedule: Schedule) -> list[float]:
+    """The times as a list; raises ValueError unless each is below the one before and all are above clean data's."""
+    times: list[float] = timesteps.tolist() if isinstance(timesteps, Tensor) else list(timesteps)
     if not times:
         raise ValueError("no timesteps were given; sampling takes at least one")
-    if times[-1] <= CLEAN or any(t <= s for t, s in pairwise(times)):
-        raise ValueError(f"timesteps must fall, each below the one before, and end at 0 or above; got {times}")
+    if times[-1] <= schedule.clean or any(t <= s for t, s in pairwise(times)):
+        raise ValueError(
+            f"timesteps must fall, each below the one before, and end above {schedule.clean:g}, which is clean data; "
+            f"got {times}"
+        )
     return times

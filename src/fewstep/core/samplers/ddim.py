@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fewstep.core.prediction import Denoise
+from fewstep.core.denoise import Denoise
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.ode import ODESampler, SolverState
 from fewstep.core.schedule import Schedule, Time

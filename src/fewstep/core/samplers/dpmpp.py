@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fewstep.core.prediction import Denoise
+from fewstep.core.denoise import Denoise
 from fewstep.core.samplers.ode import ODESampler, SolverState
 from fewstep.core.schedule import Schedule, Time, broadcast
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fewstep.core.prediction import Denoise
+from fewstep.core.denoise import Denoise
 from fewstep.core.samplers.ddim import DDIM
 from fewstep.core.samplers.ode import ODESampler, SolverState
-from fewstep.core.schedule import CLEAN, Schedule, Time, broadcast
+from fewstep.core.schedule import Schedule, Time, broadcast
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Heun:
         self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
     ) -> tuple[Tensor, SolverState]:
         x_s, first = DDIM(self.schedule).step(denoise, x_t, t, s, cond, state)
-        if not isinstance(s, Tensor) and s == CLEAN:
+        if not isinstance(s, Tensor) and s == self.schedule.clean:
             return x_s, first
         u_t, u_s = (self.schedule.alpha(time) / self.schedule.sigma(time) for time in (t, s))
         weight = 0.5 * u_s.clamp(min=1) / u_t.clamp(min=1)

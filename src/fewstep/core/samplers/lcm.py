@@ -11,18 +11,18 @@ from typing import Any
 from torch import Tensor
 
 from fewstep.core.consistency import ConsistencyFunction, boundary_scalings
-from fewstep.core.prediction import Denoise
+from fewstep.core.denoise import Denoise
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.base import Draw, Sampler, Step, falling
 from fewstep.core.samplers.grids import consistency_timesteps
-from fewstep.core.schedule import CLEAN, Schedule
+from fewstep.core.schedule import Schedule
 
 
 def sample_consistency(
     f: Denoise,
     schedule: Schedule,
     x_T: Tensor,
-    timesteps: Sequence[int] | Tensor,
+    timesteps: Sequence[float] | Tensor,
     cond: Any,
     w: float | Tensor | None = None,
     noise: Draw | None = None,
@@ -35,13 +35,13 @@ def sample_consistency(
 
     Raises ValueError for times that do not fall, or when several steps have no noise to draw.
     """
-    times = falling(timesteps)
+    times = falling(timesteps, schedule)
     if noise is None and len(times) > 1:
         raise ValueError(f"consistency sampling in {len(times)} steps draws noise between them: pass `noise`")
     x_t = x_T
-    for index, (t, s) in enumerate(pairwise([*times, CLEAN])):
+    for index, (t, s) in enumerate(pairwise([*times, schedule.clean])):
         x0 = f(x_t, t, cond, w)
-        x_t = x0 if s == CLEAN or noise is None else schedule.add_noise(x0, noise(index), s)
+        x_t = x0 if s == schedule.clean or noise is None else schedule.add_noise(x0, noise(index), s)
         yield Step(index, len(times), s, x_t, x0)
 
 
@@ -65,7 +65,7 @@ class LCM(Sampler):
         denoise: Denoise,
         profile: SamplingProfile,
         x_T: Tensor,
-        times: Sequence[int] | Tensor,
+        times: Sequence[float] | Tensor,
         cond: Any,
         w: float | Tensor | None,
         draw: Draw,

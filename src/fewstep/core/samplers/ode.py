@@ -19,11 +19,11 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from fewstep.core.prediction import Denoise
+from fewstep.core.denoise import Denoise
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.base import Draw, Sampler, Step, falling
 from fewstep.core.samplers.grids import ode_timesteps
-from fewstep.core.schedule import CLEAN, Schedule, Time
+from fewstep.core.schedule import Schedule, Time
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,9 @@ class Solver(Protocol):
 
     order: ClassVar[int]
 
+    @property
+    def schedule(self) -> Schedule: ...
+
     def init(self) -> SolverState | None:
         """The state before the first step."""
         ...
@@ -46,7 +49,7 @@ class Solver(Protocol):
     def step(
         self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
     ) -> tuple[Tensor, SolverState]:
-        """x_t (B, ...) at t to x_s at s <= t, in float32 at least. Times: ints or (B,); -1 is clean data."""
+        """x_t (B, ...) at t to x_s at s <= t, in float32 at least. Times: numbers or (B,)."""
         ...
 
 
@@ -85,7 +88,7 @@ class ODESampler(Sampler):
         denoise: Denoise,
         profile: SamplingProfile,
         x_T: Tensor,
-        times: Sequence[int] | Tensor,
+        times: Sequence[float] | Tensor,
         cond: Any,
         w: float | Tensor | None,
         draw: Draw,
@@ -93,26 +96,27 @@ class ODESampler(Sampler):
         solver = self.solver(profile.schedule)
         return sample_ode(solver, denoise, x_T, times, cond, final_timestep=self.end(profile))
 
-    def end(self, profile: SamplingProfile) -> int:
+    def end(self, profile: SamplingProfile) -> float:
         """The time that the last step goes to."""
-        return CLEAN
+        return profile.schedule.clean
 
 
 def sample_ode(
     solver: Solver,
     denoise: Denoise,
     x_T: Tensor,
-    timesteps: Sequence[int] | Tensor,
+    timesteps: Sequence[float] | Tensor,
     cond: Any,
     *,
-    final_timestep: int = CLEAN,
+    final_timestep: float | None = None,
 ) -> Iterator[Step]:
     """Follow the probability flow from timesteps[0] through the others to `final_timestep`; draws no noise.
 
-    final_timestep: -1 ends on clean data, 0 at the first time (`set_alpha_to_one=False` in diffusers).
+    final_timestep: None ends on clean data; 0, at the first time of a table (`set_alpha_to_one=False` in diffusers).
     Raises ValueError for times that do not fall, or that end below `final_timestep`.
     """
-    times = falling(timesteps)
+    times = falling(timesteps, solver.schedule)
+    final_timestep = solver.schedule.clean if final_timestep is None else final_timestep
     if final_timestep > times[-1]:
         raise ValueError(f"final_timestep {final_timestep} lies above the last timestep, {times[-1]}")
     x_t, state = x_T, solver.init()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fewstep.core.prediction import Denoise
+from fewstep.core.denoise import Denoise
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.base import Draw, Sampler, Step, falling
 from fewstep.core.samplers.grids import consistency_timesteps, phased_timesteps
@@ -21,25 +20,25 @@ def sample_trajectory(
     denoise: Denoise,
     schedule: Schedule,
     x_T: Tensor,
-    timesteps: Sequence[int] | Tensor,
+    timesteps: Sequence[float] | Tensor,
     cond: Any,
     w: float | Tensor | None = None,
     noise: Draw | None = None,
     *,
     gamma: float = 0.3,
-    final_timestep: int = 0,
+    final_timestep: float = 0,
 ) -> Iterator[Step]:
     """For models that know where trajectories pass.
 
-    On the way from t to s it steps down to floor((1 - gamma) s) and adds fresh noise up to s: gamma 0 draws none and
-    follows the trajectory (PCM), gamma 1 is nearly `sample_consistency`.
+    On the way from t to s it steps down to (1 - gamma) s, on a table to the whole time below, and adds fresh noise up
+    to s: gamma 0 draws none and follows the trajectory (PCM), gamma 1 is nearly `sample_consistency`.
 
     denoise         estimates x_0; the steps along the trajectory are taken here
     final_timestep  where the last step ends; 0 in diffusers' TCDScheduler
 
     Raises ValueError for times that do not fall, gamma outside [0, 1], or when there is no noise to draw.
     """
-    times = falling(timesteps)
+    times = falling(timesteps, schedule)
     if not 0.0 <= gamma <= 1.0:
         raise ValueError(f"gamma must lie in [0, 1]; got {gamma}")
     if noise is None and gamma > 0 and len(times) > 1:
@@ -48,7 +47,7 @@ def sample_trajectory(
     for index, (t, s) in enumerate(pairwise([*times, final_timestep])):
         x0 = denoise(x_t, t, cond, w)
         last = index == len(times) - 1
-        below = s if last or noise is None else math.floor((1.0 - gamma) * s)
+        below = s if last or noise is None else schedule.whole((1.0 - gamma) * s)
         x_t = schedule.transfer(x_t, x0, t, below) if below < t else x_t
         if noise is not None and below < s:
             ratio = schedule.alpha(s) / schedule.alpha(below)
@@ -75,7 +74,7 @@ class TCD(Sampler):
         denoise: Denoise,
         profile: SamplingProfile,
         x_T: Tensor,
-        times: Sequence[int] | Tensor,
+        times: Sequence[float] | Tensor,
         cond: Any,
         w: float | Tensor | None,
         draw: Draw,
