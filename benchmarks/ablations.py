@@ -31,6 +31,10 @@ from torch import Tensor
 
 import fewstep
 from benchmarks import report
+from fewstep.core.objectives.consistency import Consistency
+from fewstep.core.objectives.guided import Distillation
+from fewstep.core.objectives.path import Path as PathDistillation
+from fewstep.core.objectives.trajectory import Trajectory
 from fewstep.evaluate.features import Eye
 from fewstep.evaluate.metrics import KernelSums
 from fewstep.imaging.pixels import to_pixels
@@ -38,7 +42,7 @@ from fewstep.models.adapters.lora.stack import merged
 from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import RunConfig, WatchConfig
-from fewstep.train.defaults import PATHS, TRAJECTORY, changed, default_config
+from fewstep.train.defaults import changed, default_config
 from fewstep.train.run import train
 from recipes.emoji import art
 from recipes.emoji.autoencoder import Pixels
@@ -51,38 +55,40 @@ AT_ONCE = 32
 TEACHER, UNTRAINED = "teacher, 25 steps", "teacher, untrained"
 Row = dict[str, float]
 
-DEFAULT = {f"consistency.{name}": value for name, value in TRAJECTORY.items()}
-UNIFORM = DEFAULT | {"consistency.ends": "uniform"}
+DEFAULT = {"objective.trajectory": True} | {
+    f"objective.{name}": value for name, value in Trajectory.recommended.items()
+}
+UNIFORM = DEFAULT | {"objective.t_m": "uniform"}
 # The first is what diffusers' LoRA script does: w drawn and not told, no empty captions, DDIM over one grid step.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "script": {"consistency.w_range": (0.0, 6.0), "consistency.embed_w": False, "consistency.empty": 0.0},
+    "script": {"objective.w_range": (0.0, 6.0), "objective.embed_w": False, "objective.empty": 0.0},
     "lcm": {},
-    "no guidance": {"consistency.w_range": (0.0, 0.0)},
-    "l2": {"consistency.metric": "l2"},
-    "pseudo_huber": {"consistency.metric": "pseudo_huber"},
-    "cauchy": {"consistency.metric": "cauchy"},
-    "ema target": {"consistency.target": "ema"},
-    "k 100": {"consistency.k": 100},
-    "substeps": {"consistency.k": 100, "consistency.substeps": 4},
-    "dpm++": {"consistency.k": 100, "consistency.solver": "dpm++", "consistency.substeps": 4},
-    "far": {"consistency.k": 300, "consistency.solver": "dpm++", "consistency.substeps": 8},
-    "trajectory, gamma 0.3": {"consistency.trajectory": True, "consistency.gamma": 0.3},
-    "trajectory": {"consistency.trajectory": True},
-    "trajectory, k 100": {"consistency.trajectory": True, "consistency.k": 100},
+    "no guidance": {"objective.w_range": (0.0, 0.0)},
+    "l2": {"objective.metric": "l2"},
+    "pseudo_huber": {"objective.metric": "pseudo_huber"},
+    "cauchy": {"objective.metric": "cauchy"},
+    "ema target": {"objective.target": "ema"},
+    "k 100": {"objective.k": 100},
+    "substeps": {"objective.k": 100, "objective.substeps": 4},
+    "dpm++": {"objective.k": 100, "objective.solver": "dpm++", "objective.substeps": 4},
+    "far": {"objective.k": 300, "objective.solver": "dpm++", "objective.substeps": 8},
+    "trajectory, gamma 0.3": {"objective.trajectory": True, "objective.gamma": 0.3},
+    "trajectory": {"objective.trajectory": True},
+    "trajectory, k 100": {"objective.trajectory": True, "objective.k": 100},
     "uniform ends": UNIFORM,
-    "uniform ends, dpm++": UNIFORM | {"consistency.solver": "dpm++", "consistency.substeps": 2},
+    "uniform ends, dpm++": UNIFORM | {"objective.solver": "dpm++", "objective.substeps": 2},
     "default": DEFAULT,
-    "phases 2": {"consistency.phases": 2},
-    "phases 4": {"consistency.phases": 4},
-    "phases 4, k 100": {"consistency.phases": 4, "consistency.k": 100},
+    "phases 2": {"objective.phases": 2},
+    "phases 4": {"objective.phases": 4},
+    "phases 4, k 100": {"objective.phases": 4, "objective.k": 100},
     "phases 4, trajectory, gamma 0.3": {
-        "consistency.phases": 4,
-        "consistency.trajectory": True,
-        "consistency.gamma": 0.3,
+        "objective.phases": 4,
+        "objective.trajectory": True,
+        "objective.gamma": 0.3,
     },
-    "phases 4, pseudo_huber": {"consistency.phases": 4, "consistency.metric": "pseudo_huber"},
-    "phases 4, bfloat16": {"consistency.phases": 4, "fit.precision": "bfloat16"},
-    "path": {"consistency.target": "path", "consistency.phases": 4},
+    "phases 4, pseudo_huber": {"objective.phases": 4, "objective.metric": "pseudo_huber"},
+    "phases 4, bfloat16": {"objective.phases": 4, "fit.precision": "bfloat16"},
+    "path": {"objective.target": "path", "objective.phases": 4},
 }
 
 
@@ -129,10 +135,11 @@ def published(settings: Mapping[str, Any]) -> dict[str, dict[str, Row]]:
 
 def distilled(name: str, cache: Path, run: Path, fit: Mapping[str, Any], gallery: Gallery, *, full: bool) -> Row:
     """What a run of one setting comes to; trained and measured where that has not been done."""
-    changes = {"consistency.phases": 1} | SETTINGS[name]
-    target = changes.get("consistency.target")
+    changes = {"objective.phases": 1} | SETTINGS[name]
+    target = changes.get("objective.target")
     config = default_config("distill", STARTER_TEACHER, str(cache), lora=not full, target=target, phases=1)
-    share = PATHS if target == "path" else 1
+    assert isinstance(config.objective, Distillation)
+    share = config.objective.cost
     changes |= {f"fit.{key}": value for key, value in fit.items()}
     changes |= {f"fit.{key}": fit[key] // share for key in ("pictures", "batch_size")}
     watch = WatchConfig(every=fit["pictures"], prompts=("cat face, noto style", "red apple, twemoji style"))
@@ -152,12 +159,12 @@ def measured_in(run: Path, gallery: Gallery) -> Path:
 
 def calls(config: RunConfig) -> int:
     """Of the network, for a picture or a path of training."""
-    consistency = config.consistency
-    guided = 1 if consistency.w_range == (0.0, 0.0) else 2
-    student = 3  # forwards, and backwards
-    if consistency.target == "path":
-        return consistency.phases * consistency.substeps * (guided + student)
-    return guided * consistency.substeps + 1 + student
+    objective, student = config.objective, 3  # forwards, and backwards
+    assert isinstance(objective, (Consistency, PathDistillation))
+    guided = 1 if objective.w_range == (0.0, 0.0) else 2
+    if isinstance(objective, PathDistillation):
+        return objective.phases * objective.substeps * (guided + student)
+    return guided * objective.substeps + 1 + student
 
 
 def _result(run: Path, *, full: bool) -> ModelBundle:

@@ -22,12 +22,14 @@ from torch import Tensor
 
 import fewstep
 from benchmarks import report
-from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction
+from fewstep.core.consistency import TrajectoryFunction
 from fewstep.core.denoise import Denoise
 from fewstep.core.guidance import ClassifierFreeGuidance, guidance_scale_from_w
+from fewstep.core.objectives import path
+from fewstep.core.objectives.base import Networks
 from fewstep.data.latents import LatentCache
 from fewstep.models.adapters.lora.stack import merged
-from fewstep.train.paths import PathDistillation
+from fewstep.train.task import OverCache
 from recipes.emoji.cache import STARTER_TEACHER
 
 AT_ONCE = 8
@@ -42,15 +44,16 @@ def main(
     """Walk, step, and write the table."""
     teacher, student = (fewstep.load(name, device="cpu") for name in (STARTER_TEACHER, "starter"))
     cache = LatentCache.load(folder / "latents.safetensors")
-    f = ConsistencyFunction(student.denoise, student.scalings)
-    lesson = PathDistillation(f, teacher.denoise, cache, w_range=(w, w))
+    networks = Networks(student.denoise, teacher.schedule, teacher=teacher.denoise)
+    objective = path.Path(w_range=(w, w))
+    task = OverCache(objective, networks, cache)
     adapted = {name: fewstep.load(STARTER_TEACHER, device="cpu", loras=[name]) for name in adapter or ["lcm-lora"]}
     steps: dict[str, Denoise] = {"teacher, unguided": teacher.denoise, "starter": student.denoise}
     steps |= {f"teacher + {name}": merged(model).denoise for name, model in adapted.items()}
     generator = torch.Generator().manual_seed(0)
     found: dict[str, list[Tensor]] = {}
     for _ in range(0, paths, AT_ONCE):
-        for name, gaps in _gaps(lesson, steps, generator).items():
+        for name, gaps in _gaps(objective, task, steps, generator).items():
             found.setdefault(name, []).append(gaps)
     table = _table({name: torch.stack(gaps).mean(0) for name, gaps in found.items()})
     about = f"{paths} paths, guidance scale {guidance_scale_from_w(w):g}."
@@ -64,27 +67,30 @@ def main(
 
 
 @torch.no_grad()
-def _gaps(lesson: PathDistillation, steps: Mapping[str, Denoise], generator: torch.Generator) -> dict[str, Tensor]:
+def _gaps(
+    objective: path.Path, task: OverCache, steps: Mapping[str, Denoise], generator: torch.Generator
+) -> dict[str, Tensor]:
     """(phases, states of a phase) for each way to step."""
-    cache, substeps = lesson.cache, lesson.substeps
-    draw = lesson.draw(torch.randint(len(cache), (AT_ONCE,), generator=generator), generator)
+    cache, networks, substeps = task.cache, task.networks, objective.substeps
+    draw = task.draw(torch.randint(len(cache), (AT_ONCE,), generator=generator), generator)
     draw = dataclasses.replace(draw, captions=cache.draw_captions(draw.rows, generator))
-    cond = cache.conditioning(draw.captions, draw.rows, "cpu")
-    assert draw.w is not None
-    states = lesson.walk(draw.noise, draw.times, cond, draw.w)
+    batch = task.batch(draw)
+    assert batch.w is not None
+    states = objective.walk(networks, batch)
     many = len(states) - 1
     phase_of = torch.arange(many) // substeps
-    ends = lesson.ends[phase_of].repeat_interleave(len(draw))
+    ends = objective.ends(networks.schedule)[phase_of].repeat_interleave(len(draw))
     target = torch.cat([states[(phase + 1) * substeps] for phase in phase_of.tolist()])
-    cond, w = cond.repeat(many), draw.w.repeat(many)
-    guided = ClassifierFreeGuidance(lesson.teacher, cache.unconditional(cond), w)
+    cond, w = cache.conditioning(draw.captions, draw.rows, "cpu").repeat(many), batch.w.repeat(many)
+    assert networks.teacher is not None
+    guided = ClassifierFreeGuidance(networks.teacher, cache.unconditional(cond), w)
     gaps = {}
     for name, step in {**steps, "teacher, guided": guided}.items():
-        told = w if name == "starter" else None
-        ended = TrajectoryFunction(step, lesson.schedule, ends)(
-            torch.cat(states[:-1]), draw.times.T.flatten(), cond, told
+        own_w = w if name == "starter" else None
+        ended = TrajectoryFunction(step, networks.schedule, ends)(
+            torch.cat(states[:-1]), draw.times.T.flatten(), cond, own_w
         )
-        gaps[name] = (ended - target).abs().view(len(lesson.starts), substeps, -1).mean(2)
+        gaps[name] = (ended - target).abs().view(objective.phases, substeps, -1).mean(2)
     return gaps
 
 

@@ -105,7 +105,7 @@ class Adapters:
     def openmoji_lcf(self) -> None:
         """The distilled starter in OpenMoji's style, with no teacher; not good enough to come along."""
         source = str(self.folder / "openmoji.art" / "seen")
-        values = OPENMOJI_STYLE | {"fit.pictures": 24_000, "fit.lr": 6e-3, "consistency.metric": "pseudo_huber"}
+        values = OPENMOJI_STYLE | {"fit.pictures": 24_000, "fit.lr": 6e-3, "objective.metric": "pseudo_huber"}
         self._train(default_config("finetune", "starter", source, lora=True), "openmoji-lcf", values)
 
     def sheets(self) -> None:

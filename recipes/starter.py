@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 import typer
 
+from fewstep.core.objectives.base import Networks
+from fewstep.core.objectives.diffusion import Diffusion
 from fewstep.data.latents import LatentCache
 from fewstep.train.config import FitConfig
 from fewstep.train.defaults import changed, default_config
-from fewstep.train.objectives import Diffusion
 from fewstep.train.state import TrainState
+from fewstep.train.task import OverCache, Undivided
 from recipes.emoji import (
     art,
     autoencoder,
@@ -146,7 +148,7 @@ class Starter:
             with state.averaged():
                 sheets.reconstructions(vae, unseen[slice(0, 32)], folder / "sheet.png")
 
-        return run(vae, objective, len(seen), self._lasting(config), folder, sheet)
+        return run(vae, Undivided(objective), len(seen), self._lasting(config), folder, sheet)
 
     def words(self) -> None:
         torch.manual_seed(0)
@@ -157,7 +159,7 @@ class Starter:
         encoder = words.build(tokenizer)
         words.start_from(encoder, tokenizer, teacher)
         objective = words.SentenceSense(encoder, tokenizer, texts, targets)
-        state = run(encoder, objective, len(texts), self._lasting(self.size.words), self.folder / "words")
+        state = run(encoder, Undivided(objective), len(texts), self._lasting(self.size.words), self.folder / "words")
         with state.averaged():
             encoder.save_pretrained(self.folder / "text_encoder")
 
@@ -168,7 +170,7 @@ class Starter:
         rare = words.rare_words(tokenizer, free, words.common_words(self.folder))
         objective = words.SentenceSense(encoder, tokenizer, rare, words.embed(rare, folder, words.MiniLM()))
         words.free_rows_alone(encoder, free)
-        state = run(encoder, objective, len(rare), self._lasting(self.size.rare_words), folder)
+        state = run(encoder, Undivided(objective), len(rare), self._lasting(self.size.rare_words), folder)
         with state.averaged():
             encoder.save_pretrained(self.folder / "text_encoder")
 
@@ -183,20 +185,21 @@ class Starter:
         pixels = self._pixels(held_out=False)
         objective = fast_decoder.Drawing(decoder, self._cache(), pixels)
         folder = self.folder / "fast_decoder"
-        with run(decoder, objective, len(pixels), self._lasting(self.size.fast_decoder), folder).averaged():
+        with run(decoder, Undivided(objective), len(pixels), self._lasting(self.size.fast_decoder), folder).averaged():
             decoder.save(folder)
 
     def teacher(self) -> None:
         torch.manual_seed(0)
         unet = networks.unet(self.size.channels).to(self.device)
         bundle, folder = sheets.teacher(self.folder, unet), self.folder / "teacher"
-        objective = Diffusion(bundle.denoise, self._cache(), device=self.device)
+        asked = Networks(bundle.denoise, bundle.schedule)
+        task = OverCache(Diffusion(), asked, self._cache(), self.device)
 
         def sheet(state: TrainState) -> None:
             with state.averaged():
                 sheets.samples(bundle, folder / f"sheet-{state.seen:08d}.png", steps=20, guidance_scale=3.0)
 
-        state = run(unet, objective, len(objective.cache), self._lasting(self.size.teacher), folder, sheet)
+        state = run(unet, task, len(task.cache), self._lasting(self.size.teacher), folder, sheet)
         with state.averaged():
             write_teacher(self.folder, self._model, unet)
 

@@ -44,6 +44,7 @@ from fewstep.train.config import FitConfig
 from fewstep.train.curves import write_report
 from fewstep.train.log import read_log
 from fewstep.train.state import CHECKPOINT, TrainState
+from fewstep.train.task import Undivided
 from recipes import lease
 from recipes.emoji import drawings, sharpening
 from recipes.emoji.baggage import left_behind, pack_art
@@ -274,7 +275,7 @@ def autoencoder(
 
         config = dataclasses.replace(sharpening.CONFIG, pictures=pictures, minutes=0.0 if adopt else minutes)
         objective = sharpening.Sharpening(vae, pool)
-        state = fit(vae, objective, SIZE, config, home, on_checkpoint=on_checkpoint, before_step=before_step)
+        state = fit(vae, Undivided(objective), SIZE, config, home, on_checkpoint=on_checkpoint, before_step=before_step)
         trunk.turn.release()
         if adopt:
             with state.averaged():

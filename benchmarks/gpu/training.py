@@ -20,7 +20,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.train.config import RunConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.loop import fit
-from fewstep.train.trainee import trainee_of
+from fewstep.train.method import training_of
 
 ROWS = 64  # pictures in the cache
 BATCH = 8
@@ -71,9 +71,9 @@ def our_steps(bench: Bench, *, lora: bool) -> Steps:
     model = random_bundle(sd1(bench.tiny, reads_w=False), "diffusion", bench.device, torch.bfloat16)
     for part in (model.text_encoder, model.autoencoder):
         part.to("cpu")  # as in a run, once the cache is built
-    trainee = trainee_of(_config(bench, lora=lora), model, "random")
+    training = training_of(_config(bench, lora=lora), model, "random")
     cache = random_cache(model)
-    objective = trainee.objective(cache)
+    task = training.task(cache)
 
     def steps(count: int) -> list[float]:
         times: list[float] = []
@@ -86,7 +86,7 @@ def our_steps(bench: Bench, *, lora: bool) -> Steps:
 
         with tempfile.TemporaryDirectory() as folder:
             try:
-                fit(trainee.network, objective, len(cache), trainee.config.fit, Path(folder), on_step=on_step)
+                fit(training.network, task, len(cache), training.config.fit, Path(folder), on_step=on_step)
             except _Enough:
                 return _between(times)
         raise RuntimeError("the run ended before its steps were counted")
@@ -122,7 +122,7 @@ def random_cache(model: ModelBundle) -> LatentCache:
 def _config(bench: Bench, *, lora: bool) -> RunConfig:
     config = default_config("distill", "random", "none", lora=lora, phases=1, trajectory=False)
     fit_settings = {"fit.pictures": 10**9, "fit.batch_size": _batch(bench), "fit.precision": "bfloat16"}
-    more = {"consistency.w_range": GUIDANCE, "device": bench.device, "fit.checkpoint_minutes": 1e9}
+    more = {"objective.w_range": GUIDANCE, "device": bench.device, "fit.checkpoint_minutes": 1e9}
     return changed(config, fit_settings | more | ({"lora.rank": RANK} if lora else {}))
 
 

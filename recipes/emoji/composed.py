@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewstep.core.losses import diffusion_loss
+from fewstep.core.objectives.base import Batch, Networks
+from fewstep.core.objectives.diffusion import Diffusion
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
-from fewstep.train.objectives import scalars
+from fewstep.train.task import scalars
 from recipes.emoji import autoencoder
 from recipes.emoji.captions import MOST
 from recipes.emoji.compositions import compose, evaluation_sets
@@ -94,9 +95,6 @@ class Composed:
         self.model, self.pool = model, pool
         self.nothing = tokenized(model.tokenizer, [""])
 
-    def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        return self.loss(self.draw(rows, generator))
-
     def draw(self, rows: Tensor, generator: torch.Generator) -> Drawn:
         """`rows` says how many; which ones the pool draws."""
         drawn = self.pool.draw(len(rows), generator)
@@ -110,9 +108,11 @@ class Composed:
 
     def loss(self, drawn: Drawn) -> dict[str, Tensor]:
         device = self.model.device
-        latents, ids, noise, t = (tensor.to(device) for tensor in drawn.tensors().values())
+        latents, ids, noise, _ = (tensor.to(device) for tensor in drawn.tensors().values())
         cond = Conditioning(states_of(self.model.text_encoder, ids).float())
-        return scalars(diffusion_loss(self.model.denoise, latents, noise, t, cond), drawn.times, self.model.schedule)
+        networks = Networks(self.model.denoise, self.model.schedule)
+        loss = Diffusion().loss(networks, Batch(latents, noise, drawn.times, cond))
+        return scalars(loss, self.model.schedule.num_train_timesteps)
 
 
 @torch.no_grad()

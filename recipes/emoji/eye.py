@@ -23,6 +23,7 @@ from fewstep.evaluate.features import Eye, text_encoder_digest
 from fewstep.imaging.pixels import to_images
 from fewstep.models.bundle import ModelBundle
 from fewstep.train.config import FitConfig
+from fewstep.train.task import Undivided
 from recipes.emoji import art, packing
 from recipes.emoji.art import Picture
 from recipes.emoji.autoencoder import Pixels
@@ -118,7 +119,7 @@ def train(folder: Path, minutes: float | None = None) -> None:
     config = dataclasses.replace(CONFIG, minutes=minutes)
     target = folder / "evaluate"
     target.mkdir(exist_ok=True)
-    with run(network, objective, len(objective), config, folder / "eye").averaged():
+    with run(network, Undivided(objective), len(objective), config, folder / "eye").averaged():
         write_eye(network.eval(), pixels, objective.rows, target / "eye.safetensors")
     (target / "prompts.txt").write_text("\n".join(prompts(pixels.pictures)) + "\n", encoding="utf-8")
 

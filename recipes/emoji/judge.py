@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewstep.train.config import FitConfig
+from fewstep.train.task import Undivided
 from recipes.emoji.autoencoder import Pixels
 from recipes.emoji.run import run
 
@@ -114,7 +115,7 @@ def train(folder: Path, minutes: float | None = None) -> None:
     pixels = Pixels(folder, held_out=False)
     eye = Eye(len({picture.label for picture in pixels.pictures}))
     config = dataclasses.replace(CONFIG, minutes=minutes)
-    with run(eye, Naming(eye, pixels), len(pixels), config, folder / "judge").averaged():
+    with run(eye, Undivided(Naming(eye, pixels)), len(pixels), config, folder / "judge").averaged():
         save_file(
             {name: weight.contiguous() for name, weight in eye.state_dict().items()}, folder / "judge.safetensors"
         )

@@ -10,13 +10,14 @@ from torch import nn
 
 from fewstep.cli import training
 from fewstep.train.config import FitConfig, RunConfig
-from fewstep.train.loop import Objective, fit
+from fewstep.train.loop import fit
 from fewstep.train.state import TrainState
+from fewstep.train.task import D, Task
 
 
 def run(
     model: nn.Module,
-    objective: Objective,
+    objective: Task[D],
     num_rows: int,
     config: FitConfig,
     folder: Path,

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from fewstep.core.consistency import TrajectoryFunction
 from fewstep.core.denoise import Denoiser
-from fewstep.core.losses import consistency_distillation_loss, consistency_training_loss
 from fewstep.core.prediction import PREDICTIONS
 from fewstep.core.samplers.grids import consistency_timesteps, phase_ends, phased_timesteps, training_grid
 from fewstep.core.samplers.tcd import sample_trajectory
 from fewstep.core.schedules import DiscreteSchedule
-from oracle import ExactFlow, GaussianWorld
+from oracle import GaussianWorld
 
 SD = DiscreteSchedule.from_betas()
 WORLD = GaussianWorld(SD)
@@ -56,53 +55,6 @@ def test_a_trajectory_that_ends_where_it_begins_is_the_identity_to_the_bit() -> 
     x = torch.randn(3, 4, 2, 2)
     g = TrajectoryFunction(lambda x_t, *_: torch.randn_like(x_t), SD, t)
     assert torch.equal(g(x, t, None), x)
-
-
-@pytest.mark.parametrize("phases", [1, 4])
-def test_the_loss_is_zero_for_the_exact_flow_and_not_for_the_bare_estimate(phases: int) -> None:
-    """In the analytic world the right g is the flow itself, which passes through every end."""
-    w = torch.zeros(50, dtype=torch.float64)
-    ends = phase_ends(phases)
-    floor = ends[torch.searchsorted(ends, GRID) - 1]
-
-    class Flow:
-        def __call__(self, x_t: Tensor, t: Any, cond: Any, w: Any = None) -> Tensor:
-            return ExactFlow(WORLD, torch.zeros(50, dtype=torch.float64)).step(None, x_t, t, floor, MU, None)[0]
-
-    arguments: dict[str, Any] = {
-        "teacher": WORLD.denoise,
-        "solver": ExactFlow(WORLD, w),
-        "schedule": SD,
-        "grid": GRID,
-        "k": 60,
-        "x_0": MU[:, None] + WORLD.s * draw(1),
-        "noise": draw(2),
-        "indices": torch.arange(50),
-        "cond": MU,
-        "uncond": WORLD.uncond,
-        "w": w,
-        "floor": floor,
-    }
-    exact = consistency_distillation_loss(Flow(), Flow(), **arguments)
-    assert float(exact.loss) < 1e-12
-    wrong = TrajectoryFunction(WORLD.denoise, SD, floor)
-    assert float(consistency_distillation_loss(wrong, wrong, **arguments).loss) > 1e-5
-
-
-def test_no_pair_crosses_the_end_of_its_phase() -> None:
-    ends = phase_ends(4)
-    floor = ends[torch.searchsorted(ends, GRID) - 1]
-    asked: list[Tensor] = []
-
-    def f(x_t: Tensor, t: Any, cond: Any, w: Any = None) -> Tensor:
-        asked.append(t)
-        return x_t
-
-    x = torch.zeros(50, 1)
-    consistency_training_loss(f, f, SD, GRID, 300, x, x, torch.arange(50), None, floor=floor)
-    s, t = asked
-    assert bool(((s >= floor) & (floor < t)).all())
-    assert set(s.tolist()) <= {0, 239, 499, 739} | {t - 300 for t in GRID.tolist()}
 
 
 def network(x_t: Tensor, t: Tensor, cond: Any, w: Any) -> Tensor:

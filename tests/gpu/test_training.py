@@ -13,7 +13,7 @@ from fewstep.data.latents import LatentCache
 from fewstep.train.config import RunConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.loop import fit
-from fewstep.train.trainee import trainee_of
+from fewstep.train.method import training_of
 
 pytestmark = pytest.mark.gpu
 
@@ -37,15 +37,15 @@ def losses(
     config: RunConfig = default_config("distill", str(teacher), "none", lora=lora)
     more = {"fit.pictures": pictures, "fit.batch_size": BATCH, "fit.precision": precision, "fit.warmup": 1}
     config = changed(config, more | {"fit.lr": 1e-3, "fit.cooldown": 0.0, "device": device})
-    trainee = trainee_of(config, model, "run")
+    training = training_of(config, model, "run")
     cache = random_cache(model)
     found: list[float] = []
 
     def on_step(seen: int, scalars: dict[str, float]) -> None:
         found.append(scalars["loss"])
 
-    objective = trainee.objective(cache)
-    fit(trainee.network, objective, len(cache), config.fit, folder, target=trainee.target, on_step=on_step)
+    task = training.task(cache)
+    fit(training.network, task, len(cache), config.fit, folder, target=training.target, on_step=on_step)
     return found
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import fewstep
 from fewstep.train.config import FitConfig
+from fewstep.train.task import Undivided
 from recipes.emoji import art, autoencoder, sheets
 from recipes.emoji.art import STYLES, Picture, held_out
 from recipes.emoji.export import write_student
@@ -74,7 +75,7 @@ def test_a_decoder_that_goes_on_alone_changes_the_pictures_and_no_latent(tmp_pat
         latents, before = autoencoder.mode(vae, pixels.x), autoencoder.reconstruct(vae, pixels.x)
     objective = autoencoder.Reconstruction(vae, pixels, freeze_encoder=True)  # type: ignore[arg-type]
     fit = FitConfig(pictures=8, batch_size=2, lr=0.004, ema_halflife=2)
-    with run(vae, objective, len(pixels), fit, tmp_path).averaged(), torch.no_grad():
+    with run(vae, Undivided(objective), len(pixels), fit, tmp_path).averaged(), torch.no_grad():
         assert torch.equal(autoencoder.mode(vae, pixels.x), latents)
         assert not torch.allclose(autoencoder.reconstruct(vae, pixels.x), before, atol=1e-3)
 

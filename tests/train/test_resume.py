@@ -24,6 +24,7 @@ from fewstep.train.log import LOG, RunLog, read_log
 from fewstep.train.loop import TrainingDiverged, fit
 from fewstep.train.processes import Processes
 from fewstep.train.state import CHECKPOINT, PREVIOUS, AveragedTarget, ForeignCheckpoint, TrainState, exchanged, newest
+from fewstep.train.task import Undivided
 from full_disk import files_of_at_most
 
 
@@ -56,10 +57,10 @@ def config(optimizer: str = "muon", **changes: object) -> FitConfig:
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize("stop_at", [1, 7, 33])
 def test_resumed_run_equals_the_uninterrupted_one_to_the_bit(tmp_path: Path, optimizer: str, stop_at: int) -> None:
-    whole = fit(a := model(), Regression(a), 50, config(optimizer), tmp_path / "whole")
+    whole = fit(a := model(), Undivided(Regression(a)), 50, config(optimizer), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        fit(b := model(), Regression(b, stop_at), 50, config(optimizer), tmp_path / "parts")
-    resumed = fit(c := model(), Regression(c), 50, config(optimizer), tmp_path / "parts")
+        fit(b := model(), Undivided(Regression(b, stop_at)), 50, config(optimizer), tmp_path / "parts")
+    resumed = fit(c := model(), Undivided(Regression(c)), 50, config(optimizer), tmp_path / "parts")
     for name, weight in a.state_dict().items():
         assert torch.equal(weight, c.state_dict()[name])
         assert torch.equal(whole.ema[name], resumed.ema[name])
@@ -70,7 +71,7 @@ def test_training_learns_and_the_average_is_taken_and_put_back(tmp_path: Path) -
     regression = Regression(net)
     with torch.no_grad():
         before = float((net(regression.x) - regression.y).square().mean())
-    state = fit(net, regression, 50, config(pictures=4000), tmp_path)
+    state = fit(net, Undivided(regression), 50, config(pictures=4000), tmp_path)
     live = {name: weight.clone() for name, weight in net.state_dict().items()}
     with state.averaged(), torch.no_grad():
         after = float((net(regression.x) - regression.y).square().mean())
@@ -81,11 +82,11 @@ def test_training_learns_and_the_average_is_taken_and_put_back(tmp_path: Path) -
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
-    fit(a := model(), Regression(a), 50, config(pictures=80), tmp_path)
+    fit(a := model(), Undivided(Regression(a)), 50, config(pictures=80), tmp_path)
     newest = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(newest[: len(newest) // 2])
     state = TrainState(b := model(), torch.optim.SGD(b.parameters(), 0.1))
-    state.optimizer = fit(c := model(), Regression(c), 50, config(pictures=8), tmp_path / "other").optimizer
+    state.optimizer = fit(c := model(), Undivided(Regression(c)), 50, config(pictures=8), tmp_path / "other").optimizer
     state.model = c
     with pytest.warns(FewstepWarning, match="damaged"):
         assert state.resume(tmp_path)
@@ -102,14 +103,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
             return {"loss": scalars["loss"] * (float("nan") if self.calls > 5 else 1.0)}
 
     with pytest.raises(TrainingDiverged, match="after 40 pictures"):
-        fit(net, Exploding(net), 50, config(), tmp_path)
+        fit(net, Undivided(Exploding(net)), 50, config(), tmp_path)
     found = newest(tmp_path, "ema/")
     assert found is not None
     assert all(bool(weight.isfinite().all()) for weight in found[0].values())
 
 
 def test_a_limit_in_minutes_stops_with_a_checkpoint(tmp_path: Path) -> None:
-    state = fit(a := model(), Regression(a), 50, config(minutes=0.0), tmp_path)
+    state = fit(a := model(), Undivided(Regression(a)), 50, config(minutes=0.0), tmp_path)
     assert state.seen == 8
     assert (tmp_path / CHECKPOINT).is_file()
 
@@ -153,7 +154,9 @@ def killed_again_and_again(folder: Path, kills: int, seed: int) -> list[int]:
     """Run in processes that are killed at random moments, some checkpoints later; where each had got to."""
     dice, places = random.Random(seed), []
     for _ in range(kills):
-        child = forked(lambda: fit(net := model(), Regression(net), 50, config(pictures=LONG, cooldown=0.0), folder))
+        child = forked(
+            lambda: fit(net := model(), Undivided(Regression(net)), 50, config(pictures=LONG, cooldown=0.0), folder)
+        )
         for _ in range(dice.randint(1, 4)):
             await_another_checkpoint(folder)
         time.sleep(dice.uniform(0.0, 0.004))
@@ -180,36 +183,36 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_weights(tmp_path: Pat
     assert places == sorted(places)
     assert 0 < places[0] < places[-1] < LONG
     end = config(pictures=places[-1] + 80, cooldown=0.0, checkpoint_minutes=9.0)
-    whole = fit(a := model(), Regression(a), 50, end, tmp_path / "whole")
-    resumed = fit(b := model(), Regression(b), 50, end, tmp_path / "parts")
+    whole = fit(a := model(), Undivided(Regression(a)), 50, end, tmp_path / "whole")
+    resumed = fit(b := model(), Undivided(Regression(b)), 50, end, tmp_path / "parts")
     for name, weight in a.state_dict().items():
         assert torch.equal(weight, b.state_dict()[name])
         assert torch.equal(whole.ema[name], resumed.ema[name])
 
 
 def test_a_full_disk_is_a_clear_error_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
-    fit(a := model(), Regression(a), 50, config(pictures=80), tmp_path)
+    fit(a := model(), Undivided(Regression(a)), 50, config(pictures=80), tmp_path)
     good = (tmp_path / CHECKPOINT).read_bytes()
     with files_of_at_most(1000), pytest.raises(CannotWrite, match=r"File too large .* the same command goes on"):
-        fit(b := model(), Regression(b), 50, config(pictures=160), tmp_path)
+        fit(b := model(), Undivided(Regression(b)), 50, config(pictures=160), tmp_path)
     assert (tmp_path / CHECKPOINT).read_bytes() == good
     assert sorted(path.name for path in tmp_path.iterdir()) == [PREVIOUS, CHECKPOINT, LOG]
-    state = fit(c := model(), Regression(c), 50, config(pictures=160), tmp_path)
+    state = fit(c := model(), Undivided(Regression(c)), 50, config(pictures=160), tmp_path)
     assert state.seen == 160
 
 
 def test_a_checkpoint_of_another_network_is_refused_in_words(tmp_path: Path) -> None:
-    fit(a := model(), Regression(a), 50, config(pictures=16), tmp_path)
+    fit(a := model(), Undivided(Regression(a)), 50, config(pictures=16), tmp_path)
     other = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3))
     with pytest.raises(ForeignCheckpoint, match=r"0\.weight is \(9, 6\) here"):
-        fit(other, Regression(other), 50, config(pictures=32), tmp_path)
+        fit(other, Undivided(Regression(other)), 50, config(pictures=32), tmp_path)
 
 
 def test_frozen_weights_are_neither_trained_nor_written(tmp_path: Path) -> None:
     net = model()
     net[0].requires_grad_(False)
     before = net[0].weight.clone()
-    fit(net, Regression(net), 50, config(pictures=80), tmp_path)
+    fit(net, Undivided(Regression(net)), 50, config(pictures=80), tmp_path)
     assert torch.equal(net[0].weight, before)
     assert [name for name in load_file(tmp_path / CHECKPOINT) if "0.weight" in name] == []
 
@@ -218,7 +221,7 @@ def test_an_averaged_target_follows_slowly_and_is_resumed(tmp_path: Path) -> Non
     def run(folder: Path, pictures: int) -> AveragedTarget:
         net = model()
         target = AveragedTarget(net, 0.9)
-        fit(net, Regression(net), 50, config(pictures=pictures, cooldown=0.0), folder, target=target)
+        fit(net, Undivided(Regression(net)), 50, config(pictures=pictures, cooldown=0.0), folder, target=target)
         return target
 
     whole = run(tmp_path / "whole", 400)
@@ -253,9 +256,6 @@ class Divisible(Regression):
         x = self.x[draw.rows] + 0.1 * draw.noise
         return {"loss": (self.model(x) - self.y[draw.rows]).square().mean()}
 
-    def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        return self.loss(self.draw(rows, generator))
-
 
 class Batch:
     def __init__(self, rows: Tensor, noise: Tensor) -> None:
@@ -275,7 +275,7 @@ def test_a_batch_in_parts_is_the_batch_in_one(tmp_path: Path, optimizer: str) ->
     for name, weight in a.state_dict().items():
         torch.testing.assert_close(weight, b.state_dict()[name], rtol=1e-3, atol=1e-5)
     with pytest.raises(InvalidConfig, match="cannot be divided"):
-        fit(c := model(), Regression(c), 50, config(accumulate=2), tmp_path / "not")
+        fit(c := model(), Undivided(Regression(c)), 50, config(accumulate=2), tmp_path / "not")
 
 
 def test_two_processes_compute_what_one_computes(tmp_path: Path) -> None:
@@ -338,10 +338,10 @@ def two_processes(home: Path, pictures: int) -> list[int]:
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_learns_and_resumes_to_the_bit(tmp_path: Path, precision: str) -> None:
     settings = config("adamw", pictures=240, precision=precision, cooldown=0.0)
-    fit(a := model(), Regression(a), 50, settings, tmp_path / "whole")
+    fit(a := model(), Undivided(Regression(a)), 50, settings, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        fit(b := model(), Regression(b, 11), 50, settings, tmp_path / "parts")
-    fit(c := model(), Regression(c), 50, settings, tmp_path / "parts")
+        fit(b := model(), Undivided(Regression(b, 11)), 50, settings, tmp_path / "parts")
+    fit(c := model(), Undivided(Regression(c)), 50, settings, tmp_path / "parts")
     assert all(torch.equal(weight, c.state_dict()[name]) for name, weight in a.state_dict().items())
     assert all(weight.dtype == torch.float32 for weight in a.state_dict().values())
 
@@ -377,7 +377,7 @@ def test_a_checkpoint_that_named_the_optimizer_s_weights_by_their_place_goes_on(
 
     def run(folder: Path, pictures: int) -> dict[str, Tensor]:
         net = model()
-        fit(net, Regression(net), 50, config(pictures=pictures, cooldown=0.0), folder)
+        fit(net, Undivided(Regression(net)), 50, config(pictures=pictures, cooldown=0.0), folder)
         return load_file(folder / CHECKPOINT)
 
     whole = run(tmp_path / "whole", 64)

@@ -17,17 +17,22 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import fewstep
+from fewstep.core.objectives.consistency import Consistency
+from fewstep.core.objectives.ends import AnyEarlierTime, CleanData, PhaseEnds
+from fewstep.core.objectives.fine_tuning import FineTuning
+from fewstep.core.objectives.guided import Distillation
+from fewstep.core.objectives.phases import Phases
+from fewstep.core.objectives.trajectory import Trajectory
 from fewstep.data.building import build_cache
 from fewstep.data.config import DataConfig
 from fewstep.errors import CannotWrite, FewstepWarning, InUse, InvalidConfig
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.bundle import ModelBundle
-from fewstep.train.config import ConsistencyConfig, LoraConfig, RunConfig, WatchConfig
+from fewstep.train.config import LoraConfig, RunConfig, WatchConfig
 from fewstep.train.defaults import changed, default_config
-from fewstep.train.folder import differences
 from fewstep.train.measures import TeacherGap
+from fewstep.train.method import training_of
 from fewstep.train.run import Hooks, train
-from fewstep.train.trainee import trainee_of
 from miniature import write_miniature_sd1, write_miniature_sdxl
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:.*is deprecated")
@@ -72,15 +77,15 @@ def test_a_distilled_model_is_a_folder_that_reads_back_what_it_was_made_for(
     tmp_path: Path, miniature: Path, pictures: Path
 ) -> None:
     times = {"original_inference_steps": 25, "timestep_scaling": 8.0, "k": 80, "substeps": 2}
-    algorithm = ConsistencyConfig(w_range=(1.0, 5.0), **times)  # type: ignore[arg-type]
-    asked = config("distill", miniature / "teacher", pictures, lora=False, consistency=algorithm)
+    objective = Consistency(w_range=(1.0, 5.0), **times)  # type: ignore[arg-type]
+    asked = config("distill", miniature / "teacher", pictures, lora=False, objective=objective)
     outcome = train(asked, tmp_path / "run")
     assert outcome.files == (tmp_path / "run" / "model",)
     model = fewstep.load(outcome.files[0], device="cpu")
     assert (model.kind, model.profile.sampler, model.profile.guidance.w_range) == ("lcm", "lcm", (1.0, 5.0))
     assert (model.profile.grid.original_inference_steps, model.profile.grid.timestep_scaling) == (25, 8.0)
-    assert model.profile.prediction == "v_prediction"
-    assert model.profile.guidance.embedded
+    assert model.prediction_type == "v_prediction"
+    assert model.embeds_guidance
     assert model.card.measured["teacher_gap"] > 0
     assert fewstep.text2image(model, "a red fox", steps=3, seed=0).size == (128, 128)
     pipe: Any = diffusers.DiffusionPipeline.from_pretrained(outcome.files[0], torch_dtype=torch.float32)
@@ -153,7 +158,7 @@ def test_aspect_buckets_are_trained_on_and_a_stopped_run_goes_on_with_them(
     for index, shape in enumerate(((200, 100), (180, 90), (100, 210), (90, 90))):
         Image.new("RGB", shape, "red").save(pictures / f"a_cat_{index}.png")
     values: dict[str, Any] = {"data.buckets": True, "fit.pictures": 8, "fit.accumulate": 2}
-    values |= {"consistency.phases": 2, "consistency.substeps": 2} if target == "path" else {}
+    values |= {"objective.phases": 2, "objective.substeps": 2} if target == "path" else {}
     asked = config("distill", request.getfixturevalue(kind), pictures, lora=True, target=target, **values)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(asked, whole)
@@ -186,7 +191,7 @@ def test_a_student_and_a_lora_begin_as_their_teacher(tmp_path: Path, sd1: Path, 
         file, *_ = train(asked, tmp_path / f"run-{lora}").files
         student = fewstep.load(sd1, device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
         assert student.kind == "lcm"
-        w = torch.tensor([3.0]) if student.profile.guidance.embedded else None
+        w = torch.tensor([3.0]) if student.embeds_guidance else None
         found = student.denoise(x, 499, student.encode_text(["a red fox"]), w).detach()
         torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)  # it was saved in float16
 
@@ -221,29 +226,25 @@ def test_an_lcm_lora_loads_in_diffusers_and_in_both_spellings_paints_the_same(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "sampler", "gamma"),
+    ("objective", "sampler", "gamma"),
     [
-        ({"trajectory": True}, "tcd", 0.0),
-        ({"trajectory": True, "gamma": 0.3}, "tcd", 0.3),
-        ({"phases": 2}, "tcd", 0.0),
-        ({"phases": 2, "gamma": 0.1}, "tcd", 0.1),
+        (Trajectory(), "tcd", 0.0),
+        (Trajectory(gamma=0.3), "tcd", 0.3),
+        (Phases(phases=2), "tcd", 0.0),
+        (Phases(phases=2, gamma=0.1), "tcd", 0.1),
     ],
 )
 def test_phases_and_trajectories_travel_with_the_weights(
-    tmp_path: Path, miniature: Path, pictures: Path, options: Mapping[str, Any], sampler: str, gamma: float
+    tmp_path: Path, miniature: Path, pictures: Path, objective: Distillation, sampler: str, gamma: float
 ) -> None:
-    algorithm = ConsistencyConfig(**options)
-    lora = "phases" in options
-    asked = config("distill", miniature / "teacher", pictures, lora=lora, consistency=algorithm)
+    lora = isinstance(objective, Phases)
+    asked = config("distill", miniature / "teacher", pictures, lora=lora, objective=objective)
     file, *_ = train(asked, tmp_path / "run").files
     model = (
         fewstep.load(miniature / "teacher", device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
     )
-    assert (model.profile.sampler, model.profile.gamma, model.profile.phases) == (
-        sampler,
-        gamma,
-        options.get("phases", 1),
-    )
+    profile = model.profile
+    assert (profile.sampler, profile.gamma, profile.phases) == (sampler, gamma, objective.num_phases)
     image = fewstep.text2image(model, "a red fox", seed=0)
     assert json.loads(image.info["fewstep"])["sampler"] == "tcd"
     if not lora:
@@ -265,7 +266,7 @@ def test_what_is_written_names_no_folder_of_whoever_made_it(tmp_path: Path, mini
 def test_fine_tuning_needs_no_teacher_and_stays_a_model_of_few_steps(
     tmp_path: Path, miniature: Path, pictures: Path, lora: bool
 ) -> None:
-    asked = config("finetune", miniature, pictures, lora=lora, **{"consistency.target": "ema"})
+    asked = config("finetune", miniature, pictures, lora=lora, **{"objective.target": "ema"})
     file, *_ = train(asked, tmp_path / "run").files
     model = fewstep.load(miniature, device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
     assert (model.kind, model.profile.guidance.w_range) == ("lcm", (2.0, 14.0))
@@ -280,21 +281,22 @@ def test_fine_tuning_keeps_the_phases_or_trajectories_that_a_model_walks(miniatu
         return dataclasses.replace(plain, profile=plain.profile.updated(facts))  # type: ignore[arg-type]
 
     for sampler, phases, gamma, expected in (
-        ("tcd", 4, 0.0, (4, False, 1000)),
-        ("tcd", 4, 0.3, (4, True, 1000)),
-        ("tcd", 1, 0.0, (1, True, 1000)),
-        ("lcm", 1, 0.0, (1, False, None)),
+        ("tcd", 4, 0.0, (PhaseEnds(4), 1000)),
+        ("tcd", 4, 0.3, (AnyEarlierTime(4), 1000)),
+        ("tcd", 1, 0.0, (AnyEarlierTime(1), 1000)),
+        ("lcm", 1, 0.0, (CleanData(), None)),
     ):
         model = made(sampler=sampler, phases=phases, gamma=gamma, original_inference_steps=25)
-        algorithm = trainee_of(asked, model, "new").config.consistency
-        assert (algorithm.phases, algorithm.trajectory, algorithm.k) == expected
-        assert algorithm.original_inference_steps == 25
-    with pytest.raises(InvalidConfig, match="was made with 1, which fine-tuning keeps"):
-        trainee_of(changed(asked, {"consistency.phases": 2}), plain, "new")
+        objective = training_of(asked, model, "new").objective
+        assert isinstance(objective, FineTuning)
+        assert (objective.distilled, objective.k) == expected
+        assert objective.original_inference_steps == 25
+    with pytest.raises(InvalidConfig, match="phases is what the model was made with, and fine-tuning keeps it"):
+        changed(asked, {"objective.phases": 2})
     with pytest.raises(InvalidConfig, match="original_inference_steps=30, but miniature was made with 50"):
-        trainee_of(changed(asked, {"consistency.original_inference_steps": 30}), plain, "new")
+        training_of(changed(asked, {"objective.original_inference_steps": 30}), plain, "new")
     with pytest.raises(InvalidConfig, match="which are known: leave target out"):
-        trainee_of(changed(asked, {"consistency.target": "ema"}), made(sampler="tcd", phases=4, gamma=0.0), "new")
+        training_of(changed(asked, {"objective.target": "ema"}), made(sampler="tcd", phases=4, gamma=0.0), "new")
 
 
 @pytest.mark.parametrize(
@@ -311,9 +313,10 @@ def test_fine_tuning_keeps_the_phases_or_trajectories_that_a_model_walks(miniatu
     ],
 )
 def test_what_is_said_of_how_a_student_walks_decides_the_rest(asked: Mapping[str, Any], expected: Any) -> None:
-    found = default_config("distill", "m", "d", lora=True, **asked).consistency
-    assert (found.trajectory, found.phases, found.k, found.metric) == expected
-    assert found.ends == ("walks" if found.trajectory else "uniform")
+    found = default_config("distill", "m", "d", lora=True, **asked).objective
+    assert isinstance(found, Distillation)
+    assert (found.trajectory, found.num_phases, getattr(found, "k", None), found.metric) == expected
+    assert not isinstance(found, Trajectory) or found.t_m == "log_uniform"
 
 
 @pytest.mark.slow
@@ -342,7 +345,7 @@ def test_a_style_stacks_with_an_lcm_lora(tmp_path: Path, sd1: Path, pictures: Pa
 def test_a_student_without_guidance_of_its_own_can_be_guided_and_takes_negative_prompts(
     tmp_path: Path, sd1: Path, pictures: Path
 ) -> None:
-    asked = config("distill", sd1, pictures, lora=True, **{"consistency.w_range": (0.0, 0.0)})
+    asked = config("distill", sd1, pictures, lora=True, **{"objective.w_range": (0.0, 0.0)})
     file, *_ = train(asked, tmp_path / "run").files
     model = fewstep.load(sd1, device="cpu", loras=[file])
     assert model.profile.guidance.scale == 7.5
@@ -401,7 +404,7 @@ def test_teachers_of_every_prediction_type(tmp_path: Path, pictures: Path, kind:
 
     folder = write_miniature(tmp_path / "model", prediction_type=kind)
     file, *_ = train(config("distill", folder / "teacher", pictures, lora=False), tmp_path / "run").files
-    assert fewstep.load(file, device="cpu").profile.prediction == kind
+    assert fewstep.load(file, device="cpu").prediction_type == kind
 
 
 def test_the_wrong_kind_and_foreign_folders_are_refused(tmp_path: Path, miniature: Path, pictures: Path) -> None:
@@ -428,28 +431,22 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone(tmp_path: Path, miniature: P
 
 
 def test_settings_that_cannot_work_are_refused_by_name() -> None:
+    base = default_config("distill", "m", "d", lora=False)
     wrong = [{"solver": "euler"}, {"phases": 0}, {"w_range": (3.0, 1.0)}, {"metric": "l3"}, {"gamma": 2.0}, {"k": 0}]
+    wrong += [{"target": "picture"}, {"original_inference_steps": 0}, {"empty": 1.0}, {"phases": 51}, {"shift": 3}]
     for values in wrong:
-        with pytest.raises(InvalidConfig, match=next(iter(values))):
-            ConsistencyConfig(**values)  # type: ignore[arg-type]
+        name, value = next(iter(values.items()))
+        with pytest.raises(InvalidConfig, match=name):
+            changed(base, {f"objective.{name}": value})
     with pytest.raises(InvalidConfig, match="rank"):
         LoraConfig(rank=0)
     with pytest.raises(InvalidConfig, match="size"):
         DataConfig(source="x", size=(0, 8))
     with pytest.raises(InvalidConfig, match="add --lora"):
-        changed(default_config("distill", "m", "d", lora=False), {"lora.rank": 4})
-
-
-def test_a_setting_that_did_not_exist_when_a_run_began_was_as_by_default() -> None:
-    before: dict[str, Any] = {"data": {"flip": True}, "consistency": {"k": 100}, "lora": None}
-
-    def asked(group: str, **values: Any) -> dict[str, tuple[Any, Any]]:
-        return differences(before, before | {group: (before[group] or {}) | values})
-
-    assert asked("data", buckets=False, image_column=None) == {}
-    assert asked("data", buckets=True) == {"data.buckets": (False, True)}
-    assert asked("data", flip=False) == {"data.flip": (True, False)}
-    assert asked("consistency", ends="uniform") == {}
-    assert asked("consistency", ends="walks") == {"consistency.ends": ("uniform", "walks")}
-    assert asked("lora", rank=64) == {"lora.rank": (None, 64)}
-    assert differences(before | {"lora": {"rank": 8}}, before | {"lora": {"rank": 8, "alpha": None}}) == {}
+        changed(base, {"lora.rank": 4})
+    with pytest.raises(InvalidConfig, match="leave k out"):
+        changed(default_config("distill", "m", "d", lora=False, target="path"), {"objective.k": 20})
+    with pytest.raises(InvalidConfig, match="no trajectory"):
+        default_config("distill", "m", "d", lora=False, target="path", trajectory=True)
+    with pytest.raises(InvalidConfig, match="needs a teacher"):
+        changed(default_config("finetune", "m", "d", lora=False), {"objective.target": "path"})

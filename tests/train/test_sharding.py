@@ -43,8 +43,8 @@ def config():
     settings = default_config("distill", "sd1", "pictures", lora={lora})
     return changed(settings, {{
         "fit.pictures": 16, "fit.batch_size": 4, "fit.accumulate": {accumulate}, "fit.lr": 1e-4, "fit.warmup": 1,
-        "watch": watch, "device": "cpu", "checkpointing": {lora}, "consistency.phases": 2,
-        "consistency.target": {target!r},
+        "watch": watch, "device": "cpu", "checkpointing": {lora}, "objective.phases": 2,
+        "objective.target": {target!r},
     }} | ({{"lora.rank": 4}} if {lora} else {{}}))
 """
 

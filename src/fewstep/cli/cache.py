@@ -14,19 +14,12 @@ from fewstep.data.walk import few
 
 
 def cache(
+    ctx: typer.Context,
     data: Annotated[str, typer.Option(help="As in `fewstep distill`.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The cache's new folder.", show_default=False)],
     model: Annotated[
         str, typer.Option(help="Whose autoencoder and text encoder: the model that will be trained, or its teacher.")
     ] = "starter-teacher",
-    size: t.Size = None,
-    buckets: t.Buckets = None,
-    flip: t.Flip = None,
-    suffix: t.Suffix = None,
-    image_column: t.ImageColumn = None,
-    caption_column: t.CaptionColumn = None,
-    device: t.Device = None,
-    precision: t.Precision = None,
 ) -> None:
     """Encode a data set once, for many runs: give the cache as --data.
 
@@ -39,19 +32,13 @@ def cache(
     from fewstep.data.config import DataConfig
     from fewstep.models.loading import load
 
-    config = DataConfig(
-        source=data,
-        size=t.size_of(size),
-        buckets=bool(buckets),
-        flip=bool(flip),
-        suffix=suffix or "",
-        image_column=image_column,
-        caption_column=caption_column,
-    )
+    values = t.given(ctx, t.options_of_cache())
+    given = {name: value for name, value in values.items() if name.startswith("data.") and value is not None}
+    config = DataConfig(source=data, **{name.removeprefix("data."): value for name, value in given.items()})
     check_new_folder(output)
     with one_line_warnings(), training_bars() as bar:
         task = bar.add_task("loading", total=None, note="")
-        encoders = load(model, device=device, dtype=precision)
+        encoders = load(model, device=values["device"], dtype=values["fit.precision"])
         count = lambda done: bar.update(task, description="encoding", completed=done)  # noqa: E731
         manifest = build_cache(encoders, config, output, count)
     for reason, names in manifest.skipped.items():

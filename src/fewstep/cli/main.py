@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ from fewstep.cli.inspect import inspect
 from fewstep.cli.merge import merge
 from fewstep.cli.serve import serve
 from fewstep.cli.train_lora import train_lora
+from fewstep.cli.training_options import command_with, options_of_cache, options_of_run
 from fewstep.cli.travel import travel
 from fewstep.errors import FewstepError
 from fewstep.files import FULL, MAKE_ROOM
@@ -46,10 +48,10 @@ app.command()(generate)
 app.command()(batch)
 app.command()(travel)
 app.command()(serve)
-app.command()(distill)
-app.command()(finetune)
-app.command("train-lora")(train_lora)
-app.command()(cache)
+app.command(cls=command_with(partial(options_of_run, "distill")))(distill)
+app.command(cls=command_with(partial(options_of_run, "finetune")))(finetune)
+app.command("train-lora", cls=command_with(partial(options_of_run, "style")))(train_lora)
+app.command(cls=command_with(options_of_cache))(cache)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(doctor)

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,25 +16,56 @@ from rich.progress import Progress
 
 from fewstep.cli.output import check_new_folder
 from fewstep.cli.progress import bars, one_line_warnings
+from fewstep.cli.training_options import MEASURE, given, options_of_run
 from fewstep.data.walk import few
 from fewstep.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from fewstep.core.objectives.base import Method
     from fewstep.data.cache_folder import Manifest
     from fewstep.train.config import RunConfig
+    from fewstep.train.method import Training
     from fewstep.train.run import Hooks, Outcome
 
 INTERRUPTED = 130
 
 
-def configured(
-    recipe: str | None, begin: Callable[[], RunConfig], values: Mapping[str, Any], *, lora: bool = False
-) -> RunConfig:
-    """The recipe's config, or `begin`'s, with the options that were given; `lora` also for a recipe without one."""
-    from fewstep.train.config import RunConfig
-    from fewstep.train.defaults import changed
+def train_as_said(
+    method: Method,
+    option: str,
+    model: str | None,
+    ctx: typer.Context,
+    output: Path,
+    *,
+    lora: bool,
+    recipe: str | None,
+    dry_run: bool,
+) -> int:
+    """What a training command does.
 
-    config = begin() if recipe is None else function_of(recipe, "config")()
+    option  what the command calls `model`
+    """
+    values = {"model": model, **given(ctx, options_of_run(method))}
+    measures = values.pop(MEASURE)
+    source = values["data.source"]
+    for name, value in ((option, model), ("data", source)):
+        if value is None and recipe is None:
+            raise InvalidRequest(f"--{name} is missing; give it, or a --recipe")
+    return run(_configured(method, values, lora=lora, recipe=recipe), output, dry_run, measures)
+
+
+def _configured(method: Method, values: Mapping[str, Any], *, lora: bool, recipe: str | None) -> RunConfig:
+    """The recipe's config, or the default, with the options that were given; `lora` also for a recipe without one."""
+    from fewstep.train.config import RunConfig
+    from fewstep.train.defaults import changed, default_config, in_words
+
+    def begin() -> RunConfig:
+        asked = {name: values.get(f"objective.{name}") for name in ("target", "phases", "trajectory")}
+        model, source = values["model"] or "", values["data.source"] or ""
+        return default_config(method, model, source, lora=lora, **(asked if method == "distill" else {}))
+
+    with in_words():
+        config = begin() if recipe is None else function_of(recipe, "config")()
     if not isinstance(config, RunConfig):
         raise InvalidRequest(
             f"{recipe} must return a fewstep.train.config.RunConfig; it returned {type(config).__name__}"
@@ -42,13 +73,6 @@ def configured(
     if lora and config.lora is None:
         config = changed(config, {"lora": begin().lora})
     return changed(config, values)
-
-
-def given(name: str, value: str | None, recipe: str | None) -> str:
-    """An option that only a recipe makes superfluous."""
-    if value is None and recipe is None:
-        raise InvalidRequest(f"--{name} is missing; give it, or a --recipe")
-    return value or ""
 
 
 def function_of(place: str, default: str) -> Any:
@@ -69,7 +93,7 @@ def function_of(place: str, default: str) -> Any:
     return function
 
 
-def run(config: RunConfig, output: Path, dry_run: bool, measures: list[str] | None) -> int:
+def run(config: RunConfig, output: Path, dry_run: bool, measures: Sequence[str] | None) -> int:
     """Carry out a config, or only rehearse it; returns the exit code."""
     functions = [function_of(place, "measure") for place in measures or ()]
     check_new_folder(output)
@@ -118,10 +142,10 @@ def _hooks(bar: Progress, config: RunConfig, interrupted: list[int]) -> Hooks:
             raise KeyboardInterrupt
         bar.update(task, description="encoding", completed=count)
 
-    def began(trainee: Any, manifest: Manifest, seen: int) -> None:
+    def began(training: Training, manifest: Manifest, seen: int) -> None:
         bar.reset(task, description="training", total=config.fit.pictures, completed=seen)
         bar.console.print(
-            f"{trainee.parameters:,} weights in training, {manifest.pictures} pictures of {manifest.source}"
+            f"{training.parameters:,} weights in training, {manifest.pictures} pictures of {manifest.source}"
             + (f", from {seen} on" if seen else ""),
             soft_wrap=True,
             highlight=False,

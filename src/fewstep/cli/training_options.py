@@ -1,30 +1,24 @@
-"""The options that the training commands have in common, and how what people write in them is read."""
+"""The options of the training commands, made from the records of a run, and how what people write in them is read."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+import typer.main
+from typer.core import TyperCommand
 
 from fewstep.errors import InvalidRequest
 
-DATA, HOW, WATCHED, WHERE = "Data", "How", "What is watched", "Where"
+if TYPE_CHECKING:
+    from fewstep.core.objectives.base import Method
+    from fewstep.core.settings import About
 
-
-def option(*names: str, help: str, panel: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **more)
-
-
-Data = Annotated[
-    str | None,
-    option(
-        "--data",
-        help="A folder of pictures (captions: metadata.jsonl, a .txt beside each, or the file names), WebDataset tars, "
-        "a Hugging Face dataset's folder or id, or a cache.",
-        panel=DATA,
-    ),
-]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="The run's folder; the same command again goes on.", show_default=False)
 ]
@@ -35,107 +29,157 @@ Recipe = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print what would run, and stop.")]
-Size = Annotated[str | None, option("--size", help="Pixels: 512, or HEIGHTxWIDTH. [default: the model's]", panel=DATA)]
-Buckets = Annotated[
-    bool | None,
-    option(
-        "--buckets/--no-buckets",
-        help="Several sizes of about the same area, for each picture the nearest to its shape; else all are cropped.",
-        panel=DATA,
-    ),
-]
-Flip = Annotated[bool | None, option("--flip/--no-flip", help="Also every picture's mirror image.", panel=DATA)]
-Suffix = Annotated[
-    str | None, option("--suffix", help='Added to every caption, to call a style: ", ink style".', panel=DATA)
-]
-ImageColumn = Annotated[str | None, option("--image-column", help="Of a Hugging Face dataset.", panel=DATA)]
-CaptionColumn = Annotated[str | None, option("--caption-column", help="Of a dataset, or in a tar's .json.", panel=DATA)]
-Pictures = Annotated[
-    int | None, option("--pictures", help="Pictures to see in all; a larger number goes on.", panel=HOW)
-]
-BatchSize = Annotated[
-    int | None, option("--batch-size", help="Pictures a step, over all processes. [default: 16]", panel=HOW)
-]
-Accumulate = Annotated[
-    int | None, option("--accumulate", help="Parts of a batch, for less memory. [default: 1]", panel=HOW)
-]
-Lr = Annotated[float | None, option("--lr", help="The learning rate.", panel=HOW)]
-OptimizerName = Annotated[str | None, option("--optimizer", help="adamw, muon, adamw8bit. [default: adamw]", panel=HOW)]
-Precision = Annotated[
-    str | None, option("--precision", help="float32, bfloat16, float16. [default: float32]", panel=HOW)
-]
-Checkpointing = Annotated[
-    bool | None, option("--checkpointing/--no-checkpointing", help="Less memory, a third more time.", panel=HOW)
-]
-Seed = Annotated[int | None, option("--seed", help="Of everything that is drawn. [default: 0]", panel=HOW)]
-Rank = Annotated[
-    int | None, option("--rank", help="The LoRA's rank: larger learns more, and is a larger file.", panel=HOW)
-]
-Alpha = Annotated[float | None, option("--alpha", help="The LoRA's alpha. [default: the rank]", panel=HOW)]
-Metric = Annotated[
-    str | None,
-    option("--metric", help="l2, huber, pseudo_huber, cauchy. [default: huber; distill: pseudo_huber]", panel=HOW),
-]
-K = Annotated[
-    int | None,
-    option("--k", help="The skipping interval, of 1000 times. [default: the grid's, 20; distill: 100]", panel=HOW),
-]
-Grid = Annotated[int | None, option("--grid", help="Times that are trained on. [default: 50]", panel=HOW)]
-Empty = Annotated[float | None, option("--empty", help="Share of empty captions.", panel=HOW)]
-Target = Annotated[str | None, option("--target", help="student (no gradient) or ema. [default: student]", panel=HOW)]
-Prompts = Annotated[
-    list[str] | None, option("--prompt", help="Of the sheets; repeat for several. [default: captions]", panel=WATCHED)
-]
-Steps = Annotated[str | None, option("--steps", help="Of the sheets. [default: 1,2,4,8]", panel=WATCHED)]
-Every = Annotated[
-    int | None, option("--every", help="Pictures between sheets. [default: a tenth of all]", panel=WATCHED)
-]
-Measures = Annotated[
-    list[str] | None,
-    option("--measure", help="my.py:function, called with the model; returns numbers by name.", panel=WATCHED),
-]
-Best = Annotated[
-    str | None,
-    option("--best", help="The measure to keep the best by (the least; with a minus, the most).", panel=WATCHED),
-]
-Patience = Annotated[
-    int | None, option("--patience", help="Sheets without a better measure before it stops.", panel=WATCHED)
-]
-TensorBoard = Annotated[
-    bool | None, option("--tensorboard/--no-tensorboard", help="Also log for TensorBoard.", panel=WATCHED)
-]
-Device = Annotated[str | None, option("--device", help="cpu, cuda, mps. [default: the best one here]", panel=WHERE)]
-Minutes = Annotated[float | None, option("--minutes", help="Stop after so long, with a checkpoint.", panel=WHERE)]
-CheckpointMinutes = Annotated[
-    float | None, option("--checkpoint-minutes", help="Between checkpoints. [default: 5]", panel=WHERE)
-]
+GIVEN = "fewstep.given"
+MEASURE = "measure"  # is no setting of the config
+MEASURE_HELP = "my.py:function, called with the model; returns numbers by name."
 
 
-def size_of(text: str | None) -> tuple[int, int] | None:
+@dataclass(frozen=True)
+class TrainingOption:
+    """setting  the dotted name in the config ("fit.lr")
+    type     of the setting
+    """
+
+    setting: str
+    type: Any
+    about: About
+
+    @property
+    def name(self) -> str:
+        """The parameter of the command."""
+        return self.setting.replace(".", "__")
+
+    @property
+    def parameter(self) -> Parameter:
+        """What typer makes the option of. Where nothing is given the value is None, and the config's own stays."""
+        kind = next((each for each in (bool, int, float) if self.type in (each, each | None)), str)
+        option = typer.Option(
+            str(self.about.option), help=self.about.help, rich_help_panel=self.about.panel, show_default=False
+        )
+        annotation = Annotated[(list[str] if self.type == tuple[str, ...] else kind) | None, option]  # type: ignore[valid-type]
+        return Parameter(self.name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    def read(self, given: Any) -> Any:
+        """What people wrote, as the setting wants it; raises `InvalidRequest`."""
+        reader = READERS.get(self.type)
+        return given if reader is None or given is None else reader(given)
+
+
+def command_with(options: Callable[[], list[TrainingOption]]) -> type[TyperCommand]:
+    """A command with these options, beside its own. They are made when they are asked for: that imports torch.
+
+    What is given of them is in the context that the command is passed: `given`.
+    """
+
+    class WithSettings(TyperCommand):
+        made: tuple[str, ...] = ()
+
+        def get_params(self, ctx: Any) -> list[Any]:
+            if not self.made:
+                params = _params(options())
+                self.made = tuple(each.name for each in params)
+                self.params += params
+            return super().get_params(ctx)
+
+        def invoke(self, ctx: Any) -> Any:
+            ctx.meta[GIVEN] = {name: ctx.params.pop(name) for name in self.made}
+            return super().invoke(ctx)
+
+    return WithSettings
+
+
+def _params(options: list[TrainingOption]) -> list[Any]:
+    """What typer makes of a command that has them."""
+
+    def command(**_: object) -> None:
+        """Is never called."""
+
+    parameters = [option.parameter for option in options]
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    return list(typer.main.get_command(app).params)
+
+
+def options_of_run(method: Method) -> list[TrainingOption]:
+    """The settings of a run that people may set on the command line, in the order of `--help`."""
+    from fewstep.core.objectives import OBJECTIVES
+    from fewstep.core.settings import About
+    from fewstep.data.config import DataConfig
+    from fewstep.train.config import PANELS, WATCHED, FitConfig, LoraConfig, RunConfig, WatchConfig
+
+    found = [*_of(DataConfig, "data."), *_of(FitConfig, "fit."), *_of(LoraConfig, "lora.")]
+    for objective in OBJECTIVES.values():
+        if objective.method == method:
+            found += _of(objective, "objective.")
+    if method == "distill":
+        found += _which_objective()
+    found += [*_of(WatchConfig, "watch."), *_of(RunConfig, "")]
+    found.append(TrainingOption(MEASURE, tuple[str, ...], About("--measure", MEASURE_HELP, WATCHED)))
+    once = {option.setting: option for option in found}.values()
+    return sorted(once, key=lambda option: PANELS.index(str(option.about.panel)))
+
+
+def options_of_cache() -> list[TrainingOption]:
+    """The settings that are about the data, and about where and how its encoders run."""
+    from fewstep.data.config import DataConfig
+
+    about_data = [*_of(DataConfig, "data.")][1:]  # the first is the source, which a cache cannot do without
+    return [*about_data, *(each for each in options_of_run("style") if each.setting in ("fit.precision", "device"))]
+
+
+def given(ctx: typer.Context, options: list[TrainingOption]) -> dict[str, Any]:
+    """What a command line gives, by the settings' dotted names; None where it says nothing of one."""
+    return {option.setting: option.read(ctx.meta[GIVEN][option.name]) for option in options}
+
+
+def _of(record: type[Any], prefix: str) -> Iterator[TrainingOption]:
+    from fewstep.core.settings import settings
+    from fewstep.train.config import HOW
+
+    types = get_type_hints(record)
+    for field, about in settings(record):
+        if about.option is not None:
+            panel = about.panel or getattr(record, "panel", HOW)
+            yield TrainingOption(prefix + field.name, types[field.name], dataclasses.replace(about, panel=panel))
+
+
+def _which_objective() -> Iterator[TrainingOption]:
+    """The options that say which distillation is meant."""
+    from fewstep.core.objectives import targets
+    from fewstep.core.settings import About
+    from fewstep.train.config import HOW
+
+    *most, last = (
+        f"{kind.targets[name]} ({name}{'; brings its own sizes, where there is no --recipe' if kind.cost > 1 else ''})"
+        for name, kind in targets().items()
+    )
+    about = f"What the student is held against: {', '.join(most)}, or {last}. [default: student]"
+    yield TrainingOption("objective.target", str, About("--target", about, HOW))
+    about = "Learn to reach all earlier times, walked by TCD's sampler. [default: where no --phases are given]"
+    yield TrainingOption("objective.trajectory", bool, About("--trajectory/--no-trajectory", about, HOW))
+
+
+def size_of(text: str) -> tuple[int, int]:
     """ "512" or "HEIGHTxWIDTH"; raises `InvalidRequest`."""
-    if text is None:
-        return None
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.strip().isdigit() for side in sides):
         raise InvalidRequest(f"the size is {text!r}; give pixels as 512 or HEIGHTxWIDTH")
     return int(sides[0]), int(sides[-1])
 
 
-def numbers_of(text: str | None) -> tuple[int, ...] | None:
+def numbers_of(text: str) -> tuple[int, ...]:
     """ "1,2,4"; raises `InvalidRequest`."""
-    if text is None:
-        return None
     if not all(part.strip().isdigit() for part in text.split(",")):
         raise InvalidRequest(f"the steps are {text!r}; give numbers as 1,2,4,8")
     return tuple(int(part) for part in text.split(","))
 
 
-def w_range_of(text: str | None) -> tuple[float, float] | None:
+def w_range_of(text: str) -> tuple[float, float]:
     """ "none", "7.5" or "4:14", in the guidance scale that people know, as LCM's w; raises `InvalidRequest`."""
     from fewstep.core.guidance import w_from_guidance_scale
 
-    if text is None:
-        return None
     if text == "none":
         return 0.0, 0.0
     try:
@@ -143,3 +187,15 @@ def w_range_of(text: str | None) -> tuple[float, float] | None:
     except ValueError as error:
         raise InvalidRequest(f"the guidance is {text!r}; give a scale (7.5), a range (1:9), or none") from error
     return low, high
+
+
+def _several(texts: list[str]) -> tuple[str, ...] | None:
+    return tuple(texts) or None
+
+
+READERS: dict[Any, Callable[[Any], Any]] = {
+    tuple[int, int] | None: size_of,
+    tuple[int, ...]: numbers_of,
+    tuple[float, float] | None: w_range_of,
+    tuple[str, ...]: _several,
+}

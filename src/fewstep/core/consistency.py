@@ -60,17 +60,17 @@ class ConsistencyFunction:
 
 @dataclass(frozen=True, eq=False)
 class TrajectoryFunction:
-    """g(x_t, t) = x_end, one exact step along the estimate of x_0, to any earlier time and not only to clean data.
+    """g(x_t, t) = x_m at t_m, one exact step along the estimate of x_0, to any earlier time and not only to clean data.
 
-    alpha_end x_0 + sigma_end eps with the eps that x_t and x_0 imply (TCD, Zheng et al. 2024, 2402.19159, eq. 15; PCM,
-    Wang et al. 2024, 2405.18407, eq. 8). At t = end it is the identity by construction: no boundary scalings.
+    alpha_m x_0 + sigma_m eps with the eps that x_t and x_0 imply (TCD, Zheng et al. 2024, 2402.19159, eq. 15; PCM,
+    Wang et al. 2024, 2405.18407, eq. 8). At t = t_m it is the identity by construction: no boundary scalings.
 
-    end  the time where each sample's trajectory is left, a number or (B,), at or below every t that it is asked about
+    t_m  where the step of each sample ends, a number or (B,), at or below every t that it is asked about
     """
 
     denoise: Denoise
     schedule: Schedule
-    end: Time
+    t_m: Time
 
     def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
-        return self.schedule.transfer(x_t, self.denoise(x_t, t, cond, w), t, self.end)
+        return self.schedule.transfer(x_t, self.denoise(x_t, t, cond, w), t, self.t_m)

@@ -81,7 +81,9 @@ class ModelBundle:
     @property
     def described(self) -> str:
         """What it was taken for, in a line."""
-        return f"{self.name}: {self.profile.described}"
+        kind = "consistency model" if self.kind == "lcm" else "diffusion model"
+        what = f"a {kind}, prediction type {self.prediction_type}{', w embedded' if self.embeds_guidance else ''}"
+        return f"{self.name}: {what}; {self.profile.steps} steps by default"
 
     @property
     def family(self) -> str:
@@ -115,6 +117,10 @@ class ModelBundle:
     @property
     def schedule(self) -> Schedule:
         return self.profile.schedule
+
+    @property
+    def prediction_type(self) -> str:
+        return self.profile.prediction
 
     @property
     def device(self) -> torch.device:
@@ -154,6 +160,11 @@ class ModelBundle:
 
         return take_less(self)
 
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether w is an input of the network, so that one call a step is enough and no negative prompt exists."""
+        return self.profile.guidance.embedded
+
     @cached_property
     def traits(self) -> Traits:
         traits = traits_of(self.unet.config, self.autoencoder.config)
@@ -168,7 +179,7 @@ class ModelBundle:
     def denoise(self) -> Denoiser:
         """The UNet as `denoise(x_t, t, cond, w) -> x_0`."""
         network = UNetNetwork(self.unet, self.adapters)
-        return Denoiser(network, self.profile.schedule, PREDICTIONS[self.profile.prediction])
+        return Denoiser(network, self.schedule, PREDICTIONS[self.prediction_type])
 
     @cached_property
     def scalings(self) -> Scalings:

@@ -75,7 +75,7 @@ def guided(model: LatentModel, plan: Plan) -> tuple[Denoise, Tensor | None]:
     denoise: Denoise = model.denoise
     if plan.window is not None:
         denoise = Tiled(denoise, plan.window, model.window)
-    if model.profile.guidance.embedded:
+    if model.embeds_guidance:
         return denoise, torch.full((len(plan.seeds),), w, device=model.device)
     if w == 0.0:
         return denoise, None

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from fewstep.core.objectives import distillation, distillations, with_options
+from fewstep.core.objectives.base import Method, Objective
+from fewstep.core.objectives.diffusion import Diffusion
+from fewstep.core.objectives.fine_tuning import FineTuning
+from fewstep.core.objectives.guided import Distillation, Guided
+from fewstep.core.settings import settings
 from fewstep.data.config import DataConfig
 from fewstep.errors import InvalidConfig
-from fewstep.train.config import STYLE_TARGETS, ConsistencyConfig, FitConfig, LoraConfig, Method, RunConfig
+from fewstep.train.config import STYLE_TARGETS, FitConfig, LoraConfig, RunConfig
 
 PICTURES: dict[tuple[Method, bool], int] = {  # (method, LoRA)
     ("distill", False): 24_000,
@@ -24,8 +31,6 @@ RATES: dict[tuple[Method, bool], float] = {
     ("finetune", True): 1e-4,
     ("style", True): 2e-4,
 }
-TRAJECTORY: dict[str, Any] = {"trajectory": True, "k": 100, "metric": "pseudo_huber", "ends": "walks"}
-PATHS = 10  # pictures that one path of the teacher costs: 12 steps of 5 calls of the network, against 6
 
 
 def default_config(
@@ -41,45 +46,56 @@ def default_config(
     """Adam, batches of 16, a short rise and a third of falling; sizes that suit a few thousand pictures. A distillation
     learns trajectories, which is what the ablations in docs/distillation.md speak for.
 
-    target      of a distillation, as in `ConsistencyConfig`: `path` brings its solver, its sizes and four phases along
+    target      of a distillation, as `--target` names it (`core.objectives`); some bring sizes of their own along
     phases, trajectory  where one of them is given the other is not taken for granted: phases=1 is LCM's own way, and
                         trajectory=False alone means four phases
+
+    Raises `InvalidConfig` for what no objective is.
     """
     adapter = None
     if lora:
         adapter = LoraConfig() if method == "distill" else LoraConfig(rank=16, targets=STYLE_TARGETS)
-    share = PATHS if target == "path" else 1
+    objective: Objective
+    if method == "distill":
+        objective = _distillation(target, phases, trajectory)
+    else:
+        objective = FineTuning() if method == "finetune" else Diffusion()
+    cost = objective.cost if isinstance(objective, Distillation) else 1
     fit = FitConfig(
-        pictures=PICTURES[method, lora] // share,
-        batch_size=16 if share == 1 else 4,
+        pictures=PICTURES[method, lora] // cost,
+        batch_size=16 if cost == 1 else 4,
         optimizer="adamw",
         lr=RATES[method, lora],
-        warmup=500 // share,
+        warmup=500 // cost,
         cooldown=0.3,
-        ema_halflife=2_000 // share,
+        ema_halflife=2_000 // cost,
         explosion=1_000.0,
     )
-    consistency = ConsistencyConfig(empty=0.1 if method == "style" else 0.05)
-    if method == "distill":
-        consistency = dataclasses.replace(consistency, **_walk(target, phases, trajectory))
-    return RunConfig(
-        method=method, model=model, data=DataConfig(source=source), fit=fit, consistency=consistency, lora=adapter
-    )
+    return RunConfig(model=model, data=DataConfig(source=source), fit=fit, objective=objective, lora=adapter)
 
 
-def _walk(target: str | None, phases: int | None, trajectory: bool | None) -> dict[str, Any]:
-    """What a student learns to reach, and how its target is found, where little or nothing is said of it."""
-    if target == "path":
-        return {"target": "path", "solver": "dpm++", "substeps": 3, "phases": phases or 4}
-    if trajectory or (trajectory is None and phases is None):
-        return TRAJECTORY | {"phases": phases or 1}
-    return {"phases": phases or 4}
+def _distillation(target: str | None, phases: int | None, trajectory: bool | None) -> Distillation:
+    """What a student learns, as it is recommended, where little or nothing is said of it."""
+    target = "student" if target is None else target
+    learns = any(each.trajectory for each in distillations() if target in each.targets)
+    if trajectory is None:
+        trajectory = learns and phases is None
+    given: dict[str, Any] = {name: value for name, value in (("target", target), ("phases", phases)) if value}
+    with in_words():
+        if phases is None:
+            phases = 4 if learns and not trajectory else 1
+        kind = distillation(target, phases, trajectory)
+        names = {field.name for field, _ in settings(kind)}
+        return kind(**{**kind.recommended, **{name: value for name, value in given.items() if name in names}})
 
 
 def changed(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """`config` with other values under dotted names ("fit.lr"); None leaves a value as it is.
 
-    Raises `InvalidConfig` for a LoRA's setting where none is trained.
+    Where `objective.target`, `objective.phases` and `objective.trajectory` mean another objective, it is that one, with
+    the settings that both have.
+
+    Raises `InvalidConfig` for a setting that is not there.
     """
     groups: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
@@ -91,5 +107,28 @@ def changed(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
         record = getattr(config, group)
         if record is None:
             raise InvalidConfig(f"{next(iter(fields))} is a LoRA's setting, and none is trained here: add --lora")
-        whole[group] = dataclasses.replace(record, **fields)
+        with in_words():
+            whole[group] = _with(record, fields)
     return dataclasses.replace(config, **whole)
+
+
+def _with(record: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(record, Distillation):
+        return with_options(record, values)
+    known = [field.name for field in dataclasses.fields(record)]
+    for name in values:
+        if name not in known:
+            refused = record.refuses.get(name) if isinstance(record, Guided) else None
+            raise InvalidConfig(refused or f"{name} is no setting here; there are {', '.join(known)}")
+    return dataclasses.replace(record, **values)
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """What an objective's settings refuse, as the error that the command line prints in one line."""
+    try:
+        yield
+    except InvalidConfig:
+        raise
+    except ValueError as error:
+        raise InvalidConfig(str(error)) from error

@@ -18,20 +18,15 @@ import torch
 
 import fewstep
 from fewstep.data.cache_folder import Manifest
-from fewstep.data.config import DataConfig
 from fewstep.errors import CannotWrite, InvalidConfig
 from fewstep.files import holds_nothing, locked, replacing
-from fewstep.train.config import FitConfig, LoraConfig, RunConfig
+from fewstep.train.config import RunConfig
+from fewstep.train.written import as_json, differences
 
 CONFIG = "config.json"
 RUN = "run.json"
 DATA = "data.json"
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "numpy", "pillow", "datasets")
-# What the same run may change when it goes on: how long, how it is watched, where it runs, and in how many parts.
-CHANGEABLE = (
-    "fit.pictures", "fit.minutes", "fit.checkpoint_minutes", "fit.accumulate", "fit.explosion", "watch", "device",
-    "checkpointing", "name",
-)  # fmt: skip
 
 
 @contextmanager
@@ -89,36 +84,6 @@ def write_records(folder: Path, config: RunConfig, manifest: Manifest, facts: di
         "machine": machine,
     }
     _write(folder / RUN, about | facts)
-
-
-def as_json(config: RunConfig) -> dict[str, Any]:
-    """The config in JSON's types, as it is read back."""
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return values
-
-
-def differences(there: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ, and may not, under their dotted names; one that did not exist yet was as by default."""
-    nothing_said = RunConfig(
-        method="distill",
-        model="",
-        data=DataConfig(source=""),
-        fit=FitConfig(pictures=1, batch_size=1),
-        lora=LoraConfig(),
-    )
-    before, now = (dict(_flat(values)) for values in (there, wanted))
-    groups = {name.rpartition(".")[0] for name in before}  # of a LoRA there are none where none is trained
-    default = dict(_flat(as_json(nothing_said)))
-    before = {name: default.get(name) for name in now if name.rpartition(".")[0] in groups} | before
-    pairs = {name: (before.get(name), now.get(name)) for name in sorted({*before, *now})}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and not name.startswith(CHANGEABLE)}
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
-    return rows
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Generic
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from fewstep.train.muon import Muon
 from fewstep.train.processes import Processes
 from fewstep.train.sharding import whole
 from fewstep.train.state import AveragedTarget, TrainState, trained
+from fewstep.train.task import D, Task
 
 DIVERGED = "diverged"
 STEPS_IN_MEAN = 50  # of the loss, before an explosion is called one
@@ -36,22 +37,12 @@ class TrainingDiverged(FewstepError):
     """The loss is NaN, infinite or exploded; the message names the last good checkpoint and the batch."""
 
 
-class Objective(Protocol):
-    """What is descended: rows (B,) of the data set and a generator in, named scalars out; `loss` has the gradient.
-
-    One that also has `draw(rows, generator)`, all that is random about a batch, and `loss(draw)` can be divided: in
-    parts that follow each other, and among processes.
-    """
-
-    def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]: ...
-
-
 @dataclass(frozen=True, eq=False)
-class _Run:
+class _Run(Generic[D]):
     """What every step needs."""
 
     state: TrainState
-    objective: Any
+    task: Task[D]
     num_rows: int
     config: FitConfig
     folder: Path
@@ -63,7 +54,7 @@ class _Run:
 
 def fit(
     model: nn.Module,
-    objective: Objective,
+    task: Task[D],
     num_rows: int,
     config: FitConfig,
     folder: Path,
@@ -75,7 +66,7 @@ def fit(
     before_step: Callable[[TrainState], bool] | None = None,
     groups: Sequence[Tensor] = (),
 ) -> TrainState:
-    """Train `model` by `objective` over a data set of `num_rows` and return its state; resumes from `folder`.
+    """Train `model` by `task` over a data set of `num_rows` and return its state; resumes from `folder`.
 
     `on_step` is called with the pictures seen and the step's scalars: the place for a progress bar.
     `on_checkpoint` is called after every checkpoint: the place for sample sheets and measures.
@@ -85,11 +76,11 @@ def fit(
     Raises TrainingDiverged when the loss is not finite; the checkpoint before it stays.
     """
     processes = processes or Processes()
-    _check_divisible(objective, config, processes)
+    _check_divisible(config, processes)
     scaler = _scaler(model, config)
     state = TrainState(model, _optimizer(model, config), target, scaler)
     state.resume(folder)
-    run = _Run(state, objective, num_rows, config, folder, processes, groups)
+    run = _Run(state, task, num_rows, config, folder, processes, groups)
     model.train()
     started = saved = time.monotonic()
     with RunLog(folder, state.seen, writes=processes.is_main) as log:
@@ -112,16 +103,17 @@ def fit(
     return state
 
 
-def _step(run: _Run, stop: bool) -> tuple[dict[str, float], bool]:
+def _step(run: _Run[D], stop: bool) -> tuple[dict[str, float], bool]:
     """One step of the optimiser; returns its scalars, and whether any process wants to stop after it."""
     state, config = run.state, run.config
     generator = torch.Generator().manual_seed(hash((config.seed, state.seen)) & 0xFFFFFFFF)
     rows = _rows(run)
-    draw, parts = _divided(run, rows, generator)
+    draw = run.task.draw(rows, generator)
+    parts = _parts(run, draw)
     rows_of_scalars = [_descend(run, part, len(parts)) for part in parts]
     means = {name: sum(each[name] for each in rows_of_scalars) / len(parts) for name in rows_of_scalars[0]}
     means, stop = _agreed(run, means, stop)
-    _check_loss(run, means["loss"], draw, rows)
+    _check_loss(run, means["loss"], draw)
     weights = list(trained(state.model).values())
     if not run.processes.shards:  # which averages as it divides
         run.processes.average([weight.grad for weight in weights if weight.grad is not None])
@@ -144,7 +136,7 @@ def _step(run: _Run, stop: bool) -> tuple[dict[str, float], bool]:
     return means | {"grad_norm": float(norm), "rate": rate}, stop
 
 
-def _rows(run: _Run) -> Tensor:
+def _rows(run: _Run[D]) -> Tensor:
     """The rows (B,) of the next batch."""
     place = {"seen": run.state.seen, "batch_size": run.config.batch_size, "seed": run.config.seed}
     return (
@@ -152,24 +144,20 @@ def _rows(run: _Run) -> Tensor:
     )
 
 
-def _divided(run: _Run, rows: Tensor, generator: torch.Generator) -> tuple[Any, list[Callable[[], dict[str, Tensor]]]]:
-    """What was drawn for the whole batch, and the calls that compute this process's parts of it."""
+def _parts(run: _Run[D], draw: D) -> list[D]:
+    """This process's parts of what was drawn for the whole batch."""
     config, processes = run.config, run.processes
-    if not hasattr(run.objective, "draw"):
-        return None, [lambda: run.objective(rows, generator)]
-    draw = run.objective.draw(rows, generator)
     size = config.batch_size // processes.count // config.accumulate
     first = processes.rank * config.accumulate
-    places = [slice(size * (first + i), size * (first + i + 1)) for i in range(config.accumulate)]
-    return draw, [lambda place=place: run.objective.loss(draw[place]) for place in places]  # type: ignore[misc]
+    return [draw[size * (first + i) : size * (first + i + 1)] for i in range(config.accumulate)]
 
 
-def _descend(run: _Run, part: Callable[[], dict[str, Tensor]], parts: int) -> dict[str, float]:
+def _descend(run: _Run[D], part: D, parts: int) -> dict[str, float]:
     """Forwards and backwards through one part of the batch."""
     device = next(run.state.model.parameters()).device.type
     dtype = getattr(torch, run.config.precision)
     with torch.autocast(device, dtype, enabled=dtype is not torch.float32), _attention(device, dtype):
-        scalars = part()
+        scalars = run.task.loss(part)
     loss = scalars["loss"] / parts
     (loss if run.state.scaler is None else run.state.scaler.scale(loss)).backward()
     return {name: float(value.detach()) for name, value in scalars.items()}
@@ -181,7 +169,7 @@ def _attention(device: str, dtype: torch.dtype) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
-def _agreed(run: _Run, scalars: dict[str, float], stop: bool) -> tuple[dict[str, float], bool]:
+def _agreed(run: _Run[D], scalars: dict[str, float], stop: bool) -> tuple[dict[str, float], bool]:
     """The means over all processes, so that all of them log, stop and fail together."""
     if run.processes.count == 1:
         return scalars, stop
@@ -192,7 +180,7 @@ def _agreed(run: _Run, scalars: dict[str, float], stop: bool) -> tuple[dict[str,
     return dict(zip(scalars, values, strict=True)), stopping > 0
 
 
-def _check_loss(run: _Run, loss: float, draw: Any, rows: Tensor) -> None:
+def _check_loss(run: _Run[D], loss: float, draw: D) -> None:
     """Raises `TrainingDiverged`, with the batch and the settings on the disk, before the weights are touched."""
     run.losses.append(loss)
     mean = sum(run.losses) / len(run.losses)
@@ -205,8 +193,7 @@ def _check_loss(run: _Run, loss: float, draw: Any, rows: Tensor) -> None:
     seen = run.state.seen
     if run.processes.is_main:
         run.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"rows": rows} if draw is None else draw.tensors()
-        write_tensors(run.folder / f"{DIVERGED}.safetensors", tensors)
+        write_tensors(run.folder / f"{DIVERGED}.safetensors", dict(draw.tensors()))
         facts = {"seen": seen, "loss": repr(loss), "losses": [repr(each) for each in run.losses]}
         text = json.dumps(facts | {"config": asdict(run.config)}, indent=2)
         with replacing(run.folder / f"{DIVERGED}.json") as partial:
@@ -218,7 +205,7 @@ def _check_loss(run: _Run, loss: float, draw: Any, rows: Tensor) -> None:
     )
 
 
-def _check_divisible(objective: Objective, config: FitConfig, processes: Processes) -> None:
+def _check_divisible(config: FitConfig, processes: Processes) -> None:
     parts = config.accumulate * processes.count
     if config.batch_size % parts:
         raise InvalidConfig(
@@ -230,8 +217,6 @@ def _check_divisible(objective: Objective, config: FitConfig, processes: Process
             f"optimizer={config.optimizer} with precision={config.precision} cannot learn weights that are divided "
             "among processes: use adamw, and float32 or bfloat16"
         )
-    if parts > 1 and not hasattr(objective, "draw"):
-        raise InvalidConfig(f"{type(objective).__name__} cannot be divided: use accumulate=1 and one process")
 
 
 def _scaler(model: nn.Module, config: FitConfig) -> torch.amp.GradScaler | None:

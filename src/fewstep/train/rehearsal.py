@@ -12,17 +12,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from fewstep.core.objectives.guided import Distillation
 from fewstep.data.cache_folder import Manifest, is_cache
 from fewstep.data.caching import check_encoders, survey
 from fewstep.files import holds_nothing
 from fewstep.models.memory import free_memory
 from fewstep.runtime.machine import matrix_speed
 from fewstep.train.config import FitConfig, RunConfig
-from fewstep.train.folder import CONFIG, as_json, differences
+from fewstep.train.folder import CONFIG
 from fewstep.train.loop import batches_of
+from fewstep.train.method import training_of
 from fewstep.train.processes import Processes
 from fewstep.train.run import load_for_training
-from fewstep.train.trainee import trainee_of
+from fewstep.train.written import as_json, differences, flat
 
 QUICKER = 1.3  # times as fast, for which another precision is worth a word
 SLOTS = {"adamw": 8.0, "adamw8bit": 2.0, "muon": 4.0}  # bytes of the optimiser for each weight in training
@@ -56,18 +58,18 @@ def rehearse(config: RunConfig, folder: Path) -> Rehearsal:
     given = Path(config.data.source).expanduser()
     if is_cache(given):
         check_encoders(Manifest.read(given), model, config.data, given)
-    trainee = trainee_of(config, model, config.name or folder.resolve().name)
+    training = training_of(config, model, config.name or folder.resolve().name)
     networks = {id(each): each for part in ("autoencoder", "text_encoder", "text_encoder_2", "unet")
-                for each in (getattr(model, part), getattr(trainee.bundle, part)) if each is not None}  # fmt: skip
+                for each in (getattr(model, part), getattr(training.student, part)) if each is not None}  # fmt: skip
     total = sum(weight.numel() for network in networks.values() for weight in network.parameters())
-    held = [*networks.values(), *([model.unet] if trainee.keeps_copy else [])]
-    memory = _memory(trainee.parameters, held, config.fit, averages=trainee.target is not None)
+    held = [*networks.values(), *([model.unet] if training.keeps_copy else [])]
+    memory = _memory(training.parameters, held, config.fit, averages=training.target is not None)
     home = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
     free = free_memory(model.device), shutil.disk_usage(home).free
-    checkpoint = 2 * trainee.parameters * int(8 + SLOTS[config.fit.optimizer])
+    checkpoint = 2 * training.parameters * int(8 + SLOTS[config.fit.optimizer])
     return Rehearsal(
-        config=dict(flat(as_json(config))),
-        parameters=(trainee.parameters, total),
+        config=flat(as_json(config)),
+        parameters=(training.parameters, total),
         memory=memory,
         free=free,
         batch=dict(batches_of(config.fit, Processes())),
@@ -75,14 +77,6 @@ def rehearse(config: RunConfig, folder: Path) -> Rehearsal:
         captions=tuple(captions),
         advice=tuple(_advice(config, folder, model.device, memory, free, checkpoint, pictures, captions)),
     )
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested settings under dotted names."""
-    rows: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        rows += flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]
-    return rows
 
 
 def _memory(trained: int, networks: list[nn.Module], fit: FitConfig, *, averages: bool) -> dict[str, int]:
@@ -105,33 +99,32 @@ def _advice(
     pictures: int,
     captions: list[str],
 ) -> list[str]:
-    told = []
+    advice = []
     speeds = [matrix_speed(device, dtype, size=512).flops for dtype in (torch.float32, torch.bfloat16)]
     if config.fit.precision == "float32" and speeds[1] > QUICKER * speeds[0]:
-        told.append(
+        advice.append(
             f"{device.type} multiplies matrices {speeds[1] / speeds[0]:.1f} times as fast in bfloat16: "
             "--precision bfloat16 trains faster, in less memory"
         )
     if sum(memory.values()) > free[0]:
-        told.append("the weights alone need more memory than is free: train a LoRA, or in bfloat16")
+        advice.append("the weights alone need more memory than is free: train a LoRA, or in bfloat16")
     if checkpoint > free[1]:
-        told.append(f"two checkpoints need {checkpoint / 1e9:.1f} GB, and the disk has {free[1] / 1e9:.1f} GB free")
+        advice.append(f"two checkpoints need {checkpoint / 1e9:.1f} GB, and the disk has {free[1] / 1e9:.1f} GB free")
     if not any(captions):
-        told.append("no picture has a caption: put a .txt beside each, or name the files by what they show")
+        advice.append("no picture has a caption: put a .txt beside each, or name the files by what they show")
     if pictures * 200 < config.fit.pictures:
-        told.append(
+        advice.append(
             f"every picture will be seen {config.fit.pictures // pictures} times: watch the sheets, and stop early"
         )
-    asked = config.consistency
-    if asked.solver == "dpm++" and asked.substeps == 1 and asked.target != "path" and config.method == "distill":
-        told.append("dpm++ is DDIM in its first step: give it 2 substeps or more")
+    if isinstance(config.objective, Distillation):
+        advice += config.objective.advice
     if (folder / CONFIG).is_file():
         differing = differences(json.loads((folder / CONFIG).read_text()), as_json(config))
-        told.append(
+        advice.append(
             f"{folder} has another run: {', '.join(differing)} differ"
             if differing
             else f"{folder} has this run: it goes on"
         )
     elif folder.exists() and not holds_nothing(folder):
-        told.append(f"{folder} is not empty and has no run in it: choose a new folder")
-    return told
+        advice.append(f"{folder} is not empty and has no run in it: choose a new folder")
+    return advice

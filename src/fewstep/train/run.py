@@ -24,10 +24,10 @@ from fewstep.train.config import RunConfig
 from fewstep.train.folder import open_folder, write_records
 from fewstep.train.loop import batches_of, fit
 from fewstep.train.measures import TeacherGap
+from fewstep.train.method import Training, training_of
 from fewstep.train.processes import Processes
 from fewstep.train.resting import resting
 from fewstep.train.state import TrainState, exchanged, newest
-from fewstep.train.trainee import Trainee, trainee_of
 from fewstep.train.watching import Measure, Watch, joined, watch_of
 
 CACHE = "cache"
@@ -46,7 +46,7 @@ class Hooks:
     """
 
     picture: OnPicture | None = None
-    began: Callable[[Trainee, Manifest, int], None] | None = None
+    began: Callable[[Training, Manifest, int], None] | None = None
     step: Callable[[int, dict[str, float]], None] | None = None
     look: Callable[[int, Mapping[str, float]], None] | None = None
     stop: Callable[[], bool] | None = None
@@ -89,44 +89,44 @@ def train(config: RunConfig, folder: Path, *, measures: Sequence[Measure] = (), 
 def _train(config: RunConfig, folder: Path, measures: Sequence[Measure], hooks: Hooks, processes: Processes) -> Outcome:
     model = load_for_training(config, processes)
     cache, manifest = _cached(config, model, folder, processes, hooks.picture)
-    trainee = trainee_of(config, model, config.name or folder.resolve().name, processes)
+    training = training_of(config, model, config.name or folder.resolve().name, processes)
     looks = processes.is_main or processes.shards
-    watch = _watch(config, trainee, folder, manifest, measures, hooks) if looks else None
+    watch = _watch(config, training, folder, manifest, measures, hooks) if looks else None
     if processes.is_main:
-        facts = {"parameters": trainee.parameters, "batch": dict(batches_of(config.fit, processes))}
+        facts = {"parameters": training.parameters, "batch": dict(batches_of(config.fit, processes))}
         write_records(folder, config, manifest, facts)
     seen = _seen(folder)
     if watch is not None:
         watch.begin(seen)
         if processes.is_main and hooks.began is not None:
-            hooks.began(trainee, manifest, seen)
+            hooks.began(training, manifest, seen)
     with resting(model, folder, processes.rank) as encoders:
         if watch is not None:
             watch.awake = encoders.awake
         state = fit(
-            trainee.network,
-            trainee.objective(cache),
+            training.network,
+            training.task(cache),
             len(cache),
             config.fit,
             folder,
             on_step=_on_step(watch, hooks),
-            target=trainee.target,
+            target=training.target,
             processes=processes,
             before_step=_before_step(watch, hooks),
             groups=cache.groups(),
         )
-        files, best = _finish(trainee, watch, state, folder)
+        files, best = _finish(training, watch, state, folder)
     return Outcome(state.seen, config.fit.pictures, files, best, manifest, processes.is_main)
 
 
 def _finish(
-    trainee: Trainee, watch: Watch | None, state: TrainState, folder: Path
+    training: Training, watch: Watch | None, state: TrainState, folder: Path
 ) -> tuple[tuple[Path, ...], Mapping[str, Any] | None]:
     """The last look and the export, where the run is at its end: (files, measures of what they hold)."""
-    if watch is None or not (state.seen >= trainee.config.fit.pictures or watch.finished):
+    if watch is None or not (state.seen >= training.config.fit.pictures or watch.finished):
         return (), None
     watch.look_now(state)
-    return _export(trainee, watch, state, folder)
+    return _export(training, watch, state, folder)
 
 
 def load_for_training(config: RunConfig, processes: Processes | None = None) -> ModelBundle:
@@ -148,23 +148,23 @@ def _cached(
 
 
 def _watch(
-    config: RunConfig, trainee: Trainee, folder: Path, manifest: Manifest, measures: Sequence[Measure], hooks: Hooks
+    config: RunConfig, training: Training, folder: Path, manifest: Manifest, measures: Sequence[Measure], hooks: Hooks
 ) -> Watch:
-    own = [_teacher_gap(trainee, manifest, config)] if config.method == "distill" else []
+    own = [_teacher_gap(training, manifest, config)] if config.method == "distill" else []
     every = joined([*own, *measures])
     watch = watch_of(
-        config.watch, trainee.bundle, folder, config.fit.pictures, manifest.examples, every, trainee.processes
+        config.watch, training.student, folder, config.fit.pictures, manifest.examples, every, training.processes
     )
     watch.on_look = hooks.look
     return watch
 
 
-def _teacher_gap(trainee: Trainee, manifest: Manifest, config: RunConfig) -> Measure:
-    model = trainee.bundle
-    teacher = trainee.teacher.denoise if trainee.teacher else Unadapted(model.denoise, trainee.network)
-    low, high = trainee.w_range
+def _teacher_gap(training: Training, manifest: Manifest, config: RunConfig) -> Measure:
+    model = training.student
+    teacher = training.teacher.denoise if training.teacher else Unadapted(model.denoise, training.network)
+    low, high = training.w_range
     scale = config.watch.guidance_scale
-    w = (low + high) / 2 if scale is None or not model.profile.guidance.embedded else w_from_guidance_scale(scale)
+    w = (low + high) / 2 if scale is None or not model.embeds_guidance else w_from_guidance_scale(scale)
     examples = manifest.examples or ("",)
     prompts = tuple(islice(cycle(examples), PATHS_SEEN))  # of one caption, too: the gap is measured by their spread
     return TeacherGap(teacher, model, prompts, w, config.watch.seed)
@@ -197,7 +197,7 @@ def _seen(folder: Path) -> int:
 
 
 def _export(
-    trainee: Trainee, watch: Watch, state: TrainState, folder: Path
+    training: Training, watch: Watch, state: TrainState, folder: Path
 ) -> tuple[tuple[Path, ...], Mapping[str, Any] | None]:
     """Write the best weights where they were kept, otherwise the average of the last ones."""
     kept = watch.best_weights()
@@ -207,10 +207,10 @@ def _export(
         weights = {name: tensor.to(weights[name].device) for name, tensor in kept.items()}
     measured = {name: value for name, value in (row or {}).items() if name != "seen"}
     card = dataclasses.replace(
-        trainee.bundle.card,
-        data=(trainee.config.data.source,),
+        training.student.card,
+        data=(training.config.data.source,),
         measured={name: round(value, 5) for name, value in measured.items()},
     )
-    result = dataclasses.replace(trainee, bundle=dataclasses.replace(trainee.bundle, card=card))
-    with exchanged(trainee.network, weights), torch.no_grad():
+    result = dataclasses.replace(training, student=dataclasses.replace(training.student, card=card))
+    with exchanged(training.network, weights), torch.no_grad():
         return tuple(result.export(folder)), row

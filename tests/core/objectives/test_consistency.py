@@ -1,34 +1,28 @@
-"""The losses: zero where the theory says zero, falling at the solver's order, and able to teach a network."""
+"""The distillation loss: zero where the theory says so, falling at the solver's order, able to teach a network."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fewstep.core.consistency import ConsistencyFunction
-from fewstep.core.denoise import Denoiser
-from fewstep.core.losses import (
-    METRICS,
-    Loss,
-    cauchy,
-    consistency_distillation_loss,
-    consistency_training_loss,
-    diffusion_loss,
-    huber,
-    l2,
-    pseudo_huber,
-)
-from fewstep.core.prediction import PREDICTIONS, Prediction, Sample, Velocity
+from fewstep.core.denoise import Denoise, Denoiser
+from fewstep.core.objectives.base import Batch, Loss, Networks
+from fewstep.core.objectives.consistency import Consistency
+from fewstep.core.objectives.ends import CleanData, Ends
+from fewstep.core.objectives.metrics import METRICS
+from fewstep.core.prediction import Velocity
 from fewstep.core.samplers import SOLVERS
 from fewstep.core.samplers.ddim import DDIM
 from fewstep.core.samplers.grids import training_grid
 from fewstep.core.samplers.heun import Heun
+from fewstep.core.samplers.ode import Solver
 from fewstep.core.schedule import Schedule
 from fewstep.core.schedules import DiscreteSchedule, RectifiedFlow, TrigFlow
 from oracle import ExactFlow, GaussianWorld, MixtureWorld
@@ -45,34 +39,47 @@ def draw(seed: int, count: int = 50) -> Tensor:
     return torch.randn(count, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def distil(f: Any = WORLD.f, solver: Any = None, **changes: Any) -> Loss:
+class Itself(CleanData):
+    """For an f that is given as such, and not as a denoiser."""
+
+    def function(self, denoise: Denoise, *_: Any) -> Denoise:
+        return denoise
+
+
+class Exactly(Consistency):
+    """With f as it is, and any solver."""
+
+    solvers: ClassVar[list[Any]] = []
+
+    @property
+    def ends(self) -> Ends:
+        return Itself()
+
+    def ode(self, schedule: Schedule) -> Solver:
+        solver: Solver = self.solvers[-1]
+        return solver
+
+
+def distil(f: Any = WORLD.f, solver: Any = None, kind: type[Exactly] = Exactly, **changes: Any) -> Loss:
     """The distillation loss at every index of LCM's grid, each with its own mu and w."""
-    arguments = {
-        "f": f,
-        "f_target": WORLD.f,
-        "teacher": WORLD.denoise,
-        "solver": solver or ExactFlow(WORLD, W),
-        "schedule": SD,
-        "grid": GRID,
-        "k": 20,
-        "x_0": MU[:, None] + WORLD.s * draw(1),
-        "noise": draw(2),
-        "indices": EVERY_INDEX,
-        "cond": MU,
-        "uncond": WORLD.uncond,
-        "w": W,
-    }
-    return consistency_distillation_loss(**arguments | changes)
+    asked = {
+        "f_target": WORLD.f, "teacher": WORLD.denoise, "schedule": SD, "times": EVERY_INDEX,
+        "x_0": MU[:, None] + WORLD.s * draw(1), "noise": draw(2), "cond": MU, "uncond": WORLD.uncond, "w": W,
+    }  # fmt: skip
+    asked |= {name: changes.pop(name) for name in list(changes) if name in asked}
+    Exactly.solvers.append(solver or ExactFlow(WORLD, W))
+    networks = Networks(f, asked.pop("schedule"), asked.pop("f_target"), asked.pop("teacher"))
+    return kind(**{"metric": "l2", "k": 20, **changes}).loss(networks, Batch(**asked))
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize("metric", METRICS)
 def test_distillation_loss_is_zero_for_the_exact_f_and_an_exact_step(metric: Any) -> None:
     loss = distil(metric=metric)
     assert float(loss.loss) < 1e-12
     torch.testing.assert_close(loss.prediction, loss.target, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -87,6 +94,16 @@ def test_distillation_loss_is_positive_off_f(wrong: Any, metric: Any) -> None:
     assert float(distil(wrong, metric=metric).loss) > 1e-6
 
 
+class OnSixteen(Exactly):
+    """k a sixteenth of all times, from a quarter of them on."""
+
+    def grid(self, schedule: Schedule) -> Tensor:
+        return torch.arange(4, 15) * self.interval(schedule)
+
+    def interval(self, schedule: Schedule) -> float:
+        return (schedule.last - schedule.clean) / 16
+
+
 @pytest.mark.parametrize("schedule", [TrigFlow(), RectifiedFlow()], ids=["TrigFlow", "rectified flow"])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_distillation_loss_shrinks_at_the_order_of_the_solver(name: str, schedule: Schedule) -> None:
@@ -94,18 +111,17 @@ def test_distillation_loss_shrinks_at_the_order_of_the_solver(name: str, schedul
 
     Measured at 16 to 64 substeps: DDIM 1.00, DPM-Solver++(2M) 2.01, Heun 2.00.
     """
-    world, k = GaussianWorld(schedule), (schedule.last - schedule.clean) / 16
+    world = GaussianWorld(schedule)
     changes = {
+        "kind": OnSixteen,
         "f_target": world.f,
         "teacher": world.denoise,
         "schedule": schedule,
-        "grid": torch.arange(4, 15) * k,
-        "k": k,
-        "indices": torch.arange(11).repeat(5)[:50],
+        "times": torch.arange(11).repeat(5)[:50],
     }
     errors = [float(distil(world.f, SOLVERS[name](schedule), substeps=m, **changes).loss.sqrt()) for m in (16, 32, 64)]
     orders = [math.log2(coarse / half) for coarse, half in itertools.pairwise(errors)]
-    assert orders == pytest.approx([SOLVERS[name].order] * 2, abs=0.1)
+    assert orders == pytest.approx([SOLVERS[name].order] * 2, abs=0.1)  # type: ignore[attr-defined]
 
 
 def test_the_exact_f_is_nearly_consistent_on_lcms_own_grid() -> None:
@@ -163,84 +179,10 @@ def test_the_gradient_flows_through_f_alone() -> None:
 
 def test_substeps_divide_the_interval_in_whole_times() -> None:
     teacher = Spy()
-    distil(solver=DDIM(SD), teacher=teacher, w=0.0, substeps=3)
+    distil(solver=DDIM(SD), teacher=teacher, w=None, substeps=3)
     asked = torch.stack([call[1] for call in teacher.seen])
     assert asked[:, -1].tolist() == [999, 992, 985]
     assert asked[:, 0].tolist() == [19, 12, 6]
-
-
-def test_consistency_training_noises_both_ends_alike() -> None:
-    """Algorithm 4: the same x_0 and noise at t and at s; with all data at one point the exact f makes it zero."""
-    f, target = Spy(), Spy()
-    x_0, noise = draw(1), draw(2)
-    loss = consistency_training_loss(f, target, SD, GRID, 20, x_0, noise, EVERY_INDEX, "c", 3.0)
-    (x_t, t, *said), (x_s, s, *said_s) = f.seen[0], target.seen[0]
-    assert s.tolist() == [0, *range(19, 980, 20)]
-    assert said == said_s == ["c", 3.0]
-    torch.testing.assert_close((x_t - SD.alpha(t)[:, None] * x_0) / SD.sigma(t)[:, None], noise)
-    torch.testing.assert_close((x_s - SD.alpha(s)[:, None] * x_0) / SD.sigma(s)[:, None], noise)
-    loss.loss.backward()
-    assert target.weight.grad is None
-    point = torch.full_like(x_0, 0.3)
-    exact = GaussianWorld(SD, s=0.0).f
-    assert float(consistency_training_loss(exact, exact, SD, GRID, 20, point, noise, EVERY_INDEX, 0.3).loss) < 1e-20
-
-
-def said(kind: Prediction, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """The raw output of a network of this kind that means x_0 at x_t."""
-    return Sample().to(kind, x_0, x_t, SD.alpha(t), SD.sigma(t))
-
-
-@pytest.mark.parametrize("kind", PREDICTIONS.values(), ids=PREDICTIONS)
-def test_diffusion_loss_is_least_at_the_posterior_mean(kind: Prediction) -> None:
-    """In 40,000 pairs, the exact denoiser beats itself moved by +-5 % or spoken with the sign reversed."""
-    count = 40_000
-    x_0, noise = 0.5 + WORLD.s * draw(1, count), draw(2, count)
-    t = torch.randint(1000, (count,), generator=torch.Generator().manual_seed(3))
-
-    def loss_at(scale: float) -> float:
-        def network(x_t: Tensor, t: Tensor, cond: Any, w: Any) -> Tensor:
-            return scale * said(kind, WORLD.denoise(x_t, t, cond), x_t, t)
-
-        return float(diffusion_loss(Denoiser(network, SD, kind), x_0, noise, t, 0.5).loss)
-
-    assert loss_at(1.0) < min(loss_at(0.95), loss_at(1.05), loss_at(-1.0))
-
-
-@pytest.mark.parametrize("kind", PREDICTIONS.values(), ids=PREDICTIONS)
-def test_diffusion_loss_is_zero_when_the_data_is_one_point(kind: Prediction) -> None:
-    world = GaussianWorld(SD, s=0.0)
-
-    def network(x_t: Tensor, t: Tensor, cond: Any, w: Any) -> Tensor:
-        return said(kind, world.denoise(x_t, t, cond), x_t, t)
-
-    loss = diffusion_loss(
-        Denoiser(network, SD, kind), torch.full((50, 1), 0.3, dtype=torch.float64), draw(2), GRID, 0.3
-    )
-    assert float(loss.loss) < 1e-20
-    assert loss.per_sample.shape == (50,)
-
-
-def test_metrics_in_numbers() -> None:
-    """d = (3, 4): ||d|| = 5, mean d^2 = 12.5, mean |d| = 3.5."""
-    zero, d = torch.zeros(1, 2), torch.tensor([[3.0, 4.0]])
-    for prediction, target in ((d, zero), (zero, d)):
-        assert float(l2(prediction, target)) == 12.5
-        assert float(huber(prediction, target)) == pytest.approx(3.5 - 1e-3, abs=1e-6)
-        assert float(huber(prediction, target, c=4.0)) == pytest.approx((5 + 32**0.5) / 2 - 4)
-        assert float(pseudo_huber(prediction, target, c=12.0)) == pytest.approx(1.0)
-        assert float(pseudo_huber(prediction, target)) == pytest.approx(5 - 0.00054 * 2**0.5, abs=1e-6)
-        assert float(cauchy(prediction, target, c=5.0)) == pytest.approx(math.log(1.5))
-    assert all(float(metric(d, d)) == 0.0 for metric in METRICS.values())
-
-
-def test_pseudo_hubers_c_grows_with_the_sample() -> None:
-    """0.069 for latents of 4 x 64 x 64: within c the metric is ||d||^2 / 2 c."""
-    small = torch.full((1, 4, 64, 64), 1e-6)
-    norm = 1e-6 * 16384**0.5
-    assert float(pseudo_huber(small.double(), torch.zeros(1).double())) == pytest.approx(
-        norm**2 / (2 * 0.06912), rel=1e-3
-    )
 
 
 class SmallNetwork(nn.Module):
@@ -268,7 +210,8 @@ def test_a_network_distilled_on_a_mixture_reaches_the_known_f() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = SmallNetwork()
-    f = ConsistencyFunction(Denoiser(network, SD, Velocity()))
+    denoiser = Denoiser(network, SD, Velocity())
+    f = ConsistencyFunction(denoiser)
     x_t = torch.linspace(-2, 2, 81, dtype=torch.float64)[:, None]
 
     def errors(estimate: Any) -> list[float]:
@@ -280,15 +223,15 @@ def test_a_network_distilled_on_a_mixture_reaches_the_known_f() -> None:
         return world.denoise(x_t.double(), t).float()
 
     assert min(errors(f)) > 0.2
+    networks = Networks(denoiser, SD, teacher=teacher)
+    objective = Consistency(solver="heun", metric="l2")
     optimizer = torch.optim.Adam(network.parameters())
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
     for _ in range(steps):
         x_0 = world.sample(batch, generator).float()
         noise = torch.randn(batch, 1, generator=generator)
         indices = torch.randint(50, (batch,), generator=generator)
-        loss = consistency_distillation_loss(
-            f, f, teacher, Heun(SD), SD, GRID, 20, x_0, noise, indices, None, None, 0.0
-        ).loss
+        loss = objective.loss(networks, Batch(x_0, noise, indices, None)).loss  # type: ignore[arg-type]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fewstep.core.consistency import ConsistencyFunction, hard_scalings
 from fewstep.core.denoise import Denoiser
+from fewstep.core.objectives import with_options
+from fewstep.core.objectives.base import Batch, Networks
+from fewstep.core.objectives.path import Path
 from fewstep.core.prediction import Sample
 from fewstep.core.samplers.grids import phased_timesteps
-from fewstep.core.schedule import Schedule
 from fewstep.core.schedules import DiscreteSchedule
-from fewstep.data.config import DataConfig
 from fewstep.data.latents import LatentCache
-from fewstep.errors import InvalidConfig
 from fewstep.models.conditioning import Conditioning
-from fewstep.train.config import ConsistencyConfig, FitConfig, RunConfig
-from fewstep.train.paths import PathDistillation
+from fewstep.train.task import OverCache
 from oracle import GaussianWorld
-
-
-@dataclass(frozen=True)
-class Exact:
-    """A function as a teacher."""
-
-    function: Any
-    schedule: Schedule
-
-    def __call__(self, *asked: Any) -> Tensor:
-        answer: Tensor = self.function(*asked)
-        return answer
-
 
 ROWS = torch.tensor([0, 1, 2] * 4)
 SCHEDULE = DiscreteSchedule.from_betas()
@@ -60,9 +44,10 @@ def cache() -> LatentCache:
     return LatentCache(torch.zeros(3, 4, 2, 2), states, torch.tensor([[1, 2], [3, 4], [5, 6]]))
 
 
-def paths(cache: LatentCache, student: nn.Module, teacher: nn.Module, **options: Any) -> PathDistillation:
-    f = ConsistencyFunction(Denoiser(student, SCHEDULE, Sample()), hard_scalings)
-    return PathDistillation(f, Denoiser(teacher, SCHEDULE, Sample()), cache, **{"w_range": (0.0, 0.0), **options})
+def paths(cache: LatentCache, student: nn.Module, teacher: nn.Module, **options: Any) -> OverCache:
+    networks = Networks(Denoiser(student, SCHEDULE, Sample()), SCHEDULE, teacher=Denoiser(teacher, SCHEDULE, Sample()))
+    objective = Path(**{"w_range": (0.0, 0.0), "boundary": "hard", **options})
+    return OverCache(objective, networks, cache)
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpm++", "heun"])
@@ -70,7 +55,8 @@ def paths(cache: LatentCache, student: nn.Module, teacher: nn.Module, **options:
 def test_a_student_that_knows_the_picture_has_no_loss(cache: LatentCache, solver: str, phases: int) -> None:
     """The teacher always answers with one picture, so its path is known: the straight one, whatever the solver."""
     objective = paths(cache, Told(), Told(), solver=solver, phases=phases, metric="l2")
-    assert float(objective(ROWS, torch.Generator().manual_seed(0))["loss"].detach()) < 1e-8
+    draw = objective.draw(ROWS, torch.Generator().manual_seed(0))
+    assert float(objective.loss(draw)["loss"].detach()) < 1e-8
 
 
 def test_the_loss_of_a_student_that_is_wrong_by_one_is_known(cache: LatentCache) -> None:
@@ -119,12 +105,12 @@ def test_the_teacher_walks_the_guided_flow_to_the_solvers_order(solver: str, ord
     x_T = torch.randn(3, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     errors = []
     for substeps in (16, 32):
-        f = ConsistencyFunction(Exact(teacher, SCHEDULE), hard_scalings)
-        objective = PathDistillation(f, Exact(teacher, SCHEDULE), cache, w_range=(0.0, 3.0), phases=2, solver=solver)
+        objective = Path(w_range=(0.0, 3.0), phases=2, solver=solver)
+        networks: Any = Networks(teacher, SCHEDULE, teacher=teacher)  # type: ignore[arg-type]
         falling = [t.round().long() for t in (torch.linspace(999, 499, substeps + 1), torch.linspace(499, 0, substeps))]
         times = torch.cat([falling[0][:-1], falling[1]]).expand(3, -1)
         cond = cache.conditioning(torch.arange(1, 4), torch.arange(3), "cpu")
-        walked = objective.walk(x_T, times, cond, w)
+        walked = objective.walk(networks, Batch(x_T, x_T, times, cond, cache.unconditional(cond), w))
         exact = world.flow(x_T, 999, 499, world.guided_mu(mu, w))
         errors.append(float((walked[substeps] - exact).abs().max()))
     assert 0.7 < math.log2(errors[0] / errors[1]) / order < 1.4
@@ -135,7 +121,7 @@ def test_every_path_begins_its_phases_at_their_starts_and_falls(cache: LatentCac
         objective = paths(cache, Told(), Told(), phases=phases, substeps=substeps)
         times = objective.draw(ROWS, torch.Generator().manual_seed(2)).times
         assert times.shape == (len(ROWS), phases * substeps)
-        assert torch.equal(times[0, ::substeps], objective.starts)
+        assert torch.equal(times[0, ::substeps], Path(phases=phases).starts(SCHEDULE))
         assert bool((times.diff(dim=1) < 0).all())
         assert int(times.min()) >= 0
         assert substeps == 1 or len(times[:, 1].unique()) > 3  # each path has its own
@@ -148,22 +134,16 @@ def test_a_batch_in_parts_is_the_batch_in_one(cache: LatentCache) -> None:
     torch.testing.assert_close(sum(parts) / 2, objective.loss(draw)["loss"])
 
 
-def test_a_path_begins_where_the_sampler_does(cache: LatentCache) -> None:
+def test_a_path_begins_where_the_sampler_does() -> None:
     """On a grid that does not divide the times: 30 of 1000 end at 989."""
-    objective = paths(cache, Told(), Told(), phases=3, original_inference_steps=30)
-    assert torch.equal(objective.starts, phased_timesteps(3, 3, original_inference_steps=30))
+    objective = Path(phases=3, original_inference_steps=30)
+    assert torch.equal(objective.starts(SCHEDULE), phased_timesteps(3, 3, original_inference_steps=30))
 
 
 def test_what_paths_cannot_do_is_said() -> None:
-    with pytest.raises(InvalidConfig, match="leave k out"):
-        ConsistencyConfig(target="path", k=20)
-    with pytest.raises(InvalidConfig, match="no trajectory"):
-        ConsistencyConfig(target="path", trajectory=True)
-    with pytest.raises(InvalidConfig, match="has none"):
-        RunConfig(
-            method="finetune",
-            model="m",
-            data=DataConfig(source="d"),
-            fit=FitConfig(pictures=1, batch_size=1),
-            consistency=ConsistencyConfig(target="path"),
-        )
+    with pytest.raises(ValueError, match="leave k out"):
+        with_options(Path(), {"k": 20})
+    with pytest.raises(ValueError, match="no trajectory"):
+        with_options(Path(), {"trajectory": True})
+    with pytest.raises(ValueError, match="t_m is no setting of target='path', which has"):
+        with_options(Path(), {"t_m": "uniform"})

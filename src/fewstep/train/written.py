@@ -1,0 +1,91 @@
+"""A config as a run's folder keeps it, in JSON's types; those of before are read, too."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fewstep.core.objectives import OBJECTIVES, distillation
+from fewstep.core.settings import settings
+from fewstep.data.config import DataConfig
+from fewstep.train.config import FitConfig, LoraConfig, RunConfig, WatchConfig
+
+# What the same run may change when it goes on: how long, how it is watched, where it runs, and in how many parts.
+CHANGEABLE = (
+    "fit.pictures", "fit.minutes", "fit.checkpoint_minutes", "fit.accumulate", "fit.explosion", "watch", "device",
+    "checkpointing", "name",
+)  # fmt: skip
+
+Written = dict[str, Any]
+
+
+def as_json(config: RunConfig) -> Written:
+    """The config in JSON's types, as it is read back; the objective with its name."""
+    written: Written = json.loads(json.dumps(dataclasses.asdict(config) | {"objective": _objective(config)}))
+    return written
+
+
+def _objective(config: RunConfig) -> Written:
+    objective = config.objective
+    return {"name": objective.name} | {field.name: getattr(objective, field.name) for field, _ in settings(objective)}
+
+
+def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, and may not, under their dotted names; one that did not exist yet was as by default."""
+    said, now = as_now(there), flat(wanted)
+    default = flat(_complete(said))
+    before = {name: default[name] for name in now if name in default} | flat(said)
+    pairs = {name: (before.get(name), now.get(name)) for name in sorted({*before, *now})}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and not name.startswith(CHANGEABLE)}
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    rows: dict[str, Any] = {}
+    for name, value in values.items():
+        rows |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return rows
+
+
+def _complete(values: Mapping[str, Any]) -> Written:
+    """With the defaults of what is not said, in every record that is there."""
+    records = {"data": DataConfig, "fit": FitConfig, "lora": LoraConfig, "watch": WatchConfig}
+    objective = values.get("objective")
+    if objective is not None and objective.get("name") in OBJECTIVES:
+        records["objective"] = OBJECTIVES[objective["name"]]
+    found = _defaults(RunConfig) | dict(values)
+    for name, record in records.items():
+        if isinstance(found.get(name), Mapping):
+            found[name] = _defaults(record) | found[name]
+    return found
+
+
+def _defaults(record: type[Any]) -> Written:
+    fields = [field for field in dataclasses.fields(record) if field.default is not dataclasses.MISSING]
+    written: Written = json.loads(json.dumps({field.name: field.default for field in fields}))
+    return written
+
+
+# Before objectives were records, all settings of all of them were in one, `consistency`; these were its defaults.
+_BEFORE: Mapping[str, Any] = {
+    "original_inference_steps": 50, "k": None, "solver": "ddim", "substeps": 1, "w_range": None, "embed_w": None,
+    "empty": 0.05, "metric": "huber", "boundary": "lcm", "timestep_scaling": 10.0, "target": "student",
+    "target_decay": 0.95, "phases": 1, "trajectory": False, "ends": "uniform", "gamma": 0.0,
+}  # fmt: skip
+_LAWS = {"uniform": "uniform", "walks": "log_uniform"}
+
+
+def as_now(values: Mapping[str, Any]) -> Written:
+    """A written config of any time as one of now. Raises ValueError for one that means no objective."""
+    if "consistency" not in values:
+        return dict(values)
+    rest = {name: value for name, value in values.items() if name not in ("method", "consistency")}
+    said = {**_BEFORE, **values["consistency"]}
+    said["t_m"] = _LAWS.get(said.pop("ends"), "uniform")
+    name = {"finetune": "fine_tuning", "style": "diffusion"}.get(values.get("method", "distill"))
+    if name is None:
+        name = distillation(said["target"], said["phases"], said["trajectory"]).name
+    known = {field.name for field, _ in settings(OBJECTIVES[name])}
+    return rest | {"objective": {"name": name} | {key: value for key, value in said.items() if key in known}}
