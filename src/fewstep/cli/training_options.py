@@ -104,13 +104,13 @@ def _params(options: list[TrainingOption]) -> list[Any]:
 
 def options_of_run(method: Method) -> list[TrainingOption]:
     """The settings of a run that people may set on the command line, in the order of `--help`."""
-    from fewstep.core.objectives import OBJECTIVES
+    from fewstep.core.objectives import objectives
     from fewstep.core.settings import About
     from fewstep.data.config import DataConfig
     from fewstep.train.config import PANELS, WATCHED, FitConfig, LoraConfig, RunConfig, WatchConfig
 
     found = [*_of(DataConfig, "data."), *_of(FitConfig, "fit."), *_of(LoraConfig, "lora.")]
-    for objective in OBJECTIVES.values():
+    for objective in objectives().values():
         if objective.method == method:
             found += _of(objective, "objective.")
     if method == "distill":

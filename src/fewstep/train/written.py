@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fewstep.core.objectives import OBJECTIVES, distillation
+from fewstep.core.objectives import distillation, objectives
 from fewstep.core.settings import settings
 from fewstep.data.config import DataConfig
 from fewstep.train.config import FitConfig, LoraConfig, RunConfig, WatchConfig
@@ -53,8 +53,8 @@ def _complete(values: Mapping[str, Any]) -> Written:
     """With the defaults of what is not said, in every record that is there."""
     records = {"data": DataConfig, "fit": FitConfig, "lora": LoraConfig, "watch": WatchConfig}
     objective = values.get("objective")
-    if objective is not None and objective.get("name") in OBJECTIVES:
-        records["objective"] = OBJECTIVES[objective["name"]]
+    if objective is not None and objective.get("name") in objectives():
+        records["objective"] = objectives()[objective["name"]]
     found = _defaults(RunConfig) | dict(values)
     for name, record in records.items():
         if isinstance(found.get(name), Mapping):
@@ -87,5 +87,5 @@ def as_now(values: Mapping[str, Any]) -> Written:
     name = {"finetune": "fine_tuning", "style": "diffusion"}.get(values.get("method", "distill"))
     if name is None:
         name = distillation(said["target"], said["phases"], said["trajectory"]).name
-    known = {field.name for field, _ in settings(OBJECTIVES[name])}
+    known = {field.name for field, _ in settings(objectives()[name])}
     return rest | {"objective": {"name": name} | {key: value for key, value in said.items() if key in known}}

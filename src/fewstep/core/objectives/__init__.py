@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -13,9 +14,14 @@ from fewstep.core.objectives.guided import Distillation
 from fewstep.core.settings import Value, settings
 
 
-def _found() -> dict[str, type[Objective]]:
-    """The classes with a name of their own."""
-    modules = [import_module(f"{__name__}.{each.name}") for each in iter_modules(__path__)]
+def objectives() -> Mapping[str, type[Objective]]:
+    """All of them: the classes with a name of their own."""
+    return _in(tuple(__path__))
+
+
+@cache
+def _in(folders: tuple[str, ...]) -> Mapping[str, type[Objective]]:
+    modules = [import_module(f"{__name__}.{each.name}") for each in iter_modules(folders)]
     classes = [(module, each) for module in modules for each in vars(module).values() if isinstance(each, type)]
     return {vars(each)["name"]: each for module, each in classes if _is_of(each, module)}
 
@@ -24,11 +30,8 @@ def _is_of(each: type, module: ModuleType) -> bool:
     return each.__module__ == module.__name__ and isinstance(vars(each).get("name"), str)
 
 
-OBJECTIVES: dict[str, type[Objective]] = _found()
-
-
 def distillations() -> list[type[Distillation]]:
-    return [each for each in OBJECTIVES.values() if issubclass(each, Distillation)]
+    return [each for each in objectives().values() if issubclass(each, Distillation)]
 
 
 def targets() -> dict[str, type[Distillation]]:
@@ -43,6 +46,8 @@ def distillation(target: str, phases: int, trajectory: bool) -> type[Distillatio
     """The objective that these options mean. Raises ValueError, in words, where there is none."""
     if target not in targets():
         raise ValueError(f"target={target!r} is unknown; use {', '.join(targets())}")
+    if phases < 1:
+        raise ValueError(f"phases={phases} must be at least 1")
     found = next(each for each in distillations() if each.fits(target, phases, trajectory))
     if trajectory and not found.trajectory:
         raise ValueError(found.refuses.get("trajectory", f"target={target!r} learns no trajectory: leave it out"))
