@@ -42,7 +42,7 @@ def test_the_facts_of_a_consistency_model() -> None:
 def test_the_facts_of_stable_diffusion() -> None:
     profile = profile_of(DDIM, embedded=False)
     assert (profile.kind, profile.spacing) == ("diffusion", Spacing("leading", 1, 0))
-    assert profile_of(DDIMScheduler().config, embedded=False).spacing.final_timestep == -1
+    assert profile_of(DDIMScheduler().config, embedded=False).spacing.final_timestep is None
 
 
 def test_a_network_may_be_few_step_whatever_its_scheduler_is() -> None:

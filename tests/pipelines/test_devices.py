@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import fewstep
-from fewstep.core import consistency, noise, schedule
+from fewstep.core import denoise, noise, schedule
+from fewstep.core.schedules import discrete
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.memory import stages_of
 from fewstep.pipelines.plan import complete
@@ -39,7 +40,7 @@ class NothingFiner(TorchDispatchMode):
 
 @pytest.fixture(autouse=True)
 def as_apple(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (schedule, consistency, noise):
+    for module in (schedule, discrete, denoise, noise):
         monkeypatch.setattr(module, "finest", lambda at: torch.float32 if at == META else torch.float64)
 
 

@@ -16,6 +16,7 @@ from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.generate import generate
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.request import Request
+from fewstep.pipelines.sample import sample
 
 PICTURE = Image.new("RGB", (128, 128))
 
@@ -95,9 +96,14 @@ def test_little_guidance_is_advised_against_where_it_is_inside_and_no_card_says_
 def test_ddim_ends_where_the_folder_says(teacher: ModelBundle) -> None:
     spacing = dataclasses.replace(teacher.profile.spacing, final_timestep=0)
     as_in_sd15 = dataclasses.replace(teacher, profile=dataclasses.replace(teacher.profile, spacing=spacing))
-    assert plan(as_in_sd15, sampler="ddim").final_timestep == 0
-    assert plan(as_in_sd15, sampler="dpm++").final_timestep == -1
-    assert plan(teacher, sampler="ddim").final_timestep == -1
+
+    def end(model: ModelBundle, **options: Any) -> float:
+        return list(sample(model, plan(model, **{"sampler": "ddim", "steps": 2} | options)))[-1].t
+
+    assert end(as_in_sd15) == 0
+    assert end(as_in_sd15, sampler="dpm++") == -1
+    assert end(as_in_sd15, steps=None, timesteps=(999, 499)) == -1
+    assert end(teacher) == -1
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 Kind = Literal["lcm", "diffusion"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-CONSISTENCY_SAMPLERS = ("lcm", "tcd")
 MAX_GUIDANCE = 100.0
 MAX_BAKED_GUIDANCE = 2.0  # where guidance is baked in: more on top burns the colours
 
@@ -50,12 +49,12 @@ class Spacing:
 
     kind            one of `grids.SPACINGS`
     offset          is added to every time of "leading"
-    final_timestep  where the model's own DDIM ends: -1 clean data, 0 the first time (`set_alpha_to_one=False`)
+    final_timestep  where the model's own DDIM ends: 0 the first time (`set_alpha_to_one=False`), None clean data
     """
 
     kind: str = "leading"
     offset: int = 0
-    final_timestep: int = -1
+    final_timestep: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class SamplingProfile:
     prediction      what the network predicts, in diffusers' words (`prediction.PREDICTIONS`)
     kind            "lcm" (a consistency model, one to eight steps) or "diffusion" (its teacher)
     steps           how many, where nobody asks for others
-    sampler         its own, by name
+    sampler         its own, by name (`samplers.checked` says whether it accepts the model)
     gamma, phases   of the sampler "tcd": its gamma, along trajectories that were distilled in so many phases
 
     Raises ValueError for values that cannot be.
@@ -110,9 +109,6 @@ class SamplingProfile:
             raise ValueError(f"the kind is {self.kind!r}; it must be one of {', '.join(KINDS)}")
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"the steps are {self.steps!r}; they must be a number from 1 up")
-        if self.kind == "lcm" and self.sampler not in CONSISTENCY_SAMPLERS:
-            allowed = ", ".join(CONSISTENCY_SAMPLERS)
-            raise ValueError(f"the sampler of a consistency model is {self.sampler!r}; it must be one of {allowed}")
         if (
             not _is_number(self.gamma)
             or not 0 <= self.gamma <= 1
@@ -161,6 +157,10 @@ class SamplingProfile:
             low, high = self.guidance.w_range
             return low + 1.0, high + 1.0
         return 1.0, MAX_BAKED_GUIDANCE if self.bakes_guidance_in else MAX_GUIDANCE
+
+    def ending_clean(self) -> SamplingProfile:
+        """With every walk ending on clean data, wherever the model's own DDIM ends."""
+        return replace(self, spacing=replace(self.spacing, final_timestep=None))
 
     @property
     def zero_snr(self) -> bool:

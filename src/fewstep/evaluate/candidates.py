@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fewstep.core.samplers import SAMPLERS, one_call_solvers
+from fewstep.core.samplers import SAMPLERS, one_call_solvers, samplers_of
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.plan import Plan, complete, samplers_of
+from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.provenance import RECORD, describe
 from fewstep.pipelines.request import Request
 
@@ -106,7 +106,7 @@ def line_up(
             raise InvalidRequest(
                 f"the teacher {teacher} is itself a consistency model; give the model it was made from"
             )
-        sampler, full = teacher.sampler or samplers_of(slow)[0], teacher_steps or slow.profile.steps
+        sampler, full = teacher.sampler or samplers_of(slow.profile)[0], teacher_steps or slow.profile.steps
         found.append(Candidate(teacher, "teacher", f"{slow.name}, {sampler}", sampler, full, guidance_scale))
     found += _at_each(model, "model", load(model), None, steps, guidance_scale)
     if teacher is not None:
@@ -123,7 +123,7 @@ def line_up(
 def _at_each(
     source: Source, role: Role, model: LatentModel, sampler: str | None, steps: Sequence[int], guidance: float | None
 ) -> Iterator[Candidate]:
-    sampler = sampler or source.sampler or samplers_of(model)[0]
+    sampler = sampler or source.sampler or samplers_of(model.profile)[0]
     name = "+".join((model.name, *(lora.rpartition("/")[2] for lora in source.loras)))
     line = name if sampler == "lcm" else f"{name}, {sampler}"
     for count in steps:

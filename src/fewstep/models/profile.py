@@ -16,12 +16,11 @@ import torch
 
 from fewstep.core.prediction import DISCRETE
 from fewstep.core.profile import Grid, SamplingProfile, Spacing
+from fewstep.core.samplers import SAMPLERS, checked, few_step_schedulers
 from fewstep.core.schedule import Schedule
 from fewstep.core.schedules import DiscreteSchedule
 from fewstep.errors import FewstepWarning, InvalidModel
 from fewstep.models.card import FILE, CardFacts
-
-SCHEDULERS = {"lcm": "LCMScheduler", "tcd": "TCDScheduler"}  # diffusers', by the sampler of a consistency model
 
 
 def profile_of(
@@ -38,14 +37,14 @@ def profile_of(
     if prediction not in DISCRETE:
         raise InvalidModel(f"the scheduler's prediction_type is {prediction!r}; fewstep knows {', '.join(DISCRETE)}")
     profile = SamplingProfile.default(
-        "lcm" if few_step or scheduler.get("_class_name") in SCHEDULERS.values() else "diffusion",
+        "lcm" if few_step or scheduler.get("_class_name") in few_step_schedulers() else "diffusion",
         schedule_of(scheduler),
         prediction,
         Grid(scheduler.get("original_inference_steps", 50), scheduler.get("timestep_scaling", 10.0)),
         Spacing(
             scheduler.get("timestep_spacing", "leading"),
             scheduler.get("steps_offset", 0),
-            -1 if scheduler.get("set_alpha_to_one", True) else 0,
+            None if scheduler.get("set_alpha_to_one", True) else 0,
         ),
         embedded=embedded,
     )
@@ -58,7 +57,7 @@ def _with_card(profile: SamplingProfile, facts: CardFacts) -> SamplingProfile:
     if own.get("kind") == "diffusion":
         own.pop("sampler", None)  # a consistency model's, in every card
     try:
-        told = profile.updated(own)
+        told = checked(profile.updated(own))
     except ValueError as error:
         raise InvalidModel(f"in {FILE}, {error}") from error
     _warn_of_copies(profile, told, facts)
@@ -116,7 +115,7 @@ def scheduler_of(profile: SamplingProfile, base: Mapping[str, Any] | None = None
     if base is not None and profile.schedule.to_config() != schedule_of(base).to_config():
         config["rescale_betas_zero_snr"] = profile.zero_snr
     if profile.kind == "lcm":
-        config |= {"_class_name": SCHEDULERS[profile.sampler], **dataclasses.asdict(profile.grid)}
+        config |= {"_class_name": SAMPLERS[profile.sampler].scheduler, **dataclasses.asdict(profile.grid)}
     return config
 
 
@@ -132,7 +131,7 @@ def _ddim(profile: SamplingProfile) -> dict[str, Any]:
         "beta_schedule": betas["kind"],
         "rescale_betas_zero_snr": betas["rescale_zero_terminal_snr"],
         "clip_sample": False,
-        "set_alpha_to_one": profile.spacing.final_timestep == -1,
+        "set_alpha_to_one": profile.spacing.final_timestep is None,
         "steps_offset": profile.spacing.offset,
         "timestep_spacing": profile.spacing.kind,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from fewstep.core.samplers.grids import consistency_timesteps, ode_timesteps, phased_timesteps, training_grid
+from fewstep.core.profile import SamplingProfile
+from fewstep.core.samplers import SAMPLERS, samplers_of
+from fewstep.core.samplers.grids import training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.reading import ANIMATED
 from fewstep.models.latent_model import Described
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONSISTENCY = ("lcm", "tcd")  # samplers
 LATENTS_AT_ONCE = 16_384  # 16 pictures of 8 x 8 latents up to BATCH_LIMIT, 4 of 64 x 64
 BATCH_LIMIT = 16
 LARGE = 2.0  # times the side that a model was trained on: from there on it paints things twice
@@ -40,8 +40,7 @@ class Plan(Settings):
                     timesteps are those below it, has one all the same)
     mask            of a picture in part: white is painted anew, black stays
     timesteps       (N,) int64, descending: where the network is asked
-    final_timestep  where an ODE sampler ends: -1, clean data, or what the model's own DDIM does (models with times of
-                    their own jump to clean data)
+    profile         how it is sampled: as the model's says, but that a walk over times of one's own ends on clean data
     batch_size      how many pictures go through the network at once
     lora_weights    of each of the model's adapters, in their order
     controls        for each of `model.steered_by`, in that order; None: not followed
@@ -56,7 +55,7 @@ class Plan(Settings):
     image: Image | None
     mask: Image | None
     timesteps: Tensor
-    final_timestep: int
+    profile: SamplingProfile
     batch_size: int
     windows: tuple[int, ...]
     lora_weights: tuple[float, ...] = ()
@@ -96,7 +95,7 @@ class Plan(Settings):
 def complete(request: Request, model: Described, batch_size: int | None = None) -> Plan:
     """Fill in what was left open; raises `InvalidRequest` for what this model cannot do."""
     height, width = model.traits.default_size
-    samplers = samplers_of(model)
+    samplers = samplers_of(model.profile)
     sampler = _first(request.sampler, samplers[0])
     if sampler not in samplers:
         raise InvalidRequest(
@@ -126,7 +125,7 @@ def complete(request: Request, model: Described, batch_size: int | None = None) 
         timesteps=_given_times(model, request.timesteps)
         if strength is None
         else _times(model, sampler, steps, strength),
-        final_timestep=model.profile.spacing.final_timestep if sampler == "ddim" and not request.timesteps else -1,
+        profile=model.profile.ending_clean() if request.timesteps else model.profile,
         batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
         windows=_windows(request, model),
         lora_weights=_lora_weights(request, model),
@@ -151,8 +150,6 @@ def _refinement(request: Request, model: Described, sampler: str, height: int, w
     times = tuple(t for t in request.timesteps or () if t < strength * total)
     if request.timesteps and not times:
         raise InvalidRequest(f"none of the timesteps lies below {strength * total:g}, where the refinement begins")
-    # a solver walks a part of its steps, a consistency model all of them in a part of the time
-    least = 1 if sampler in CONSISTENCY else math.ceil(1 / strength)
     second = dataclasses.replace(
         request,
         upscale=None,
@@ -160,7 +157,7 @@ def _refinement(request: Request, model: Described, sampler: str, height: int, w
         refine_steps=None,
         image=None,
         strength=None,
-        steps=None if times else _first(request.refine_steps, max(steps, least)),
+        steps=None if times else _first(request.refine_steps, max(steps, SAMPLERS[sampler].least_steps(strength))),
         height=down,
         width=across,
     )
@@ -170,12 +167,6 @@ def _refinement(request: Request, model: Described, sampler: str, height: int, w
     except InvalidRequest as error:
         raise InvalidRequest(f"painting over the larger picture: {error}") from error
     return dataclasses.replace(plan, strength=strength, timesteps=timesteps)
-
-
-def samplers_of(model: Described) -> tuple[str, ...]:
-    """The samplers that this model can be used with, its default first."""
-    names = CONSISTENCY if model.kind == "lcm" else ("dpm++", "unipc", "ddim", "heun", "lcm")
-    return tuple(sorted(names, key=lambda name: name != model.profile.sampler))
 
 
 def _first(given: T | None, otherwise: T) -> T:
@@ -192,21 +183,8 @@ def _batch_size(given: int | None, latent_shape: tuple[int, int, int]) -> int:
 
 
 def _times(model: Described, sampler: str, steps: int, strength: float) -> Tensor:
-    profile, total = model.profile, model.schedule.num_train_timesteps
-    grid = profile.grid.original_inference_steps
     try:
-        if sampler == "tcd" and profile.phases > 1 and strength == 1.0:
-            return phased_timesteps(steps, profile.phases, original_inference_steps=grid, num_train_timesteps=total)
-        if sampler in CONSISTENCY:
-            return consistency_timesteps(steps, strength, original_inference_steps=grid, num_train_timesteps=total)
-        return ode_timesteps(
-            steps,
-            strength,
-            spacing=profile.spacing.kind,
-            num_train_timesteps=total,
-            steps_offset=profile.spacing.offset,
-            multistep=sampler == "dpm++",
-        )
+        return SAMPLERS[sampler].times(model.profile, steps, strength)
     except ValueError as error:
         raise InvalidRequest(str(error)) from error
 

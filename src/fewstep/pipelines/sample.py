@@ -8,16 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
-from fewstep.core.consistency import ConsistencyFunction
 from fewstep.core.denoise import Denoise
 from fewstep.core.guidance import ClassifierFreeGuidance, w_from_guidance_scale
 from fewstep.core.inpainting import Inpainting
 from fewstep.core.noise import Noise, NoiseBetween, PictureNoise
-from fewstep.core.samplers import SOLVERS
+from fewstep.core.samplers import SAMPLERS
 from fewstep.core.samplers.base import Step
-from fewstep.core.samplers.lcm import sample_consistency
-from fewstep.core.samplers.ode import sample_ode
-from fewstep.core.samplers.tcd import sample_trajectory
 from fewstep.core.tiling import Tiled
 from fewstep.imaging.pixels import composite, mask_weights, to_pixels
 from fewstep.models.conditioning import Conditioning
@@ -43,23 +39,21 @@ def sample(
     def draw(_: int = 0) -> Tensor:
         return source.draw(model.latent_shape(plan.height, plan.width)).to(model.device)
 
-    x_T = draw()
-    if plan.image is not None:
-        start = model.encode_images(to_pixels(plan.image, plan.height, plan.width))
-        x_T = model.schedule.add_noise(start.expand_as(x_T), x_T, plan.timesteps[0])
-        if plan.mask is not None:
-            weights = mask_weights(plan.mask, plan.height, plan.width).to(start)
-            # every latent that the mask touches is free: the seam is cut in the pixels, by `decoded`
-            denoise = Inpainting(denoise, start, adaptive_max_pool2d(weights, start.shape[-2:]).gt(0).to(start))
-    if plan.sampler == "lcm":
-        f = ConsistencyFunction(denoise, model.scalings)
-        yield from sample_consistency(f, model.schedule, x_T, plan.timesteps, cond, w, draw)
-    elif plan.sampler == "tcd":
-        gamma = model.profile.gamma
-        yield from sample_trajectory(denoise, model.schedule, x_T, plan.timesteps, cond, w, draw, gamma=gamma)
-    else:
-        solver = SOLVERS[plan.sampler](model.schedule)
-        yield from sample_ode(solver, denoise, x_T, plan.timesteps, cond, final_timestep=plan.final_timestep)
+    denoise, x_T = _from_picture(model, plan, denoise, draw())
+    yield from SAMPLERS[plan.sampler].walk(denoise, plan.profile, x_T, plan.timesteps, cond, w, draw)
+
+
+def _from_picture(model: LatentModel, plan: Plan, denoise: Denoise, noise: Tensor) -> tuple[Denoise, Tensor]:
+    """Where the walk begins: in pure noise, or in as much of it as leaves something of a picture to start from."""
+    if plan.image is None:
+        return denoise, noise
+    start = model.encode_images(to_pixels(plan.image, plan.height, plan.width))
+    x_t = plan.profile.schedule.add_noise(start.expand_as(noise), noise, plan.timesteps[0])
+    if plan.mask is None:
+        return denoise, x_t
+    weights = mask_weights(plan.mask, plan.height, plan.width).to(start)
+    # every latent that the mask touches is free: the seam is cut in the pixels, by `decoded`
+    return Inpainting(denoise, start, adaptive_max_pool2d(weights, start.shape[-2:]).gt(0).to(start)), x_t
 
 
 def noise_of(plan: Plan) -> Noise:

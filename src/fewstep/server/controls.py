@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from fewstep.core.samplers import samplers_of
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.field import Field
 from fewstep.pipelines.fields import FIELDS
-from fewstep.pipelines.plan import samplers_of
 from fewstep.server.fields import MAX_STEPS
 
 MAX_FEW_STEPS = 8  # of a consistency model: more bring nothing
@@ -58,7 +58,7 @@ def _control(field: Field) -> Control:
 
 def _of_model(model: LatentModel) -> dict[str, Control]:
     """What this model has otherwise, by the fields' names."""
-    profile, samplers, unit = model.profile, samplers_of(model), model.traits.pixels_per_latent
+    profile, samplers, unit = model.profile, samplers_of(model.profile), model.traits.pixels_per_latent
     low, high = profile.guidance_range
     height, width = model.traits.default_size
     side = {"minimum": unit, "step": unit}

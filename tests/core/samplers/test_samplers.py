@@ -14,7 +14,7 @@ from torch import Tensor
 from fewstep.core import samplers
 from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.profile import Grid, SamplingProfile, Spacing
-from fewstep.core.samplers import SAMPLERS, SOLVERS, entries, samplers_of
+from fewstep.core.samplers import SAMPLERS, SOLVERS, checked, entries, samplers_of
 from fewstep.core.samplers.ode import ODESampler
 from fewstep.core.schedules import DiscreteSchedule
 from oracle import GaussianWorld
@@ -132,3 +132,11 @@ def test_a_phased_model_begins_its_steps_where_phases_do() -> None:
     phased = replace(FEW_STEP, sampler="tcd", phases=4)
     assert SAMPLERS["tcd"].times(phased, 4).tolist() == [999, 739, 499, 239]
     assert SAMPLERS["tcd"].times(phased, 4, 0.5).tolist() == SAMPLERS["lcm"].times(phased, 4, 0.5).tolist()
+
+
+def test_a_model_whose_own_sampler_is_not_for_it_is_refused() -> None:
+    assert checked(FEW_STEP) is FEW_STEP
+    with pytest.raises(ValueError, match="kind 'lcm' is 'euler'; it must be one of lcm, tcd"):
+        checked(replace(FEW_STEP, sampler="euler"))
+    with pytest.raises(ValueError, match=r"kind 'diffusion' is 'tcd'; it must be one of dpm\+\+"):
+        checked(replace(DIFFUSION, sampler="tcd"))

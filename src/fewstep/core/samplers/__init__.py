@@ -100,6 +100,21 @@ def one_call_solvers() -> tuple[str, ...]:
     return tuple(sorted(name for name in SOLVERS if entries()[name].calls == 1))
 
 
+def few_step_schedulers() -> set[str]:
+    """diffusers' classes whose presence in a model's folder says that it is a few-step model."""
+    return {sampler.scheduler for name, sampler in SAMPLERS.items() if name not in SOLVERS}
+
+
+def checked(profile: SamplingProfile) -> SamplingProfile:
+    """The profile; raises ValueError where its own sampler is not for such a model."""
+    if profile.sampler not in (usable := samplers_of(profile)):
+        raise ValueError(
+            f"the sampler of a model of kind {profile.kind!r} is {profile.sampler!r}; it must be one of "
+            f"{', '.join(usable)}"
+        )
+    return profile
+
+
 def samplers_of(profile: SamplingProfile) -> tuple[str, ...]:
     """The names of those that accept a model with this profile, its own first."""
     names = [name for name, sampler in SAMPLERS.items() if sampler.accepts(profile)]

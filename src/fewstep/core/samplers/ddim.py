@@ -34,7 +34,7 @@ class DDIM:
 class DDIMSampler(ODESampler):
     """Ends where the model's own DDIM does."""
 
-    def end(self, profile: SamplingProfile) -> int:
+    def end(self, profile: SamplingProfile) -> float | None:
         return profile.spacing.final_timestep
 
 

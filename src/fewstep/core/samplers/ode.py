@@ -96,9 +96,9 @@ class ODESampler(Sampler):
         solver = self.solver(profile.schedule)
         return sample_ode(solver, denoise, x_T, times, cond, final_timestep=self.end(profile))
 
-    def end(self, profile: SamplingProfile) -> float:
-        """The time that the last step goes to."""
-        return profile.schedule.clean
+    def end(self, profile: SamplingProfile) -> float | None:
+        """The time that the last step goes to; None for clean data."""
+        return None
 
 
 def sample_ode(

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
+from fewstep.core.samplers import samplers_of
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.fields import FIELDS, MAX_SEED, MAX_SIDE
-from fewstep.pipelines.plan import samplers_of
 from fewstep.pipelines.prompts import A1111, understood
 from fewstep.pipelines.provenance import PARAMETERS
 from fewstep.server.compat.nulls import NullIsAbsent
@@ -182,7 +182,7 @@ def _sampler(wanted: Wanted, model: LatentModel, warnings: list[str]) -> str | N
     name = wanted.sampler_name or wanted.sampler_index
     if name is None:
         return None
-    usable = samplers_of(model)
+    usable = samplers_of(model.profile)
     known = {alias.lower(): ours for ours in usable for alias in (title_of(ours), *aliases_of(ours))}
     if name.lower() not in known:
         warnings.append(f"the sampler {name[:40]!r} is not for {model.name}; {usable[0]!r} was used")

@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from fewstep.core.samplers import samplers_of
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.plan import samplers_of
 from fewstep.server.compat.sdapi_fields import TITLES, aliases_of, title_of
 
 FIXED: dict[str, Any] = {
@@ -66,7 +66,7 @@ def loras(model: LatentModel) -> list[dict[str, Any]]:
 
 def samplers(model: LatentModel) -> list[dict[str, Any]]:
     known = list(TITLES)
-    usable = sorted(samplers_of(model), key=lambda name: known.index(name) if name in known else len(known))
+    usable = sorted(samplers_of(model.profile), key=lambda name: known.index(name) if name in known else len(known))
     return [{"name": title_of(name), "aliases": aliases_of(name), "options": {}} for name in usable]
 
 

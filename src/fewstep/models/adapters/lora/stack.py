@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.core.profile import Facts
+from fewstep.core.samplers import checked
 from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.kinds.base import Change
@@ -163,7 +164,7 @@ def _check_fits(file: LoraFile, model: ModelBundle, kind: str | None) -> bool:
 def _few_step(model: ModelBundle, file: LoraFile) -> ModelBundle:
     """The model sampled as its LCM-LoRA says; raises `InvalidModel` where its record is of no use."""
     try:
-        profile = model.profile.as_few_step(cast("Facts", file.record))
+        profile = checked(model.profile.as_few_step(cast("Facts", file.record)))
     except ValueError as error:
         raise InvalidModel(f"the record in {file.path.name} is damaged: {error}") from error
     return dataclasses.replace(model, profile=profile, card=dataclasses.replace(model.card, teacher=model.name))
