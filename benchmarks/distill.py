@@ -49,6 +49,7 @@ from fewstep.models.saving import save
 from recipes.emoji import art
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16"}  # fewstep's names, accelerate's
+LOOK = 0.02  # seconds between two looks at the memory
 LIBRARIES = """
 import torch, peft
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -260,13 +261,13 @@ def _timed(command: list[str]) -> float:
 
 
 def _watched(command: list[str]) -> Cost:
-    """Run a command to its end, looking at its memory fifty times a second."""
+    """Run a command to its end, looking at its memory every `LOOK` seconds."""
     most = anonymous = 0
     with _running(command) as process:
         while process.poll() is None:
             now = _memory(process.pid)
             most, anonymous = max(most, now["Pss"]), max(anonymous, now["Pss_Anon"])
-            time.sleep(0.02)
+            time.sleep(LOOK)
     return Cost(most, anonymous)
 
 

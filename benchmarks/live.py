@@ -21,7 +21,7 @@ import torch
 import typer
 
 from benchmarks import report
-from benchmarks.live_clients import SLIDES, WARM_UP, Manner, measure
+from benchmarks.live_clients import SLIDES, WARM_UP, Manner, apart, measure
 from benchmarks.live_servers import running, serve_ours, serve_usual
 from fewstep.cli.main import SPINS
 
@@ -47,19 +47,20 @@ def main(
         "| --- |" + " --- |" * 7,
     ]
     counts = sessions or SESSIONS
-    with running(serve_usual, model, threads) as usual:
-        theirs = [measure(usual, count, steps, seconds) for count in counts]
-    with running(serve_ours, model, threads) as ours:
-        for count, b in zip(counts, theirs, strict=True):
-            a = measure(ours, count, steps, seconds)
-            rows.append(
-                f"| {count} | {a.per_second:.1f} | {a.p50:.0f} | {a.p95:.0f} | {b.per_second:.1f} | {b.p50:.0f} | "
-                f"{b.p95:.0f} | {a.per_second / b.per_second if b.per_second else math.inf:.2f} |"
-            )
-            typer.echo(rows[-1])
-        slider = measure(ours, 1, steps, seconds, manner=Manner.SLIDER)
-        fair = measure(ours, 4, steps, seconds)
-        flooded = measure(ours, 4, steps, seconds, manner=Manner.FLOOD, besides=True)
+    with apart() as process:
+        with running(serve_usual, model, threads) as usual:
+            theirs = [measure(process, usual, count, steps, seconds) for count in counts]
+        with running(serve_ours, model, threads) as ours:
+            for count, b in zip(counts, theirs, strict=True):
+                a = measure(process, ours, count, steps, seconds)
+                rows.append(
+                    f"| {count} | {a.per_second:.1f} | {a.p50:.0f} | {a.p95:.0f} | {b.per_second:.1f} | {b.p50:.0f} | "
+                    f"{b.p95:.0f} | {a.per_second / b.per_second if b.per_second else math.inf:.2f} |"
+                )
+                typer.echo(rows[-1])
+            slider = measure(process, ours, 1, steps, seconds, manner=Manner.SLIDER)
+            fair = measure(process, ours, 4, steps, seconds)
+            flooded = measure(process, ours, 4, steps, seconds, manner=Manner.FLOOD, besides=True)
     text = "\n".join(
         [
             ABOUT,

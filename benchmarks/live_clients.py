@@ -8,9 +8,9 @@ import math
 import multiprocessing
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from multiprocessing.connection import Connection
 from typing import Any
 
 import websockets
@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 from fewstep.server.protocol import JSON, Picture
 
 PROMPTS = ("a cat face", "a sleepy fox", "strawberry cake", "a blue heart", "a smiling sun", "sad robot")
-WARM_UP = 2.0  # seconds before anything counts
+WARM_UP = 2.0  # seconds before anything counts, or as long as is measured where that is shorter
 SLIDES = 60  # changes a second: what a screen shows, and a hand sends
 
 
@@ -54,8 +54,8 @@ class Manner(StrEnum):
     FLOOD = "flood"  # a hundred a second, and nobody knows what comes
 
 
-def clients(connection: Connection, port: int, count: int, steps: int, seconds: float, manner: Manner) -> None:
-    """Runs in a process of its own; sends back every client's latencies in ms, or the exception that ended it."""
+def clients(port: int, count: int, steps: int, seconds: float, manner: Manner) -> list[list[float]]:
+    """Every client's latencies in ms."""
 
     async def one(number: int, ends: float) -> list[float]:
         latencies = []
@@ -98,27 +98,27 @@ def clients(connection: Connection, port: int, count: int, steps: int, seconds: 
         return json.dumps({"type": "set", "id": id_, "parameters": parameters})
 
     async def everybody() -> list[list[float]]:
-        ends = time.monotonic() + WARM_UP + seconds
+        ends = time.monotonic() + min(WARM_UP, seconds) + seconds
         return await asyncio.gather(*(one(number, ends) for number in range(count)))
 
-    try:
-        connection.send(asyncio.run(everybody()))
-    except Exception as error:
-        connection.send(error)
+    return asyncio.run(everybody())
+
+
+def apart() -> ProcessPoolExecutor:
+    """The process in which the clients run, for all measurements."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def measure(
-    port: int, count: int, steps: int, seconds: float, *, manner: Manner = Manner.PATIENT, besides: bool = False
+    process: Executor,
+    port: int,
+    count: int,
+    steps: int,
+    seconds: float,
+    *,
+    manner: Manner = Manner.PATIENT,
+    besides: bool = False,
 ) -> Measured:
     """`besides`: of the clients beside the first alone."""
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=clients, args=(there, port, count, steps, seconds, manner)
-    )
-    process.start()
-    there.close()  # so that a client that dies without a word is noticed
-    told: list[list[float]] | Exception = here.recv()
-    process.join()
-    if isinstance(told, Exception):
-        raise told
-    return Measured.of(told[1:] if besides else told, seconds)
+    latencies = process.submit(clients, port, count, steps, seconds, manner).result()
+    return Measured.of(latencies[1:] if besides else latencies, seconds)

@@ -62,7 +62,8 @@ def main(
 def _adapter(folder: Path, cache: Path, empty: float, pictures: int) -> Path:
     base = default_config("distill", STARTER_TEACHER, str(cache), lora=True, target="path")
     values = {"objective.w_range": (0.0, 0.0), "objective.empty": empty, "fit.pictures": pictures,
-              "fit.batch_size": 6, "fit.lr": 5e-4, "lora.rank": 32, "watch.every": pictures}  # fmt: skip
+              "fit.batch_size": 6, "fit.lr": 5e-4, "lora.rank": 32, "watch.every": pictures,
+              "watch.prompts": ("red heart",)}  # fmt: skip
     train(changed(base, values), folder)
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import io
 import re
@@ -26,7 +27,9 @@ import fewstep
 from conftest import HAS_STARTER
 from documents import RUN, Block, blocks
 from fewstep.cli.main import main
+from fewstep.evaluate import run as evaluation
 from fewstep.evaluate import sweep
+from fewstep.evaluate.reference import Reference
 from fewstep.models import loading
 from fewstep.train import run as training
 from miniature import write_miniature_sd1
@@ -161,6 +164,11 @@ def _theirs(text: str) -> str:
     return text
 
 
+def _first(reference: Reference, count: int) -> Reference:
+    """Of a reference the first pictures."""
+    return dataclasses.replace(reference, features=reference.features[:count])
+
+
 @pytest.fixture
 def reader(possessions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     for each in possessions.iterdir():
@@ -182,7 +190,10 @@ def reader(possessions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(fewstep, "load", load)
     monkeypatch.setattr(sweep, "load", load)
     timed = sweep.measure_speed
-    monkeypatch.setattr(sweep, "measure_speed", lambda *given: timed(*given[:4], 1, *given[5:]))  # one round of each
+    monkeypatch.setattr(sweep, "measure_speed", lambda *given: timed(*given[:3], 2, 1, *given[5:]))  # 2 pictures, once
+    read = evaluation.read_reference
+    monkeypatch.setattr(evaluation, "read_reference", lambda *given: _first(read(*given), 200))
+    monkeypatch.setattr("fewstep.train.measures.PATH_STEPS", 2)  # of the teacher's paths that a run's gap is told by
     monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("FEWSTEP_MODEL", raising=False)

@@ -43,7 +43,7 @@ def compare(bench: Bench, name: str, calls: dict[str, Paint], batch: int, *, sec
     """
     work = operations(next(iter(calls.values())))
     first, *others = (_bytes(call()) for call in calls.values())
-    row = in_turns(calls, bench.device, rounds=3 if bench.tiny else 30, seconds=0.0 if bench.tiny else seconds)
+    row = in_turns(calls, bench.device, rounds=1 if bench.tiny else 30, seconds=0.0 if bench.tiny else seconds)
     for each in calls:
         row[each]["pictures_per_second"] = round(1e3 * batch / row[each]["ms"]["median"], 2)
         row[each]["tflop_per_second"] = round(work / row[each]["ms"]["median"] / 1e9, 3)
