@@ -351,8 +351,10 @@ def test_an_outline_says_what_the_loaded_model_says(miniature: Path) -> None:
     for name in (miniature, miniature / "teacher"):
         outline, model = Outline.of(str(name)), fewstep.load(name, device="cpu")
         assert outline is not None
-        for fact in ("name", "kind", "traits", "embeds_guidance", "card"):
+        for fact in ("name", "kind", "traits", "card"):
             assert getattr(outline, fact) == getattr(model, fact), fact
+        assert outline.profile.described == model.profile.described
+        assert outline.profile.facts() == model.profile.facts()
         assert outline.latent_shape(64, 32) == model.latent_shape(64, 32)
 
 

@@ -189,7 +189,7 @@ V = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
 def test_markers_give_v_prediction_on_zero_snr_betas_as_diffusers(noob: Path, sdxl: Path, tmp_path: Path) -> None:
     """Also where the configs are of a folder whose scheduler says epsilon: what a file says of itself is more."""
     model = fewstep.load(noob, device="cpu", config=sdxl)
-    assert (model.prediction_type, model.profile.zero_snr) == ("v_prediction", True)
+    assert (model.profile.prediction, model.profile.zero_snr) == ("v_prediction", True)
     expected = theirs(sdxl, **V)
     assert abs(painted(model) - expected).max() <= 1
     assert abs(expected - theirs(sdxl)).max() > 5
@@ -197,9 +197,9 @@ def test_markers_give_v_prediction_on_zero_snr_betas_as_diffusers(noob: Path, sd
     assert abs(painted(plain) - theirs(sdxl)).max() <= 1
     save(model, tmp_path / "saved", base=None)
     again = fewstep.load(tmp_path / "saved", device="cpu")
-    assert (again.prediction_type, again.profile.zero_snr) == ("v_prediction", True)
+    assert (again.profile.prediction, again.profile.zero_snr) == ("v_prediction", True)
     Path(tmp_path / "x-vpred.safetensors").symlink_to(write_original(sdxl, tmp_path / "plain.safetensors"))
-    assert fewstep.load(tmp_path / "x-vpred.safetensors", device="cpu", config=sdxl).prediction_type == "epsilon"
+    assert fewstep.load(tmp_path / "x-vpred.safetensors", device="cpu", config=sdxl).profile.prediction == "epsilon"
 
 
 def test_the_end_of_the_schedule_is_an_option(sdxl: Path) -> None:
@@ -385,7 +385,7 @@ def test_a_unet_alone_over_a_base(sdxl: Path, tmp_path: Path) -> None:
     for unet in (tmp_path / "lcm-sdxl", weights, alone, original):
         model = fewstep.load(sdxl, device="cpu", unet=unet)
         assert (model.kind, model.profile.steps, model.profile.guidance.scale) == ("lcm", 4, 8.5)
-        assert model.embeds_guidance
+        assert model.profile.guidance.embedded
         assert model.name == unet.stem
         same = {"sampler": None, "guidance_scale": None}
         assert abs(painted(model, **same) - painted(expected, **same)).max() <= 1

@@ -41,7 +41,7 @@ def test_the_parts_are_those_that_diffusers_loads(family: Path) -> None:
     assert same_weights(model.autoencoder, theirs.vae)
     assert same_weights(model.text_encoder, theirs.text_encoder)
     assert model.kind == "lcm"
-    assert model.embeds_guidance
+    assert model.profile.guidance.embedded
     assert not model.unet.training
 
 
@@ -56,7 +56,7 @@ def test_the_teacher_takes_what_it_lacks_from_the_student(family: Path) -> None:
     )
     assert same_weights(teacher.unet, theirs.unet)
     assert same_weights(teacher.autoencoder, model.autoencoder)
-    assert (teacher.kind, teacher.embeds_guidance) == ("diffusion", False)
+    assert (teacher.kind, teacher.profile.guidance.embedded) == ("diffusion", False)
     assert teacher.hash != model.hash
 
 

@@ -47,7 +47,7 @@ def test_it_is_the_model_of_the_folder(write: Write, w_width: int | None, tmp_pa
             found = getattr(ours, part).state_dict()
             assert found.keys() == expected.keys()
             assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert (ours.name, ours.kind, ours.embeds_guidance) == ("model", theirs.kind, w_width is not None)
+    assert (ours.name, ours.kind, ours.profile.guidance.embedded) == ("model", theirs.kind, w_width is not None)
     assert (ours.reference, ours.folder) == (None, None)
     for model in (ours, theirs):
         for part in (model.unet, model.autoencoder, model.text_encoder, model.text_encoder_2):

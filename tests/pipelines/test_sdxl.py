@@ -130,7 +130,7 @@ def test_a_picture_to_start_from(folder: Path, model: ModelBundle) -> None:
 def test_a_consistency_model(tmp_path: Path) -> None:
     folder = write_miniature_sdxl(tmp_path / "lcm-sdxl", time_cond_proj_dim=256)
     model = fewstep.load(folder, device="cpu")
-    assert (model.kind, model.embeds_guidance) == ("lcm", True)
+    assert (model.kind, model.profile.guidance.embedded) == ("lcm", True)
     theirs = pipeline_of(StableDiffusionXLPipeline, folder)(
         PROMPT,
         generator=torch.Generator().manual_seed(SEED),

@@ -145,7 +145,7 @@ def _expected(name: str, device: str | None, dtype: str | None, speed: Speed) ->
     model = load(name, device=device, dtype=dtype)
     step, decode = step_seconds(model)
     height, width = model.traits.default_size
-    calls = 1 if model.embeds_guidance or model.profile.guidance.scale == 1.0 else 2
+    calls = 1 if model.profile.guidance.embedded or model.profile.guidance.scale == 1.0 else 2
     least = {}
     for architecture, side in ((SD1, 512), (SDXL, 1024)):
         one, last = operations(architecture, side)

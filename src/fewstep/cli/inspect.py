@@ -190,9 +190,9 @@ def _model_facts(folder: Path) -> dict[str, str]:
     parameters = sum(x.numel() for x in model.unet.parameters())
     return {
         "kind": _kind(profile.kind),
-        "guidance": _guidance(model.embeds_guidance),
+        "guidance": _guidance(profile.guidance.embedded),
         "family": model.family,
-        "predicts": model.prediction_type,
+        "predicts": profile.prediction,
         "ends in pure noise": "yes" if profile.zero_snr else "no",
         "by default": f"{profile.steps} steps, guidance scale {profile.guidance.scale:g}",
         "size": " x ".join(map(str, reversed(model.traits.default_size))),

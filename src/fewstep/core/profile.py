@@ -146,6 +146,13 @@ class SamplingProfile:
         )
 
     @property
+    def described(self) -> str:
+        """In a line, for people."""
+        kind = "consistency model" if self.kind == "lcm" else "diffusion model"
+        embedded = ", w embedded" if self.guidance.embedded else ""
+        return f"a {kind}, prediction type {self.prediction}{embedded}; {self.steps} steps by default"
+
+    @property
     def bakes_guidance_in(self) -> bool:
         """Whether guidance is part of what it learnt, and no input of its network: more on top burns the colours."""
         return self.kind == "lcm" and not self.guidance.embedded and self.guidance.w_range != (0.0, 0.0)

@@ -81,9 +81,7 @@ class ModelBundle:
     @property
     def described(self) -> str:
         """What it was taken for, in a line."""
-        kind = "consistency model" if self.kind == "lcm" else "diffusion model"
-        what = f"a {kind}, prediction type {self.prediction_type}{', w embedded' if self.embeds_guidance else ''}"
-        return f"{self.name}: {what}; {self.profile.steps} steps by default"
+        return f"{self.name}: {self.profile.described}"
 
     @property
     def family(self) -> str:
@@ -117,10 +115,6 @@ class ModelBundle:
     @property
     def schedule(self) -> Schedule:
         return self.profile.schedule
-
-    @property
-    def prediction_type(self) -> str:
-        return self.profile.prediction
 
     @property
     def device(self) -> torch.device:
@@ -160,11 +154,6 @@ class ModelBundle:
 
         return take_less(self)
 
-    @property
-    def embeds_guidance(self) -> bool:
-        """Whether w is an input of the network, so that one call a step is enough and no negative prompt exists."""
-        return self.profile.guidance.embedded
-
     @cached_property
     def traits(self) -> Traits:
         traits = traits_of(self.unet.config, self.autoencoder.config)
@@ -179,7 +168,7 @@ class ModelBundle:
     def denoise(self) -> Denoiser:
         """The UNet as `denoise(x_t, t, cond, w) -> x_0`."""
         network = UNetNetwork(self.unet, self.adapters)
-        return Denoiser(network, self.schedule, PREDICTIONS[self.prediction_type])
+        return Denoiser(network, self.profile.schedule, PREDICTIONS[self.profile.prediction])
 
     @cached_property
     def scalings(self) -> Scalings:

@@ -62,11 +62,6 @@ class Described(Protocol):
     def traits(self) -> Traits: ...
 
     @property
-    def embeds_guidance(self) -> bool:
-        """Whether w is an input of the network, so that one call a step is enough and no negative prompt exists."""
-        ...
-
-    @property
     def loras(self) -> LoraStack | None: ...
 
     @property
@@ -104,9 +99,6 @@ class LatentModel(Described, Protocol):
     reference             a name that loads the same model elsewhere (built in, or on the hub)
     overrides             what it was loaded with in place of what its files say
     """
-
-    @property
-    def prediction_type(self) -> str: ...
 
     @property
     def described(self) -> str:

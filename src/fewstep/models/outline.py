@@ -70,10 +70,6 @@ class Outline:
     def schedule(self) -> Schedule:
         return self.profile.schedule
 
-    @property
-    def embeds_guidance(self) -> bool:
-        return self.profile.guidance.embedded
-
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of a picture of `height` x `width` pixels."""
         return self.traits.latent_shape(height, width)

@@ -105,7 +105,7 @@ def _pipeline(model: ModelBundle, is_sdxl: bool) -> str:
     """diffusers' pipeline that walks as the profile says: LCM's own gives TCD's scheduler no eta, and breaks on it."""
     if is_sdxl:
         return "StableDiffusionXLPipeline"
-    is_lcm = model.embeds_guidance and model.profile.sampler == "lcm"
+    is_lcm = model.profile.guidance.embedded and model.profile.sampler == "lcm"
     return "LatentConsistencyModelPipeline" if is_lcm else "StableDiffusionPipeline"
 
 

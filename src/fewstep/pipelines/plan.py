@@ -209,7 +209,7 @@ def _checked_guidance(request: Request, model: Described) -> float:
     scale = float(_first(request.guidance_scale, model.profile.guidance.scale))
     if low <= scale <= high:
         return scale
-    if model.embeds_guidance:
+    if model.profile.guidance.embedded:
         raise InvalidRequest(f"the guidance scale is {scale:g}; {model.name} was distilled for {low:g} to {high:g}")
     few_step = model.name if model.loras is None else f"{model.name} with an LCM-LoRA"
     raise InvalidRequest(
@@ -244,8 +244,12 @@ def _controls(request: Request, model: Described) -> tuple[Control | None, ...]:
 
 
 def _advice(request: Request, model: Described, guidance_scale: float) -> Iterator[str]:
-    if request.negative_prompt and (model.embeds_guidance or guidance_scale == 1.0):
-        reason = "its guidance is part of the network" if model.embeds_guidance else "a guidance scale of 1 is none"
+    if request.negative_prompt and (model.profile.guidance.embedded or guidance_scale == 1.0):
+        reason = (
+            "its guidance is part of the network"
+            if model.profile.guidance.embedded
+            else "a guidance scale of 1 is none"
+        )
         yield f"the negative prompt has no effect on {model.name}: {reason}"
     for prompt in dict.fromkeys((*request.prompts, request.negative_prompt)):
         if unread := model.unread(prompt):
@@ -268,7 +272,11 @@ def _advice(request: Request, model: Described, guidance_scale: float) -> Iterat
 
 def _few_step_advice(request: Request, model: Described, guidance_scale: float) -> Iterator[str]:
     """For consistency models."""
-    if model.embeds_guidance and model.profile.guidance.w_range is None and guidance_scale < LEAST_EMBEDDED_GUIDANCE:
+    if (
+        model.profile.guidance.embedded
+        and model.profile.guidance.w_range is None
+        and guidance_scale < LEAST_EMBEDDED_GUIDANCE
+    ):
         yield (
             f"{model.name} has guidance inside, and such models were distilled for scales of about 3 to 15: at "
             f"{guidance_scale:g} pictures grow vague"

@@ -69,7 +69,7 @@ def guided(model: LatentModel, plan: Plan) -> tuple[Denoise, Tensor | None]:
     denoise: Denoise = model.denoise
     if plan.window is not None:
         denoise = Tiled(denoise, plan.window, model.window)
-    if model.embeds_guidance:
+    if model.profile.guidance.embedded:
         return denoise, torch.full((len(plan.seeds),), w, device=model.device)
     if w == 0.0:
         return denoise, None

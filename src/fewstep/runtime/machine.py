@@ -49,7 +49,7 @@ def step_seconds(model: LatentModel) -> tuple[float, float]:
     cond = model.framed(model.encode_text(["a cat"]), height, width)
     x = torch.randn(1, *model.latent_shape(height, width), device=model.device)
     t = torch.tensor([model.schedule.num_train_timesteps - 1], device=model.device)
-    w = torch.ones(1, device=model.device) if model.embeds_guidance else None
+    w = torch.ones(1, device=model.device) if model.profile.guidance.embedded else None
     step = _best(lambda: model.denoise(x, t, cond, w), model.device)
     return step, _best(lambda: model.decode(x), model.device)
 

@@ -62,7 +62,7 @@ def _of_model(model: LatentModel) -> dict[str, Control]:
     low, high = profile.guidance_range
     height, width = model.traits.default_size
     side = {"minimum": unit, "step": unit}
-    inside = model.embeds_guidance
+    inside = model.profile.guidance.embedded
     return {
         "steps": {"maximum": MAX_FEW_STEPS if model.kind == "lcm" else MAX_STEPS, "default": profile.steps},
         "guidance_scale": {"minimum": low, "maximum": min(high, 15.0), "default": profile.guidance.scale},

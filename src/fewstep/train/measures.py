@@ -46,9 +46,9 @@ class TeacherGap:
         last = model.schedule.num_train_timesteps - 1
         w = torch.full((len(self.prompts),), self.w, device=model.device)
         denoise: Denoise = model.denoise
-        if not model.embeds_guidance and model.profile.guidance.w_range == (0.0, 0.0) and self.w:
+        if not model.profile.guidance.embedded and model.profile.guidance.w_range == (0.0, 0.0) and self.w:
             denoise = ClassifierFreeGuidance(denoise, self._uncond(model), self.w)
-        jumps = denoise(self.x_T, last, cond, w if model.embeds_guidance else None)
+        jumps = denoise(self.x_T, last, cond, w if model.profile.guidance.embedded else None)
         spread = (self.ends - self.ends.mean(0)).square().mean()
         return {self.name: float(((jumps - self.ends).square().mean() / spread).sqrt())}
 

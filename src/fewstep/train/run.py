@@ -164,7 +164,7 @@ def _teacher_gap(training: Training, manifest: Manifest, config: RunConfig) -> M
     teacher = training.teacher.denoise if training.teacher else Unadapted(model.denoise, training.network)
     low, high = training.w_range
     scale = config.watch.guidance_scale
-    w = (low + high) / 2 if scale is None or not model.embeds_guidance else w_from_guidance_scale(scale)
+    w = (low + high) / 2 if scale is None or not model.profile.guidance.embedded else w_from_guidance_scale(scale)
     examples = manifest.examples or ("",)
     prompts = tuple(islice(cycle(examples), PATHS_SEEN))  # of one caption, too: the gap is measured by their spread
     return TeacherGap(teacher, model, prompts, w, config.watch.seed)
