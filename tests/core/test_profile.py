@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from fewstep.core.prediction import EPSILON, Velocity
 from fewstep.core.profile import Facts, Grid, Guidance, Kind, SamplingProfile, Spacing
 from fewstep.core.schedules import DiscreteSchedule, RectifiedFlow
 
 SCHEDULE = DiscreteSchedule.from_betas()
-TEACHER = SamplingProfile.default("diffusion", SCHEDULE, "epsilon", spacing=Spacing("leading", 1, 0))
-STUDENT = SamplingProfile.default("lcm", SCHEDULE, "v_prediction", Grid(25, 8.0))
+TEACHER = SamplingProfile.default("diffusion", SCHEDULE, EPSILON, spacing=Spacing("leading", 1, 0))
+STUDENT = SamplingProfile.default("lcm", SCHEDULE, Velocity(), Grid(25, 8.0))
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ STUDENT = SamplingProfile.default("lcm", SCHEDULE, "v_prediction", Grid(25, 8.0)
 def test_what_nobody_says_is_as_in_diffusers(
     kind: Kind, embedded: bool, steps: int, scale: float, sampler: str
 ) -> None:
-    profile = SamplingProfile.default(kind, SCHEDULE, "epsilon", embedded=embedded)
+    profile = SamplingProfile.default(kind, SCHEDULE, EPSILON, embedded=embedded)
     assert (profile.steps, profile.guidance.scale, profile.sampler) == (steps, scale, sampler)
 
 
@@ -46,7 +47,7 @@ def test_what_nobody_says_is_as_in_diffusers(
 def test_the_guidance_that_may_be_asked_for(
     kind: Kind, w_range: tuple[float, float] | None, embedded: bool, allowed: tuple[float, float]
 ) -> None:
-    profile = replace(SamplingProfile.default(kind, SCHEDULE, "epsilon"), guidance=Guidance(1.0, w_range, embedded))
+    profile = replace(SamplingProfile.default(kind, SCHEDULE, EPSILON), guidance=Guidance(1.0, w_range, embedded))
     assert profile.guidance_range == allowed
     assert profile.bakes_guidance_in == (allowed == (1.0, 2.0))
 

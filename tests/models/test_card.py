@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from fewstep.core.prediction import Velocity
 from fewstep.core.profile import Guidance, SamplingProfile
 from fewstep.core.schedules import DiscreteSchedule
 from fewstep.errors import InvalidModel
 from fewstep.models.card import ModelCard, read_card, write_card
 
 CARD = ModelCard(name="emoji", data=("noto", "twemoji"), licences=("Apache-2.0", "CC BY 4.0"), measured={"PSNR": 29.1})
-TEACHER = SamplingProfile.default("diffusion", DiscreteSchedule.from_betas(), "v_prediction")
+TEACHER = SamplingProfile.default("diffusion", DiscreteSchedule.from_betas(), Velocity())
 STUDENT = dataclasses.replace(TEACHER.of_kind("lcm"), guidance=Guidance(5.5, (1.0, 9.0)))
 
 

@@ -189,7 +189,7 @@ V = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
 def test_markers_give_v_prediction_on_zero_snr_betas_as_diffusers(noob: Path, sdxl: Path, tmp_path: Path) -> None:
     """Also where the configs are of a folder whose scheduler says epsilon: what a file says of itself is more."""
     model = fewstep.load(noob, device="cpu", config=sdxl)
-    assert (model.profile.prediction, model.profile.zero_snr) == ("v_prediction", True)
+    assert (model.profile.prediction.name, model.profile.zero_snr) == ("v_prediction", True)
     expected = theirs(sdxl, **V)
     assert abs(painted(model) - expected).max() <= 1
     assert abs(expected - theirs(sdxl)).max() > 5
@@ -197,9 +197,11 @@ def test_markers_give_v_prediction_on_zero_snr_betas_as_diffusers(noob: Path, sd
     assert abs(painted(plain) - theirs(sdxl)).max() <= 1
     save(model, tmp_path / "saved", base=None)
     again = fewstep.load(tmp_path / "saved", device="cpu")
-    assert (again.profile.prediction, again.profile.zero_snr) == ("v_prediction", True)
+    assert (again.profile.prediction.name, again.profile.zero_snr) == ("v_prediction", True)
     Path(tmp_path / "x-vpred.safetensors").symlink_to(write_original(sdxl, tmp_path / "plain.safetensors"))
-    assert fewstep.load(tmp_path / "x-vpred.safetensors", device="cpu", config=sdxl).profile.prediction == "epsilon"
+    assert (
+        fewstep.load(tmp_path / "x-vpred.safetensors", device="cpu", config=sdxl).profile.prediction.name == "epsilon"
+    )
 
 
 def test_the_end_of_the_schedule_is_an_option(sdxl: Path) -> None:

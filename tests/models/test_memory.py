@@ -243,10 +243,10 @@ def test_unknown_ones_are_refused(model: ModelBundle) -> None:
 
 def test_kind_and_prediction_can_be_overridden(model: ModelBundle, tmp_path: Path) -> None:
     folder: Any = model.folder
-    assert (model.kind, model.profile.steps, model.profile.prediction) == ("diffusion", 25, "epsilon")
+    assert (model.kind, model.profile.steps, model.profile.prediction.name) == ("diffusion", 25, "epsilon")
     other = fewstep.load(folder, device="cpu", kind="lcm", prediction_type="v_prediction")
     assert (other.kind, other.profile.steps, other.profile.guidance.scale) == ("lcm", 4, 1.0)
-    assert other.profile.prediction == "v_prediction"
+    assert other.profile.prediction.name == "v_prediction"
     with pytest.raises(InvalidRequest, match="unknown kind of model 'turbo'; choose one of lcm, diffusion"):
         fewstep.load(folder, kind="turbo")  # type: ignore[arg-type]
     with pytest.raises(

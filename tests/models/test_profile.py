@@ -36,7 +36,7 @@ def test_trained_betas_are_read() -> None:
 
 def test_the_facts_of_a_consistency_model() -> None:
     profile = profile_of({**LCM, "original_inference_steps": 100, "timestep_scaling": 7.0}, embedded=True)
-    assert (profile.kind, profile.prediction, profile.grid) == ("lcm", "v_prediction", Grid(100, 7.0))
+    assert (profile.kind, profile.prediction.name, profile.grid) == ("lcm", "v_prediction", Grid(100, 7.0))
 
 
 def test_the_facts_of_stable_diffusion() -> None:

@@ -58,7 +58,7 @@ def generator() -> torch.Generator:
 def test_sd2_with_v_prediction(tmp_path: Path, sampler: str) -> None:
     folder = write_miniature_sd2(tmp_path / "sd2")
     model = fewstep.load(folder, device="cpu")
-    assert model.profile.prediction == "v_prediction"
+    assert model.profile.prediction.name == "v_prediction"
     pipeline = pipeline_of(StableDiffusionPipeline, folder)
     if sampler == "dpm++":
         pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)

@@ -84,7 +84,7 @@ def test_a_distilled_model_is_a_folder_that_reads_back_what_it_was_made_for(
     model = fewstep.load(outcome.files[0], device="cpu")
     assert (model.kind, model.profile.sampler, model.profile.guidance.w_range) == ("lcm", "lcm", (1.0, 5.0))
     assert (model.profile.grid.original_inference_steps, model.profile.grid.timestep_scaling) == (25, 8.0)
-    assert model.profile.prediction == "v_prediction"
+    assert model.profile.prediction.name == "v_prediction"
     assert model.profile.guidance.embedded
     assert model.card.measured["teacher_gap"] > 0
     assert fewstep.text2image(model, "a red fox", steps=3, seed=0).size == (128, 128)
@@ -404,7 +404,7 @@ def test_teachers_of_every_prediction_type(tmp_path: Path, pictures: Path, kind:
 
     folder = write_miniature(tmp_path / "model", prediction_type=kind)
     file, *_ = train(config("distill", folder / "teacher", pictures, lora=False), tmp_path / "run").files
-    assert fewstep.load(file, device="cpu").profile.prediction == kind
+    assert fewstep.load(file, device="cpu").profile.prediction.name == kind
 
 
 def test_the_wrong_kind_and_foreign_folders_are_refused(tmp_path: Path, miniature: Path, pictures: Path) -> None:

@@ -192,7 +192,7 @@ def _model_facts(folder: Path) -> dict[str, str]:
         "kind": _kind(profile.kind),
         "guidance": _guidance(profile.guidance.embedded),
         "family": model.family,
-        "predicts": profile.prediction,
+        "predicts": profile.prediction.name,
         "ends in pure noise": "yes" if profile.zero_snr else "no",
         "by default": f"{profile.steps} steps, guidance scale {profile.guidance.scale:g}",
         "size": " x ".join(map(str, reversed(model.traits.default_size))),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 
 if TYPE_CHECKING:
+    from fewstep.core.prediction import Prediction
     from fewstep.core.schedule import Schedule
 
 Kind = Literal["lcm", "diffusion"]
@@ -84,7 +85,7 @@ class SamplingProfile:
     """The process, the prediction, the grid, the guidance, the sampler and the steps of a model.
 
     schedule        alpha_t and sigma_t at every time
-    prediction      what the network predicts, in diffusers' words (`prediction.PREDICTIONS`)
+    prediction      what the network predicts, and how x_0 follows from it
     kind            "lcm" (a consistency model, one to eight steps) or "diffusion" (its teacher)
     steps           how many, where nobody asks for others
     sampler         its own, by name (`samplers.checked` says whether it accepts the model)
@@ -94,7 +95,7 @@ class SamplingProfile:
     """
 
     schedule: Schedule
-    prediction: str
+    prediction: Prediction
     kind: Kind
     steps: int
     guidance: Guidance
@@ -125,7 +126,7 @@ class SamplingProfile:
         cls,
         kind: Kind,
         schedule: Schedule,
-        prediction: str,
+        prediction: Prediction,
         grid: Grid | None = None,
         spacing: Spacing | None = None,
         *,
@@ -150,7 +151,7 @@ class SamplingProfile:
         """In a line, for people."""
         kind = "consistency model" if self.kind == "lcm" else "diffusion model"
         embedded = ", w embedded" if self.guidance.embedded else ""
-        return f"a {kind}, prediction type {self.prediction}{embedded}; {self.steps} steps by default"
+        return f"a {kind}, prediction type {self.prediction.name}{embedded}; {self.steps} steps by default"
 
     @property
     def bakes_guidance_in(self) -> bool:

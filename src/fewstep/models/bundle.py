@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from fewstep.core.consistency import ConsistencyFunction, Scalings, boundary_scalings
 from fewstep.core.denoise import Denoiser
-from fewstep.core.prediction import PREDICTIONS
 from fewstep.core.profile import Kind, SamplingProfile
 from fewstep.core.schedule import Schedule
 from fewstep.errors import FewstepWarning
@@ -168,7 +167,7 @@ class ModelBundle:
     def denoise(self) -> Denoiser:
         """The UNet as `denoise(x_t, t, cond, w) -> x_0`."""
         network = UNetNetwork(self.unet, self.adapters)
-        return Denoiser(network, self.profile.schedule, PREDICTIONS[self.profile.prediction])
+        return Denoiser(network, self.profile.schedule, self.profile.prediction)
 
     @cached_property
     def scalings(self) -> Scalings:

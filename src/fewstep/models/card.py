@@ -48,7 +48,7 @@ class ModelCard:
         facts = [
             f"Steps: {profile.steps} by default",
             f"Guidance scale: {profile.guidance.scale:g} by default{w}",
-            f"Predicts: {profile.prediction}",
+            f"Predicts: {profile.prediction.name}",
         ]
         if profile.sampler == "tcd":
             phased = f", {profile.phases} phases" if profile.phases > 1 else ""
@@ -97,7 +97,7 @@ def read_card(folder: Path) -> tuple[ModelCard | None, CardFacts]:
 def write_card(folder: Path, card: ModelCard, profile: SamplingProfile) -> Path:
     """Write `fewstep.json` into `folder`: flat, as every version reads it."""
     path = folder / FILE
-    facts: CardFacts = {**profile.facts(), "prediction_type": profile.prediction}
+    facts: CardFacts = {**profile.facts(), "prediction_type": profile.prediction.name}
     if profile.kind == "diffusion":
         facts["sampler"] = "lcm"  # older versions read no other names than a consistency model's
     about = dataclasses.asdict(card)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewstep.core.prediction import DISCRETE
+from fewstep.core.prediction import DISCRETE, PREDICTIONS
 from fewstep.core.profile import KINDS, SamplingProfile
 from fewstep.errors import InvalidModel, InvalidRequest
 
@@ -38,7 +38,7 @@ class Overrides:
     def of_base(self, profile: SamplingProfile) -> SamplingProfile:
         """The profile of the model itself; raises `InvalidModel` where its betas cannot end otherwise."""
         if self.prediction_type is not None:
-            profile = replace(profile, prediction=self.prediction_type)
+            profile = replace(profile, prediction=PREDICTIONS[self.prediction_type])
         try:
             profile = profile if self.zero_snr is None else profile.with_zero_snr(self.zero_snr)
         except ValueError as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fewstep.core.prediction import DISCRETE
+from fewstep.core.prediction import DISCRETE, PREDICTIONS
 from fewstep.core.profile import Grid, SamplingProfile, Spacing
 from fewstep.core.samplers import SAMPLERS, checked, few_step_schedulers
 from fewstep.core.schedule import Schedule
@@ -39,7 +39,7 @@ def profile_of(
     profile = SamplingProfile.default(
         "lcm" if few_step or scheduler.get("_class_name") in few_step_schedulers() else "diffusion",
         schedule_of(scheduler),
-        prediction,
+        PREDICTIONS[prediction],
         Grid(scheduler.get("original_inference_steps", 50), scheduler.get("timestep_scaling", 10.0)),
         Spacing(
             scheduler.get("timestep_spacing", "leading"),
@@ -66,7 +66,7 @@ def _with_card(profile: SamplingProfile, facts: CardFacts) -> SamplingProfile:
 
 def _warn_of_copies(profile: SamplingProfile, told: SamplingProfile, facts: CardFacts) -> None:
     copies: list[tuple[str, object, object]] = [
-        ("prediction_type", facts.get("prediction_type", profile.prediction), profile.prediction)
+        ("prediction_type", facts.get("prediction_type", profile.prediction.name), profile.prediction.name)
     ]
     if told.kind == "lcm":
         names = ("original_inference_steps", "timestep_scaling")
@@ -111,7 +111,7 @@ def scheduler_of(profile: SamplingProfile, base: Mapping[str, Any] | None = None
     Raises `InvalidModel` without one for a schedule that is no table of betas.
     """
     config = _ddim(profile) if base is None else dict(base)
-    config["prediction_type"] = profile.prediction
+    config["prediction_type"] = profile.prediction.name
     if base is not None and profile.schedule.to_config() != schedule_of(base).to_config():
         config["rescale_betas_zero_snr"] = profile.zero_snr
     if profile.kind == "lcm":

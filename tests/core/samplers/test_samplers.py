@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fewstep.core import samplers
 from fewstep.core.guidance import ClassifierFreeGuidance
+from fewstep.core.prediction import Velocity
 from fewstep.core.profile import Grid, SamplingProfile, Spacing
 from fewstep.core.samplers import SAMPLERS, SOLVERS, checked, entries, samplers_of
 from fewstep.core.samplers.ode import ODESampler
@@ -20,8 +21,8 @@ from fewstep.core.schedules import DiscreteSchedule
 from oracle import GaussianWorld
 
 ZERO_SNR = DiscreteSchedule.from_betas(rescale_zero_terminal_snr=True)
-FEW_STEP = SamplingProfile.default("lcm", ZERO_SNR, "v_prediction", Grid(timestep_scaling=10.0))
-DIFFUSION = SamplingProfile.default("diffusion", ZERO_SNR, "v_prediction", spacing=Spacing("trailing"))
+FEW_STEP = SamplingProfile.default("lcm", ZERO_SNR, Velocity(), Grid(timestep_scaling=10.0))
+DIFFUSION = SamplingProfile.default("diffusion", ZERO_SNR, Velocity(), spacing=Spacing("trailing"))
 ANOTHER = """
 from dataclasses import replace
 from fewstep.core.samplers.ddim import DDIM
