@@ -59,10 +59,10 @@ def test_a_model_decodes_with_what_it_brings(bringing: Path) -> None:
     full, fast = (fewstep.load(bringing, device="cpu", vae=vae) for vae in (None, "fast"))
     assert brings_fast_decoder(bringing)
     assert full.hash != fast.hash
-    x = torch.randn(2, *full.latent_shape(*full.default_size))
+    x = torch.randn(2, *full.latent_shape(*full.traits.default_size))
     expected = FastDecoder.load(bringing / FAST_DECODER)(x / full.autoencoder.config.scaling_factor)
     assert torch.equal(fast.decode(x), expected.clamp(-1, 1))
-    pixels = torch.rand(1, 3, *full.default_size) * 2 - 1
+    pixels = torch.rand(1, 3, *full.traits.default_size) * 2 - 1
     assert torch.equal(fast.encode_images(pixels), full.encode_images(pixels))
     assert fewstep.text2image(fast, "a cat", seed=0).size == fewstep.text2image(full, "a cat", seed=0).size
 
