@@ -100,9 +100,13 @@ class Schedule(ABC):
         return broadcast(self.alpha(t), x_0) * x_0 + broadcast(self.sigma(t), x_0) * noise
 
     def transfer(self, x_t: Tensor, x_0: Tensor, t: Time, s: Time) -> Tensor:
-        """x_s = alpha_s x_0 + sigma_s eps, with the eps that x_t and x_0 imply: exact for a constant x_0."""
+        """x_s = alpha_s x_0 + sigma_s eps, with the eps that x_t and x_0 imply: exact for a constant x_0.
+
+        s <= t; from clean data, which implies no eps, to clean data it is x_t itself.
+        """
         alpha_t, sigma_t = self.alpha(t), self.sigma(t)
         ratio = self.sigma(s) / sigma_t
+        ratio = torch.where(ratio.isnan(), 1.0, ratio)
         return broadcast(ratio, x_t) * x_t + broadcast(self.alpha(s) - ratio * alpha_t, x_t) * x_0
 
     def whole(self, t: float) -> float:

@@ -1,0 +1,253 @@
+"""The theory of consistency models on processes with real times: all of it holds for any alpha and sigma."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction, no_scalings
+from fewstep.core.denoise import Denoiser
+from fewstep.core.losses import consistency_distillation_loss, consistency_training_loss, diffusion_loss
+from fewstep.core.prediction import Flow, Prediction, Trig
+from fewstep.core.samplers import SOLVERS
+from fewstep.core.samplers.lcm import sample_consistency
+from fewstep.core.samplers.ode import sample_ode
+from fewstep.core.samplers.tcd import sample_trajectory
+from fewstep.core.schedule import Schedule
+from fewstep.core.schedules import RectifiedFlow, TrigFlow
+from oracle import ExactFlow, GaussianWorld, MixtureWorld, column, output_from_x0
+
+PROCESSES: dict[str, tuple[Schedule, Prediction]] = {
+    "rectified flow": (RectifiedFlow(), Flow()),
+    "shifted": (RectifiedFlow(shift=3.0), Flow()),
+    "TrigFlow": (TrigFlow(), Trig()),
+}
+every_process = pytest.mark.parametrize(("schedule", "kind"), PROCESSES.values(), ids=PROCESSES)
+X = torch.linspace(-1.5, 1.5, 25, dtype=torch.float64)[:, None]
+MU = torch.linspace(-1.0, 1.0, 25, dtype=torch.float64)
+W = torch.linspace(0.0, 14.0, 25, dtype=torch.float64)
+COUNT = 40_000
+
+
+def draw(seed: int, count: int = 25) -> Tensor:
+    return torch.randn(count, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def spread(schedule: Schedule, num: int = 25) -> Tensor:
+    """Rising times as the model lays them out, the last one pure noise."""
+    return schedule.at(torch.arange(1, num + 1, dtype=torch.float64) / num)
+
+
+@every_process
+def test_the_consistency_function_in_closed_form(schedule: Schedule, kind: Prediction) -> None:
+    """f = mu + s (x - alpha mu) / sqrt(alpha^2 s^2 + sigma^2): the oracle's, and where the ODE ends.
+
+    By UniPC in 4,000 steps, to 1e-6.
+    """
+    world, mu, t = GaussianWorld(schedule), 0.4, float(schedule.at(0.7))
+    alpha, sigma, s = float(schedule.alpha(t)), float(schedule.sigma(t)), world.s
+    by_hand = mu + s * (X - alpha * mu) / (alpha**2 * s**2 + sigma**2) ** 0.5
+    torch.testing.assert_close(world.f(X, t, mu), by_hand)
+    times = schedule.at(0.7 * torch.linspace(1, 0, 4001, dtype=torch.float64))[:-1]
+    *_, end = sample_ode(SOLVERS["unipc"](schedule), world.denoise, X, times, mu)
+    torch.testing.assert_close(end.x_t, by_hand, rtol=0, atol=1e-6)
+    assert end.t == schedule.clean
+
+
+@every_process
+def test_f_is_one_along_a_trajectory_and_the_sample_itself_at_its_end(schedule: Schedule, kind: Prediction) -> None:
+    world, t = MixtureWorld(schedule), float(schedule.at(0.8))
+    for s in (float(schedule.at(0.5)), float(schedule.at(0.01))):
+        on_the_way = world.flow(X, t, s)
+        torch.testing.assert_close(
+            world.flow(on_the_way, s, schedule.clean), world.flow(X, t, schedule.clean), rtol=1e-7, atol=1e-7
+        )
+    torch.testing.assert_close(GaussianWorld(schedule).f(X, schedule.clean, 0.3), X)
+
+
+@every_process
+def test_a_network_of_this_process_is_f_without_scalings(schedule: Schedule, kind: Prediction) -> None:
+    """Whatever it says, f is x_t at clean data; and with the right output it is the exact f."""
+    world = GaussianWorld(schedule)
+
+    def network(x_t: Tensor, t: Tensor, cond: Any, w: Any) -> Tensor:
+        return output_from_x0(kind.name, world.f(x_t, t, cond), x_t, schedule.alpha(t), schedule.sigma(t))
+
+    f = ConsistencyFunction(Denoiser(network, schedule, kind), no_scalings)
+    times = spread(schedule)
+    torch.testing.assert_close(f(X, times, MU), world.f(X, times, MU))
+    wild = ConsistencyFunction(Denoiser(lambda x_t, *_: 5 + x_t**2, schedule, kind), no_scalings)
+    torch.testing.assert_close(wild(X, schedule.clean, None), X)
+
+
+def distil(schedule: Schedule, f: Any, **changes: Any) -> float:
+    """The distillation loss at 25 real times, each with its own mu and w; pairs are 1/25 of the last time apart."""
+    world, grid = GaussianWorld(schedule), spread(schedule)
+    arguments: dict[str, Any] = {
+        "f": f,
+        "f_target": world.f,
+        "teacher": world.denoise,
+        "solver": ExactFlow(world, W),
+        "schedule": schedule,
+        "grid": grid,
+        "k": schedule.last / 25,
+        "x_0": MU[:, None] + world.s * draw(1),
+        "noise": draw(2),
+        "indices": torch.arange(25),
+        "cond": MU,
+        "uncond": world.uncond,
+        "w": W,
+    }
+    return float(consistency_distillation_loss(**arguments | changes).loss)
+
+
+@every_process
+def test_distillation_loss_is_zero_for_the_exact_f_and_an_exact_step_alone(
+    schedule: Schedule, kind: Prediction
+) -> None:
+    world = GaussianWorld(schedule)
+    assert distil(schedule, world.f) < 1e-20
+    assert distil(schedule, lambda x_t, t, cond, w: world.f(x_t, t, cond, w) + 0.01) > 1e-5
+    assert distil(schedule, lambda x_t, t, cond, w: world.f(x_t, t, cond, w + 0.1)) > 1e-5
+    assert distil(schedule, lambda x_t, t, cond, w: world.f(x_t, 0.97 * t, cond, w)) > 1e-5
+    assert distil(schedule, world.denoise) > 1e-3
+    assert distil(schedule, world.f, uncond=-world.uncond, solver=SOLVERS["heun"](schedule)) > 1e-3
+
+
+@every_process
+def test_a_real_step_of_the_teacher_leaves_little_and_substeps_less(schedule: Schedule, kind: Prediction) -> None:
+    """From above clean data, where every solver is DDIM; halving a step quarters Heun's error, so its square by 16."""
+    f, solver = GaussianWorld(schedule).f, SOLVERS["heun"](schedule)
+    floor = torch.full((25,), 0.05 * schedule.last, dtype=torch.float64)
+    indices = torch.arange(13, 24).repeat(3)[:25]
+    few, many = (distil(schedule, f, solver=solver, floor=floor, indices=indices, substeps=m) for m in (8, 16))
+    assert many < 1e-7
+    assert few / many == pytest.approx(16, rel=0.2)
+
+
+@every_process
+def test_substeps_divide_real_times_evenly(schedule: Schedule, kind: Prediction) -> None:
+    asked: list[Tensor] = []
+
+    def teacher(x_t: Tensor, t: Tensor, cond: Any, w: Any = None) -> Tensor:
+        asked.append(t)
+        return x_t
+
+    distil(schedule, GaussianWorld(schedule).f, teacher=teacher, solver=SOLVERS["ddim"](schedule), w=0.0, substeps=3)
+    t, k = spread(schedule), schedule.last / 25
+    for index, times in enumerate(asked):
+        torch.testing.assert_close(times, t - index * (t - (t - k).clamp(min=0.0)) / 3)
+
+
+@every_process
+def test_consistency_training_is_zero_for_one_point_of_data(schedule: Schedule, kind: Prediction) -> None:
+    world, point = GaussianWorld(schedule, s=0.0), torch.full((25, 1), 0.3, dtype=torch.float64)
+    grid, k, indices = spread(schedule), schedule.last / 25, torch.arange(25).clamp(min=1)  # above clean data
+    arguments: Any = (schedule, grid, k, point, draw(2), indices, 0.3)
+    assert float(consistency_training_loss(world.f, world.f, *arguments).loss) < 1e-20
+    other = GaussianWorld(schedule, s=0.7)
+    assert float(consistency_training_loss(other.f, other.f, *arguments).loss) > 1e-4
+
+
+@every_process
+def test_diffusion_loss_is_least_at_the_posterior_mean(schedule: Schedule, kind: Prediction) -> None:
+    """The exact network beats itself moved by +-5 % or with the sign reversed, on 40,000 pairs at times of its own."""
+    world, x_0, noise = GaussianWorld(schedule), 0.5 + 0.7 * draw(1, COUNT), draw(2, COUNT)
+    t = schedule.draw_times(COUNT, torch.Generator().manual_seed(3))
+
+    def loss_at(scale: float) -> float:
+        def network(x_t: Tensor, t: Tensor, cond: Any, w: Any) -> Tensor:
+            x_0 = world.denoise(x_t, t, cond)
+            return scale * output_from_x0(kind.name, x_0, x_t, schedule.alpha(t), schedule.sigma(t))
+
+        return float(diffusion_loss(Denoiser(network, schedule, kind), x_0, noise, t, 0.5).loss)
+
+    assert loss_at(1.0) < min(loss_at(0.95), loss_at(1.05), loss_at(-1.0))
+
+
+@every_process
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_consistency_sampling_reproduces_mean_and_deviation(schedule: Schedule, kind: Prediction, steps: int) -> None:
+    """The exact f from pure noise: every step renews the sample and keeps its law. Four standard errors are allowed."""
+    world, times = GaussianWorld(schedule), spread(schedule, steps).flip(0)
+    path = list(
+        sample_consistency(world.f, schedule, draw(0, COUNT), times, 0.5, 2.0, lambda index: draw(1 + index, COUNT))
+    )
+    result, mu = path[-1].x_t, float(world.guided_mu(0.5, 2.0))
+    assert [step.t for step in path] == [*times.tolist()[1:], schedule.clean]
+    assert float(result.mean()) == pytest.approx(mu, abs=4 * 0.7 / COUNT**0.5)
+    assert float(result.std()) == pytest.approx(0.7, abs=4 * 0.7 / (2 * COUNT) ** 0.5)
+
+
+@every_process
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0])
+def test_trajectory_sampling_keeps_the_noise_at_what_the_time_asks_for(
+    schedule: Schedule, kind: Prediction, gamma: float
+) -> None:
+    """One point of data: after every step x_t is alpha mu + sigma eps, of which gamma says how much is fresh."""
+    world, times = GaussianWorld(schedule, s=0.0), spread(schedule, 4).flip(0)
+    path = sample_trajectory(
+        world.denoise, schedule, draw(0, COUNT), times, 0.5, None, lambda index: draw(1 + index, COUNT), gamma=gamma
+    )
+    for step in path:
+        noise = step.x_t - schedule.alpha(step.t) * 0.5
+        sigma = float(schedule.sigma(step.t))
+        assert float(noise.mean()) == pytest.approx(0.0, abs=4 * sigma / COUNT**0.5 + 1e-12)
+        assert float(noise.std()) == pytest.approx(sigma, abs=4 * sigma / (2 * COUNT) ** 0.5 + 1e-12)
+        if step.index < 3:
+            below = (1 - gamma) * step.t
+            ratio = schedule.alpha(step.t) / schedule.alpha(below) * schedule.sigma(below) / schedule.sigma(step.t)
+            kept = float((noise * draw(0, COUNT)).mean() / sigma)
+            if step.index == 0:
+                assert kept == pytest.approx(float(ratio), abs=0.02)
+    assert step.t == schedule.clean
+
+
+@every_process
+def test_a_trajectory_function_is_a_step_to_any_real_time(schedule: Schedule, kind: Prediction) -> None:
+    """Of one point of data it is the flow itself; at t = end it is the identity to the bit."""
+    world = GaussianWorld(schedule, s=0.0)
+    t, end = spread(schedule), 0.37 * spread(schedule)
+    g = TrajectoryFunction(world.denoise, schedule, end)
+    flow = column(schedule.alpha(end)) * MU[:, None] + column(schedule.sigma(end) / schedule.sigma(t)) * (
+        X - column(schedule.alpha(t)) * MU[:, None]
+    )
+    torch.testing.assert_close(g(X, t, MU), flow)
+    for same in (t, torch.full_like(t, schedule.clean)):
+        assert torch.equal(TrajectoryFunction(lambda x_t, *_: 3 - x_t, schedule, same)(X, same, None), X)
+
+
+@every_process
+@pytest.mark.parametrize("name", SOLVERS)
+def test_ode_sampling_from_pure_noise_reproduces_mean_and_deviation(
+    schedule: Schedule, kind: Prediction, name: str
+) -> None:
+    """Fifty steps of a network that speaks the process's own prediction; DDIM's deviation is a few percent small."""
+    world = GaussianWorld(schedule)
+
+    def network(x_t: Tensor, t: Tensor, cond: Any, w: Any) -> Tensor:
+        x_0 = world.denoise(x_t, t, cond)
+        return output_from_x0(kind.name, x_0, x_t, schedule.alpha(t), schedule.sigma(t))
+
+    denoise, times = Denoiser(network, schedule, kind), spread(schedule, 50).flip(0)
+    *_, end = sample_ode(SOLVERS[name](schedule), denoise, draw(0, COUNT), times, 0.5)
+    assert float(end.x_t.mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(end.x_t.std()) == pytest.approx(0.7, abs=0.035)
+
+
+def test_an_euler_step_of_a_flow_is_ddim_s() -> None:
+    """z + (s' - s) u, with u = eps - x_0: what diffusers' FlowMatchEulerDiscreteScheduler does."""
+    schedule = RectifiedFlow()
+    z, u = draw(0), draw(1)
+    denoise = Denoiser(lambda *_: u, schedule, Flow())
+    stepped, _ = SOLVERS["ddim"](schedule).step(denoise, z, 750.0, 300.0, None, None)
+    torch.testing.assert_close(stepped, z + (0.3 - 0.75) * u)
+
+
+@pytest.mark.parametrize("times", [[500.0, 500.0], [500.0, 0.0], torch.tensor([200.0, 700.0])])
+def test_real_times_must_fall_and_end_above_clean_data(times: Any) -> None:
+    with pytest.raises(ValueError, match="end above 0, which is clean data"):
+        next(sample_ode(SOLVERS["ddim"](RectifiedFlow()), lambda x_t, t, cond: x_t, X, times, None))
