@@ -10,12 +10,14 @@ import pytest
 
 from fewstep.cli.options import ASKED
 from fewstep.errors import InvalidRequest
+from fewstep.models.bundle import ModelBundle
 from fewstep.pipelines.fields import FIELDS, Options, Settings, meant, settings_of
 from fewstep.pipelines.image2image import StrengthOptions
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.prompt_file import read_prompts
 from fewstep.pipelines.provenance import Record
 from fewstep.pipelines.request import Request
+from fewstep.server.controls import controls
 
 SETTINGS = {field.name for field in dataclasses.fields(Settings)}
 
@@ -92,3 +94,12 @@ def test_a_wrong_cell_is_named(tmp_path: Path, row: dict[str, Any], complaint: s
     (tmp_path / "p.csv").write_text(text, encoding="utf-8")
     with pytest.raises(InvalidRequest, match=complaint):
         read_prompts(tmp_path / "p.csv", {})
+
+
+def test_the_page_has_a_control_for_each_that_has_a_title(student: ModelBundle) -> None:
+    made = {each["name"]: each for each in controls(student)}
+    for name, field in FIELDS.items():
+        assert (name in made) == bool(field.title)
+        if field.title:
+            assert (made[name]["title"], made[name]["hint"]) == (field.title, field.hint)
+            assert made[name].get("minimum", field.low) >= field.low

@@ -8,162 +8,28 @@ import signal
 import socket
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fewstep.cli.beforehand import check_beforehand
-from fewstep.cli.options import Embedding, Unet, Variant, ZeroSnr, decoder, default_model
+from fewstep.cli.options import decoder, default_model
 from fewstep.cli.progress import one_line_warnings
 from fewstep.cli.runtime import Runtime, run_by, told
+from fewstep.cli.serve_options import HOW, WHO, Door, First, Models, Work
+from fewstep.cli.spread import spread
 from fewstep.cli.steering import read_controls
 from fewstep.errors import CannotWrite, InvalidRequest, NotInstalled
 from fewstep.files import cache_folder
 
-WHO = "Who may come in"
-HOW = "How it paints"
 
-
+@spread
 def serve(
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="starter, starter-teacher, a folder as diffusers writes it, a .safetensors checkpoint, or a hub id; "
-            "repeat to offer several, the default first. [default: $FEWSTEP_MODEL, or starter and its teacher]",
-            show_default=False,
-        ),
-    ] = None,
-    lora: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An adapter on top of the first model, and how much of it where nobody says: style.safetensors:0.8, "
-            "a hub id, or lcm-lora; repeat for several.",
-            show_default=False,
-        ),
-    ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; all others than this machine need a token.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)] = 7860,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="FEWSTEP_TOKEN", help="What every client has to show.", rich_help_panel=WHO, show_default=False
-        ),
-    ] = None,
-    origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A page from elsewhere that may use this server, https://example.org; repeat for several.",
-            rich_help_panel=WHO,
-            show_default=False,
-        ),
-    ] = None,
-    root_path: Annotated[
-        str | None,
-        typer.Option(
-            help="The path under which a reverse proxy shows this server, /lcm for example.",
-            rich_help_panel=WHO,
-            show_default=False,
-        ),
-    ] = None,
-    trust_proxy: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="The address (or network, 10.0.0.0/8) of a reverse proxy whose X-Forwarded-Prefix, -Host, -Proto and "
-            "-For are believed; repeat for several.",
-            rich_help_panel=WHO,
-            show_default=False,
-        ),
-    ] = None,
-    https: Annotated[
-        bool,
-        typer.Option(
-            "--https",
-            help="Serve over HTTPS with a certificate made here: other machines' cameras need that.",
-            rich_help_panel=WHO,
-        ),
-    ] = False,
-    max_sessions: Annotated[int, typer.Option(help="Clients at once.", min=1, rich_help_panel=WHO)] = 256,
-    max_per_address: Annotated[
-        int, typer.Option(help="Live and realtime sessions of one other machine at once.", min=1, rich_help_panel=WHO)
-    ] = 16,
-    max_batch: Annotated[int, typer.Option(help="Pictures in the making at once.", min=1, rich_help_panel=HOW)] = 16,
-    max_pixels: Annotated[
-        int | None,
-        typer.Option(
-            help="Of one picture. [default: 64 times the model's own size, at most 2048 x 2048]",
-            min=64,
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(help="Steps where nobody asks for a number. [default: the model's]", rich_help_panel=HOW),
-    ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What pictures steer the first model through: NET, where clients bring the pictures, or "
-            "NET=edges.png:0.8 for clients that bring none; repeat for several.",
-            show_default=False,
-        ),
-    ] = None,
-    vae: Annotated[
-        str | None,
-        typer.Option(
-            help="Another autoencoder for the first model: a folder or a hub id.",
-            rich_help_panel=HOW,
-            show_default=False,
-        ),
-    ] = None,
-    fast_decode: Annotated[
-        bool | None,
-        typer.Option(
-            "--fast-decode/--full-decode",
-            help="Decode much faster and a little rougher, with the model's own fast decoder or TAESD. "
-            "[default: fast for models that bring their own, as the starter does]",
-            rich_help_panel=HOW,
-            show_default=False,
-        ),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]", rich_help_panel=HOW)
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16, bfloat16. [default: by the device]", rich_help_panel=HOW)
-    ] = None,
-    memory: Annotated[
-        str,
-        typer.Option(
-            help="Where the device's memory is short: full (all on it), parts (in turns), layers (slow), or auto.",
-            rich_help_panel=HOW,
-        ),
-    ] = "auto",
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="For a single-file first model of unusual shape: a model folder with its configs and tokenizers.",
-            rich_help_panel=HOW,
-            show_default=False,
-        ),
-    ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            help="lcm or diffusion, where the first model's files say it wrongly. [default: detected]",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    prediction_type: Annotated[
-        str | None,
-        typer.Option(help="epsilon, v_prediction or sample, likewise. [default: detected]", rich_help_panel=HOW),
-    ] = None,
-    zero_snr: ZeroSnr = None,
-    unet: Unet = None,
-    embedding: Embedding = None,
-    variant: Variant = None,
+    *,
+    models: Models,
+    door: Door,
+    work: Work,
+    own: First,
     runtime: Annotated[
         Runtime,
         typer.Option(
@@ -202,45 +68,46 @@ def serve(
     from fewstep.models.locating import brings_fast_decoder
     from fewstep.models.replaced import FAST
 
-    access, check = Access.of(host, token, origin or ()), _function(checker)
-    proxy = Proxy.of(root_path, trust_proxy or ())
-    if steps is not None and steps < 1:
-        raise InvalidRequest(f"the number of steps is {steps}; it must be at least 1")
-    first, *rest = model or _default_models()
-    vae = decoder(vae, fast_decode)
-    nets, steered = read_controls(control or [], need_pictures=False)
+    access, check = Access.of(door.host, door.token, door.origin or ()), _function(checker)
+    proxy = Proxy.of(door.root_path, door.trust_proxy or ())
+    if work.steps is not None and work.steps < 1:
+        raise InvalidRequest(f"the number of steps is {work.steps}; it must be at least 1")
+    first, *rest = models.model or _default_models()
+    nets, steered = read_controls(own.control or [], need_pictures=False)
 
     def decoder_of(name: str) -> str | None:
-        return FAST if fast_decode or (fast_decode is None and brings_fast_decoder(name)) else None
+        fast = own.fast_decode or (own.fast_decode is None and brings_fast_decoder(name))
+        return FAST if fast else None
 
-    placing: dict[str, Any] = {"device": device, "dtype": dtype, "memory": memory}
-    own: dict[str, Any] = {"loras": lora or (), "vae": vae or decoder_of(first), "config": config, **placing}
-    own |= {"kind": kind, "prediction_type": prediction_type, "controlnets": nets}
-    own |= {"zero_snr": zero_snr, "unet": unet, "embeddings": embedding or (), "variant": variant}
-    check_beforehand(first, own)
+    placing: dict[str, Any] = {"device": own.device, "dtype": own.dtype, "memory": own.memory}
+    names = ("config", "kind", "prediction_type", "zero_snr", "unet", "variant")
+    loading = placing | {name: getattr(own, name) for name in names}
+    loading |= {"loras": models.lora or (), "embeddings": own.embedding or (), "controlnets": nets}
+    loading["vae"] = decoder(own.vae, own.fast_decode) or decoder_of(first)
+    check_beforehand(first, loading)
     for name in rest:
         check_beforehand(name, placing)
-    with _listen(host, port) as listening, one_line_warnings(quiet):  # who comes while the models load waits
-        bundle = fewstep.load(first, **own)
-        if steps is not None:
-            bundle = dataclasses.replace(bundle, profile=dataclasses.replace(bundle.profile, steps=steps))
+    with _listen(door.host, door.port) as listening, one_line_warnings(quiet):  # who comes while the models load waits
+        bundle = fewstep.load(first, **loading)
+        if work.steps is not None:
+            bundle = dataclasses.replace(bundle, profile=dataclasses.replace(bundle.profile, steps=work.steps))
         others = [fewstep.load(name, vae=decoder_of(name), **placing) for name in rest]
         bundle, *others = (run_by(runtime, each) for each in (bundle, *others))
         engine = Engine(
             bundle,
             *others,
-            max_batch=max_batch,
-            max_clients=max_sessions,
-            max_pixels=max_pixels,
+            max_batch=work.max_batch,
+            max_clients=door.max_sessions,
+            max_pixels=work.max_pixels,
             checker=check,
             controls=steered,
         )
-        certificate, key = self_signed(cache_folder(), host) if https else (None, None)
-        app = create_app(engine, access, proxy=proxy, metrics=metrics, per_address=max_per_address)
-        server = Server(engine, app, host=host, port=port, ssl_certfile=certificate, ssl_keyfile=key)
-        scheme = "https" if https else "http"
-        shown = f"{scheme}://{host}:{listening.getsockname()[1]}/"
-        typer.echo(shown + (f"?token={token}" if token else ""))
+        certificate, key = self_signed(cache_folder(), door.host) if door.https else (None, None)
+        app = create_app(engine, access, proxy=proxy, metrics=metrics, per_address=door.max_per_address)
+        server = Server(engine, app, host=door.host, port=door.port, ssl_certfile=certificate, ssl_keyfile=key)
+        scheme = "https" if door.https else "http"
+        shown = f"{scheme}://{door.host}:{listening.getsockname()[1]}/"
+        typer.echo(shown + (f"?token={door.token}" if door.token else ""))
         typer.echo(f"painting with {bundle.name} on {bundle.device}{told(bundle)}; Ctrl-C ends it", err=True)
         try:
             server.run(sockets=[listening])

@@ -1,26 +1,6 @@
-// The settings, built from what the server says its model can be asked for.
+// The settings, built from what the server says its model can be asked for: ranges, titles and hints are the server's.
 
 import { INPUTS, element, valueOf } from "./inputs.js";
-
-const TITLES = {
-  negative_prompt: "Not in the picture", steps: "Steps", guidance_scale: "Guidance", strength: "Strength",
-  model: "Model", seed: "Seed", width: "Width", height: "Height", sampler: "Sampler", upscale: "Upscale",
-  refine_strength: "Painted over by", refine_steps: "Steps of that", tile: "In tiles", variation: "Variation",
-  variation_seed: "Towards the seed", timesteps: "Times, in place of steps",
-};
-const HINTS = {
-  steps: "More steps: finer, slower.",
-  guidance_scale: "How closely the words are followed.",
-  strength: "How freely the picture may depart from yours.",
-  loras: "How much of this adapter.",
-  control_scales: "How far its picture is followed.",
-  upscale: "Made so many times larger, and painted over.",
-  refine_steps: "Empty: as many as above.",
-  tile: "A large picture in windows of the model's own size.",
-  variation: "How far from the seed's picture to another one's.",
-  variation_seed: "Empty: the one after the seed.",
-  timesteps: "Falling, from 999 to 0: 999, 749, 499.",
-};
 
 export class Controls extends EventTarget {
   // Tells "change" with what has changed, "picture" with a file that a ControlNet is to read, and its place.
@@ -80,7 +60,7 @@ export class Controls extends EventTarget {
   #field(each) {
     const field = element("div", "field");
     const id = `control-${each.name}`;
-    const title = element("label", "title", each.title ?? TITLES[each.name] ?? each.name);
+    const title = element("label", "title", each.title || each.name);
     title.htmlFor = id;
     const value = this.values[each.name];
     const input = INPUTS[each.kind](each, value);
@@ -89,7 +69,7 @@ export class Controls extends EventTarget {
     if (each.kind === "slider") title.append(element("output", "", String(value)));
     field.append(title);
     if (each.kind === "seed") field.append(this.#seedRow(input)); else field.append(input);
-    const hint = element("small", "", HINTS[each.of ?? each.name] ?? "");
+    const hint = element("small", "", each.hint ?? "");
     hint.id = `${id}-hint`;
     input.setAttribute("aria-describedby", hint.id);
     field.append(hint);

@@ -18,7 +18,7 @@ export const INPUTS = {
   slider: (each, value) => bounded(each, value, "range"),
   seed: (each, value) => bounded(each, value, "number"),
   number: (each, value) => bounded(each, value, "number"),
-  text: (each, value) => Object.assign(element("textarea"), { rows: 1, maxLength: 2000, value }),
+  text: (each, value) => Object.assign(element("textarea"), { rows: 1, maxLength: each.maximum_length, value }),
   switch: (each, value) => Object.assign(element("input"), { type: "checkbox", checked: value }),
   times: (each, value) => Object.assign(element("input"), { type: "text", pattern: "[0-9, ]*", value: (value ?? []).join(", ") }),
   choice(each, value) {

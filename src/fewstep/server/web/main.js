@@ -146,6 +146,7 @@ function build(name, wanted) {
   model = name;
   controls.build(models[model], { ...wanted, model });
   controls.show("strength", sources.name !== "words");
+  $("prompt").maxLength = controls.specifications.get("prompt").maximum_length;
   $("model").textContent = model;
   size();
   comparison.offer(models, model);
