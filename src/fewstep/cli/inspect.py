@@ -183,6 +183,7 @@ def _fit(file: LoraFile, base: ModelBundle, missing: list[str]) -> str:
 
 
 def _model_facts(folder: Path) -> dict[str, str]:
+    from fewstep.core.samplers import SAMPLERS, samplers_of
     from fewstep.models.loading import load
 
     model = load(folder, device="cpu")
@@ -195,6 +196,7 @@ def _model_facts(folder: Path) -> dict[str, str]:
         "predicts": profile.prediction.name,
         "ends in pure noise": "yes" if profile.zero_snr else "no",
         "by default": f"{profile.steps} steps, guidance scale {profile.guidance.scale:g}",
+        "samplers": "\n".join(f"{name}: {SAMPLERS[name].about}" for name in samplers_of(profile)),
         "size": " x ".join(map(str, reversed(model.traits.default_size))),
         "U-Net": f"{parameters / 1e6:.1f} million parameters",
         "SHA-256": model.hash,

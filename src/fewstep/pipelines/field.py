@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
@@ -47,7 +47,7 @@ class Field:
     zero: str = ""
     off: float | None = None
     served: int | None = None
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     usual: float | None = None
     needs: str = ""
     flags: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from fewstep.core.profile import MAX_GUIDANCE
-from fewstep.core.samplers import SAMPLERS, SOLVERS
+from fewstep.core.samplers import SAMPLERS
 from fewstep.pipelines.field import Field
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ MAX_SEED = 2**63 - 1
 MAX_SIDE = 4_096
 DEFAULT_STRENGTH, REFINE_STRENGTH = 0.5, 0.4
 WHAT = "What to paint"
-_FEW_STEP = ", ".join(name for name in SAMPLERS if name not in SOLVERS)
 
 _ROWS = (
     Field(
@@ -163,9 +162,9 @@ _ROWS = (
         "sampler",
         "choice",
         "sampler",
-        f"{_FEW_STEP}; for diffusion models {', '.join(SOLVERS)}.",
+        "{choices}; those that a model takes are in `fewstep inspect MODEL`.",
         default="the model's",
-        choices=tuple(SAMPLERS),
+        choices=SAMPLERS,
         title="Sampler",
     ),
     Field(

@@ -102,7 +102,7 @@ def one_call_solvers() -> tuple[str, ...]:
 
 def few_step_schedulers() -> set[str]:
     """diffusers' classes whose presence in a model's folder says that it is a few-step model."""
-    return {sampler.scheduler for name, sampler in SAMPLERS.items() if name not in SOLVERS}
+    return {sampler.scheduler for sampler in SAMPLERS.values() if sampler.few_step}
 
 
 def checked(profile: SamplingProfile) -> SamplingProfile:

@@ -42,12 +42,14 @@ class Sampler(ABC):
     about      a line for people
     rank       where lists show it: the lowest is first
     scheduler  diffusers' class that does the same
+    few_step   whether that class, in a model's folder, says that it is a few-step model
     """
 
     name: str
     about: str
     rank: int = 100
     scheduler: str
+    few_step: bool = False
 
     @abstractmethod
     def accepts(self, profile: SamplingProfile) -> bool:

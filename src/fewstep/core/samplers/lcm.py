@@ -80,4 +80,5 @@ SAMPLER = LCM(
     about="a clean picture at every step, and fresh noise for the next (latent consistency models)",
     rank=40,
     scheduler="LCMScheduler",
+    few_step=True,
 )

@@ -87,4 +87,5 @@ SAMPLER = TCD(
     about="along the trajectory, with as much fresh noise as gamma says (trajectory and phased models)",
     rank=50,
     scheduler="TCDScheduler",
+    few_step=True,
 )
