@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,9 @@ from fewstep.models.rebuilt import KeptWhole, rebuilt
 from fewstep.models.variants import chosen_variant
 
 if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
     from PIL.Image import Image
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
     from fewstep.models.conditioning import Conditioning
 
@@ -37,9 +39,9 @@ class ImagePrompt:
     """One adapter: the encoder of pictures, and the projection of what it says to tokens like those of words."""
 
     name: str
-    encoder: Any
-    processor: Any
-    projection: Any
+    encoder: CLIPVisionModelWithProjection
+    processor: CLIPImageProcessor
+    projection: nn.Module
     reads_places: bool  # the encoder's last states but one, place by place, and not its one vector for the whole
 
     @torch.no_grad()
@@ -143,15 +145,16 @@ def with_image_prompts(model: Model, sources: Sequence[tuple[str, str]]) -> Mode
     weights = [_read(file) for file in files]
     for file, each in zip(files, weights, strict=True):
         _check_family(file, each, model)
-    encoders: dict[Path, Any] = {}
+    encoders: dict[Path, CLIPVisionModelWithProjection] = {}
     for file, each in zip(files, weights, strict=True):
         home = _encoder_for(file, each["image_proj"])
         if home not in encoders:
             variant = chosen_variant(home, model.dtype)
-            options: dict[str, Any] = {"dtype": model.dtype, "local_files_only": True, "variant": variant}
-            encoder = CLIPVisionModelWithProjection.from_pretrained(home, **options)
+            encoder = CLIPVisionModelWithProjection.from_pretrained(
+                home, dtype=model.dtype, local_files_only=True, variant=variant
+            )
             encoders[home] = encoder.to(model.device).eval()
-    unet: Any = rebuilt(model.networks["unet"])
+    unet = cast("UNet2DConditionModel", rebuilt(model.networks["unet"]))
     unet._load_ip_adapter_weights(weights)
     projections = unet.encoder_hid_proj.image_projection_layers
     adapters = []
@@ -171,7 +174,7 @@ def with_image_prompts(model: Model, sources: Sequence[tuple[str, str]]) -> Mode
     return model.with_networks(networks, dataclasses.replace(model.adapters, image_prompts=stack))
 
 
-def _weigh(scales: Scales, index: int, layer: nn.Module, inputs: Any, values: Tensor) -> Tensor:
+def _weigh(scales: Scales, index: int, layer: nn.Module, inputs: tuple[Tensor, ...], values: Tensor) -> Tensor:
     """Attention is linear in its values: what is scaled here, row by row, is the adapter's part of the result."""
     return values * scales.now[:, index].view(-1, *[1] * (values.ndim - 1))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from torch import nn
 
 from fewstep.errors import ModelNotFound
 from fewstep.models.adapters.controlnet.file import read_controlnet
@@ -57,7 +59,7 @@ def _fetched(source: str) -> Path:
     return fetch_file(f"{owner}/{name}", file, "ControlNet or IP-Adapter")
 
 
-def _read_controlnet(source: str, model: Host) -> Any:
+def _read_controlnet(source: str, model: Host) -> nn.Module:
     """A ControlNet or a T2I-Adapter, from a folder, from the hub, or from one file."""
     path = Path(source).expanduser()
     if path.suffix == ".safetensors" and not path.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,13 +13,16 @@ from fewstep.models.identify import refusal
 from fewstep.models.layout import named_family
 from fewstep.models.tensor_file import Header, read_tensors
 
+if TYPE_CHECKING:
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
 _HINTS = re.compile(
     r"(?:controlnet_cond_embedding\.(conv_in|blocks\.(\d+))|(?:control_model\.)?input_hint_block\.(\d+))\.weight"
 )
 _OTHERS = {"control_type_proj.": "a ControlNet-Union, of several kinds in one", "lllite_": "a ControlNet-LLLite"}
 
 
-def read_controlnet(path: Path, unet: Any, dtype: torch.dtype) -> Any:
+def read_controlnet(path: Path, unet: UNet2DConditionModel, dtype: torch.dtype) -> ControlNetModel:
     """A `ControlNetModel` of the shape that goes with `unet`, a `UNet2DConditionModel`.
 
     Raises `InvalidModel` for what is no ControlNet, for another family's, and for shapes that do not fit.

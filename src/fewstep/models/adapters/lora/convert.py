@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from torch import Tensor, nn
 
@@ -104,12 +104,20 @@ def _published(part: str, layers: Mapping[str, Change], spelling: Spelling) -> d
     return {name if name.startswith(whole) else prefix + name: layer for name, layer in layers.items()}
 
 
-def _peft_config(changes: Mapping[str, Change]) -> dict[str, Any]:
+class _PeftConfig(TypedDict):
+    peft_type: str
+    r: int
+    lora_alpha: float
+    target_modules: list[str]
+    rank_pattern: dict[str, int]
+    alpha_pattern: dict[str, float]
+    use_dora: NotRequired[bool]
+
+
+def _peft_config(changes: Mapping[str, Change]) -> _PeftConfig:
     layers = {name: _lora(change) for name, change in changes.items()}
     first = next(iter(layers.values()))
-    dora = {"use_dora": True} if any(change is not change.lora for change in changes.values()) else {}
-    return {
-        **dora,
+    config: _PeftConfig = {
         "peft_type": "LORA",
         "r": first.rank,
         "lora_alpha": first.alpha,
@@ -117,10 +125,11 @@ def _peft_config(changes: Mapping[str, Change]) -> dict[str, Any]:
         "rank_pattern": {name: layer.rank for name, layer in layers.items() if layer.rank != first.rank},
         "alpha_pattern": {name: layer.alpha for name, layer in layers.items() if layer.alpha != first.alpha},
     }
+    return {"use_dora": True, **config} if any(change is not change.lora for change in changes.values()) else config
 
 
 def _save(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], target: Path, peft_config: Mapping[str, Any] | None
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], target: Path, peft_config: _PeftConfig | None
 ) -> None:
     from safetensors.torch import save_file
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Self, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,11 +51,14 @@ class AdaptedLayer(nn.Module):
             adapted.adapters[str(number)] = made.requires_grad_(False)
         return adapted
 
+    def _numbered(self) -> Iterator[tuple[int, _LowRank | _Delta]]:
+        for number, adapter in self.adapters.items():
+            yield int(number), cast("_LowRank | _Delta", adapter)
+
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.base_layer(x)
-        adapter: Any
-        for number, adapter in self.adapters.items():
-            share = self.shares.now[int(number)]
+        for number, adapter in self._numbered():
+            share = self.shares.now[number]
             if isinstance(share, Tensor):
                 share = share.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
             result = result + adapter(x) * (adapter.scale * share)
@@ -66,18 +69,23 @@ class AdaptedLayer(nn.Module):
         """A layer as the one beneath, with another weight."""
         original = self.weight.float()
         total = original
-        adapter: Any
-        for number, adapter in self.adapters.items():
-            total = total + adapter.scale * shares[int(number)] * adapter.delta(original)
+        for number, adapter in self._numbered():
+            total = total + adapter.scale * shares[number] * adapter.delta(original)
         changed = torch.empty_like(self.weight, dtype=dtype).copy_(total)
         return rebuilt(self.base_layer, {self.weight: nn.Parameter(changed, self.weight.requires_grad)})
 
 
-def _geometry(layer: nn.Linear | nn.Conv2d) -> dict[str, Any]:
+class _Geometry(TypedDict, total=False):
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+
+def _geometry(layer: nn.Linear | nn.Conv2d) -> _Geometry:
     """How a convolution moves over its input; nothing of a linear layer."""
     if isinstance(layer, nn.Linear):
         return {}
-    return {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+    return {"stride": layer.stride, "padding": cast("tuple[int, ...]", layer.padding), "dilation": layer.dilation}
 
 
 class _LowRank(nn.Module):

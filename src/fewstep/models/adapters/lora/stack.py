@@ -176,9 +176,14 @@ def layers_of(network: nn.Module) -> dict[str, nn.Module]:
     plain = {
         name: module
         for name, module in network.named_modules()
-        if isinstance(module, (nn.Linear, nn.Conv2d)) and not any(name.startswith(f"{each}.") for each in adapted)
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and not any(outer in adapted for outer in _around(name))
     }
     return plain | adapted
+
+
+def _around(name: str) -> Iterator[str]:
+    """The names of the modules that a module lies in."""
+    return (name[:end] for end, letter in enumerate(name) if letter == ".")
 
 
 def place(layers: Mapping[str, Change], network: nn.Module, part: str) -> tuple[dict[str, Change], list[str]]:
