@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction, no_scalings
-from fewstep.core.denoise import Denoiser
-from fewstep.core.losses import consistency_distillation_loss, consistency_training_loss, diffusion_loss
+from fewstep.core.denoise import Denoise, Denoiser
+from fewstep.core.objectives.base import Batch, Networks
+from fewstep.core.objectives.consistency import Consistency
+from fewstep.core.objectives.diffusion import Diffusion
+from fewstep.core.objectives.ends import CleanData, Ends
+from fewstep.core.objectives.fine_tuning import FineTuning
+from fewstep.core.objectives.pairs import Pairs
 from fewstep.core.prediction import Flow, Prediction, Trig
 from fewstep.core.samplers import SOLVERS
 from fewstep.core.samplers.lcm import sample_consistency
-from fewstep.core.samplers.ode import sample_ode
+from fewstep.core.samplers.ode import Solver, sample_ode
 from fewstep.core.samplers.tcd import sample_trajectory
 from fewstep.core.schedule import Schedule
 from fewstep.core.schedules import RectifiedFlow, TrigFlow
@@ -83,25 +88,55 @@ def test_a_network_of_this_process_is_f_without_scalings(schedule: Schedule, kin
     torch.testing.assert_close(wild(X, schedule.clean, None), X)
 
 
+class Itself(CleanData):
+    """For an f that is given as such, and not as a denoiser."""
+
+    def function(self, denoise: Denoise, *_: Any) -> Denoise:
+        return denoise
+
+
+class OnRealTimes(Pairs):
+    """At 25 times that end with pure noise, in pairs 1/25 of the last time apart, with f as it is."""
+
+    @property
+    def ends(self) -> Ends:
+        return Itself()
+
+    def grid(self, schedule: Schedule) -> Tensor:
+        return spread(schedule)
+
+    def interval(self, schedule: Schedule) -> float:
+        return schedule.last / 25
+
+
+class Distilled(OnRealTimes, Consistency):
+    def __init__(self, solver: Any, substeps: int = 1) -> None:
+        super().__init__(metric="l2", substeps=substeps)
+        object.__setattr__(self, "made", solver)
+
+    def ode(self, schedule: Schedule) -> Solver:
+        made: Solver = self.made  # type: ignore[attr-defined]
+        return made
+
+
+class Tuned(OnRealTimes, FineTuning):
+    """Fine-tuning of the same f at the same times."""
+
+
 def distil(schedule: Schedule, f: Any, **changes: Any) -> float:
-    """The distillation loss at 25 real times, each with its own mu and w; pairs are 1/25 of the last time apart."""
-    world, grid = GaussianWorld(schedule), spread(schedule)
-    arguments: dict[str, Any] = {
-        "f": f,
-        "f_target": world.f,
-        "teacher": world.denoise,
-        "solver": ExactFlow(world, W),
-        "schedule": schedule,
-        "grid": grid,
-        "k": schedule.last / 25,
+    """The distillation loss, each sample with its own mu and w."""
+    world = GaussianWorld(schedule)
+    asked: dict[str, Any] = {
         "x_0": MU[:, None] + world.s * draw(1),
         "noise": draw(2),
-        "indices": torch.arange(25),
+        "times": torch.arange(25),
         "cond": MU,
         "uncond": world.uncond,
         "w": W,
     }
-    return float(consistency_distillation_loss(**arguments | changes).loss)
+    objective = Distilled(changes.pop("solver", ExactFlow(world, W)), changes.pop("substeps", 1))
+    networks = Networks(f, schedule, world.f, changes.pop("teacher", world.denoise))
+    return float(objective.loss(networks, Batch(**asked | changes)).loss)
 
 
 @every_process
@@ -119,11 +154,10 @@ def test_distillation_loss_is_zero_for_the_exact_f_and_an_exact_step_alone(
 
 @every_process
 def test_a_real_step_of_the_teacher_leaves_little_and_substeps_less(schedule: Schedule, kind: Prediction) -> None:
-    """From above clean data, where every solver is DDIM; halving a step quarters Heun's error, so its square by 16."""
+    """Away from clean data, to which a step is DDIM's: half the step quarters Heun's error, its square a 16th."""
     f, solver = GaussianWorld(schedule).f, SOLVERS["heun"](schedule)
-    floor = torch.full((25,), 0.05 * schedule.last, dtype=torch.float64)
-    indices = torch.arange(13, 24).repeat(3)[:25]
-    few, many = (distil(schedule, f, solver=solver, floor=floor, indices=indices, substeps=m) for m in (8, 16))
+    times = torch.arange(13, 24).repeat(3)[:25]
+    few, many = (distil(schedule, f, solver=solver, times=times, substeps=m) for m in (8, 16))
     assert many < 1e-7
     assert few / many == pytest.approx(16, rel=0.2)
 
@@ -136,7 +170,7 @@ def test_substeps_divide_real_times_evenly(schedule: Schedule, kind: Prediction)
         asked.append(t)
         return x_t
 
-    distil(schedule, GaussianWorld(schedule).f, teacher=teacher, solver=SOLVERS["ddim"](schedule), w=0.0, substeps=3)
+    distil(schedule, GaussianWorld(schedule).f, teacher=teacher, solver=SOLVERS["ddim"](schedule), w=None, substeps=3)
     t, k = spread(schedule), schedule.last / 25
     for index, times in enumerate(asked):
         torch.testing.assert_close(times, t - index * (t - (t - k).clamp(min=0.0)) / 3)
@@ -145,17 +179,20 @@ def test_substeps_divide_real_times_evenly(schedule: Schedule, kind: Prediction)
 @every_process
 def test_consistency_training_is_zero_for_one_point_of_data(schedule: Schedule, kind: Prediction) -> None:
     world, point = GaussianWorld(schedule, s=0.0), torch.full((25, 1), 0.3, dtype=torch.float64)
-    grid, k, indices = spread(schedule), schedule.last / 25, torch.arange(25).clamp(min=1)  # above clean data
-    arguments: Any = (schedule, grid, k, point, draw(2), indices, 0.3)
-    assert float(consistency_training_loss(world.f, world.f, *arguments).loss) < 1e-20
-    other = GaussianWorld(schedule, s=0.7)
-    assert float(consistency_training_loss(other.f, other.f, *arguments).loss) > 1e-4
+
+    def loss(f: Any) -> float:
+        indices = torch.arange(25).clamp(min=1)  # above clean data
+        batch: Any = Batch(point, draw(2), indices, 0.3)  # type: ignore[arg-type]
+        return float(Tuned(metric="l2").loss(Networks(f, schedule, f), batch).loss)
+
+    assert loss(world.f) < 1e-20
+    assert loss(GaussianWorld(schedule, s=0.7).f) > 1e-4
 
 
 @every_process
 def test_diffusion_loss_is_least_at_the_posterior_mean(schedule: Schedule, kind: Prediction) -> None:
     """The exact network beats itself moved by +-5 % or with the sign reversed, on 40,000 pairs at times of its own."""
-    world, x_0, noise = GaussianWorld(schedule), 0.5 + 0.7 * draw(1, COUNT), draw(2, COUNT)
+    world = GaussianWorld(schedule)
     t = schedule.draw_times(COUNT, torch.Generator().manual_seed(3))
 
     def loss_at(scale: float) -> float:
@@ -163,7 +200,8 @@ def test_diffusion_loss_is_least_at_the_posterior_mean(schedule: Schedule, kind:
             x_0 = world.denoise(x_t, t, cond)
             return scale * output_from_x0(kind.name, x_0, x_t, schedule.alpha(t), schedule.sigma(t))
 
-        return float(diffusion_loss(Denoiser(network, schedule, kind), x_0, noise, t, 0.5).loss)
+        batch: Any = Batch(0.5 + 0.7 * draw(1, COUNT), draw(2, COUNT), t, 0.5)  # type: ignore[arg-type]
+        return float(Diffusion().loss(Networks(Denoiser(network, schedule, kind), schedule), batch).loss)
 
     assert loss_at(1.0) < min(loss_at(0.95), loss_at(1.05), loss_at(-1.0))
 
