@@ -9,12 +9,8 @@ import torch
 from diffusers import LCMScheduler
 from torch import Tensor
 
-from fewstep.core.consistency import (
-    ConsistencyFunction,
-    boundary_scalings,
-    hard_scalings,
-)
-from fewstep.core.schedules import CLEAN
+from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction, boundary_scalings, hard_scalings
+from fewstep.core.schedules import CLEAN, DiscreteSchedule
 
 
 @pytest.mark.parametrize("timestep_scaling", [10.0, 1.0, 0.01])
@@ -53,3 +49,10 @@ def test_f_is_the_identity_at_the_boundary_and_mixes_above_it() -> None:
     torch.testing.assert_close(mixed[0], x_t[0])
     torch.testing.assert_close(mixed[1], x_t[1] / 2 + 6.0 / 2**0.5)
     torch.testing.assert_close(mixed[2], x_t[2] / 5 + 6.0 * 2 / 5**0.5)
+
+
+def test_a_trajectory_that_ends_where_it_begins_is_the_identity_to_the_bit() -> None:
+    t = torch.tensor([19, 499, 999])
+    x = torch.randn(3, 4, 2, 2)
+    g = TrajectoryFunction(lambda x_t, *_: torch.randn_like(x_t), DiscreteSchedule.from_betas(), t)
+    assert torch.equal(g(x, t, None), x)

@@ -1,4 +1,4 @@
-"""Trajectories that end anywhere: exact in the analytic world, and the same pictures as diffusers' TCD scheduler."""
+"""Strategic stochastic sampling: the same pictures as diffusers' TCD scheduler."""
 
 from __future__ import annotations
 
@@ -9,52 +9,13 @@ import torch
 from diffusers import TCDScheduler
 from torch import Tensor
 
-from fewstep.core.consistency import TrajectoryFunction
 from fewstep.core.denoise import Denoiser
 from fewstep.core.prediction import PREDICTIONS
-from fewstep.core.samplers.grids import consistency_timesteps, phase_ends, phased_timesteps, training_grid
+from fewstep.core.samplers.grids import consistency_timesteps
 from fewstep.core.samplers.tcd import sample_trajectory
 from fewstep.core.schedules import DiscreteSchedule
-from oracle import GaussianWorld
 
 SD = DiscreteSchedule.from_betas()
-WORLD = GaussianWorld(SD)
-GRID = training_grid()
-MU = torch.linspace(-1.0, 1.0, 50, dtype=torch.float64)
-
-
-def draw(seed: int, count: int = 50) -> Tensor:
-    return torch.randn(count, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@pytest.mark.parametrize(("phases", "ends"), [(1, [0]), (2, [0, 499]), (4, [0, 239, 499, 739])])
-def test_phases_end_where_the_paper_s_do(phases: int, ends: list[int]) -> None:
-    assert phase_ends(phases).tolist() == ends
-
-
-def test_as_many_steps_as_phases_start_where_phases_start() -> None:
-    assert phased_timesteps(4, 4).tolist() == [999, 739, 499, 239]
-    assert phased_timesteps(2, 4).tolist() == [999, 499]
-    assert phased_timesteps(1, 4).tolist() == [999]
-
-
-@pytest.mark.parametrize("phases", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize("steps", [1, 2, 4, 5, 8, 13])
-def test_times_fall_lie_on_the_grid_and_hold_every_start(phases: int, steps: int) -> None:
-    times = phased_timesteps(steps, phases).tolist()
-    assert len(times) == steps
-    assert times[0] == 999
-    assert times == sorted(set(times), reverse=True)
-    assert set(times) <= set(GRID.tolist())
-    if steps >= phases:
-        assert set(phase_ends(phases).tolist()) - {0} <= set(times)
-
-
-def test_a_trajectory_that_ends_where_it_begins_is_the_identity_to_the_bit() -> None:
-    t = torch.tensor([19, 499, 999])
-    x = torch.randn(3, 4, 2, 2)
-    g = TrajectoryFunction(lambda x_t, *_: torch.randn_like(x_t), SD, t)
-    assert torch.equal(g(x, t, None), x)
 
 
 def network(x_t: Tensor, t: Tensor, cond: Any, w: Any) -> Tensor:
