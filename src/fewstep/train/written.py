@@ -37,7 +37,8 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str
     said, now = as_now(there), flat(wanted)
     default = flat(_complete(said))
     before = {name: default[name] for name in now if name in default} | flat(said)
-    pairs = {name: (before.get(name), now.get(name)) for name in sorted({*before, *now})}
+    names = sorted({*before, *now}, key=lambda name: (name != "objective.name", name))  # says the most
+    pairs = {name: (before.get(name), now.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and not name.startswith(CHANGEABLE)}
 
 
