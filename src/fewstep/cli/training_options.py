@@ -139,10 +139,10 @@ def _of(record: type[Any], prefix: str) -> Iterator[TrainingOption]:
     from fewstep.train.config import HOW
 
     types = get_type_hints(record)
-    for field, about in settings(record):
+    for name, about in settings(record):
         if about.option is not None:
             panel = about.panel or getattr(record, "panel", HOW)
-            yield TrainingOption(prefix + field.name, types[field.name], dataclasses.replace(about, panel=panel))
+            yield TrainingOption(prefix + name, types[name], dataclasses.replace(about, panel=panel))
 
 
 def _which_objective() -> Iterator[TrainingOption]:

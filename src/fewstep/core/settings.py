@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar, cast
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
 INFINITY = float("inf")
 Value = str | float | tuple[str, ...] | tuple[float, ...] | None
+
+
+class Required(Enum):
+    """Stands for the default of a setting that has none."""
+
+    YES = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,28 +56,36 @@ class About:
         return f"lie in [{self.low:g}, {self.below:g})" if self.below < INFINITY else f"be at least {self.low:g}"
 
 
-def setting(default: Any = dataclasses.MISSING, option: str | None = None, help: str = "", **about: Any) -> Any:
-    """A dataclass's field with an `About`; the rest are the names in it."""
-    return dataclasses.field(default=default, metadata={"about": About(option, help, **about)})
+def setting(
+    default: T | Required = Required.YES,
+    option: str | None = None,
+    help: str = "",
+    *,
+    panel: str | None = None,
+    choices: Collection[str] = (),
+    low: float = -INFINITY,
+    high: float = INFINITY,
+    below: float = INFINITY,
+    above: float = -INFINITY,
+) -> T:
+    """A dataclass's field with an `About`, of which the rest are the fields."""
+    about = {"about": About(option, help, panel, choices, low, high, below, above)}
+    if isinstance(default, Required):
+        return cast("T", dataclasses.field(metadata=about))
+    return dataclasses.field(default=default, metadata=about)
 
 
-def about(field: dataclasses.Field[Any]) -> About:
-    """What is known of a field."""
-    found = field.metadata.get("about")
-    return found if isinstance(found, About) else About()
+def settings(record: DataclassInstance | type[DataclassInstance]) -> Iterator[tuple[str, About]]:
+    """The settings of a record, or of its class, by name."""
+    return ((field.name, field.metadata["about"]) for field in dataclasses.fields(record) if "about" in field.metadata)
 
 
-def settings(record: Any) -> Iterator[tuple[dataclasses.Field[Any], About]]:
-    """The fields of a record, or of its class, that are settings."""
-    return ((field, field.metadata["about"]) for field in dataclasses.fields(record) if "about" in field.metadata)
-
-
-def check(record: Any, error: type[ValueError] = ValueError) -> None:
+def check(record: DataclassInstance, error: type[ValueError] = ValueError) -> None:
     """Raise `error`, with the name, the value and what is allowed, where a setting is out of its range."""
-    for field, known in settings(record):
-        value = getattr(record, field.name)
+    plain = {field.name: field.default for field in dataclasses.fields(record)}
+    for name, known in settings(record):
+        value = getattr(record, name)
         if known.choices and value not in known.choices:
-            raise error(f"{field.name}={value!r} is unknown; use {', '.join(known.choices)}")
+            raise error(f"{name}={value!r} is unknown; use {', '.join(known.choices)}")
         if isinstance(value, (int, float)) and not known.admits(value):
-            otherwise = ", or None" if field.default is None else ""
-            raise error(f"{field.name}={value} must {known.range}{otherwise}")
+            raise error(f"{name}={value} must {known.range}{', or None' if plain[name] is None else ''}")

@@ -85,7 +85,7 @@ def _distillation(target: str | None, phases: int | None, trajectory: bool | Non
         if phases is None:
             phases = 4 if learns and not trajectory else 1
         kind = distillation(target, phases, trajectory)
-        names = {field.name for field, _ in settings(kind)}
+        names = {name for name, _ in settings(kind)}
         return kind(**{**kind.recommended, **{name: value for name, value in given.items() if name in names}})
 
 

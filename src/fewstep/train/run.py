@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from fewstep.core.guidance import w_from_guidance_scale
 from fewstep.data.building import OnPicture
 from fewstep.data.cache_folder import Manifest
 from fewstep.data.caching import cached
+from fewstep.data.latents import LatentCache
 from fewstep.models.bundle import ModelBundle
 from fewstep.models.loading import load
 from fewstep.models.placement import choose_device
@@ -64,7 +64,7 @@ class Outcome:
     seen: int
     wanted: int
     files: tuple[Path, ...]
-    best: Mapping[str, Any] | None
+    best: Mapping[str, float] | None
     manifest: Manifest
     main: bool = True
 
@@ -121,7 +121,7 @@ def _train(config: RunConfig, folder: Path, measures: Sequence[Measure], hooks: 
 
 def _finish(
     training: Training, watch: Watch | None, state: TrainState, folder: Path
-) -> tuple[tuple[Path, ...], Mapping[str, Any] | None]:
+) -> tuple[tuple[Path, ...], Mapping[str, float] | None]:
     """The last look and the export, where the run is at its end: (files, measures of what they hold)."""
     if watch is None or not (state.seen >= training.config.fit.pictures or watch.finished):
         return (), None
@@ -137,7 +137,7 @@ def load_for_training(config: RunConfig, processes: Processes | None = None) -> 
 
 def _cached(
     config: RunConfig, model: ModelBundle, folder: Path, processes: Processes, on_picture: OnPicture | None
-) -> Any:
+) -> tuple[LatentCache, Manifest]:
     """The main process builds the cache, the others wait for it."""
     if not processes.is_main:
         processes.wait()
@@ -198,7 +198,7 @@ def _seen(folder: Path) -> int:
 
 def _export(
     training: Training, watch: Watch, state: TrainState, folder: Path
-) -> tuple[tuple[Path, ...], Mapping[str, Any] | None]:
+) -> tuple[tuple[Path, ...], Mapping[str, float] | None]:
     """Write the best weights where they were kept, otherwise the average of the last ones."""
     kept = watch.best_weights()
     row = watch.best_row() if kept is not None else (watch.rows[-1] if watch.rows else None)

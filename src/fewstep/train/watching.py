@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from safetensors.torch import load_file
 from torch import Tensor
@@ -35,6 +35,12 @@ BOARD = "tensorboard"
 APART = 1.25  # times the gap that a run began with
 
 
+class Board(Protocol):
+    """What TensorBoard's writer is asked for."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+
+
 @dataclass(eq=False)
 class Watch:
     """Looks at `bundle`, with its averaged weights, every so many pictures.
@@ -55,10 +61,10 @@ class Watch:
     processes: Processes = field(default_factory=Processes)
     awake: Callable[[], AbstractContextManager[None]] = nullcontext
     on_look: Callable[[int, Mapping[str, float]], None] | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, float]] = field(default_factory=list)
     finished: bool = False
     due: int | None = None
-    board: Any = None
+    board: Board | None = None
 
     def begin(self, seen: int) -> None:
         """Take up what was measured up to here; what came later was lost with its checkpoint."""
@@ -67,7 +73,7 @@ class Watch:
         self.rows = [row for line in lines if (row := json.loads(line))["seen"] <= seen]
         if len(self.rows) < len(lines) and self.processes.is_main:
             self._write_rows()
-        self.due = (self.rows[-1]["seen"] // self.every + 1) * self.every if self.rows else seen
+        self.due = (int(self.rows[-1]["seen"]) // self.every + 1) * self.every if self.rows else seen
         if self.config.tensorboard and self.processes.is_main:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -113,7 +119,7 @@ class Watch:
                 for name, value in values.items():
                     self.board.add_scalar(f"{group}/{name}", value, seen)
 
-    def best_row(self) -> dict[str, Any] | None:
+    def best_row(self) -> dict[str, float] | None:
         """The row of measures that is best by `config.best`; the earliest of equals; None without measures."""
         rows = [row for row in self.rows if math.isfinite(self._value(row))]
         return min(rows, key=self._value, default=None)
@@ -123,7 +129,7 @@ class Watch:
         path = self.folder / BEST
         return load_file(path) if self.config.best is not None and path.is_file() else None
 
-    def _value(self, row: Mapping[str, Any]) -> float:
+    def _value(self, row: Mapping[str, float]) -> float:
         name = (self.config.best or "").removeprefix("-")
         value = row.get(name)
         if value is None:

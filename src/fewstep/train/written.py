@@ -29,7 +29,7 @@ def as_json(config: RunConfig) -> Written:
 
 def _objective(config: RunConfig) -> Written:
     objective = config.objective
-    return {"name": objective.name} | {field.name: getattr(objective, field.name) for field, _ in settings(objective)}
+    return {"name": objective.name} | {name: getattr(objective, name) for name, _ in settings(objective)}
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -88,5 +88,5 @@ def as_now(values: Mapping[str, Any]) -> Written:
     name = {"finetune": "fine_tuning", "style": "diffusion"}.get(values.get("method", "distill"))
     if name is None:
         name = distillation(said["target"], said["phases"], said["trajectory"]).name
-    known = {field.name for field, _ in settings(objectives()[name])}
+    known = {name for name, _ in settings(objectives()[name])}
     return rest | {"objective": {"name": name} | {key: value for key, value in said.items() if key in known}}

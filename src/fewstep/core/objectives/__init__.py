@@ -59,12 +59,12 @@ def with_options(objective: Distillation, given: Mapping[str, Value]) -> Distill
 
     Raises ValueError, in words, for a setting that it has not, or a value that cannot work.
     """
-    values = {field.name: getattr(objective, field.name) for field, _ in settings(objective)}
+    values = {name: getattr(objective, name) for name, _ in settings(objective)}
     asked: dict[str, Any] = {"target": next(iter(objective.targets)), "phases": objective.num_phases}
     asked |= {"trajectory": objective.trajectory} | values | dict(given)
     target, phases, trajectory = asked["target"], asked["phases"], asked["trajectory"]
     kind = distillation(target, phases, trajectory)
-    names = [field.name for field, _ in settings(kind)]
+    names = [name for name, _ in settings(kind)]
     meant = {"target", "trajectory"} | ({"phases"} if phases == 1 else set())
     for name in given:
         if name not in {*names, *meant}:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -130,12 +130,13 @@ def compared(prediction: Tensor, target: Tensor, metric: Metric, t: Tensor) -> L
 
 
 class Objective(Protocol):
-    """One way to train.
+    """One way to train: a frozen dataclass of settings.
 
     name    what a config calls it
     method  the command that trains by it
     """
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     name: ClassVar[str]
     method: ClassVar[Method]
 
