@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar, cast
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 T = TypeVar("T")
 INFINITY = float("inf")
 Value = str | float | tuple[str, ...] | tuple[float, ...] | None
+
+
+class Record(Protocol):
+    """A dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
 
 class Required(Enum):
@@ -75,12 +78,12 @@ def setting(
     return dataclasses.field(default=default, metadata=about)
 
 
-def settings(record: DataclassInstance | type[DataclassInstance]) -> Iterator[tuple[str, About]]:
+def settings(record: Record | type[Record]) -> Iterator[tuple[str, About]]:
     """The settings of a record, or of its class, by name."""
     return ((field.name, field.metadata["about"]) for field in dataclasses.fields(record) if "about" in field.metadata)
 
 
-def check(record: DataclassInstance, error: type[ValueError] = ValueError) -> None:
+def check(record: Record, error: type[ValueError] = ValueError) -> None:
     """Raise `error`, with the name, the value and what is allowed, where a setting is out of its range."""
     plain = {field.name: field.default for field in dataclasses.fields(record)}
     for name, known in settings(record):

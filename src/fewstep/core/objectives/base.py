@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from fewstep.core.denoise import Denoise, Denoiser
 from fewstep.core.objectives.metrics import Metric
 from fewstep.core.schedule import Schedule
+from fewstep.core.settings import Record
 
 Method = Literal["distill", "finetune", "style"]
 
@@ -129,14 +130,13 @@ def compared(prediction: Tensor, target: Tensor, metric: Metric, t: Tensor) -> L
     return Loss(per_sample.mean(), per_sample, prediction, target, t)
 
 
-class Objective(Protocol):
+class Objective(Record, Protocol):
     """One way to train: a frozen dataclass of settings.
 
     name    what a config calls it
     method  the command that trains by it
     """
 
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     name: ClassVar[str]
     method: ClassVar[Method]
 
