@@ -1,27 +1,37 @@
-"""Models that the tests share: the miniature always, the shipped starter where its weights are in the checkout."""
+"""Models that the tests share: the miniature always, the shipped starter where its weights are in the checkout.
+
+What is heavy is imported where it is needed: the process that only hands tests out to workers reads this file, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from hypothesis import settings
 
 import fewstep
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.locating import STARTER
-from fewstep.models.saving import export
-from miniature import write_miniature
+
+if TYPE_CHECKING:
+    from fewstep.models.bundle import ModelBundle
 
 settings.register_profile("unhurried", deadline=None)  # a loaded machine fails no test by being slow
 settings.load_profile("unhurried")
-torch.set_num_threads(1)  # on tensors this small, threads only wait for each other
 
 HAS_STARTER = (STARTER / "model_index.json").is_file()
 NEEDS_STARTER = pytest.mark.skipif(not HAS_STARTER, reason="no weights yet")
 FAMILIES = ["miniature", pytest.param("starter", marks=[NEEDS_STARTER, pytest.mark.slow])]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """On tensors this small, threads only wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +45,8 @@ def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature's folder; read only (`copy_of` gives one to damage)."""
+    from miniature import write_miniature
+
     return write_miniature(tmp_path_factory.mktemp("models") / "miniature")
 
 
@@ -51,6 +63,8 @@ def teacher(miniature: Path) -> ModelBundle:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The starter as `fewstep export` writes it, its teacher inside: a folder that other programs open."""
+    from fewstep.models.saving import export
+
     folder = tmp_path_factory.mktemp("exported") / "starter"
     export("starter", folder)
     export("starter-teacher", folder / "teacher")

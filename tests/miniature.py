@@ -60,7 +60,11 @@ def write_miniature_sd2(folder: Path) -> Path:
 
 
 def write_miniature_sd1(
-    folder: Path, time_cond_proj_dim: int | None = None, prediction_type: str = "epsilon", **unet: Any
+    folder: Path,
+    time_cond_proj_dim: int | None = None,
+    prediction_type: str = "epsilon",
+    layers_per_block: int = 2,
+    **unet: Any,
 ) -> Path:
     """Stable Diffusion 1.x's parts and layers, a few channels wide."""
     with torch.random.fork_rng():
@@ -68,7 +72,7 @@ def write_miniature_sd1(
         UNet2DConditionModel(
             sample_size=16,
             block_out_channels=(32, 64, 64),
-            layers_per_block=2,
+            layers_per_block=layers_per_block,
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
             cross_attention_dim=HIDDEN,
@@ -85,11 +89,11 @@ def write_miniature_sd1(
     return folder
 
 
-def write_miniature_sdxl(folder: Path, time_cond_proj_dim: int | None = None) -> Path:
+def write_miniature_sdxl(folder: Path, time_cond_proj_dim: int | None = None, **unet: Any) -> Path:
     """SDXL's parts, a few channels wide: two text encoders, sizes and crops, epsilon prediction."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        sdxl_unet(time_cond_proj_dim, width=HIDDEN + HIDDEN_2).save_pretrained(folder / "unet")
+        sdxl_unet(time_cond_proj_dim, width=HIDDEN + HIDDEN_2, **unet).save_pretrained(folder / "unet")
         _autoencoder("kl", latents=4).save_pretrained(folder / "vae")
         _text_encoder().save_pretrained(folder / "text_encoder")
         second = _text_config(hidden_size=HIDDEN_2, projection_dim=SDXL_POOLED)
@@ -102,15 +106,20 @@ def write_miniature_sdxl(folder: Path, time_cond_proj_dim: int | None = None) ->
     return folder
 
 
-def sdxl_unet(time_cond_proj_dim: int | None = None, width: int = 16) -> UNet2DConditionModel:
-    """SDXL's blocks and layers; `width` of the text states."""
+def sdxl_unet(
+    time_cond_proj_dim: int | None = None,
+    width: int = 16,
+    layers_per_block: int = 2,
+    transformers: tuple[int, int, int] = (1, 2, 3),
+) -> UNet2DConditionModel:
+    """SDXL's blocks and layers; `width` of the text states, `transformers` on each level."""
     return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=(32, 64, 64),
-        layers_per_block=2,
+        layers_per_block=layers_per_block,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2, 3),
+        transformer_layers_per_block=transformers,
         attention_head_dim=8,
         cross_attention_dim=width,
         use_linear_projection=True,

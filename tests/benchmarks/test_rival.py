@@ -12,6 +12,7 @@ from benchmarks.rival import painter
 from conftest import NEEDS_STARTER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["miniature", pytest.param("starter", marks=NEEDS_STARTER)])
 def test_it_paints_our_pictures(model: str, miniature: Path) -> None:
     name = str(miniature) if model == "miniature" else model

@@ -101,6 +101,7 @@ def png_of(arguments: list[str], miniature: Path, given: bytes = b"") -> bytes:
     ).stdout
 
 
+@pytest.mark.slow
 def test_a_prompt_comes_and_a_picture_goes_through_pipes(run: Run, miniature: Path) -> None:
     data = png_of(["generate", "-", "-o", "-", "--seed", "5", "--steps", "1"], miniature, "a cat né\n".encode())
     Path("piped.png").write_bytes(data)
@@ -157,6 +158,7 @@ def test_json_of_inspect(run: Run, miniature: Path) -> None:
     assert (model["file"], model["predicts"]) == (str(miniature), "v_prediction")
 
 
+@pytest.mark.slow
 def test_json_of_doctor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "matrix_speed", lambda *_: machine.Speed("cpu", "float32", 1e11))
     monkeypatch.setattr(machine, "step_seconds", lambda _: (0.25, 0.5))

@@ -37,13 +37,12 @@ def test_what_cannot_be_served_is_one_line_and_code_2(
     assert len(error.strip().splitlines()) == 1
 
 
-@pytest.mark.slow
 def test_a_port_that_is_taken_is_said(miniature: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert main(["serve", "--model", str(miniature), "--port", str(port)]) == 2
+        assert main(["serve", "--model", str(miniature), "--port", str(port), "--runtime", "pytorch"]) == 2
     assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
 
 
@@ -52,7 +51,7 @@ def test_the_certificate_lies_in_the_cache_folder_that_was_chosen(
 ) -> None:
     (tmp_path / "chosen").touch()  # no folder: nothing can be written there
     monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path / "chosen"))
-    assert main(["serve", "--model", str(miniature), "--https", "--port", "0"]) == 2
+    assert main(["serve", "--model", str(miniature), "--https", "--port", "0", "--runtime", "pytorch"]) == 2
     assert f"cannot write {tmp_path / 'chosen' / 'certificate.pem'}" in capsys.readouterr().err
 
 

@@ -158,6 +158,7 @@ def one_error(capfd: pytest.CaptureFixture[str], *words: str) -> None:
         assert word in line
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more_ends_a_run_in_one_line_and_the_same_command_goes_on(
     tmp_path: Path, miniature: Path, pictures: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1300])
 def test_it_opens_alone_and_reads_well(browser: Browser, report: Path, width: int, scheme: str) -> None:

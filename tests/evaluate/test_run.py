@@ -291,6 +291,7 @@ def test_a_report_that_cannot_be_written_is_refused_first(config: EvaluateConfig
         evaluate(config, tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_black_pictures_are_noticed(config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = Sweep.images
 

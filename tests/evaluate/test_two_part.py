@@ -137,6 +137,7 @@ def found_by_kind(finder: Finder, asked: list[TwoPart], pixels: Tensor) -> dict[
     return {kind: float(right[torch.tensor([each.kind == kind for each in asked])].mean()) for kind in kinds}
 
 
+@pytest.mark.slow
 def test_real_compositions_are_found_and_those_of_other_prompts_are_not(finder: Finder, real: Tensor) -> None:
     asked = built_in()
     assert min(found_by_kind(finder, asked, real).values()) > 0.8
@@ -212,6 +213,7 @@ def painted(monkeypatch: pytest.MonkeyPatch, real: Tensor) -> Callable[[], int]:
     return lambda: count
 
 
+@pytest.mark.slow
 def test_every_candidate_but_plain_solvers_is_asked_once(tmp_path: Path, painted: Callable[[], int]) -> None:
     sweep: Any = FakeSweep(tmp_path)
     two_part_score.paint_two_parts(sweep, lambda *_: None)

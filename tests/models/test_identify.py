@@ -186,6 +186,7 @@ def theirs(sdxl: Path, **schedule: object) -> np.ndarray:
 V = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
 
 
+@pytest.mark.slow
 def test_markers_give_v_prediction_on_zero_snr_betas_as_diffusers(noob: Path, sdxl: Path, tmp_path: Path) -> None:
     """Also where the configs are of a folder whose scheduler says epsilon: what a file says of itself is more."""
     model = fewstep.load(noob, device="cpu", config=sdxl)
@@ -302,6 +303,7 @@ def test_a_layout_is_the_same_in_every_spelling() -> None:
 # Variants
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [False, True])
 def test_a_variant_that_is_alone_is_taken_and_said(sd1: Path, tmp_path: Path, shards: bool) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(sd1)
@@ -370,6 +372,7 @@ def test_a_hub_repository_of_one_variant(sd1: Path, tmp_path: Path, monkeypatch:
 # Parts alone
 
 
+@pytest.mark.slow
 def test_a_unet_alone_over_a_base(sdxl: Path, tmp_path: Path) -> None:
     """As latent-consistency/lcm-sdxl is published: one folder, which reads w."""
     lcm = write_miniature_sdxl(tmp_path / "lcm", time_cond_proj_dim=256)
@@ -418,6 +421,7 @@ def with_control(sd1: Path, source: Path) -> np.ndarray:
     return painted(model, controls={model.steered_by[0]: (edges, 0.8)})
 
 
+@pytest.mark.slow
 def test_a_controlnet_as_one_file_steers_as_in_diffusers(
     sd1: Path, controlnet: ControlNetModel, tmp_path: Path
 ) -> None:
@@ -470,6 +474,7 @@ def write_embedding(path: Path, form: str, count: int = 2, width: int = HIDDEN) 
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["diffusers", "web"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_embedding_paints_as_in_diffusers(form: str, count: int, sd1: Path, tmp_path: Path) -> None:
@@ -568,6 +573,7 @@ ALONE: dict[str, tuple[dict[str, Tensor], Thing]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALONE)
 def test_every_door_refuses_a_thing_for_what_it_is(name: str, sd1: Path, tmp_path: Path) -> None:
     tensors, thing = ALONE[name]

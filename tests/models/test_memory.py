@@ -112,6 +112,7 @@ def test_only_one_stage_is_on_the_device_at_a_time(
     assert [device for _, device in turns][1:] == ["cpu", "cpu:0"] * 5
 
 
+@pytest.mark.slow
 def test_adapters_are_weighed_in_layers_too(model: ModelBundle, tmp_path: Path) -> None:
     write_kohya(tmp_path / "ink.safetensors", {"lora_unet": random_layers(model.unet, 1)}, alpha=3.0)
     inked = fewstep.load(model.folder, device="cpu", loras=[tmp_path / "ink.safetensors"])  # type: ignore[arg-type]
@@ -122,6 +123,7 @@ def test_adapters_are_weighed_in_layers_too(model: ModelBundle, tmp_path: Path) 
     assert all(map(np.array_equal, expected, ours))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [loha_layers, oft_layers])
 def test_other_kinds_of_adapters_and_embeddings_work_in_layers_too(
     make: Callable[[torch.nn.Module], dict[str, torch.Tensor]], model: ModelBundle, tmp_path: Path

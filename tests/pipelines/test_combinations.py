@@ -54,6 +54,7 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(SEED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
 def test_sd2_with_v_prediction(tmp_path: Path, sampler: str) -> None:
     folder = write_miniature_sd2(tmp_path / "sd2")

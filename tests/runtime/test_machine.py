@@ -40,6 +40,7 @@ def test_the_operations_of_stable_diffusion_add_up() -> None:
     assert operations(SD1, 512)[0] == pytest.approx(total, rel=0.001)
 
 
+@pytest.mark.slow
 def test_operations_grow_with_the_picture() -> None:
     assert 3.9 < operations(SD1, 512)[1] / operations(SD1, 256)[1] < 4.3
 

@@ -30,19 +30,27 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "openvino"
 
 
+@pytest.fixture(scope="module")
+def fast(student: ModelBundle) -> ModelBundle:
+    """The student, traced once."""
+    return accelerated(student)
+
+
 def painted(model: ModelBundle, **options: object) -> np.ndarray:
     images = fewstep.text2image(model, ["a blue cat", "red robot"], seed=3, **options)  # type: ignore[call-overload]
     return np.stack([np.asarray(image) for image in images]).astype(int)
 
 
 @pytest.mark.parametrize("kind", ["lcm", "diffusion", "sd1", "sdxl"])
-def test_the_pictures_are_the_same(kind: str, student: ModelBundle, teacher: ModelBundle, tmp_path: Path) -> None:
-    if kind in ("sd1", "sdxl"):
-        write = write_miniature_sd1 if kind == "sd1" else write_miniature_sdxl
-        model = fewstep.load(write(tmp_path / kind), device="cpu")
+def test_the_pictures_are_the_same(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    if kind == "sd1":
+        model = fewstep.load(write_miniature_sd1(tmp_path, layers_per_block=1), device="cpu")
+    elif kind == "sdxl":
+        write_miniature_sdxl(tmp_path, layers_per_block=1, transformers=(1, 1, 1))
+        model = fewstep.load(tmp_path, device="cpu")
     else:
-        model = student if kind == "lcm" else teacher
-    fast = accelerated(model)
+        model = request.getfixturevalue("student" if kind == "lcm" else "teacher")
+    fast = request.getfixturevalue("fast") if kind == "lcm" else accelerated(model)
     height, width = model.traits.default_size
     for size in ({}, {"height": height * 3 // 2, "width": width}):  # its own size, and the network for any size
         a, b = (painted(each, steps=2, **size) for each in (model, fast))
@@ -50,17 +58,16 @@ def test_the_pictures_are_the_same(kind: str, student: ModelBundle, teacher: Mod
         assert abs(a - b).max() <= 1  # of 255: the last bit of a float turns a rounding
 
 
-def test_a_batch_is_its_rows(student: ModelBundle) -> None:
-    fast = accelerated(student)
+def test_a_batch_is_its_rows(student: ModelBundle, fast: ModelBundle) -> None:
     x = torch.randn(5, *student.latent_shape(*student.traits.default_size), generator=torch.Generator().manual_seed(0))
     rows = torch.cat([fast.decode(x[i : i + 1]) for i in range(5)])
     assert torch.allclose(fast.decode(x), rows, atol=1e-5)
     assert torch.allclose(rows, student.decode(x), atol=1e-5)
 
 
-def test_what_the_graph_was_not_traced_for_goes_to_pytorch(student: ModelBundle) -> None:
+def test_what_the_graph_was_not_traced_for_goes_to_pytorch(student: ModelBundle, fast: ModelBundle) -> None:
     """No w where the graph wants one; latents whose sides the U-Net cannot halve."""
-    fast, cond = accelerated(student), student.encode_text(["a cat"])
+    cond = student.encode_text(["a cat"])
     odd = torch.ones(1, student.unet.config.in_channels, 6, 7)
     t = torch.tensor([999])
     for x, w in ((torch.ones(1, *student.latent_shape(*student.traits.default_size)), None), (odd, torch.ones(1))):
@@ -91,7 +98,10 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     assert painted(fast, steps=1).std() > 1
 
 
-def test_a_model_in_the_making_is_not_kept(student: ModelBundle, own_cache: Path) -> None:
+def test_a_model_in_the_making_is_not_kept(
+    student: ModelBundle, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewstep.runtime.openvino._traced", lambda *_: object())
     accelerated(replace(student, weight_files=()))
     assert not own_cache.exists()
 

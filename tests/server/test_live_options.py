@@ -119,6 +119,7 @@ def test_times_and_steps_are_not_both_set(server: Server, other: str) -> None:
         assert "they must fall" in client.message("error")["message"]
 
 
+@pytest.mark.slow
 def test_a_controlnet_reads_its_picture(tmp_path: Path) -> None:
     base = write_miniature_sd1(tmp_path / "sd1")
     with torch.random.fork_rng():

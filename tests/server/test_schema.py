@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
-from schemathesis import Case
 
 from fewstep.models.bundle import ModelBundle
 from fewstep.server.app import create_app
 from fewstep.server.compat import fal, openai, sdapi
 from serving import Server, serving
+
+if TYPE_CHECKING:
+    from schemathesis import Case
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,8 @@ def test_a_picture_beyond_the_limit_is_refused(small: Server) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the fuzzer's own
 def test_whatever_is_sent_the_answer_is_no_mistake_of_ours(small: Server) -> None:
+    import schemathesis  # here, because it takes a second
+
     @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
     def fuzz(case: Case) -> None:
         assert case.call(timeout=60).status_code < 500

@@ -119,6 +119,7 @@ NOT_OURS = (
 )
 
 
+@pytest.mark.slow
 def test_null_is_not_given(server: Server) -> None:
     nulls = dict.fromkeys((*Txt2Img.model_fields, *NOT_OURS))
     plain, nulled = told(server), told(server, **{n: None for n in nulls if n not in SMALL})

@@ -19,7 +19,7 @@ from fewstep.errors import InvalidConfig
 from fewstep.train import measures
 from fewstep.train.processes import Processes
 from fewstep.train.state import CHECKPOINT
-from miniature import write_miniature_sd1
+from miniature import write_miniature
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:.*is deprecated")]
 
@@ -40,7 +40,7 @@ measures.PATH_STEPS = 2  # of the teacher's paths: enough for random weights
 
 def config():
     watch = WatchConfig(prompts=("a red fox",), steps=(1,), every=8, best="teacher_gap")
-    settings = default_config("distill", "sd1", "pictures", lora={lora})
+    settings = default_config("distill", "miniature/teacher", "pictures", lora={lora})
     return changed(settings, {{
         "fit.pictures": 16, "fit.batch_size": 4, "fit.accumulate": {accumulate}, "fit.lr": 1e-4, "fit.warmup": 1,
         "watch": watch, "device": "cpu", "checkpointing": {lora}, "objective.phases": 2,
@@ -54,7 +54,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the command runs; what the recipe sets for its own process is put back in this one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(measures, "PATH_STEPS", 2)
-    write_miniature_sd1(tmp_path / "sd1")
+    write_miniature(tmp_path / "miniature")
     (tmp_path / "pictures").mkdir()
     for index, colour in enumerate(("red", "blue", "green", "white")):
         Image.new("RGB", (140, 130), colour).save(tmp_path / "pictures" / f"a_{colour}_cat_{index}.png")
