@@ -13,10 +13,9 @@ from torch import Tensor
 
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers import SAMPLERS, samplers_of
-from fewstep.core.samplers.grids import training_grid
 from fewstep.errors import InvalidRequest
-from fewstep.imaging.reading import ANIMATED
 from fewstep.models.latent_model import Described
+from fewstep.pipelines.advice import advice_on
 from fewstep.pipelines.fields import DEFAULT_STRENGTH, MAX_SIDE, REFINE_STRENGTH, Settings, settings_of
 from fewstep.pipelines.request import ROWS, Control, Request
 
@@ -27,9 +26,6 @@ T = TypeVar("T")
 
 LATENTS_AT_ONCE = 16_384  # 16 pictures of 8 x 8 latents up to BATCH_LIMIT, 4 of 64 x 64
 BATCH_LIMIT = 16
-LARGE = 2.0  # times the side that a model was trained on: from there on it paints things twice
-MOST_STEPS = 8  # of a consistency model
-LEAST_EMBEDDED_GUIDANCE = 3.0  # that models which read w were distilled on
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -94,20 +90,10 @@ class Plan(Settings):
 
 def complete(request: Request, model: Described, batch_size: int | None = None) -> Plan:
     """Fill in what was left open; raises `InvalidRequest` for what this model cannot do."""
-    height, width = model.traits.default_size
-    samplers = samplers_of(model.profile)
-    sampler = _first(request.sampler, samplers[0])
-    if sampler not in samplers:
-        raise InvalidRequest(
-            f"the sampler {sampler!r} is not for {model.name}, which is of kind {model.kind!r}; "
-            f"use {' or '.join(samplers)}"
-        )
-    steps = len(request.timesteps) if request.timesteps else _first(request.steps, model.profile.steps)
-    height = _checked_side("height", _first(request.height, height), model)
-    width = _checked_side("width", _first(request.width, width), model)
-    whole = request.image is None or request.mask is not None
-    strength = None if request.timesteps else _first(request.strength, 1.0 if whole else DEFAULT_STRENGTH)
+    sampler = _checked_sampler(request, model)
+    height, width = _checked_size(request, model)
     guidance_scale = _checked_guidance(request, model)
+    steps, strength, timesteps = _steps(request, model, sampler)
     completed = {
         "steps": steps,
         "guidance_scale": guidance_scale,
@@ -122,9 +108,7 @@ def complete(request: Request, model: Described, batch_size: int | None = None) 
         seeds=request.seeds,
         image=request.image,
         mask=request.mask,
-        timesteps=_given_times(model, request.timesteps)
-        if strength is None
-        else _times(model, sampler, steps, strength),
+        timesteps=timesteps,
         profile=model.profile.ending_clean() if request.timesteps else model.profile,
         batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
         windows=_windows(request, model),
@@ -133,7 +117,7 @@ def complete(request: Request, model: Described, batch_size: int | None = None) 
         variation_seeds=request.variation_seeds,
         window=model.latent_shape(*model.traits.default_size)[1:] if request.tile else None,
         refinement=_refinement(request, model, sampler, height, width, steps),
-        advice=tuple(_advice(request, model, guidance_scale)),
+        advice=tuple(advice_on(request, model, guidance_scale)),
     )
 
 
@@ -182,6 +166,26 @@ def _batch_size(given: int | None, latent_shape: tuple[int, int, int]) -> int:
     return min(BATCH_LIMIT, max(1, LATENTS_AT_ONCE // (height * width)))
 
 
+def _checked_sampler(request: Request, model: Described) -> str:
+    samplers = samplers_of(model.profile)
+    sampler = _first(request.sampler, samplers[0])
+    if sampler in samplers:
+        return sampler
+    raise InvalidRequest(
+        f"the sampler {sampler!r} is not for {model.name}, which is of kind {model.kind!r}; use {' or '.join(samplers)}"
+    )
+
+
+def _steps(request: Request, model: Described, sampler: str) -> tuple[int, float | None, Tensor]:
+    """How many, from which strength on, at which times."""
+    if request.timesteps:
+        return len(request.timesteps), None, _given_times(model, request.timesteps)
+    whole = request.image is None or request.mask is not None
+    steps = _first(request.steps, model.profile.steps)
+    strength = _first(request.strength, 1.0 if whole else DEFAULT_STRENGTH)
+    return steps, strength, _times(model, sampler, steps, strength)
+
+
 def _times(model: Described, sampler: str, steps: int, strength: float) -> Tensor:
     try:
         return SAMPLERS[sampler].times(model.profile, steps, strength)
@@ -189,12 +193,17 @@ def _times(model: Described, sampler: str, steps: int, strength: float) -> Tenso
         raise InvalidRequest(str(error)) from error
 
 
-def _given_times(model: Described, timesteps: tuple[int, ...] | None) -> Tensor:
-    assert timesteps
+def _given_times(model: Described, timesteps: tuple[int, ...]) -> Tensor:
     total = model.schedule.num_train_timesteps
     if timesteps[0] >= total:
         raise InvalidRequest(f"the timestep {timesteps[0]} is beyond {model.name}, which knows 0 to {total - 1}")
     return torch.tensor(timesteps)
+
+
+def _checked_size(request: Request, model: Described) -> tuple[int, int]:
+    height, width = model.traits.default_size
+    height, width = _first(request.height, height), _first(request.width, width)
+    return _checked_side("height", height, model), _checked_side("width", width, model)
 
 
 def _checked_side(name: str, size: int, model: Described) -> int:
@@ -241,62 +250,3 @@ def _controls(request: Request, model: Described) -> tuple[Control | None, ...]:
         loaded = f"loaded are {', '.join(here)}" if here else f"{model.name} has none loaded"
         raise InvalidRequest(f"no ControlNet {unknown[0]!r} here; {loaded}")
     return tuple(wanted.get(name) for name in here) if wanted else ()
-
-
-def _advice(request: Request, model: Described, guidance_scale: float) -> Iterator[str]:
-    if request.negative_prompt and (model.profile.guidance.embedded or guidance_scale == 1.0):
-        reason = (
-            "its guidance is part of the network"
-            if model.profile.guidance.embedded
-            else "a guidance scale of 1 is none"
-        )
-        yield f"the negative prompt has no effect on {model.name}: {reason}"
-    for prompt in dict.fromkeys((*request.prompts, request.negative_prompt)):
-        if unread := model.unread(prompt):
-            yield f"the prompt is too long even for several readings; {model.name} does not see: {unread[:200]!r}"
-    for picture, what in ((request.image, "the picture to start from"), (request.mask, "the mask")):
-        if picture is not None and picture.info.get(ANIMATED):
-            yield f"{what} is animated; its first frame is used"
-    if not request.tile and (request.strength or 1.0) > DEFAULT_STRENGTH:
-        trained = model.traits.default_size
-        wanted = _first(request.height, trained[0]), _first(request.width, trained[1])
-        if any(side >= LARGE * known for side, known in zip(wanted, trained, strict=True)):
-            yield (
-                f"{model.name} was trained on {trained[1]} x {trained[0]} and tends to paint things twice at "
-                f"{wanted[1]} x {wanted[0]}: upscale a smaller picture, or tile"
-            )
-    if model.kind != "lcm":
-        return
-    yield from _few_step_advice(request, model, guidance_scale)
-
-
-def _few_step_advice(request: Request, model: Described, guidance_scale: float) -> Iterator[str]:
-    """For consistency models."""
-    if (
-        model.profile.guidance.embedded
-        and model.profile.guidance.w_range is None
-        and guidance_scale < LEAST_EMBEDDED_GUIDANCE
-    ):
-        yield (
-            f"{model.name} has guidance inside, and such models were distilled for scales of about 3 to 15: at "
-            f"{guidance_scale:g} pictures grow vague"
-        )
-    steps = request.steps or model.profile.steps
-    height, width = request.height or model.traits.default_size[0], request.width or model.traits.default_size[1]
-    small = height < model.traits.default_size[0] or width < model.traits.default_size[1]
-    stacked = model.profile.sampler == "lcm" and model.loras is not None and model.loras.makes_few_step
-    least = model.traits.least_lora_steps
-    if stacked and not small and steps < least and not request.timesteps:
-        yield (
-            f"an LCM-LoRA on SDXL at its full size shows a grid in {steps} steps: take {least} to {MOST_STEPS}, "
-            "or paint at 768 x 768 and upscale"
-        )
-    total, known = model.schedule.num_train_timesteps, model.profile.grid.original_inference_steps
-    grid = set(training_grid(total, known).tolist())
-    if off := [t for t in request.timesteps or () if t not in grid]:
-        yield (
-            f"{model.name} was distilled on the times {min(grid)}, {min(grid) + total // known}, … {max(grid)} and "
-            f"guesses at {off[0]}"
-        )
-    if (request.steps or 0) > MOST_STEPS:
-        yield f"{model.name} is made for 1 to {MOST_STEPS} steps; {request.steps} are slower and seldom better"
