@@ -60,14 +60,14 @@ class Images(NullIsAbsent):
     strength: Annotated[float | None, served("strength")] = None
     prompt_marks: bool = False
     sampler: str | None = None
-    timesteps: Annotated[list[int] | None, BeforeValidator(_from_json), served("timesteps")] = None
+    timesteps: Annotated[Annotated[list[int], served("timesteps")] | None, BeforeValidator(_from_json)] = None
     variation: Annotated[float | None, served("variation")] = None
     variation_seed: Annotated[int | None, served("variation_seed")] = None
     upscale: Annotated[float | None, served("upscale")] = None
     refine_strength: Annotated[float | None, served("refine_strength")] = None
     refine_steps: Annotated[int | None, served("refine_steps")] = None
     tile: bool = False
-    loras: Annotated[dict[str, float] | None, BeforeValidator(_from_json), served("loras")] = None
+    loras: Annotated[Annotated[dict[str, float], served("loras")] | None, BeforeValidator(_from_json)] = None
 
     @property
     def coding(self) -> Coding:
