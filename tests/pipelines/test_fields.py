@@ -85,7 +85,7 @@ def test_a_file_of_prompts_has_a_column_for_each(tmp_path: Path) -> None:
         ({"tile": "perhaps"}, "tile is 'perhaps'; it must be true or false"),
         ({"timesteps": "a,b"}, "give whole numbers with commas"),
         ({"steps": "many"}, "the number of steps is 'many'"),
-        ({"eta": "1"}, "unknown field 'eta'"),
+        ({"colour": "1"}, "unknown field 'colour'"),
     ],
 )
 def test_a_wrong_cell_is_named(tmp_path: Path, row: dict[str, Any], complaint: str) -> None:

@@ -15,13 +15,17 @@ from fewstep.errors import InvalidRequest
 from fewstep.imaging.channels import rgba
 from fewstep.imaging.inscription import PARAMETERS, RECORD
 from fewstep.imaging.reading import read_image
-from fewstep.pipelines.fields import Settings, settings_of
+from fewstep.pipelines.fields import FIELDS, Settings, settings_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from fewstep.models.latent_model import LatentModel
     from fewstep.pipelines.plan import Plan
+
+# settings that other programs have names for, or no use; all others stand in the parameters by their titles
+SPELT = {"steps", "sampler", "guidance_scale", "width", "height", "strength", "negative_prompt", "variation", "tile"}
+SPELT |= {"upscale", "refine_strength", "refine_steps"}
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,7 @@ class Record(Settings):
                 facts.setdefault("Denoising strength", f"{self.refine_strength:g}")
             if self.refine_steps is not None:
                 facts["Hires steps"] = self.refine_steps
+        facts |= {FIELDS[name].title: value for name, value in settings_of(self).items() if name not in SPELT and value}
         if self.travel is not None:
             stops = json.dumps([f"{prompt} ({seed})" for prompt, seed in self.travel.stops], ensure_ascii=False)
             facts |= {"Travel": stops, "Frames": self.travel.frames}

@@ -227,9 +227,9 @@ async def _receive(socket: WebSocket, session: Session, outbox: Outbox, packed: 
             continue
         id_ = None
         try:
-            wish = _parse(message, packed)
-            id_ = getattr(wish, "id", None)
-            await _obey(wish, session, outbox)
+            parsed = _parse(message, packed)
+            id_ = getattr(parsed, "id", None)
+            await _carry_out(parsed, session, outbox)
         except (FewstepError, ValidationError, ValueError, RecursionError) as error:
             text = in_words(error) if isinstance(error, ValidationError) else str(error)
             outbox.say(Trouble(id=id_, reason="invalid", message=text[:500]))
@@ -248,20 +248,20 @@ def _parse(message: Mapping[str, Any], packed: bool) -> FromClient:
     return protocol.from_client.validate_python(fields)
 
 
-async def _obey(wish: FromClient, session: Session, outbox: Outbox) -> None:
-    match wish:
+async def _carry_out(parsed: FromClient, session: Session, outbox: Outbox) -> None:
+    match parsed:
         case Set():
-            given = wish.model_fields_set
+            given = parsed.model_fields_set
             session.forget(image="image" in given, mask="mask" in given, controls="controls" in given)
-            session.set(wish.id, wish.parameters)
+            session.set(parsed.id, parsed.parameters)
         case Frame():
-            if wish.control is not None:
-                await session.steer(wish.id, wish.control, wish.data)
+            if parsed.control is not None:
+                await session.steer(parsed.id, parsed.control, parsed.data)
             else:
-                await (session.paint_inside if wish.mask else session.frame)(wish.id, wish.data)
+                await (session.paint_inside if parsed.mask else session.frame)(parsed.id, parsed.data)
         case Cancel():
             session.cancel()
         case Describe():
-            outbox.say(await asyncio.to_thread(session.describe, wish))
+            outbox.say(await asyncio.to_thread(session.describe, parsed))
         case Ping():
-            outbox.say(Pong(id=wish.id))
+            outbox.say(Pong(id=parsed.id))

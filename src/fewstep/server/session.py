@@ -52,7 +52,7 @@ class Counts:
 
 
 @dataclass(frozen=True, eq=False)
-class Wish:
+class LiveRequest:
     """One request of a session: `received` when, at which `version` of its state, and made into what order."""
 
     id: int
@@ -64,7 +64,7 @@ class Wish:
 
 @dataclass(eq=False)
 class Session:
-    """State and wishes of one live client, apart from any connection: a lost one may come back to it.
+    """State and requests of one live client, apart from any connection: a lost one may come back to it.
 
     say, show  where messages and pictures go; they must not block
     """
@@ -84,12 +84,12 @@ class Session:
 
     def __post_init__(self) -> None:
         self._changed = asyncio.Event()
-        self.newest: int | None = None  # id of the newest wish
+        self.newest: int | None = None  # id of the newest request
         self._owed = False  # whether that one still waits for its picture, or for the news that there is none
         self._received = time.monotonic()
         self._version = 0
         self._thumbnail: Image.Image | None = None
-        self._made: Wish | None = None  # the one that became `last`
+        self._made: LiveRequest | None = None  # the one that became `last`
         self._budget, self._said = Budget(), ""
         self._listeners: set[asyncio.Task[None]] = set()
 
@@ -149,12 +149,12 @@ class Session:
         """How the newest picture was made; raises `InvalidRequest` where there is none."""
         if self._made is None:
             raise InvalidRequest("there is no picture yet that could be described")
-        wish, model = self._made, self._made.order.model
-        record = Record.from_json(wish.order.chunks[0][RECORD])
+        request, model = self._made, self._made.order.model
+        record = Record.from_json(request.order.chunks[0][RECORD])
         told = retell(model, record, image=question.image, mask=question.mask, local=self.local)
         return Description(
             id=question.id,
-            picture=wish.id,
+            picture=request.id,
             record=dataclasses.asdict(record),
             command=told.command,
             python=told.python,
@@ -247,7 +247,7 @@ class Session:
             return
         if (position := ticket.position) > 1:
             self.say(Queued(id=id_, position=position))
-        listener = asyncio.create_task(self._listen(Wish(id_, received, kind, self._version, order), ticket))
+        listener = asyncio.create_task(self._listen(LiveRequest(id_, received, kind, self._version, order), ticket))
         self._listeners.add(listener)
         listener.add_done_callback(self._listeners.discard)
 
@@ -313,45 +313,45 @@ class Session:
         self._said = saying
         return effort
 
-    async def _listen(self, wish: Wish, ticket: Ticket) -> None:
-        """Pass on what becomes of a wish; when the hand rests after it, refine it."""
-        plan = wish.order.plans[0]
+    async def _listen(self, request: LiveRequest, ticket: Ticket) -> None:
+        """Pass on what becomes of a request; when the hand rests after it, refine it."""
+        plan = request.order.plans[0]
         with ticket:
             async for _, event in ticket:
                 match event:
                     case Painted():
                         self.counts.painted += 1
                         self._budget.measure(event.worked, _effort_of(plan))
-                        self.last = await self._picture(wish, event.pixels, wish.kind, plan.steps, event)
-                        self._made = wish
-                        self._settle(wish.id)
+                        self.last = await self._picture(request, event.pixels, request.kind, plan.steps, event)
+                        self._made = request
+                        self._settle(request.id)
                         self.show(self.last)
                         self.engine.metrics.live.observe(self.last.total_ms / 1000)
                     case Stepped(index=index, preview=pixels) if pixels is not None:
-                        self.show(await self._picture(wish, pixels, PictureKind.PREVIEW, index + 1))
+                        self.show(await self._picture(request, pixels, PictureKind.PREVIEW, index + 1))
                     case Failed():
-                        self._tell_failure(wish.id, event)
+                        self._tell_failure(request.id, event)
                         return
-        if wish.kind is PictureKind.PICTURE and (self.parameters.rest_steps or 0) > plan.steps:
+        if request.kind is PictureKind.PICTURE and (self.parameters.rest_steps or 0) > plan.steps:
             await asyncio.sleep(REFINE_AFTER)
-            if wish.version == self._version:
-                await self._start(wish.id, time.monotonic(), PictureKind.REFINED)
+            if request.version == self._version:
+                await self._start(request.id, time.monotonic(), PictureKind.REFINED)
 
     async def _picture(
-        self, wish: Wish, pixels: Pixels, kind: PictureKind, step: int, painted: Painted | None = None
+        self, request: LiveRequest, pixels: Pixels, kind: PictureKind, step: int, painted: Painted | None = None
     ) -> Picture:
-        plan, coding = wish.order.plans[0], Coding(self.parameters.format, self.parameters.quality)
-        chunks = wish.order.chunks[0] if coding.format == "png" and painted else None
+        plan, coding = request.order.plans[0], Coding(self.parameters.format, self.parameters.quality)
+        chunks = request.order.chunks[0] if coding.format == "png" and painted else None
         data = await asyncio.to_thread(encode, pixels, coding, chunks)
         return Picture(
-            id=wish.id,
+            id=request.id,
             kind=kind,
             step=step,
             num_steps=plan.steps,
             seed=plan.seeds[0],
             waited_ms=1000 * painted.waited if painted else 0.0,
             worked_ms=1000 * painted.worked if painted else 0.0,
-            total_ms=1000 * (time.monotonic() - wish.received),
+            total_ms=1000 * (time.monotonic() - request.received),
             format=coding.format,
             data=data,
         )

@@ -41,7 +41,7 @@ from fewstep.server.presence import while_present
 TAILS = ("", "/image-to-image", "/inpainting")  # what their applications call the same thing with a picture
 
 
-class Wish(NullIsAbsent):
+class TokenRequest(NullIsAbsent):
     """Whom a pass is for, as their clients ask for it."""
 
     allowed_apps: list[Annotated[str, Field(max_length=200)]] = Field(min_length=1, max_length=16)
@@ -67,8 +67,8 @@ def router(engine: Engine, passes: Passes | None = None, places: Places | None =
     routes.add_api_websocket_route("/{owner}/{app}/{path:path}", Realtime(engine, places or Places(engine)))
 
     @routes.post("/tokens/", summary="A pass for a browser, in the place of the token")
-    async def tokens(wish: Wish) -> str:
-        return granted.grant(wish.allowed_apps, wish.token_expiration)
+    async def tokens(asked: TokenRequest) -> str:
+        return granted.grant(asked.allowed_apps, asked.token_expiration)
 
     return routes
 
