@@ -39,7 +39,7 @@ from fewstep.evaluate.features import Eye
 from fewstep.evaluate.metrics import KernelSums
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.adapters.lora.stack import merged
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import RunConfig, WatchConfig
 from fewstep.train.defaults import changed, default_config
@@ -167,7 +167,7 @@ def calls(config: RunConfig) -> int:
     return guided * objective.substeps + 1 + student
 
 
-def _result(run: Path, *, full: bool) -> ModelBundle:
+def _result(run: Path, *, full: bool) -> Model:
     if full:
         return fewstep.load(run / "model", device="cpu")
     return merged(fewstep.load(STARTER_TEACHER, device="cpu", loras=[run]))
@@ -200,7 +200,7 @@ class Gallery:
         return kept(work / f"untrained-{len(self.chosen)}.json", lambda: self.measured(teacher, sampler="ddim"))
 
     @torch.no_grad()
-    def measured(self, model: ModelBundle, steps: Sequence[int] = STEPS, **how: Any) -> Row:
+    def measured(self, model: Model, steps: Sequence[int] = STEPS, **how: Any) -> Row:
         row = {}
         prompts = [f"{picture.label}, {picture.style} style" for picture in self.chosen]
         for count in steps:

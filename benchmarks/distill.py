@@ -43,8 +43,8 @@ import fewstep
 from benchmarks import report
 from fewstep.data.building import build_cache
 from fewstep.data.config import DataConfig
-from fewstep.models.architectures import SD1
-from fewstep.models.locating import locate
+from fewstep.models.families.sd import SD1
+from fewstep.models.folder import locate
 from fewstep.models.saving import save
 from recipes.emoji import art
 
@@ -200,7 +200,7 @@ def _prepare(folder: Path, work: Path, size: str, resolution: int) -> tuple[Path
         save(model, teacher, locate("starter-teacher"), dtype="float32")
         _lengthen(teacher)
         if size == "sd15":
-            networks: dict[str, Any] = {part: SD1.network(part) for part in SD1.parts}
+            networks: dict[str, Any] = {part: SD1.blank(part) for part in SD1.networks}
             networks["unet"].register_to_config(sample_size=resolution // 8)
             for part, network in networks.items():
                 network.to_empty(device="cpu").apply(_small).save_pretrained(teacher / part)

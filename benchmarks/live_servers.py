@@ -17,8 +17,8 @@ import websockets
 
 from benchmarks.rival import painter
 from fewstep.cli.runtime import Runtime, run_by
+from fewstep.models.folder import brings_fast_decoder
 from fewstep.models.loading import FAST
-from fewstep.models.locating import brings_fast_decoder
 from fewstep.server.protocol import Picture, PictureKind
 
 PATIENCE = 300.0  # seconds for a server to start: on a machine with other things to do, that takes a while

@@ -31,7 +31,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from benchmarks import report
-from fewstep.models.architectures import SD1, SDXL, Architecture
+from fewstep.models.families.sd import SD1
+from fewstep.models.families.sdxl import SDXL
+from fewstep.models.families.unet import UNetFamily
 
 GIB = 2**30
 LIBRARIES = (
@@ -63,7 +65,7 @@ class Case:
         return WORK[self.part] + size + (", two pictures" if self.rows > 1 else "")
 
 
-MODELS: dict[str, Architecture] = {"sd15": SD1, "sdxl": SDXL}
+MODELS: dict[str, UNetFamily] = {"sd15": SD1, "sdxl": SDXL}
 CASES = (
     Case("sd15", "text_encoder"),
     Case("sd15", "unet", 512),
@@ -129,9 +131,9 @@ def to_table(rows: Mapping[str, Row]) -> str:
                 f"| {row.counted / GIB:.2f} | {measured} |"
             )
     lines += ["", "| model | weights of all parts, float32 | float16, bfloat16 |", "| --- | --- | --- |"]
-    for architecture in MODELS.values():
-        count = sum(p.numel() for part in architecture.parts for p in architecture.network(part).parameters())
-        lines.append(f"| {architecture.name} | {4 * count / GIB:.2f} | {2 * count / GIB:.2f} |")
+    for family in MODELS.values():
+        count = sum(p.numel() for part in family.networks for p in family.blank(part).parameters())
+        lines.append(f"| {family.name} | {4 * count / GIB:.2f} | {2 * count / GIB:.2f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -141,7 +143,7 @@ def row_of(case: Case) -> Row:
     torch.set_flush_denormal(True)
     for library in LIBRARIES:
         import_module(library)
-    network = Part(MODELS[case.model].network(case.part)).eval()
+    network = Part(MODELS[case.model].blank(case.part)).eval()
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     counted = count(network, case)
     if not case.measured:
@@ -169,7 +171,7 @@ def inputs(case: Case) -> dict[str, Any]:
         return {"z": latents}
     if case.part != "unet":
         return {"input_ids": torch.randint(1000, 40_000, (1, 77)), "output_hidden_states": True}
-    width = MODELS[case.model].unet["cross_attention_dim"]
+    width = MODELS[case.model].text_width
     added = {"text_embeds": torch.randn(case.rows, 1280), "time_ids": torch.zeros(case.rows, 6)}
     states = torch.randn(case.rows, 77, width)
     return {

@@ -21,7 +21,7 @@ from PIL import Image
 
 import fewstep
 from benchmarks import report
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.run import train
@@ -68,7 +68,7 @@ def _adapter(folder: Path, cache: Path, empty: float, pictures: int) -> Path:
     return folder
 
 
-def _shares(model: ModelBundle, steps: int, seeds: int, guidance_scale: float) -> dict[str, float]:
+def _shares(model: Model, steps: int, seeds: int, guidance_scale: float) -> dict[str, float]:
     """The mean share of the own colour: without a negative prompt, with that colour, and with another."""
     found: dict[str, list[float]] = {"none": [], "own colour": [], "another colour": []}
     for colour, things in THINGS.items():

@@ -24,7 +24,7 @@ from fewstep.evaluate.moments import Moments, frechet_distance
 from fewstep.evaluate.prompts import read_prompts
 from fewstep.evaluate.reference import read_reference
 from fewstep.imaging.pixels import to_pixels
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 
 WAYS = (("starter", ".", 1), ("starter", ".", 4), ("starter-teacher", "teacher", 8))
 DRAWS = 1000
@@ -59,7 +59,7 @@ def main(
     report.write("packing", line, title="What packing the weights costs", text=text)
 
 
-def looked(eye: Eye, model: ModelBundle, prompts: list[str], steps: int) -> Seen:
+def looked(eye: Eye, model: Model, prompts: list[str], steps: int) -> Seen:
     parts = []
     for start in track(range(0, len(prompts), BATCH), description=f"{model.name}, {steps} steps"):
         some = prompts[start : start + BATCH]

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 import fewstep
-from fewstep.models.locating import BUILT_IN, locate
+from fewstep.models.folder import locate
+from fewstep.models.locating import BUILT_IN
 from fewstep.models.saving import export
 
 

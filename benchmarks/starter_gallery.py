@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 import fewstep
 from fewstep.imaging.contact_sheet import contact_sheet
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.text2image import text2image
 from recipes.emoji import art, sheets
 
@@ -57,8 +57,8 @@ def main(folder: Annotated[Path, typer.Option(help="Where the recipe built the a
 
 
 def _sheet(
-    starter: ModelBundle,
-    teacher: ModelBundle,
+    starter: Model,
+    teacher: Model,
     prompts: Sequence[str],
     columns: Sequence[tuple[str, int]],
     first: tuple[str, list[Image.Image]] | None = None,

@@ -21,7 +21,7 @@ import typer
 import fewstep
 from benchmarks import report
 from fewstep.imaging.pixels import to_pixels
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.generate import generate
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
@@ -56,9 +56,9 @@ def main(
     held_out = Pixels(folder, held_out=True)
     x = held_out[slice(0, len(held_out))]
     values = {
-        "model": starter.hash,
+        "model": starter.origin.hash,
         "prompts": {name: len(chosen) for name, chosen in sets.items()},
-        "autoencoder_psnr_held_out": float(psnr(reconstruct(starter.autoencoder, x), x).mean()),
+        "autoencoder_psnr_held_out": float(psnr(reconstruct(starter.autoencoder.module, x), x).mean()),
         "rows": rows,
     }
     line = report.command("starter_quality", count=count)
@@ -73,9 +73,7 @@ def _real(judge: Judge, folder: Path) -> dict[str, object]:
     return {"model": "real drawings", "sampler": "-", "steps": 0, "held out": _shares(ranks)}
 
 
-def _row(
-    judge: Judge, model: ModelBundle, sampler: str, steps: int, sets: dict[str, list[art.Picture]]
-) -> dict[str, object]:
+def _row(judge: Judge, model: Model, sampler: str, steps: int, sets: dict[str, list[art.Picture]]) -> dict[str, object]:
     row: dict[str, object] = {"model": model.name, "sampler": sampler, "steps": steps}
     started, painted = time.perf_counter(), 0
     for name, chosen in sets.items():

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import fewstep
 from benchmarks import report
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from recipes.emoji import art
 
 WORDS = (
@@ -39,7 +39,7 @@ def main(folder: Annotated[Path, typer.Option(help="Where the recipe built the a
     typer.echo(f"in some caption, so left out: {', '.join(sorted(set(WORDS) - set(unseen))) or 'none'}")
 
 
-def pooled(model: ModelBundle, texts: list[str]) -> Tensor:
+def pooled(model: Model, texts: list[str]) -> Tensor:
     """Pooled states (N, 384) of unit length."""
     states = [model.encode_text(texts[i : i + 256]).pooled for i in range(0, len(texts), 256)]
     return functional.normalize(torch.cat([state for state in states if state is not None]), dim=-1)

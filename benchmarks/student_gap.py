@@ -44,7 +44,7 @@ def main(
     """Walk, step, and write the table."""
     teacher, student = (fewstep.load(name, device="cpu") for name in (STARTER_TEACHER, "starter"))
     cache = LatentCache.load(folder / "latents.safetensors")
-    networks = Networks(student.denoise, teacher.schedule, teacher=teacher.denoise)
+    networks = Networks(student.denoise, teacher.profile.schedule, teacher=teacher.denoise)
     objective = path.Path(w_range=(w, w))
     task = OverCache(objective, networks, cache)
     adapted = {name: fewstep.load(STARTER_TEACHER, device="cpu", loras=[name]) for name in adapter or ["lcm-lora"]}

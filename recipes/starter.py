@@ -192,7 +192,7 @@ class Starter:
         torch.manual_seed(0)
         unet = networks.unet(self.size.channels).to(self.device)
         bundle, folder = sheets.teacher(self.folder, unet), self.folder / "teacher"
-        asked = Networks(bundle.denoise, bundle.schedule)
+        asked = Networks(bundle.denoise, bundle.profile.schedule)
         task = OverCache(Diffusion(), asked, self._cache(), self.device)
 
         def sheet(state: TrainState) -> None:

@@ -38,7 +38,9 @@ from torch import Tensor, nn
 import fewstep
 from fewstep.errors import FewstepError
 from fewstep.files import cache_folder, holder, locked, write_tensors
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.autoencoder import Autoencoder
+from fewstep.models.families.unet import NETWORKS
+from fewstep.models.model import Model
 from fewstep.models.parts import read_network
 from fewstep.train.config import FitConfig
 from fewstep.train.curves import write_report
@@ -90,13 +92,13 @@ class Trunk:
         self.draw: Callable[[int], Shard] = lambda number: self.encoder.shard(self.world, 0, number, SIZE)
 
     @cached_property
-    def model(self) -> ModelBundle:
+    def model(self) -> Model:
         """The package's teacher, over the autoencoder in `home / "vae"` where one has been made."""
         model = fewstep.load("starter-teacher", device="cuda" if torch.cuda.is_available() else "cpu", dtype="float32")
         if (own := self.home / "vae").is_dir():
-            vae = read_network("vae", own, torch.float32).eval().requires_grad_(False)
-            model = dataclasses.replace(model, autoencoder=vae.to(model.device))
-        model.unet.requires_grad_(True)
+            vae = read_network(NETWORKS["vae"], own, torch.float32).eval().requires_grad_(False)
+            model = dataclasses.replace(model, autoencoder=Autoencoder(vae.to(model.device)))
+        model.network.module.requires_grad_(True)
         return model
 
     @cached_property
@@ -114,7 +116,7 @@ class Trunk:
             raise typer.BadParameter(f"the trunk in {self.folder} has begun already: it goes on from its checkpoint")
         files = sorted(weights.glob("*.safetensors")) if weights.is_dir() else [weights]
         read = {name: weight.float() for file in files for name, weight in load_file(file).items()}
-        self.model.unet.load_state_dict(read)
+        self.model.network.module.load_state_dict(read)
 
     def grow(self, folder: Path, config: FitConfig) -> TrainState:
         """Train in `folder` until `config` or a signal says that it is enough."""
@@ -129,7 +131,7 @@ class Trunk:
             return self.asked_to_stop
 
         try:
-            return fit(self.model.unet, objective, SIZE, config, folder, before_step=before_step)
+            return fit(self.model.network.module, objective, SIZE, config, folder, before_step=before_step)
         finally:
             self.turn.release()
 
@@ -256,7 +258,7 @@ def autoencoder(
     trunk = Trunk(folder)
     home, sets = trunk.home / "sharper", evaluation_sets(trunk.world)
     home.mkdir(parents=True, exist_ok=True)
-    vae = trunk.model.autoencoder.requires_grad_(True)
+    vae = trunk.model.autoencoder.module.requires_grad_(True)
     pool = Pool(lambda number: sharpening.pictures(trunk.world, 1, number, SIZE), home / "shards", 4, SIZE)
     with locked(home, "the autoencoder"):
         if not (home / CHECKPOINT).is_file():
@@ -304,7 +306,7 @@ def branch(
             shutil.copyfile(trunk.folder / CHECKPOINT, home / CHECKPOINT)
         config = falling(trunk.config, int(newest), share)
         with trunk.grow(home, config).averaged():
-            trunk.model.unet.half().save_pretrained(home / "unet")
+            trunk.model.network.module.half().save_pretrained(home / "unet")  # type: ignore[operator]
     typer.echo(home / "unet")
 
 
@@ -346,11 +348,11 @@ def gpu(
         trunk.folder.mkdir(parents=True, exist_ok=True)
         state = trunk.grow(trunk.folder, config)
         with state.averaged():
-            write_shards(trunk.model.unet, output, "trunk", state.seen)
+            write_shards(trunk.model.network.module, output, "trunk", state.seen)
         falling_for = dataclasses.replace(falling(config, state.seen, 1 / 3), minutes=0.3 * minutes)
         branched = trunk.grow(trunk.folder, falling_for)
         with branched.averaged():
-            write_shards(trunk.model.unet, output, "branch", branched.seen)
+            write_shards(trunk.model.network.module, output, "branch", branched.seen)
     shutil.copyfile(trunk.folder / WATCHED, output / WATCHED)
 
 

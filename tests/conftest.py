@@ -16,7 +16,7 @@ import fewstep
 from fewstep.models.locating import STARTER
 
 if TYPE_CHECKING:
-    from fewstep.models.bundle import ModelBundle
+    from fewstep.models.model import Model
 
 settings.register_profile("unhurried", deadline=None)  # a loaded machine fails no test by being slow
 settings.load_profile("unhurried")
@@ -51,12 +51,12 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def student(miniature: Path) -> ModelBundle:
+def student(miniature: Path) -> Model:
     return fewstep.load(miniature, device="cpu")
 
 
 @pytest.fixture(scope="session")
-def teacher(miniature: Path) -> ModelBundle:
+def teacher(miniature: Path) -> Model:
     return fewstep.load(miniature / "teacher", device="cpu")
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fewstep.models.adapters.lora.names import stability_names
+from fewstep.models.families.unet_names import stability_names
 from fewstep.models.locating import read_json
 
 Tensors = dict[str, Tensor]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.server import process
 from fewstep.server.app import create_app
 from fewstep.server.engine import Engine
@@ -37,10 +37,10 @@ class Server:
 
 @contextmanager
 def serving(
-    model: ModelBundle,
+    model: Model,
     access: Access | None = None,
     certificate: tuple[Path, Path] | None = None,
-    others: Sequence[ModelBundle] = (),
+    others: Sequence[Model] = (),
     port: int = 0,
     proxy: Proxy | None = None,
     **options: Any,

@@ -48,7 +48,7 @@ def possessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("possessions")
     write_miniature_sd1(home / BASES[0])
     write_miniature_sd1(home / STUDENTS[0], time_cond_proj_dim=256)
-    layers = {"lora_unet": adapters.random_layers(fewstep.load(home / BASES[0], device="cpu").unet, 1)}
+    layers = {"lora_unet": adapters.random_layers(fewstep.load(home / BASES[0], device="cpu").network.module, 1)}
     for name in ("ink", "hyper", "their-lcm-lora"):
         adapters.write_kohya(home / f"{name}.safetensors", layers, alpha=3.0)
     for names in (BASES, STUDENTS):

@@ -16,8 +16,8 @@ from benchmarks.gpu.painting import dtype_for, theirs
 from benchmarks.gpu.stage import Bench
 from benchmarks.gpu.timing import seconds_of, spread
 from benchmarks.rival import as_diffusers_opens
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.loading import FAST
+from fewstep.models.model import Model
 from fewstep.pipelines.request import Request
 from fewstep.server.coding import Coding, encode
 from fewstep.server.engine import Engine
@@ -40,7 +40,7 @@ def run(bench: Bench) -> None:
             bench.record(f"{sessions} sessions, {steps} steps", row)
 
 
-async def measured(model: ModelBundle, sessions: int, steps: int, warm: float, seconds: float) -> dict[str, Any]:
+async def measured(model: Model, sessions: int, steps: int, warm: float, seconds: float) -> dict[str, Any]:
     """Pictures a second, and latencies in ms."""
     engine = Engine(model, max_batch=max(SESSIONS))
     engine.start()

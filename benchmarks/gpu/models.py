@@ -11,10 +11,13 @@ import torch
 from torch import nn
 
 from fewstep.core.profile import Kind
-from fewstep.models.architectures import SD1, SDXL, Architecture
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.autoencoder import Autoencoder
 from fewstep.models.card import CardFacts, ModelCard
+from fewstep.models.families.sd import SD1
+from fewstep.models.families.sdxl import SDXL
+from fewstep.models.families.unet import TOKENIZER, UNetFamily
 from fewstep.models.locating import STARTER
+from fewstep.models.model import Model
 from fewstep.models.parts import read_tokenizer
 from fewstep.models.profile import profile_of
 
@@ -45,61 +48,64 @@ NARROW_XL = {
 }
 
 
-def sd1(tiny: bool, *, reads_w: bool) -> Architecture:
+def sd1(tiny: bool, *, reads_w: bool) -> UNetFamily:
     """SD 1.5; `reads_w` as the published consistency models do."""
     told = {"time_cond_proj_dim": W_DIM if reads_w else None}
     if not tiny:
-        return dataclasses.replace(SD1, unet={**SD1.unet, **told})
-    return Architecture("SD 1.x, narrow", {**SD1.unet, **NARROW, **told}, {**NARROW_TEXT}, vae=NARROW_VAE)
+        return dataclasses.replace(SD1, shapes={**SD1.shapes, "unet": {**SD1.shapes["unet"], **told}})
+    unet = {**SD1.shapes["unet"], **NARROW, **told}
+    return dataclasses.replace(
+        SD1, name="SD 1.x, narrow", shapes={"unet": unet, "text_encoder": NARROW_TEXT, "vae": NARROW_VAE}
+    )
 
 
-def sdxl(tiny: bool) -> Architecture:
+def sdxl(tiny: bool) -> UNetFamily:
     """SDXL, with the autoencoder's weights taken for such as bear float16 (as in sdxl-vae-fp16-fix)."""
     if not tiny:
-        return dataclasses.replace(SDXL, vae={**SDXL.vae, "force_upcast": False})
-    return Architecture(
-        "SDXL, narrow",
-        {**SDXL.unet, **NARROW_XL},
-        {**NARROW_TEXT},
-        {**NARROW_TEXT, "projection_dim": 32},
-        {**NARROW_VAE, "force_upcast": False},
-    )
+        return dataclasses.replace(SDXL, shapes={**SDXL.shapes, "vae": {**SDXL.shapes["vae"], "force_upcast": False}})
+    narrow = {
+        "unet": {**SDXL.shapes["unet"], **NARROW_XL},
+        "text_encoder": NARROW_TEXT,
+        "text_encoder_2": {**NARROW_TEXT, "projection_dim": 32},
+        "vae": {**NARROW_VAE, "force_upcast": False},
+    }
+    return dataclasses.replace(SDXL, name="SDXL, narrow", shapes=narrow)
 
 
-def random_bundle(architecture: Architecture, kind: Kind, device: str, dtype: torch.dtype) -> ModelBundle:
-    """A model of this shape that paints noise: no time depends on what the weights are."""
+def random_bundle(family: UNetFamily, kind: Kind, device: str, dtype: torch.dtype) -> Model:
+    """A model of these shapes that paints noise: no time depends on what the weights are."""
     torch.manual_seed(0)
-    parts: dict[str, Any] = {part: randomised(architecture.network(part), device, dtype) for part in architecture.parts}
-    embedded = parts["unet"].config.time_cond_proj_dim is not None
+    parts: dict[str, Any] = {part: randomised(family.blank(part), device, dtype) for part in family.networks}
+    network = family.network(parts["unet"])
     facts: CardFacts = {"kind": kind, "steps": 4, "guidance_scale": 1.0}
-    if embedded:
+    if network.embeds_w:
         facts |= {"guidance_scale": 8.0, "w_range": (2.0, 14.0)}
-    second = "text_encoder_2" in parts
-    return ModelBundle(
+    encoders, tokenizers = (
+        {part: parts[part] for part in family.encoders},
+        {part: tokenizer() for part in family.tokenizers},
+    )
+    return Model(
         card=ModelCard("random"),
-        profile=profile_of(SCHEDULER, facts, embedded=embedded),
-        unet=parts["unet"],
-        autoencoder=parts["vae"],
-        text_encoder=parts["text_encoder"],
-        tokenizer=tokenizer(),
-        text_encoder_2=parts.get("text_encoder_2"),
-        tokenizer_2=tokenizer() if second else None,
-        drops_to_zeros=second,
+        profile=profile_of(SCHEDULER, facts, embedded=network.embeds_w),
+        family=family,
+        text=family.text(encoders, tokenizers, {"force_zeros_for_empty_prompt": True}),
+        network=network,
+        autoencoder=Autoencoder(parts["vae"]),
     )
 
 
-def tiny_autoencoder(device: str, dtype: torch.dtype) -> Any:
+def tiny_autoencoder(device: str, dtype: torch.dtype) -> Autoencoder:
     """TAESD's shape."""
     from diffusers import AutoencoderTiny
 
     with torch.device("meta"):
         network = AutoencoderTiny()
-    return randomised(network, device, dtype)
+    return Autoencoder(randomised(network, device, dtype))
 
 
 def tokenizer() -> Any:
     """The starter's, cut and padded as Stable Diffusion's is."""
-    ours = read_tokenizer(STARTER / "tokenizer")
+    ours = read_tokenizer(TOKENIZER, STARTER / "tokenizer")
     ours.model_max_length = TOKENS
     return ours
 
@@ -117,14 +123,12 @@ def randomised(network: nn.Module, device: str, dtype: torch.dtype) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def rival_of(model: ModelBundle, kind: Callable[..., Any], **more: Any) -> Any:
+def rival_of(model: Model, kind: Callable[..., Any], **more: Any) -> Any:
     """Diffusers' pipeline of the class `kind` on the same weights, at its best documented eager settings."""
     from diffusers import LCMScheduler
 
-    parts = {"unet": copy.deepcopy(model.unet), "vae": copy.deepcopy(model.autoencoder), "tokenizer": model.tokenizer}
-    parts |= {"text_encoder": model.text_encoder, "scheduler": LCMScheduler(**SCHEDULER)}
-    if model.text_encoder_2 is not None:
-        parts |= {"text_encoder_2": model.text_encoder_2, "tokenizer_2": model.tokenizer_2}
+    parts: dict[str, Any] = {**model.text.encoders, **model.text.tokenizers, "scheduler": LCMScheduler(**SCHEDULER)}
+    parts |= {"unet": copy.deepcopy(model.network.module), "vae": copy.deepcopy(model.autoencoder.module)}
     pipeline = kind(**parts, **more)
     pipeline.set_progress_bar_config(disable=True)
     for part in (pipeline.unet, pipeline.vae):

@@ -13,7 +13,7 @@ import fewstep
 from benchmarks.gpu.models import generators, prompts
 from benchmarks.gpu.stage import Bench
 from benchmarks.gpu.timing import in_turns, operations
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 
 Paint = Callable[[], Sequence[Image]]
 
@@ -22,13 +22,13 @@ def dtype_for(bench: Bench) -> torch.dtype:
     return torch.float16 if bench.device == "cuda" else torch.float32
 
 
-def ours(model: ModelBundle, steps: int, batch: int) -> Paint:
+def ours(model: Model, steps: int, batch: int) -> Paint:
     """Every picture of seed 0, which with its words makes them differ."""
     words = prompts(batch)
     return lambda: fewstep.text2image(model, words, steps=steps, seed=0, batch_size=batch)
 
 
-def theirs(pipeline: Any, model: ModelBundle, steps: int, batch: int, **more: Any) -> Paint:
+def theirs(pipeline: Any, model: Model, steps: int, batch: int, **more: Any) -> Paint:
     """The same pictures; `model` says the size and the guidance scale, `more` goes to the pipeline's call."""
     words, (height, width) = prompts(batch), model.traits.default_size
     options = {"height": height, "width": width, "guidance_scale": model.profile.guidance.scale, **more}

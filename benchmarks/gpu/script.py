@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.gpu.models import SCHEDULER, W_DIM, prompts, randomised, tokenizer
 from fewstep.core.guidance import w_embedding
 from fewstep.core.samplers.grids import training_grid
-from fewstep.models.architectures import Architecture
+from fewstep.models.families.unet import UNetFamily
 from fewstep.models.profile import schedule_of
 from fewstep.train.config import LCM_TARGETS
 
@@ -41,12 +41,12 @@ class Script:
     guidance: tuple[float, float]
 
     @classmethod
-    def made(cls, shape: Architecture, device: str, rank: int | None, guidance: tuple[float, float]) -> Script:
+    def made(cls, shape: UNetFamily, device: str, rank: int | None, guidance: tuple[float, float]) -> Script:
         """With random weights; `rank` of the LoRA, None to train the whole network."""
         torch.manual_seed(0)
-        unet, teacher = (randomised(shape.network("unet"), device, torch.float32) for _ in range(2))
+        unet, teacher = (randomised(shape.blank("unet"), device, torch.float32) for _ in range(2))
         if rank is None:
-            target = randomised(shape.network("unet"), device, torch.float32)
+            target = randomised(shape.blank("unet"), device, torch.float32)
             unet.requires_grad_(True)
         else:
             from peft import LoraConfig, inject_adapter_in_model
@@ -57,8 +57,8 @@ class Script:
             unet=unet.train(),
             target=target,
             teacher=teacher,
-            autoencoder=randomised(shape.network("vae"), device, PRECISION),
-            text_encoder=randomised(shape.network("text_encoder"), device, PRECISION),
+            autoencoder=randomised(shape.blank("vae"), device, PRECISION),
+            text_encoder=randomised(shape.blank("text_encoder"), device, PRECISION),
             tokenizer=tokenizer(),
             optimizer=torch.optim.AdamW(weights, 1e-5),
             guidance=guidance,

@@ -16,7 +16,7 @@ from benchmarks.gpu.script import Script
 from benchmarks.gpu.stage import Bench
 from benchmarks.gpu.timing import spread, wait
 from fewstep.data.latents import LatentCache
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.train.config import RunConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.loop import fit
@@ -69,7 +69,7 @@ def compare(bench: Bench, name: str, *, lora: bool) -> None:
 def our_steps(bench: Bench, *, lora: bool) -> Steps:
     """`steps(n)` trains n steps and returns the seconds of each but the first."""
     model = random_bundle(sd1(bench.tiny, reads_w=False), "diffusion", bench.device, torch.bfloat16)
-    for part in (model.text_encoder, model.autoencoder):
+    for part in (*model.text.encoders.values(), model.autoencoder.module):
         part.to("cpu")  # as in a run, once the cache is built
     training = training_of(_config(bench, lora=lora), model, "random")
     cache = random_cache(model)
@@ -111,11 +111,11 @@ def their_steps(bench: Bench, *, lora: bool) -> Steps:
     return steps
 
 
-def random_cache(model: ModelBundle) -> LatentCache:
+def random_cache(model: Model) -> LatentCache:
     """Latents and text states of pictures that never were."""
     torch.manual_seed(0)
-    latents = torch.randn(ROWS, *model.latent_shape(*model.traits.default_size))
-    states = torch.randn(ROWS + 1, TOKENS, model.unet.config.cross_attention_dim).half()
+    latents = torch.randn(ROWS, *model.traits.latent_shape(*model.traits.default_size))
+    states = torch.randn(ROWS + 1, TOKENS, model.text_width).half()
     return LatentCache(latents, states, torch.arange(1, ROWS + 1).unsqueeze(1))
 
 

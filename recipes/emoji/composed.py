@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fewstep.core.objectives.base import Batch, Networks
 from fewstep.core.objectives.diffusion import Diffusion
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.model import Model
 from fewstep.train.task import scalars
 from recipes.emoji import autoencoder
 from recipes.emoji.captions import MOST
@@ -33,7 +33,7 @@ TIMES = (125, 375, 625, 875)  # at which a training is watched
 class Encoder:
     """What becomes of pictures and captions; `each` is called before every few pictures."""
 
-    def __init__(self, model: ModelBundle, each: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, model: Model, each: Callable[[], None] = lambda: None) -> None:
         self.model, self.each = model, each
 
     def shard(self, world: World, seed: int, number: int, size: int) -> Shard:
@@ -53,10 +53,10 @@ class Encoder:
             self.each()
             some = torch.from_numpy(np.stack(pixels[start : start + AT_ONCE])).to(self.model.device)
             x = (some.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-            latents.append(autoencoder.mode(self.model.autoencoder, x).half().cpu())
+            latents.append(autoencoder.mode(self.model.autoencoder.module, x).half().cpu())
         ids = torch.zeros(len(captions), MOST, MAX_TOKENS, dtype=torch.int16)
         for place, texts in enumerate(captions):
-            ids[place, : len(texts)] = tokenized(self.model.tokenizer, texts).short()
+            ids[place, : len(texts)] = tokenized(self.model.text.tokenizers["tokenizer"], texts).short()
         count = torch.tensor([len(some) for some in captions], dtype=torch.int8)
         return {"latents": torch.cat(latents), "ids": ids, "count": count}
 
@@ -91,9 +91,9 @@ class Drawn:
 class Composed:
     """The objective: denoise compositions at uniformly drawn times, each by one of its captions or by none."""
 
-    def __init__(self, model: ModelBundle, pool: Pool) -> None:
+    def __init__(self, model: Model, pool: Pool) -> None:
         self.model, self.pool = model, pool
-        self.nothing = tokenized(model.tokenizer, [""])
+        self.nothing = tokenized(model.text.tokenizers["tokenizer"], [""])
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Drawn:
         """`rows` says how many; which ones the pool draws."""
@@ -102,17 +102,17 @@ class Composed:
         ids = drawn["ids"][torch.arange(len(rows)), place].long()
         dropped = torch.rand(len(rows), generator=generator) < EMPTY
         ids = torch.where(dropped.unsqueeze(1), self.nothing, ids)
-        times = self.model.schedule.draw_times(len(rows), generator)
+        times = self.model.profile.schedule.draw_times(len(rows), generator)
         latents = drawn["latents"].float()
         return Drawn(latents, ids, torch.randn(latents.shape, generator=generator), times)
 
     def loss(self, drawn: Drawn) -> dict[str, Tensor]:
         device = self.model.device
         latents, ids, noise, _ = (tensor.to(device) for tensor in drawn.tensors().values())
-        cond = Conditioning(states_of(self.model.text_encoder, ids).float())
-        networks = Networks(self.model.denoise, self.model.schedule)
+        cond = Conditioning(states_of(self.model.text.encoders["text_encoder"], ids).float())
+        networks = Networks(self.model.denoise, self.model.profile.schedule)
         loss = Diffusion().loss(networks, Batch(latents, noise, drawn.times, cond))
-        return scalars(loss, self.model.schedule.num_train_timesteps)
+        return scalars(loss, self.model.profile.schedule.num_train_timesteps)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 
 from fewstep.core.profile import SamplingProfile
 from fewstep.models.card import ModelCard, read_card, write_card
-from fewstep.models.families.unet import reads_w
+from fewstep.models.families.starter import STARTER
 from fewstep.models.fast_decoder import FastDecoder
 from fewstep.models.locating import FAST_DECODER, read_json
 from fewstep.models.profile import profile_of
@@ -60,7 +60,7 @@ def write_student(source: Path, target: Path, distilled: Path) -> None:
     card, facts = read_card(distilled)
     assert card is not None
     card = dataclasses.replace(card, data=sheets.DATA, licences=sheets.LICENCES, measured={})
-    embedded = reads_w(read_json(distilled / "unet" / "config.json"))
+    embedded = STARTER.embeds_w(read_json(distilled / "unet" / "config.json"))
     scheduler = read_json(distilled / "scheduler" / "scheduler_config.json")
     _write_card(target, card, profile_of(scheduler, facts, embedded=embedded), source)
 

@@ -21,7 +21,7 @@ import fewstep
 from fewstep.evaluate.eye import SIDE, EyeNetwork
 from fewstep.evaluate.features import Eye, text_encoder_digest
 from fewstep.imaging.pixels import to_images
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.train.config import FitConfig
 from fewstep.train.task import Undivided
 from recipes.emoji import art, packing
@@ -52,7 +52,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "fewstep" / "evaluate"
 class Meeting:
     """The objective: among all concepts' words, find those of a picture that was moved, scaled, tinted and blurred."""
 
-    def __init__(self, eye: EyeNetwork, pixels: Pixels, model: ModelBundle) -> None:
+    def __init__(self, eye: EyeNetwork, pixels: Pixels, model: Model) -> None:
         self.eye, self.pixels = eye, pixels
         self.rows = torch.tensor([i for i, picture in enumerate(pixels.pictures) if picture.style != LEFT_OUT])
         seen = [pixels.pictures[row] for row in self.rows]
@@ -83,7 +83,7 @@ def _names(pictures: list[Picture]) -> list[list[str]]:
 
 
 @torch.no_grad()
-def _pooled(model: ModelBundle, texts: tuple[str, ...]) -> Tensor:
+def _pooled(model: Model, texts: tuple[str, ...]) -> Tensor:
     chunks = (list(texts[start : start + 256]) for start in range(0, len(texts), 256))
     states = [model.encode_text(chunk).pooled for chunk in chunks]
     return torch.cat([state for state in states if state is not None]).float()

@@ -1,4 +1,4 @@
-"""What the stages share: the model in the making as a `ModelBundle`, and sheets of its samples."""
+"""What the stages share: the model in the making as a `Model`, and sheets of its samples."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from fewstep.core.profile import SamplingProfile
 from fewstep.imaging.contact_sheet import contact_sheet
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.autoencoder import Autoencoder
 from fewstep.models.card import ModelCard
+from fewstep.models.families.starter import STARTER
+from fewstep.models.model import Model
 from fewstep.models.profile import profile_of
 from fewstep.pipelines.text2image import text2image
 from recipes.emoji import art, autoencoder, drawings
@@ -67,22 +69,24 @@ def teacher_profile() -> SamplingProfile:
     return profile_of(SCHEDULER, {"kind": "diffusion", "steps": 25, "guidance_scale": 3.0}, embedded=False)
 
 
-def teacher(folder: Path, unet: Any) -> ModelBundle:
+def teacher(folder: Path, unet: Any) -> Model:
     """A teacher in training with the frozen parts from `folder`, ready to sample."""
     from diffusers import AutoencoderKL
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    return ModelBundle(
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    return Model(
         card=teacher_card(),
         profile=teacher_profile(),
-        unet=unet,
-        autoencoder=AutoencoderKL.from_pretrained(folder / "vae").eval().to(unet.device),
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval().to(unet.device),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        family=STARTER,
+        text=STARTER.text({"text_encoder": encoder.eval().to(unet.device)}, {"tokenizer": tokenizer}, {}),
+        network=STARTER.network(unet),
+        autoencoder=Autoencoder(AutoencoderKL.from_pretrained(folder / "vae").eval().to(unet.device)),
     )
 
 
-def samples(model: ModelBundle, path: Path, *, steps: int, guidance_scale: float) -> None:
+def samples(model: Model, path: Path, *, steps: int, guidance_scale: float) -> None:
     """What the prompts look like now, always from the same noise."""
     images = text2image(model, PROMPTS, steps=steps, seed=0, guidance_scale=guidance_scale)
     path.parent.mkdir(parents=True, exist_ok=True)

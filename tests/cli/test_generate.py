@@ -107,12 +107,12 @@ def test_the_file_says_how_it_was_made(run: Run, miniature: Path) -> None:
     record = json.loads(info["fewstep"])
     assert (record["prompt"], record["seed"], record["steps"], record["sampler"]) == ("a cat", 7, 4, "lcm")
     assert (record["model"], record["version"]) == ("starter", fewstep.__version__)
-    assert record["model_hash"] == fewstep.load(miniature, device="cpu").hash
+    assert record["model_hash"] == fewstep.load(miniature, device="cpu").origin.hash
     assert info["parameters"].startswith("a cat\nSteps: 4, ")
 
 
 def test_adapters_are_recorded_and_asked_for_again(run: Run, miniature: Path) -> None:
-    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").unet, 1)}
+    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").network.module, 1)}
     adapters.write_kohya(Path("ink.safetensors"), layers, alpha=3.0)
     assert run("a cat", "-o", "plain.png", "--seed", 7).code == 0
     assert run("a cat", "-o", "ink.png", "--seed", 7, "--lora", "ink.safetensors:0.5").code == 0
@@ -130,7 +130,7 @@ def test_adapters_are_recorded_and_asked_for_again(run: Run, miniature: Path) ->
 
 
 def test_a_built_in_adapter_is_found_again(run: Run, miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").unet, 1)}
+    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").network.module, 1)}
     ink = adapters.write_kohya(Path("blue-ink.safetensors"), layers, alpha=3.0)
     monkeypatch.setitem(locating.ADAPTERS, "blue-ink", ink)
     assert run("owl", "-o", "owl.png", "--seed", 7, "--lora", "blue-ink:0.8").code == 0

@@ -357,7 +357,7 @@ def test_an_outline_says_what_the_loaded_model_says(miniature: Path) -> None:
             assert getattr(outline, fact) == getattr(model, fact), fact
         assert outline.profile.described == model.profile.described
         assert outline.profile.facts() == model.profile.facts()
-        assert outline.latent_shape(64, 32) == model.latent_shape(64, 32)
+        assert outline.traits == model.traits
 
 
 def test_an_animation_carries_its_parameters_and_is_made_again(run: Run) -> None:

@@ -39,7 +39,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def style(run: Run, miniature: Path) -> Path:
-    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").unet, 1)}
+    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").network.module, 1)}
     return adapters.write_kohya(Path("lcm-ink.safetensors"), layers, alpha=2.0)
 
 
@@ -160,7 +160,7 @@ def test_convert_and_merge(run: Run, style: Path, miniature: Path) -> None:
 
 def test_one_file_is_merged_into_a_folder(run: Run) -> None:
     write_original(write_miniature_sd1(Path("sd1")), Path("model.safetensors"))
-    layers = {"lora_unet": adapters.random_layers(fewstep.load("sd1", device="cpu").unet, 1)}
+    layers = {"lora_unet": adapters.random_layers(fewstep.load("sd1", device="cpu").network.module, 1)}
     style = adapters.write_kohya(Path("ink.safetensors"), layers, alpha=2.0)
     how = {"config": Path("sd1"), "prediction_type": "v_prediction"}
     options = ("--config", "sd1", "--prediction-type", "v_prediction", "--dtype", "float32")

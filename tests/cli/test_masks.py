@@ -15,14 +15,14 @@ import masks
 from fewstep.cli.main import main
 from fewstep.imaging.reading import read_image
 from fewstep.models import locating
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 
 SIZE = 64
 FILES = masks.opaque_or_white(SIZE)
 
 
 @pytest.fixture(scope="module")
-def wanted(student: ModelBundle) -> np.ndarray:
+def wanted(student: Model) -> np.ndarray:
     source = Image.new("RGB", (SIZE, SIZE), "red")
     mask = masks.left_half(SIZE)
     return pixels(fewstep.image2image(student, "a dog", source, mask=mask, steps=1, seed=1, width=SIZE, height=SIZE))
@@ -43,7 +43,7 @@ def pixels(picture: Image.Image | str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("way", FILES)
-def test_in_python(student: ModelBundle, wanted: np.ndarray, way: str) -> None:
+def test_in_python(student: Model, wanted: np.ndarray, way: str) -> None:
     mask = Image.open(io.BytesIO(FILES[way]))
     for given in (mask, f"{way}.png"):
         options = {"mask": given, "steps": 1, "seed": 1, "width": SIZE, "height": SIZE}

@@ -14,7 +14,7 @@ from fewstep.cli.main import main
 from fewstep.cli.output import write_picture
 from fewstep.imaging.reading import read_image
 from fewstep.models import locating
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.generate import generate
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.provenance import read_record
@@ -26,7 +26,7 @@ Run = Callable[..., tuple[int, str]]
 @pytest.fixture
 def run(
     miniature: Path,
-    student: ModelBundle,
+    student: Model,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -34,7 +34,9 @@ def run(
     """`fewstep ...` in a folder with ink.safetensors, and the miniature in the starter's place: its code and stderr."""
     monkeypatch.setattr(locating, "BUILT_IN", {"starter": miniature})
     monkeypatch.chdir(tmp_path)
-    adapters.write_kohya(Path("ink.safetensors"), {"lora_unet": adapters.random_layers(student.unet, 1)}, alpha=3.0)
+    adapters.write_kohya(
+        Path("ink.safetensors"), {"lora_unet": adapters.random_layers(student.network.module, 1)}, alpha=3.0
+    )
 
     def run_command(*arguments: object) -> tuple[int, str]:
         code = main([*map(str, arguments)])
@@ -85,7 +87,7 @@ def test_what_is_not_done_is_refused_by_name(run: Run) -> None:
     assert read_record("x.png").prompt == "a cat AND a dog"
 
 
-def test_an_older_picture_s_own_prompt_paints_as_it_did(run: Run, student: ModelBundle) -> None:
+def test_an_older_picture_s_own_prompt_paints_as_it_did(run: Run, student: Model) -> None:
     prompt = "a [cat|dog] <lora:ink:0.8> AND a __fox__ [red:0.5]"  # which were words when it was painted
     (picture,) = generate(fewstep.load("starter", device="cpu"), complete(Request.of(prompt, 7, steps=1), student))
     write_picture(picture, Path("old.png"))

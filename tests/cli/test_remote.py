@@ -21,7 +21,7 @@ import fewstep
 from fewstep.cli.main import main
 from fewstep.imaging.reading import read_image
 from fewstep.models import loading
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.provenance import read_record
 from fewstep.server.security import Access
 from serving import Server, serving
@@ -30,15 +30,15 @@ ROUNDING = 1
 
 
 @pytest.fixture(scope="module")
-def inked(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def inked(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     file = tmp_path_factory.mktemp("ink") / "ink.safetensors"
-    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").unet, 1)}
+    layers = {"lora_unet": adapters.random_layers(fewstep.load(miniature, device="cpu").network.module, 1)}
     adapters.write_kohya(file, layers, alpha=3.0)
     return fewstep.load(miniature, device="cpu", loras=[(file, 0.0)])
 
 
 @pytest.fixture(scope="module")
-def server(inked: ModelBundle, teacher: ModelBundle) -> Iterator[Server]:
+def server(inked: Model, teacher: Model) -> Iterator[Server]:
     with serving(inked, others=[teacher]) as running:
         yield running
 
@@ -69,7 +69,7 @@ def apart(path: str, expected: Image.Image) -> int:
     return int(np.abs(np.asarray(read_image(path), dtype=int) - np.asarray(expected, dtype=int)).max())
 
 
-def test_it_is_the_picture_that_python_paints(run: Run, inked: ModelBundle) -> None:
+def test_it_is_the_picture_that_python_paints(run: Run, inked: Model) -> None:
     code, out, err = run("a cat", "--seed", 7, "--steps", 2, "--lora", "ink:0.7", "-o", "x.png")
     assert (code, out, err) == (0, "x.png\n", "")
     expected = fewstep.text2image(inked, "a cat", seed=7, steps=2, loras={"ink": 0.7})
@@ -85,7 +85,7 @@ def read_record_of(image: Image.Image) -> Any:
     return record_of(image)
 
 
-def test_every_option_arrives(run: Run, teacher: ModelBundle) -> None:
+def test_every_option_arrives(run: Run, teacher: Model) -> None:
     Image.effect_noise((128, 128), 80).convert("RGB").save("start.png")
     mask = Image.new("L", (128, 128))
     mask.paste(255, (0, 0, 64, 128))
@@ -118,7 +118,7 @@ def test_every_option_arrives(run: Run, teacher: ModelBundle) -> None:
         assert read_record("x.png") == read_record_of(expected)
 
 
-def test_many_pictures_come_in_their_order(run: Run, inked: ModelBundle) -> None:
+def test_many_pictures_come_in_their_order(run: Run, inked: Model) -> None:
     code, out, _ = run("a cat", "-n", 19, "--seed", 5, "--steps", 1, "-o", "x.png")
     assert (code, len(out.split())) == (0, 19)
     assert [read_record(path).seed for path in out.split()] == list(range(5, 24))
@@ -161,7 +161,7 @@ def test_a_refusal_is_one_line(run: Run, arguments: list[object], words: str) ->
     assert list(Path().iterdir()) == []
 
 
-def test_the_token_is_shown_and_never_said(run: Run, student: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_is_shown_and_never_said(run: Run, student: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(student, Access("a-long-secret")) as guarded:
         code, _, err = run("cat", "--steps", 1, "--seed", 1, url=guarded.url)
         assert (code, "wants a token" in err) == (2, True)

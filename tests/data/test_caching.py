@@ -18,7 +18,7 @@ from fewstep.data.config import DataConfig
 from fewstep.data.latents import LatentCache, Rows
 from fewstep.errors import CannotWrite, InvalidData
 from fewstep.imaging.pixels import to_pixels
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from miniature import write_miniature, write_miniature_sdxl
 
 UNUSABLE = {"zero.png", "broken.jpg", "cut.png", "thin.png"}
@@ -48,7 +48,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(pictures: Path, teacher: ModelBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(pictures: Path, teacher: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("caches") / "cache"
     build_cache(teacher, DataConfig(source=str(pictures), suffix=", noto style"), folder)
     return folder
@@ -63,7 +63,7 @@ def test_what_can_be_used_is_used_and_the_rest_is_named(made: Path) -> None:
     assert "red fox, noto style" in manifest.examples
 
 
-def test_what_is_filtered_is_named_like_what_is_broken(tmp_path: Path, teacher: ModelBundle) -> None:
+def test_what_is_filtered_is_named_like_what_is_broken(tmp_path: Path, teacher: Model) -> None:
     pictures = write_pictures(tmp_path / "pictures")
     linked = write_pictures(tmp_path / "linked")
     (pictures / "more").symlink_to(linked)
@@ -76,9 +76,7 @@ def test_what_is_filtered_is_named_like_what_is_broken(tmp_path: Path, teacher: 
     assert (manifest.pictures, survey(DataConfig(source=str(pictures)))[0]) == (12, 12 + 2 * len(UNUSABLE))
 
 
-def test_captions_that_cannot_be_read_stop_a_cache_before_anything_is_encoded(
-    tmp_path: Path, teacher: ModelBundle
-) -> None:
+def test_captions_that_cannot_be_read_stop_a_cache_before_anything_is_encoded(tmp_path: Path, teacher: Model) -> None:
     pictures = write_pictures(tmp_path / "pictures")
     (pictures / "robot.txt").write_bytes(b"\x81\x8d a robot")
     encoded: list[int] = []
@@ -87,7 +85,7 @@ def test_captions_that_cannot_be_read_stop_a_cache_before_anything_is_encoded(
     assert encoded == []
 
 
-def test_latents_and_states_are_those_of_the_model(made: Path, pictures: Path, teacher: ModelBundle) -> None:
+def test_latents_and_states_are_those_of_the_model(made: Path, pictures: Path, teacher: Model) -> None:
     cache = read_cache(made, Manifest.read(made))
     index = sorted(path.name for path in pictures.iterdir() if path.name not in UNUSABLE)
     row = torch.tensor([index.index("red fox.png")])
@@ -109,16 +107,16 @@ def test_sdxl_gets_pooled_states_sizes_and_zeros_for_no_words(tmp_path: Path, pi
     assert float(cond.states[0].abs().max()) == float(cond.pooled[0].abs().max()) == 0.0
     assert float(cond.states[1].abs().max()) > 0.0
     height, width = model.traits.default_size
-    sizes = {tuple(row) for row in cache.time_ids.tolist()}  # type: ignore[union-attr]
+    sizes = {tuple(row) for row in cache.sizes.tolist()}  # type: ignore[union-attr]
     assert (100, 200, 0, width // 2, height, width) in sizes  # twice as wide as high, cropped in the middle
 
 
-def test_flips_double_the_pictures(tmp_path: Path, pictures: Path, teacher: ModelBundle) -> None:
+def test_flips_double_the_pictures(tmp_path: Path, pictures: Path, teacher: Model) -> None:
     manifest = build_cache(teacher, DataConfig(source=str(pictures), flip=True), tmp_path / "cache")
     assert manifest.pictures == 12
 
 
-def test_a_cache_is_used_again_until_its_pictures_change(tmp_path: Path, teacher: ModelBundle) -> None:
+def test_a_cache_is_used_again_until_its_pictures_change(tmp_path: Path, teacher: Model) -> None:
     pictures, config = write_pictures(tmp_path / "mine"), DataConfig(source=str(tmp_path / "mine"))
     counted: list[int] = []
     cached(teacher, config, tmp_path / "cache", counted.append)
@@ -132,7 +130,7 @@ def test_a_cache_is_used_again_until_its_pictures_change(tmp_path: Path, teacher
         cached(teacher, dataclasses.replace(config, suffix=", ink"), tmp_path / "cache")
 
 
-def test_a_cache_of_other_encoders_or_sizes_is_refused(tmp_path: Path, made: Path, teacher: ModelBundle) -> None:
+def test_a_cache_of_other_encoders_or_sizes_is_refused(tmp_path: Path, made: Path, teacher: Model) -> None:
     other = fewstep.load(write_miniature(tmp_path / "other", autoencoder="kl") / "teacher", device="cpu")
     assert other.encoders_hash != teacher.encoders_hash
     with pytest.raises(InvalidData, match="fewstep cache --model"):
@@ -142,16 +140,16 @@ def test_a_cache_of_other_encoders_or_sizes_is_refused(tmp_path: Path, made: Pat
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_encoders_are_known_again_in_another_precision(miniature: Path, teacher: ModelBundle, dtype: str) -> None:
+def test_encoders_are_known_again_in_another_precision(miniature: Path, teacher: Model, dtype: str) -> None:
     half = fewstep.load(miniature / "teacher", device="cpu", dtype=dtype)
     assert half.encoders_hash == teacher.encoders_hash
-    weight = next(half.autoencoder.parameters()).data.view(-1)
+    weight = next(half.autoencoder.module.parameters()).data.view(-1)
     weight[0] = -weight[0]
     assert half.encoders_hash != teacher.encoders_hash
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="what is mapped is read from Linux's /proc")
-def test_what_was_read_of_a_cache_does_not_stay_in_memory(made: Path, teacher: ModelBundle, tmp_path: Path) -> None:
+def test_what_was_read_of_a_cache_does_not_stay_in_memory(made: Path, teacher: Model, tmp_path: Path) -> None:
     cache, _ = cached(teacher, DataConfig(source=str(made)), tmp_path / "cache")
     every = torch.arange(len(cache))
     first = cache.conditioning(cache.captions[:, 0], every, "cpu").states, cache.latents[every]
@@ -161,7 +159,7 @@ def test_what_was_read_of_a_cache_does_not_stay_in_memory(made: Path, teacher: M
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "miscount"])
-def test_a_damaged_cache_is_an_error_in_words(tmp_path: Path, made: Path, damage: str, teacher: ModelBundle) -> None:
+def test_a_damaged_cache_is_an_error_in_words(tmp_path: Path, made: Path, damage: str, teacher: Model) -> None:
     folder = tmp_path / "cache"
     shutil.copytree(made, folder)
     latents = folder / "latents-00000.safetensors"
@@ -175,7 +173,7 @@ def test_a_damaged_cache_is_an_error_in_words(tmp_path: Path, made: Path, damage
         cached(teacher, DataConfig(source=str(folder)), tmp_path / "unused")
 
 
-def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path: Path, teacher: ModelBundle) -> None:
+def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path: Path, teacher: Model) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "zero.png").write_bytes(b"")
     with pytest.raises(InvalidData, match=r"0 bytes.*zero\.png"):
@@ -184,7 +182,7 @@ def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path: Path, teacher: 
 
 
 def test_sizes_that_do_not_fit_the_network_and_folders_that_are_there_are_refused(
-    tmp_path: Path, pictures: Path, teacher: ModelBundle
+    tmp_path: Path, pictures: Path, teacher: Model
 ) -> None:
     with pytest.raises(InvalidData, match="multiples of"):
         build_cache(teacher, DataConfig(source=str(pictures), size=(100, 100)), tmp_path / "cache")
@@ -210,7 +208,7 @@ def test_rows_of_several_tensors_are_those_of_one() -> None:
     assert cache.draw_noise(torch.tensor([4, 6]), torch.Generator()).shape == (2, 5)
 
 
-def test_in_buckets_pictures_keep_their_shapes(tmp_path: Path, teacher: ModelBundle) -> None:
+def test_in_buckets_pictures_keep_their_shapes(tmp_path: Path, teacher: Model) -> None:
     pictures = tmp_path / "mine"
     pictures.mkdir()
     shapes = {

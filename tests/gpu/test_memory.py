@@ -15,7 +15,7 @@ import torch
 import fewstep
 from conftest import NEEDS_STARTER
 from fewstep.errors import FewstepWarning
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 
 pytestmark = [pytest.mark.gpu, NEEDS_STARTER]
 
@@ -24,11 +24,11 @@ GREY_LEVELS = 2
 MANY = 64
 
 
-def load(memory: str = "full") -> ModelBundle:
+def load(memory: str = "full") -> Model:
     return fewstep.load("starter", device="cuda", dtype="float32", memory=memory)
 
 
-def painted(model: ModelBundle, count: int = 1) -> np.ndarray:
+def painted(model: Model, count: int = 1) -> np.ndarray:
     images = fewstep.text2image(model, PROMPT, num_images=count, seed=1, steps=2, batch_size=count)
     return np.stack([np.asarray(image, dtype=int) for image in images])
 
@@ -76,7 +76,7 @@ def test_weights_that_do_not_fit_take_turns() -> None:
     with pytest.warns(FewstepWarning, match="does not fit onto"):
         model = load("auto")
     torch.cuda.set_per_process_memory_fraction(1.0)  # what a picture takes is the next test's
-    assert model.runs_on is not None
+    assert model.placement.device is not None
     assert np.abs(painted(model) - reference).max() <= GREY_LEVELS
 
 

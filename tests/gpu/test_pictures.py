@@ -10,8 +10,8 @@ from PIL import Image
 
 import fewstep
 from conftest import NEEDS_STARTER
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.loading import FAST
+from fewstep.models.model import Model
 
 pytestmark = [pytest.mark.gpu, NEEDS_STARTER]
 
@@ -21,7 +21,7 @@ NEAR = {"float16": 1.0, "bfloat16": 6.0}  # grey levels of the mean difference: 
 
 
 @pytest.fixture(scope="module")
-def on_cpu() -> ModelBundle:
+def on_cpu() -> Model:
     return fewstep.load("starter", device="cpu", dtype="float32")
 
 
@@ -29,7 +29,7 @@ def bytes_of(images: list[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(image, dtype=int) for image in images])
 
 
-def painted(model: ModelBundle, **options: Any) -> np.ndarray:
+def painted(model: Model, **options: Any) -> np.ndarray:
     pictures = bytes_of(fewstep.text2image(model, PROMPTS, **{"seed": 3, "steps": 4, **options}))
     assert pictures.std() > 10, "pictures of one colour prove nothing"
     return pictures
@@ -47,7 +47,7 @@ def test_float32_is_the_picture_of_the_cpu(steps: int, vae: str | None) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("steps", [1, 4])
-def test_half_precision_is_near_it(on_cpu: ModelBundle, dtype: str, steps: int) -> None:
+def test_half_precision_is_near_it(on_cpu: Model, dtype: str, steps: int) -> None:
     half = painted(fewstep.load("starter", device="cuda", dtype=dtype), steps=steps)
     assert np.abs(half - painted(on_cpu, steps=steps)).mean() <= NEAR[dtype]
 
@@ -59,7 +59,7 @@ def test_a_picture_alone_is_the_one_among_others() -> None:
     assert np.abs(together - alone).max() <= GREY_LEVELS
 
 
-def test_a_picture_over_a_picture(on_cpu: ModelBundle) -> None:
+def test_a_picture_over_a_picture(on_cpu: Model) -> None:
     under = fewstep.text2image(on_cpu, PROMPTS[0], seed=3, steps=4)
     ours, reference = (
         fewstep.image2image(model, PROMPTS[1], under, strength=0.6, seed=5, steps=4)
@@ -77,7 +77,7 @@ def test_the_teacher_with_guidance() -> None:
     assert np.abs(ours - reference).max() <= 2 * GREY_LEVELS  # twice the calls, and guidance multiplies what differs
 
 
-def test_an_adapter_is_weighed_there_too(on_cpu: ModelBundle) -> None:
+def test_an_adapter_is_weighed_there_too(on_cpu: Model) -> None:
     ours, reference = (
         painted(fewstep.load("starter", device=device, dtype="float32", loras=["blue-ink"]), loras={"blue-ink": 0.7})
         for device in ("cuda", "cpu")

@@ -23,9 +23,9 @@ ATOMICS = 1e-3  # relative: some of CUDA's backward kernels add in the order tha
 
 def random_cache(model: Any) -> LatentCache:
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(16, *model.latent_shape(*model.traits.default_size), generator=generator)
-    width = model.unet.config.cross_attention_dim
-    states = torch.randn(17, model.tokenizer.model_max_length, width, generator=generator).half()
+    latents = torch.randn(16, *model.traits.latent_shape(*model.traits.default_size), generator=generator)
+    width = model.network.module.config.cross_attention_dim
+    states = torch.randn(17, model.text.tokenizers["tokenizer"].model_max_length, width, generator=generator).half()
     return LatentCache(latents, states, torch.arange(1, 17).unsqueeze(1))
 
 

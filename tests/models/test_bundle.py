@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from pathlib import Path
 
@@ -11,16 +10,17 @@ import torch
 from diffusers import LatentConsistencyModelPipeline
 
 import fewstep
+from fewstep.core.consistency import ConsistencyFunction
 from fewstep.errors import FewstepWarning
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.model import Model
 from miniature import TOKENS, write_miniature
 
 NEAR = {"atol": 1e-4, "rtol": 1e-4}  # division by the scale is undone up to rounding
 
 
 @pytest.fixture(scope="module")
-def with_kl(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def with_kl(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return fewstep.load(write_miniature(tmp_path_factory.mktemp("kl"), autoencoder="kl"), device="cpu")
 
 
@@ -32,12 +32,12 @@ def test_words_are_encoded_as_diffusers_does(family: Path) -> None:
         torch.testing.assert_close(model.encode_text(prompts).states, expected, atol=0, rtol=0)
 
 
-def test_a_row_does_not_depend_on_its_company(student: ModelBundle) -> None:
+def test_a_row_does_not_depend_on_its_company(student: Model) -> None:
     alone, together = student.encode_text(["a cat"]), student.encode_text(["a long red robot face", "a cat"])
     torch.testing.assert_close(together.states[1:], alone.states, atol=1e-6, rtol=0)
 
 
-def test_a_prompt_that_is_too_long_warns_with_what_is_not_read(student: ModelBundle) -> None:
+def test_a_prompt_that_is_too_long_warns_with_what_is_not_read(student: Model) -> None:
     fits, too_long = "cat " * (TOKENS - 2), "cat " * (TOKENS - 2) + "dog"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -49,38 +49,33 @@ def test_a_prompt_that_is_too_long_warns_with_what_is_not_read(student: ModelBun
 
 @pytest.mark.parametrize("fixture", ["student", "with_kl"])
 def test_the_autoencoder_is_scaled_both_ways(fixture: str, request: pytest.FixtureRequest) -> None:
-    model: ModelBundle = request.getfixturevalue(fixture)
+    model: Model = request.getfixturevalue(fixture)
     pixels = torch.rand(2, 3, 128, 128) * 2 - 1
-    encoded = model.autoencoder.encode(pixels)
+    encoded = model.autoencoder.module.encode(pixels)
     raw = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mean
     latents = model.encode_images(pixels)
     torch.testing.assert_close(latents, raw * 0.7, **NEAR)
-    assert latents.shape == (2, *model.latent_shape(128, 128)) == (2, 16, 8, 8)
-    torch.testing.assert_close(model.decode(latents), model.autoencoder.decode(raw).sample.clamp(-1, 1), **NEAR)
+    assert latents.shape == (2, *model.traits.latent_shape(128, 128)) == (2, 16, 8, 8)
+    torch.testing.assert_close(model.decode(latents), model.autoencoder.module.decode(raw).sample.clamp(-1, 1), **NEAR)
 
 
-def test_sizes_follow_from_the_networks(student: ModelBundle) -> None:
+def test_sizes_follow_from_the_networks(student: Model) -> None:
     assert (student.traits.pixels_per_latent, student.traits.default_size) == (16, (128, 128))
-    assert student.latent_shape(64, 256) == (16, 4, 16)
+    assert student.traits.latent_shape(64, 256) == (16, 4, 16)
 
 
-def test_w_reaches_the_network_of_a_student_only(student: ModelBundle, teacher: ModelBundle) -> None:
+def test_w_reaches_the_network_of_a_student_only(student: Model, teacher: Model) -> None:
     x_t, cond = torch.randn(1, 16, 8, 8), student.encode_text(["cat"])
     for model, depends in ((student, True), (teacher, False)):
         outputs = [model.denoise(x_t, 499, cond, w) for w in (2.0, 9.0)]
         assert torch.equal(*outputs) is not depends
 
 
-def test_the_consistency_function_is_the_identity_on_clean_data(student: ModelBundle) -> None:
+def test_the_consistency_function_is_the_identity_on_clean_data(student: Model) -> None:
     x, cond = torch.randn(1, 16, 8, 8), student.encode_text(["cat"])
-    torch.testing.assert_close(student.f(x, 0, cond, 3.0), x)
-    assert not torch.allclose(student.f(x, 999, cond, 3.0), x, atol=0.1)
-
-
-def test_the_boundary_is_the_one_that_the_model_was_distilled_with(student: ModelBundle) -> None:
-    profile = student.profile.updated({"timestep_scaling": 0.05})
-    c_skip, c_out = dataclasses.replace(student, profile=profile).scalings(10)
-    assert (c_skip.item(), c_out.item()) == pytest.approx((0.5, 0.5**0.5))  # s = 0.05 * 10 = sigma_data
+    f = ConsistencyFunction(student.denoise)
+    torch.testing.assert_close(f(x, 0, cond, 3.0), x)
+    assert not torch.allclose(f(x, 999, cond, 3.0), x, atol=0.1)
 
 
 def test_conditionings_are_cut_stacked_and_spread() -> None:

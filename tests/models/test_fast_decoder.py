@@ -11,10 +11,12 @@ from diffusers import AutoencoderKL
 
 import fewstep
 from conftest import HAS_STARTER
+from fewstep.core.consistency import ConsistencyFunction
 from fewstep.errors import InvalidModel
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.fast_decoder import FastDecoder, FastDecoderConfig
-from fewstep.models.locating import FAST_DECODER, PACKED, STARTER, brings_fast_decoder
+from fewstep.models.folder import brings_fast_decoder
+from fewstep.models.locating import FAST_DECODER, PACKED, STARTER
+from fewstep.models.model import Model
 from miniature import write_miniature
 
 SMALL = FastDecoderConfig(latent_channels=16, channels=8, num_blocks=(1, 1, 1, 1), patch=2)
@@ -58,9 +60,9 @@ def test_a_patch_lies_where_its_latent_lies() -> None:
 def test_a_model_decodes_with_what_it_brings(bringing: Path) -> None:
     full, fast = (fewstep.load(bringing, device="cpu", vae=vae) for vae in (None, "fast"))
     assert brings_fast_decoder(bringing)
-    assert full.hash != fast.hash
-    x = torch.randn(2, *full.latent_shape(*full.traits.default_size))
-    expected = FastDecoder.load(bringing / FAST_DECODER)(x / full.autoencoder.config.scaling_factor)
+    assert full.origin.hash != fast.origin.hash
+    x = torch.randn(2, *full.traits.latent_shape(*full.traits.default_size))
+    expected = FastDecoder.load(bringing / FAST_DECODER)(x / full.autoencoder.module.config.scaling_factor)
     assert torch.equal(fast.decode(x), expected.clamp(-1, 1))
     pixels = torch.rand(1, 3, *full.traits.default_size) * 2 - 1
     assert torch.equal(fast.encode_images(pixels), full.encode_images(pixels))
@@ -73,8 +75,8 @@ def test_the_teacher_shares_it(bringing: Path) -> None:
 
 
 def test_the_full_autoencoder_is_what_gets_saved(bringing: Path, tmp_path: Path) -> None:
-    fast: ModelBundle = fewstep.load(bringing, device="cpu", vae="fast")
-    fast.autoencoder.save_pretrained(tmp_path / "vae")
+    fast: Model = fewstep.load(bringing, device="cpu", vae="fast")
+    fast.autoencoder.module.save_pretrained(tmp_path / "vae")
     saved, own = (AutoencoderKL.from_pretrained(folder / "vae").state_dict() for folder in (tmp_path, bringing))
     assert all(torch.equal(saved[name], weight) for name, weight in own.items())
 
@@ -90,9 +92,9 @@ def test_a_damaged_one_is_named(bringing: Path) -> None:
 def test_the_starters_draws_what_the_full_one_draws() -> None:
     full, fast = (fewstep.load("starter", device="cpu", vae=vae) for vae in (None, "fast"))
     cond = full.encode_text(["cat face, noto style", "red apple, twemoji style", "pizza, fluent style"])
-    x_t = torch.randn(3, *full.latent_shape(128, 128), generator=torch.Generator().manual_seed(0))
+    x_t = torch.randn(3, *full.traits.latent_shape(128, 128), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        x_0 = full.f(x_t, 999, cond, 2.0)
+        x_0 = ConsistencyFunction(full.denoise)(x_t, 999, cond, 2.0)
     a, b = full.decode(x_0), fast.decode(x_0)
     decibels = 10 * torch.log10(4 / (a - b).square().mean((1, 2, 3)))
     assert decibels.min() > 21

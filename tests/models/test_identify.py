@@ -30,11 +30,13 @@ from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNo
 from fewstep.models.adapters.embeddings import Embedding
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.source import find_lora
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.families.layout import Layout
+from fewstep.models.families.sdxl import SDXL
+from fewstep.models.families.unets import with_layers
 from fewstep.models.identify import Thing, identify, refusal
-from fewstep.models.layout import Layout, family_of
+from fewstep.models.model import Model
 from fewstep.models.saving import save
-from fewstep.models.single_file import Checkpoint
+from fewstep.models.single_file import read_checkpoint
 from fewstep.models.stated import prediction
 from fewstep.models.variants import chosen_variant
 from miniature import HIDDEN, HIDDEN_2, write_miniature_sd1, write_miniature_sdxl
@@ -47,7 +49,7 @@ def pixels(picture: object) -> np.ndarray:
     return np.asarray(picture).astype(int)
 
 
-def painted(model: ModelBundle, prompt: str = PROMPT, **options: object) -> np.ndarray:
+def painted(model: Model, prompt: str = PROMPT, **options: object) -> np.ndarray:
     settings = {"seed": 3, "steps": 3, "sampler": "ddim", "guidance_scale": 3.0} | options
     return pixels(fewstep.text2image(model, prompt, **settings))  # type: ignore[call-overload]
 
@@ -82,7 +84,7 @@ def test_a_published_lcm_lora_is_known_by_its_folder(
     file = write_lora(tmp_path / place)
     with pytest.warns(FewstepWarning, match="is taken for an LCM-LoRA .* by its name alone; --kind diffusion"):
         model = fewstep.load(miniature / "teacher", device="cpu", loras=[file.parent if as_folder else file])
-    assert (model.kind, model.profile.steps, model.profile.guidance.scale) == ("lcm", 4, 1.0)
+    assert (model.profile.kind, model.profile.steps, model.profile.guidance.scale) == ("lcm", 4, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -105,18 +107,21 @@ def test_what_an_adapter_says_of_itself_wins_over_its_name(
     assert (said.value, said.by) == (few_step, by)
     if by != "name":  # nothing to announce
         model = fewstep.load(miniature / "teacher", device="cpu", loras=[path])
-        assert (model.kind, model.profile.steps) == (("lcm", 4) if few_step else ("diffusion", 25))
+        assert (model.profile.kind, model.profile.steps) == (("lcm", 4) if few_step else ("diffusion", 25))
 
 
-def test_options_overrule_an_adapters_name(miniature: Path, student: ModelBundle, tmp_path: Path) -> None:
+def test_options_overrule_an_adapters_name(miniature: Path, student: Model, tmp_path: Path) -> None:
     path = write_lora(tmp_path / "film-lcm")
     model = fewstep.load(miniature / "teacher", device="cpu", loras=[path], kind="diffusion")
-    assert (model.kind, model.profile.steps) == ("diffusion", 25)
+    assert (model.profile.kind, model.profile.steps) == ("diffusion", 25)
     model = fewstep.load(miniature, device="cpu", loras=[path], kind="lcm")  # a style on a consistency model
-    assert (model.kind, model.profile.guidance.scale) == ("lcm", student.profile.guidance.scale)
+    assert (model.profile.kind, model.profile.guidance.scale) == ("lcm", student.profile.guidance.scale)
     record = write_lora(tmp_path / "fast", fewstep='{"kind": "lcm", "steps": 2}')
     model = fewstep.load(miniature / "teacher", device="cpu", loras=[record], kind="diffusion")
-    assert (model.kind, model.profile.steps) == ("lcm", 2)  # the base is a diffusion model, and the adapter says more
+    assert (model.profile.kind, model.profile.steps) == (
+        "lcm",
+        2,
+    )  # the base is a diffusion model, and the adapter says more
 
 
 # How a checkpoint is sampled
@@ -168,7 +173,7 @@ def test_what_a_checkpoint_states(
     save_file(plain | entrance | extra, path, metadata)
     if beside is not None:
         path.with_suffix(".yaml").write_text(beside)
-    found = Checkpoint.read(path)
+    found = read_checkpoint(path)
     assert (found.prediction.value, found.prediction.by, found.zero_snr.value, found.zero_snr.by) == expected
 
 
@@ -257,7 +262,7 @@ def test_lcm_lora_is_the_one_published_for_the_layers_that_are_there(
     changes: dict[str, object],
     family: str,
     adapter: str | None,
-    teacher: ModelBundle,
+    teacher: Model,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -267,8 +272,11 @@ def test_lcm_lora_is_the_one_published_for_the_layers_that_are_there(
     monkeypatch.setattr(
         "fewstep.models.adapters.lora.source._download", lambda repository, file: fetched.append(repository) or path
     )
-    model = dataclasses.replace(teacher, unet=narrow_sdxl(**changes))
-    assert model.family == family
+    unet = narrow_sdxl(**changes)
+    layout = Layout.of(f"{name}." for name, _ in unet.named_modules())
+    known = with_layers(2048, layout)[0] or SDXL
+    model = dataclasses.replace(teacher, family=known, network=known.network(unet))
+    assert model.base == family
     if adapter is None:
         with pytest.raises(ModelNotFound, match=r"no published LCM-LoRA for .*, a pruned SDXL \(17 transformer blocks"):
             find_lora("lcm-lora", model)
@@ -297,7 +305,7 @@ def test_a_layout_is_the_same_in_every_spelling() -> None:
     }
     layouts.add(Layout.of(f"{place}.transformer_blocks.2.attn".replace(".", "_") + "_x" for place in diffusers))
     assert layouts == {Layout((3, 3), (3,), (3, 3))}
-    assert family_of(768, Layout((1,), (), ())).startswith("a pruned SD 1.x (1 transformer blocks")
+    assert with_layers(768, Layout((1,), (), ()))[1].startswith("a pruned SD 1.x (1 transformer blocks")
 
 
 # Variants
@@ -313,7 +321,7 @@ def test_a_variant_that_is_alone_is_taken_and_said(sd1: Path, tmp_path: Path, sh
         model = fewstep.load(tmp_path / "half", device="cpu")
     assert abs(painted(model) - painted(fewstep.load(sd1, device="cpu"))).max() <= 1
     asked = fewstep.load(tmp_path / "half", device="cpu", variant="fp16")  # asked for: nothing is said
-    assert (asked.hash, len(asked.weight_files)) == (model.hash, len(model.weight_files))
+    assert (asked.origin.hash, len(asked.origin.weight_files)) == (model.origin.hash, len(model.origin.weight_files))
     with pytest.raises(InvalidModel, match=r"no weights of the variant 'ema'; it has fp16"):
         fewstep.load(tmp_path / "half", device="cpu", variant="ema")
 
@@ -365,7 +373,7 @@ def test_a_hub_repository_of_one_variant(sd1: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     with pytest.warns(FewstepWarning, match="in the variant fp16, which is taken"):
         model = fewstep.load("someone/something", device="cpu")
-    assert model.reference == "someone/something"
+    assert model.origin.reference == "someone/something"
     assert not list((tmp_path / "cache").rglob("*.bin"))
 
 
@@ -389,7 +397,7 @@ def test_a_unet_alone_over_a_base(sdxl: Path, tmp_path: Path) -> None:
     original = write_original(lcm, tmp_path / "original.safetensors")
     for unet in (tmp_path / "lcm-sdxl", weights, alone, original):
         model = fewstep.load(sdxl, device="cpu", unet=unet)
-        assert (model.kind, model.profile.steps, model.profile.guidance.scale) == ("lcm", 4, 8.5)
+        assert (model.profile.kind, model.profile.steps, model.profile.guidance.scale) == ("lcm", 4, 8.5)
         assert model.profile.guidance.embedded
         assert model.name == unet.stem
         same = {"sampler": None, "guidance_scale": None}
@@ -442,7 +450,7 @@ def test_a_controlnet_as_one_file_steers_as_in_diffusers(
 
 def in_its_first_code(net: ControlNetModel) -> dict[str, Tensor]:
     """A ControlNet's weights under the names that they were first published with."""
-    from fewstep.models.adapters.lora.names import stability_names
+    from fewstep.models.families.unet_names import stability_names
 
     weights = {key: value.detach().clone().contiguous() for key, value in net.state_dict().items()}
     layers = {key.rsplit(".", 1)[0] for key in weights}

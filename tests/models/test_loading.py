@@ -18,9 +18,9 @@ from diffusers import (
 
 import fewstep
 from fewstep.errors import FewstepError, InvalidModel, InvalidRequest, ModelNotFound
-from fewstep.models import locating
-from fewstep.models.bundle import ModelBundle
+from fewstep.models import folder
 from fewstep.models.locating import read_json
+from fewstep.models.model import Model
 from miniature import write_miniature, write_miniature_sdxl
 
 
@@ -37,39 +37,39 @@ def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 def test_the_parts_are_those_that_diffusers_loads(family: Path) -> None:
     model = fewstep.load(family, device="cpu")
     theirs = LatentConsistencyModelPipeline.from_pretrained(family, dtype=torch.float32)
-    assert same_weights(model.unet, theirs.unet)
-    assert same_weights(model.autoencoder, theirs.vae)
-    assert same_weights(model.text_encoder, theirs.text_encoder)
-    assert model.kind == "lcm"
+    assert same_weights(model.network.module, theirs.unet)
+    assert same_weights(model.autoencoder.module, theirs.vae)
+    assert same_weights(model.text.encoders["text_encoder"], theirs.text_encoder)
+    assert model.profile.kind == "lcm"
     assert model.profile.guidance.embedded
-    assert not model.unet.training
+    assert not model.network.module.training
 
 
 def test_the_teacher_takes_what_it_lacks_from_the_student(family: Path) -> None:
     model, teacher = fewstep.load(family, device="cpu"), fewstep.load(family / "teacher", device="cpu")
     theirs = StableDiffusionPipeline.from_pretrained(
         family / "teacher",
-        vae=model.autoencoder,
-        text_encoder=model.text_encoder,
-        tokenizer=model.tokenizer,
+        vae=model.autoencoder.module,
+        text_encoder=model.text.encoders["text_encoder"],
+        tokenizer=model.text.tokenizers["tokenizer"],
         dtype=torch.float32,
     )
-    assert same_weights(teacher.unet, theirs.unet)
-    assert same_weights(teacher.autoencoder, model.autoencoder)
-    assert (teacher.kind, teacher.profile.guidance.embedded) == ("diffusion", False)
-    assert teacher.hash != model.hash
+    assert same_weights(teacher.network.module, theirs.unet)
+    assert same_weights(teacher.autoencoder.module, model.autoencoder.module)
+    assert (teacher.profile.kind, teacher.profile.guidance.embedded) == ("diffusion", False)
+    assert teacher.origin.hash != model.origin.hash
 
 
 def test_the_built_in_names(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built_in = {"starter": miniature, "starter-teacher": miniature / "teacher"}
-    monkeypatch.setattr(locating, "BUILT_IN", built_in)
-    assert [fewstep.load(name, device="cpu").kind for name in built_in] == ["lcm", "diffusion"]
-    assert fewstep.load(device="cpu").reference == "starter"
-    assert fewstep.load(miniature, device="cpu").reference is None
+    monkeypatch.setattr(folder, "BUILT_IN", built_in)
+    assert [fewstep.load(name, device="cpu").profile.kind for name in built_in] == ["lcm", "diffusion"]
+    assert fewstep.load(device="cpu").origin.reference == "starter"
+    assert fewstep.load(miniature, device="cpu").origin.reference is None
 
 
 def test_an_installation_without_the_starter_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locating, "BUILT_IN", {"starter": tmp_path})
+    monkeypatch.setattr(folder, "BUILT_IN", {"starter": tmp_path})
     with pytest.raises(ModelNotFound, match="weights of 'starter' are not in this installation"):
         fewstep.load("starter")
 
@@ -77,12 +77,17 @@ def test_an_installation_without_the_starter_says_so(tmp_path: Path, monkeypatch
 def test_a_folder_without_a_card_gets_one_from_its_scheduler(broken: Path) -> None:
     (broken / "fewstep.json").unlink()
     model = fewstep.load(broken, device="cpu")
-    assert (model.name, model.kind, model.profile.steps, model.profile.guidance.scale) == ("broken", "lcm", 4, 8.5)
+    assert (model.name, model.profile.kind, model.profile.steps, model.profile.guidance.scale) == (
+        "broken",
+        "lcm",
+        4,
+        8.5,
+    )
     (broken / "teacher" / "fewstep.json").unlink()
     for part in ("vae", "text_encoder", "tokenizer"):
         shutil.move(broken / part, broken / "teacher" / part)
     model = fewstep.load(broken / "teacher", device="cpu")
-    assert (model.name, model.kind, model.profile.steps, model.profile.guidance.scale) == (
+    assert (model.name, model.profile.kind, model.profile.steps, model.profile.guidance.scale) == (
         "teacher",
         "diffusion",
         25,
@@ -99,16 +104,16 @@ def test_a_consistency_model_that_reads_no_w_is_not_guided_by_default(broken: Pa
 
 def test_half_precision_rounds_the_networks_and_nothing_else(miniature: Path) -> None:
     model = fewstep.load(miniature, device="cpu", dtype="bfloat16")
-    assert model.dtype == model.autoencoder.dtype == model.text_encoder.dtype == torch.bfloat16
-    assert model.schedule.alphas_cumprod.dtype == torch.float64
+    assert model.dtype == model.autoencoder.module.dtype == model.text.encoders["text_encoder"].dtype == torch.bfloat16
+    assert model.profile.schedule.alphas_cumprod.dtype == torch.float64
 
 
 def test_an_autoencoder_that_overflows_in_float16_stays_float32(tmp_path: Path) -> None:
     folder = write_miniature(tmp_path, autoencoder="kl")
     model = fewstep.load(folder, device="cpu", dtype="float16")
-    assert isinstance(model.autoencoder, AutoencoderKL)
-    assert model.autoencoder.config.force_upcast
-    assert (model.dtype, model.autoencoder.dtype) == (torch.float16, torch.float32)
+    assert isinstance(model.autoencoder.module, AutoencoderKL)
+    assert model.autoencoder.module.config.force_upcast
+    assert (model.dtype, model.autoencoder.module.dtype) == (torch.float16, torch.float32)
 
 
 def test_loading_leaves_the_libraries_as_talkative_as_they_were(miniature: Path) -> None:
@@ -127,8 +132,8 @@ def test_another_autoencoder(miniature: Path, tmp_path: Path) -> None:
     other = write_miniature(tmp_path / "other", autoencoder="kl")
     for source in (other, other / "vae"):
         model = fewstep.load(miniature, device="cpu", vae=source)
-        assert isinstance(model.autoencoder, AutoencoderKL)
-        assert model.hash != fewstep.load(miniature, device="cpu").hash
+        assert isinstance(model.autoencoder.module, AutoencoderKL)
+        assert model.origin.hash != fewstep.load(miniature, device="cpu").origin.hash
         assert fewstep.text2image(model, "a cat", seed=0).size == (128, 128)
     wrong = write_miniature_sdxl(tmp_path / "sdxl")
     for source, words in {
@@ -163,7 +168,7 @@ def test_a_hub_id_is_fetched_without_pickles(miniature: Path, monkeypatch: pytes
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     model = fewstep.load("someone/something", device="cpu")
-    assert model.reference == "someone/something"
+    assert model.origin.reference == "someone/something"
     assert not [
         pattern for pattern in asked["someone/something"] if not pattern.endswith(("json", "safetensors", "txt"))
     ]
@@ -264,11 +269,11 @@ def test_an_unknown_dtype_is_refused(miniature: Path, dtype: str | torch.dtype) 
         fewstep.load(miniature, device="cpu", dtype=dtype)
 
 
-def test_the_hash_is_of_the_weights(student: ModelBundle, broken: Path) -> None:
-    assert fewstep.load(broken, device="cpu").hash == student.hash
+def test_the_hash_is_of_the_weights(student: Model, broken: Path) -> None:
+    assert fewstep.load(broken, device="cpu").origin.hash == student.origin.hash
     weights = broken / "vae" / "diffusion_pytorch_model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert fewstep.load(broken, device="cpu").hash != student.hash
-    assert len(student.hash) == 12
+    assert fewstep.load(broken, device="cpu").origin.hash != student.origin.hash
+    assert len(student.origin.hash) == 12

@@ -17,20 +17,31 @@ import fewstep
 from adapters import loha_layers, oft_layers, random_layers, write_kohya
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models import memory
-from fewstep.models.adapters.record import Adapters
-from fewstep.models.architectures import SD1, SDXL
-from fewstep.models.bundle import ModelBundle
-from fewstep.models.families.unet import traits_of
-from fewstep.models.fast_decoder import FastAutoencoder, FastDecoder, FastDecoderConfig
-from fewstep.models.memory import GIB, Need, in_layers, in_turns, placed, stages_of
+from fewstep.models.autoencoder import Autoencoder, config_of
+from fewstep.models.families.sd import SD1
+from fewstep.models.families.sdxl import SDXL
+from fewstep.models.families.unet import UNetFamily
+from fewstep.models.fast_decoder import FastDecoder, FastDecoderConfig
+from fewstep.models.memory import GIB, Need, Placement, Stages
+from fewstep.models.model import Model
 from miniature import write_miniature_sd1
 
 CPU = torch.device("cpu")
 PROMPT = "a red cat"
 
 
+def in_turns(model: Model, device: torch.device) -> Model:
+    model.placement.in_turns(model.stages, device)
+    return model
+
+
+def in_layers(model: Model, device: torch.device) -> Model:
+    model.placement.in_layers(model.stages, device)
+    return model
+
+
 @pytest.fixture
-def model(tmp_path: Path) -> ModelBundle:
+def model(tmp_path: Path) -> Model:
     return fewstep.load(write_miniature_sd1(tmp_path / "sd1"), device="cpu")
 
 
@@ -49,39 +60,33 @@ def test_the_first_policy_that_fits(free: int, expected: tuple[str, bool]) -> No
 
 
 @pytest.mark.parametrize(
-    ("architecture", "gib", "expected"),
+    ("family", "gib", "expected"),
     [(SD1, 8, "full"), (SD1, 2.8, "parts"), (SDXL, 16, "full"), (SDXL, 7.5, "parts"), (SDXL, 4, "layers")],
 )
-def test_the_published_models_on_cards_that_people_have(architecture: Any, gib: float, expected: str) -> None:
-    parts = {part: architecture.network(part).half() for part in architecture.parts}
-    bundle: Any = dataclasses.make_dataclass(
-        "Bundle",
-        ["unet", "autoencoder", "text_encoder", "text_encoder_2", "adapters", "traits"],
-    )(
-        parts["unet"],
-        parts["vae"],
-        parts["text_encoder"],
-        parts.get("text_encoder_2"),
-        Adapters(),
-        traits_of(parts["unet"].config, parts["vae"].config),
-    )
-    assert Need.of(bundle).policy(round(gib * GIB))[0] == expected
+def test_the_published_models_on_cards_that_people_have(family: UNetFamily, gib: float, expected: str) -> None:
+    parts = {part: family.blank(part).half() for part in family.networks}
+    autoencoder: Any = parts["vae"]
+    traits = family.traits(config_of(parts["unet"]), autoencoder.config)
+    assert traits is not None
+    encoders = [parts[part] for part in family.encoders]
+    stages = Stages(family.name, traits.default_size, encoders, [parts["unet"]], Autoencoder(autoencoder))
+    assert Need.of(stages).policy(round(gib * GIB))[0] == expected
 
 
 @pytest.fixture
-def fast(model: ModelBundle) -> ModelBundle:
+def fast(model: Model) -> Model:
     """The same with a fast decoder of its own, as the starter is served."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         decoder = FastDecoder(FastDecoderConfig(latent_channels=4, channels=16, num_blocks=(1, 1), patch=4)).eval()
-    return dataclasses.replace(model, autoencoder=FastAutoencoder(model.autoencoder, decoder))
+    return dataclasses.replace(model, autoencoder=dataclasses.replace(model.autoencoder.module, decoder=decoder))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spread", [in_turns, in_layers])
 @pytest.mark.parametrize("which", ["model", "fast"])
 def test_the_picture_is_the_same_to_the_bit(request: pytest.FixtureRequest, which: str, spread: Any) -> None:
-    model: ModelBundle = request.getfixturevalue(which)
+    model: Model = request.getfixturevalue(which)
     picture = fewstep.text2image(model, PROMPT, seed=1, steps=3)
     again = fewstep.image2image(model, PROMPT, picture, seed=1, steps=3, strength=0.6)
     elsewhere = spread(model, CPU)
@@ -94,9 +99,9 @@ def test_the_picture_is_the_same_to_the_bit(request: pytest.FixtureRequest, whic
 def test_only_one_stage_is_on_the_device_at_a_time(
     request: pytest.FixtureRequest, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model: ModelBundle = request.getfixturevalue(which)
+    model: Model = request.getfixturevalue(which)
     moves: list[tuple[int, str]] = []
-    stages = stages_of(model)
+    stages = model.stages
     for number, stage in enumerate(stages):
         for network in stage:
             monkeypatch.setattr(
@@ -113,9 +118,9 @@ def test_only_one_stage_is_on_the_device_at_a_time(
 
 
 @pytest.mark.slow
-def test_adapters_are_weighed_in_layers_too(model: ModelBundle, tmp_path: Path) -> None:
-    write_kohya(tmp_path / "ink.safetensors", {"lora_unet": random_layers(model.unet, 1)}, alpha=3.0)
-    inked = fewstep.load(model.folder, device="cpu", loras=[tmp_path / "ink.safetensors"])  # type: ignore[arg-type]
+def test_adapters_are_weighed_in_layers_too(model: Model, tmp_path: Path) -> None:
+    write_kohya(tmp_path / "ink.safetensors", {"lora_unet": random_layers(model.network.module, 1)}, alpha=3.0)
+    inked = fewstep.load(model.origin.folder, device="cpu", loras=[tmp_path / "ink.safetensors"])  # type: ignore[arg-type]
     expected = [np.asarray(fewstep.text2image(inked, PROMPT, seed=1, steps=2, loras={"ink": w})) for w in (0, 1)]
     assert not np.array_equal(*expected)
     spread = in_layers(inked, CPU)
@@ -126,12 +131,15 @@ def test_adapters_are_weighed_in_layers_too(model: ModelBundle, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [loha_layers, oft_layers])
 def test_other_kinds_of_adapters_and_embeddings_work_in_layers_too(
-    make: Callable[[torch.nn.Module], dict[str, torch.Tensor]], model: ModelBundle, tmp_path: Path
+    make: Callable[[torch.nn.Module], dict[str, torch.Tensor]], model: Model, tmp_path: Path
 ) -> None:
-    save_file(make(model.unet), tmp_path / "ink.safetensors")
-    save_file({"emb_params": torch.randn(2, model.text_encoder.config.hidden_size)}, tmp_path / "toy.safetensors")
+    save_file(make(model.network.module), tmp_path / "ink.safetensors")
+    save_file(
+        {"emb_params": torch.randn(2, model.text.encoders["text_encoder"].config.hidden_size)},
+        tmp_path / "toy.safetensors",
+    )
     files = {"loras": [tmp_path / "ink.safetensors"], "embeddings": [tmp_path / "toy.safetensors"]}
-    inked = fewstep.load(model.folder, device="cpu", **files)  # type: ignore[arg-type]
+    inked = fewstep.load(model.origin.folder, device="cpu", **files)  # type: ignore[arg-type]
     said = ("a toy cat", "a cat")
     expected = [np.asarray(fewstep.text2image(inked, each, seed=1, steps=2)) for each in said]
     assert not np.array_equal(*expected)
@@ -140,11 +148,11 @@ def test_other_kinds_of_adapters_and_embeddings_work_in_layers_too(
     assert all(map(np.array_equal, expected, ours))
 
 
-def test_an_overflow_is_mended_in_layers_too(model: ModelBundle) -> None:
+def test_an_overflow_is_mended_in_layers_too(model: Model) -> None:
     latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
-    model.autoencoder.half().float()
+    model.autoencoder.module.half().float()
     expected = model.decode(latents)
-    model.autoencoder.half()
+    model.autoencoder.module.half()
     spread = in_layers(model, CPU)
     with pytest.warns(FewstepWarning, match="overflows in float16"):
         pixels = spread.decode(latents * 1e6)
@@ -152,33 +160,33 @@ def test_an_overflow_is_mended_in_layers_too(model: ModelBundle) -> None:
     assert torch.equal(spread.decode(latents), expected)
 
 
-def test_what_does_not_fit_after_all_takes_turns(model: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_after_all_takes_turns(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted as fitting, and then another program took the memory."""
-    whole = memory._whole
+    whole = Placement.whole
 
-    def taken(model: ModelBundle, device: torch.device) -> ModelBundle:
+    def taken(placement: Placement, stages: Stages, device: torch.device) -> None:
         if device.index is not None:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(model, device)
+        whole(placement, stages, device)
 
     monkeypatch.setattr(memory, "has_own_memory", lambda device: True)
-    monkeypatch.setattr(memory, "_whole", taken)
+    monkeypatch.setattr(Placement, "whole", taken)
     device = torch.device("cpu", 0)
     with pytest.warns(FewstepWarning, match="sd1 does not fit onto cpu:0 at once: its parts take turns there"):
-        spread = placed(model, device)
-    assert spread.runs_on == device
+        model.placement.put(model.stages, device)
+    assert model.device == device
     with pytest.raises(torch.OutOfMemoryError):
-        placed(model, device, "full")
+        model.placement.put(model.stages, device, "full")
 
 
 def test_a_picture_that_does_not_fit_is_painted_with_less_and_less(
-    model: ModelBundle, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = np.asarray(fewstep.text2image(model, PROMPT, seed=1, steps=2))
     decode, fits = type(model).decode, False
 
-    def little_memory(self: ModelBundle, latents: torch.Tensor) -> torch.Tensor:
-        if not any(parameter.is_meta for parameter in self.unet.parameters()):
+    def little_memory(self: Model, latents: torch.Tensor) -> torch.Tensor:
+        if not any(parameter.is_meta for parameter in self.network.module.parameters()):
             raise torch.OutOfMemoryError("CUDA out of memory")
         if not fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -199,15 +207,15 @@ def test_a_picture_that_does_not_fit_is_painted_with_less_and_less(
     assert np.abs(np.asarray(fewstep.text2image(model, PROMPT, seed=1, steps=2), dtype=int) - expected).max() <= 1
 
 
-def test_a_network_in_training_stays_where_it_is(model: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_in_training_stays_where_it_is(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the sheets of a run: the optimiser holds the very weights that would be moved."""
     monkeypatch.setattr(memory, "has_own_memory", lambda device: True)
     moves: list[object] = []
-    monkeypatch.setattr(memory, "in_turns", lambda model, device: moves.append("turns"))
-    next(iter(model.unet.parameters())).requires_grad_(True)
-    assert memory.take_less(model) == "pictures are decoded in tiles"
-    assert memory.take_less(model) is None
-    assert (moves, model.runs_on) == ([], None)
+    monkeypatch.setattr(Placement, "in_turns", lambda placement, stages, device: moves.append("turns"))
+    next(iter(model.network.module.parameters())).requires_grad_(True)
+    assert model.take_less() == "pictures are decoded in tiles"
+    assert model.take_less() is None
+    assert (moves, model.placement.device) == ([], None)
 
 
 @pytest.mark.parametrize(
@@ -224,30 +232,30 @@ def test_memory_that_is_used_up_is_known_by_its_words(error: Exception, expected
     assert memory.out_of_memory(error) is expected
 
 
-def test_a_fast_decoder_is_counted(fast: ModelBundle, model: ModelBundle) -> None:
-    assert Need.of(fast).weights > Need.of(model).weights
+def test_a_fast_decoder_is_counted(fast: Model, model: Model) -> None:
+    assert Need.of(fast.stages).weights > Need.of(model.stages).weights
 
 
-def test_what_is_chosen_is_said_in_one_line(model: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = []
+def test_what_is_chosen_is_said_in_one_line(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
     monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
-    monkeypatch.setattr(memory, "in_layers", lambda model, device: chosen.append("layers") or model)
+    monkeypatch.setattr(Placement, "in_layers", lambda placement, stages, device: chosen.append("layers"))
     with pytest.warns(FewstepWarning, match=r"sd1 takes 0.0 GiB, 0.0 are free on cuda: every layer is brought there"):
-        placed(model, torch.device("cuda"))
+        model.placement.put(model.stages, torch.device("cuda"))
     assert chosen == ["layers"]
-    assert model.autoencoder.use_tiling
+    assert model.autoencoder.module.use_tiling
 
 
-def test_unknown_ones_are_refused(model: ModelBundle) -> None:
+def test_unknown_ones_are_refused(model: Model) -> None:
     with pytest.raises(InvalidRequest, match="unknown memory policy 'little'; choose one of auto, full, parts, layers"):
-        fewstep.load(model.folder, memory="little")  # type: ignore[arg-type]
+        fewstep.load(model.origin.folder, memory="little")  # type: ignore[arg-type]
 
 
-def test_kind_and_prediction_can_be_overridden(model: ModelBundle, tmp_path: Path) -> None:
-    folder: Any = model.folder
-    assert (model.kind, model.profile.steps, model.profile.prediction.name) == ("diffusion", 25, "epsilon")
+def test_kind_and_prediction_can_be_overridden(model: Model, tmp_path: Path) -> None:
+    folder: Any = model.origin.folder
+    assert (model.profile.kind, model.profile.steps, model.profile.prediction.name) == ("diffusion", 25, "epsilon")
     other = fewstep.load(folder, device="cpu", kind="lcm", prediction_type="v_prediction")
-    assert (other.kind, other.profile.steps, other.profile.guidance.scale) == ("lcm", 4, 1.0)
+    assert (other.profile.kind, other.profile.steps, other.profile.guidance.scale) == ("lcm", 4, 1.0)
     assert other.profile.prediction.name == "v_prediction"
     with pytest.raises(InvalidRequest, match="unknown kind of model 'turbo'; choose one of lcm, diffusion"):
         fewstep.load(folder, kind="turbo")  # type: ignore[arg-type]

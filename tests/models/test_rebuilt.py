@@ -14,7 +14,7 @@ import adapters
 import fewstep
 from fewstep.models.adapters.embeddings import with_embeddings
 from fewstep.models.adapters.lora.stack import merged, with_loras
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.models.rebuilt import KeptWhole, rebuilt
 from miniature import write_miniature_sd1
 
@@ -39,27 +39,27 @@ def test_only_what_is_given_instead_is_new() -> None:
     assert [id(each) in shared for each in other.state_dict(keep_vars=True).values()] == [False] + [True] * 6
 
 
-def tensors_of(model: ModelBundle) -> dict[str, Tensor]:
+def tensors_of(model: Model) -> dict[str, Tensor]:
     return {f"{part}.{name}": x for part, net in model.networks.items() for name, x in net.state_dict().items()}
 
 
 @pytest.mark.parametrize("puts_on", ["loras", "merged", "more loras", "embeddings"])
 def test_a_model_stays_as_it_was_when_another_is_made_of_it(puts_on: str, tmp_path: Path) -> None:
     model = fewstep.load(write_miniature_sd1(tmp_path / "sd1"), device="cpu")
-    layers = {"lora_unet": adapters.random_layers(model.unet, 1)}
+    layers = {"lora_unet": adapters.random_layers(model.network.module, 1)}
     path = adapters.write_kohya(tmp_path / "ink.safetensors", layers, alpha=3.0)
     word = tmp_path / "word.safetensors"
-    save_file({"<word>": torch.randn(2, model.text_encoder.config.hidden_size)}, word)
+    save_file({"<word>": torch.randn(2, model.text.encoders["text_encoder"].config.hidden_size)}, word)
     if puts_on in ("merged", "more loras"):
         model = with_loras(model, [path])
-    make: dict[str, Callable[[ModelBundle], ModelBundle]] = {
+    make: dict[str, Callable[[Model], Model]] = {
         "loras": lambda model: with_loras(model, [path]),
         "more loras": lambda model: with_loras(model, [(path, 0.5)]),
         "merged": merged,
         "embeddings": lambda model: with_embeddings(model, [word]),
     }
 
-    def drawn(model: ModelBundle) -> bytes:
+    def drawn(model: Model) -> bytes:
         return fewstep.text2image(model, "a cat", steps=2, seed=1).tobytes()
 
     before = {name: tensor.clone() for name, tensor in tensors_of(model).items()}

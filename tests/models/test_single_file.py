@@ -15,9 +15,13 @@ import adapters
 import fewstep
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models import single_file
-from fewstep.models.adapters.lora.names import stability_names
-from fewstep.models.architectures import BY_FAMILY, SDXL, Architecture
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.families import stability
+from fewstep.models.families.checkpoint import Checkpoint
+from fewstep.models.families.sd import SD1, SD2
+from fewstep.models.families.sdxl import SDXL, SSD_1B
+from fewstep.models.families.unet import UNetFamily
+from fewstep.models.families.unet_names import stability_names
+from fewstep.models.model import Model
 from fewstep.models.stated import Stated
 from miniature import write_miniature_sd1, write_miniature_sdxl
 from original import write_original
@@ -30,7 +34,7 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_miniature_sd1(tmp_path_factory.mktemp("sd1") / "sd1")
 
 
-def picture(model: ModelBundle) -> np.ndarray:
+def picture(model: Model) -> np.ndarray:
     return np.asarray(fewstep.text2image(model, "a blue cat", seed=1, steps=2, guidance_scale=4.0), dtype=int)
 
 
@@ -41,17 +45,21 @@ def test_it_is_the_model_of_the_folder(write: Write, w_width: int | None, tmp_pa
     folder = write(tmp_path / "folder", time_cond_proj_dim=w_width)
     path = write_original(folder, tmp_path / "model.safetensors")
     ours, theirs = fewstep.load(path, device="cpu", config=folder), fewstep.load(folder, device="cpu")
-    for part in ("unet", "autoencoder", "text_encoder", "text_encoder_2"):
-        if getattr(theirs, part) is not None:
-            expected = getattr(theirs, part).state_dict()
-            found = getattr(ours, part).state_dict()
-            assert found.keys() == expected.keys()
-            assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert (ours.name, ours.kind, ours.profile.guidance.embedded) == ("model", theirs.kind, w_width is not None)
-    assert (ours.reference, ours.folder) == (None, None)
-    for model in (ours, theirs):
-        for part in (model.unet, model.autoencoder, model.text_encoder, model.text_encoder_2):
-            for weight in () if part is None else part.parameters():
+    pairs = [
+        (mine, his)
+        for mine_all, his_all in zip(ours.stages, theirs.stages, strict=True)
+        for mine, his in zip(mine_all, his_all, strict=True)
+    ]
+    for mine, his in pairs:
+        expected, found = his.state_dict(), mine.state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    embedded = ours.profile.guidance.embedded
+    assert (ours.name, ours.profile.kind, embedded) == ("model", theirs.profile.kind, w_width is not None)
+    assert (ours.origin.reference, ours.origin.folder) == (None, None)
+    for pair in pairs:
+        for part in pair:
+            for weight in part.parameters():
                 weight.data = weight.data.clone()  # some kernels round by where in a mapped file a weight lies
     assert np.array_equal(picture(ours), picture(theirs))
 
@@ -60,7 +68,7 @@ def test_half_precision_files_and_adapters(sd1: Path, tmp_path: Path) -> None:
     path = write_original(sd1, tmp_path / "half.safetensors", dtype=torch.float16)
     model = fewstep.load(path, device="cpu", config=sd1)
     assert model.dtype == torch.float32
-    layers = {"lora_unet": adapters.random_layers(model.unet, 1)}
+    layers = {"lora_unet": adapters.random_layers(model.network.module, 1)}
     lora = adapters.write_kohya(tmp_path / "ink.safetensors", layers, alpha=2.0)
     plain = picture(model)
     inked = picture(fewstep.load(path, device="cpu", config=sd1, loras=[lora]))
@@ -106,9 +114,9 @@ def test_an_autoencoder_in_a_file_of_its_own(sd1: Path, tmp_path: Path, names: s
         fewstep.load(sd1, device="cpu", vae=tmp_path / "wrong.safetensors")
 
 
-def state_of(architecture: Architecture) -> dict[str, torch.Tensor]:
+def state_of(family: UNetFamily) -> dict[str, torch.Tensor]:
     """The names of a whole checkpoint's tensors, with as much of their shapes as tells what it is."""
-    unet = architecture.network("unet")
+    unet = family.blank("unet")
     weights = dict(unet.named_parameters())
     layers = {name.rsplit(".", 1)[0] for name in weights}
     tensors = {
@@ -118,13 +126,13 @@ def state_of(architecture: Architecture) -> dict[str, torch.Tensor]:
     return tensors | {"cond_stage_model.x": torch.zeros(1)}
 
 
-@pytest.mark.parametrize("architecture", BY_FAMILY.values(), ids=BY_FAMILY.keys())
-def test_the_family_is_read_from_the_shapes(architecture: Architecture, tmp_path: Path) -> None:
-    tensors = state_of(architecture)
+@pytest.mark.parametrize("family", [SD1, SD2, SDXL, SSD_1B], ids=lambda family: family.name)
+def test_the_family_is_read_from_the_shapes(family: UNetFamily, tmp_path: Path) -> None:
+    tensors = state_of(family)
     save_file(tensors, tmp_path / "x.safetensors")
-    header = single_file.Checkpoint.read(tmp_path / "x.safetensors")
-    assert header.architecture is architecture
-    assert (header.w_width, header.has_vae) == (None, False)
+    header = single_file.read_checkpoint(tmp_path / "x.safetensors")
+    assert header.family is family
+    assert (header.embeds_w, header.has_autoencoder) == (False, False)
 
 
 def test_the_published_configs_are_written(tmp_path: Path) -> None:
@@ -132,18 +140,17 @@ def test_the_published_configs_are_written(tmp_path: Path) -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig
 
-    header = single_file.Checkpoint(
+    header = Checkpoint(
         path=tmp_path,
-        architecture=SDXL,
-        family="SDXL",
-        in_channels=4,
-        w_width=256,
-        has_vae=True,
+        family=SDXL,
+        in_words="SDXL",
+        embeds_w=True,
+        has_autoencoder=True,
         few_step=Stated(True, "shapes"),
         prediction=Stated("epsilon", "shapes"),
         zero_snr=Stated(False, "shapes"),
     )
-    single_file._write_configs(header, SDXL, tmp_path)
+    stability._write_configs(header, SDXL, 256, tmp_path)
     config = UNet2DConditionModel.load_config(tmp_path / "unet")
     assert (config["cross_attention_dim"], config["time_cond_proj_dim"]) == (2048, 256)
     assert AutoencoderKL.load_config(tmp_path / "vae")["scaling_factor"] == 0.13025
@@ -176,4 +183,4 @@ def test_files_that_are_something_else(sd1: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelNotFound, match="needs CLIP's vocabulary"):
-        single_file._vocabularies(path, SDXL)
+        stability._vocabularies(path, SDXL)

@@ -34,7 +34,7 @@ def test_it_holds_no_pickles() -> None:
 @pytest.mark.parametrize("name", ["starter", "starter-teacher"])
 def test_it_loads_by_its_name_and_says_what_it_is(name: str) -> None:
     model = fewstep.load(name, device="cpu")
-    assert model.name == model.reference == name
+    assert model.name == model.origin.reference == name
     assert model.traits.default_size == (128, 128)
     assert model.card.licences
     assert model.card.data
@@ -42,12 +42,13 @@ def test_it_loads_by_its_name_and_says_what_it_is(name: str) -> None:
 
 def test_exported_it_is_the_very_model(exported: Path) -> None:
     here, there = (fewstep.load(name, device="cpu") for name in ("starter", exported))
-    for part in ("unet", "autoencoder", "text_encoder"):
-        ours, theirs = (getattr(model, part).state_dict() for model in (here, there))
+    modules = ([module for stage in model.stages for module in stage] for model in (here, there))
+    for pair in zip(*modules, strict=True):
+        ours, theirs = (module.state_dict() for module in pair)
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert there.card == dataclasses.replace(here.card, shared=None)
-    assert dataclasses.replace(there.profile, schedule=here.schedule) == here.profile
+    assert dataclasses.replace(there.profile, schedule=here.profile.schedule) == here.profile
     fast = [fewstep.load(name, device="cpu", vae="fast").autoencoder.decoder for name in ("starter", exported)]
     assert all(torch.equal(a, b) for a, b in zip(*(each.parameters() for each in fast), strict=True))
 

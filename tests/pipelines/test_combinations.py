@@ -23,7 +23,7 @@ from PIL import Image
 import adapters
 import fewstep
 from fewstep.core.noise import PictureNoise
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
 from miniature import write_miniature_sd1, write_miniature_sd2, write_miniature_sdxl
@@ -46,8 +46,8 @@ def pipeline_of(kind: Any, folder: Path) -> Any:
     return pipeline
 
 
-def noise_for(model: ModelBundle) -> torch.Tensor:
-    return PictureNoise((SEED,)).draw(model.latent_shape(128, 128))
+def noise_for(model: Model) -> torch.Tensor:
+    return PictureNoise((SEED,)).draw(model.traits.latent_shape(128, 128))
 
 
 def generator() -> torch.Generator:
@@ -68,13 +68,13 @@ def test_sd2_with_v_prediction(tmp_path: Path, sampler: str) -> None:
     assert apart(ours, theirs) <= GREY_LEVELS
 
 
-def write_adapters(home: Path, model: ModelBundle) -> tuple[Path, Path]:
+def write_adapters(home: Path, model: Model) -> tuple[Path, Path]:
     """An LCM-LoRA as the published ones are spelled (kohya's keys, alphas, convolutions), and a style in diffusers'."""
-    layers = adapters.random_layers(model.unet, 1, size=0.15)
+    layers = adapters.random_layers(model.network.module, 1, size=0.15)
     assert any(down.ndim == 4 for down, _ in layers.values())
     home.mkdir(exist_ok=True)
     lcm = adapters.write_kohya(home / "lcm-lora.safetensors", {"lora_unet": layers}, 2.0)
-    style = {"unet": adapters.random_layers(model.unet, 2, size=0.15)}
+    style = {"unet": adapters.random_layers(model.network.module, 2, size=0.15)}
     return lcm, adapters.write_diffusers(home / "ink.safetensors", style, 3.0)
 
 
@@ -95,7 +95,7 @@ def test_lcm_lora_alone_and_with_a_style(write: Write, weights: tuple[float, flo
         PROMPT, generator=generator(), num_inference_steps=4, guidance_scale=1.0, height=128, width=128
     ).images[0]
     model = fewstep.load(folder, device="cpu", loras=list(wanted.values()))
-    assert (model.kind, model.profile.steps) == ("lcm", 4)
+    assert (model.profile.kind, model.profile.steps) == ("lcm", 4)
     assert apart(fewstep.text2image(model, PROMPT, seed=SEED), theirs) <= GREY_LEVELS
 
 

@@ -18,8 +18,7 @@ from torch.utils._pytree import tree_leaves
 import fewstep
 from fewstep.core import denoise, noise, schedule
 from fewstep.core.schedules import discrete
-from fewstep.models.bundle import ModelBundle
-from fewstep.models.memory import stages_of
+from fewstep.models.model import Model
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.sample import decoded, sample
@@ -44,8 +43,8 @@ def as_apple(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "finest", lambda at: torch.float32 if at == META else torch.float64)
 
 
-def painted(model: ModelBundle, **options: Any) -> torch.Tensor:
-    for network in (network for stage in stages_of(model) for network in stage):
+def painted(model: Model, **options: Any) -> torch.Tensor:
+    for network in (network for stage in model.stages for network in stage):
         network.to(META)
     plan = complete(Request.of(["a cat", "a red (dog:1.3)"], 1, **options), model)
     with NothingFiner(), torch.inference_mode():
@@ -75,7 +74,7 @@ def test_sdxl_over_a_picture_in_windows(tmp_path: Path) -> None:
 
 def test_pictures_of_words_and_seeds_on_the_way(tmp_path: Path) -> None:
     model = fewstep.load(write_miniature_sd1(tmp_path / "sd1"), device="cpu")
-    for network in (model.text_encoder, model.unet):
+    for network in (model.text.encoders["text_encoder"], model.network.module):
         network.to(META)
     with NothingFiner():
         words = between(*(model.encode_prompts([prompt]) for prompt in ("a cat", "a dog")), 0.3)

@@ -10,7 +10,7 @@ import pytest
 
 from fewstep.cli.options import ASKED
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.fields import FIELDS, Options, Settings, meant, settings_of
 from fewstep.pipelines.image2image import StrengthOptions
 from fewstep.pipelines.plan import Plan
@@ -96,7 +96,7 @@ def test_a_wrong_cell_is_named(tmp_path: Path, row: dict[str, Any], complaint: s
         read_prompts(tmp_path / "p.csv", {})
 
 
-def test_the_page_has_a_control_for_each_that_has_a_title(student: ModelBundle) -> None:
+def test_the_page_has_a_control_for_each_that_has_a_title(student: Model) -> None:
     made = {each["name"]: each for each in controls(student)}
     for name, field in FIELDS.items():
         assert (name in made) == bool(field.title)

@@ -19,7 +19,7 @@ from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers import SAMPLERS, samplers_of
 from fewstep.core.schedules import DiscreteSchedule
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.fields import FIELDS
 from fewstep.server.compat import sdapi_lists
 from fewstep.server.controls import controls
@@ -53,7 +53,7 @@ def test_it_reaches_the_distribution_of_the_data() -> None:
     assert float(last.x_t.std()) == pytest.approx(world.s, abs=0.02)
 
 
-def test_it_paints_by_its_name(teacher: ModelBundle) -> None:
+def test_it_paints_by_its_name(teacher: Model) -> None:
     def painted(**options: object) -> np.ndarray:
         return np.asarray(fewstep.text2image(teacher, "a cat", seed=1, steps=3, **options), dtype=int)  # type: ignore[call-overload]
 
@@ -63,7 +63,7 @@ def test_it_paints_by_its_name(teacher: ModelBundle) -> None:
     assert painted(sampler="ancestral", upscale=2.0).shape == (2 * ours.shape[0], 2 * ours.shape[1], 3)
 
 
-def test_it_is_listed_where_the_others_are(teacher: ModelBundle, student: ModelBundle) -> None:
+def test_it_is_listed_where_the_others_are(teacher: Model, student: Model) -> None:
     named = ("dpm++", "unipc", "ddim", "heun", "ancestral", "lcm")
     assert samplers_of(teacher.profile) == named
     assert "ancestral" in FIELDS["sampler"].description

@@ -22,7 +22,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
 import fewstep
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.models.profile import profile_of
 from miniature import SCHEDULE
 
@@ -32,12 +32,12 @@ GREY_LEVELS = 1  # float32 sums in another order move a value across a rounding 
 
 
 @pytest.fixture(scope="module")
-def student_of(family: Path) -> ModelBundle:
+def student_of(family: Path) -> Model:
     return fewstep.load(family, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def teacher_of(family: Path) -> ModelBundle:
+def teacher_of(family: Path) -> Model:
     return fewstep.load(family / "teacher", device="cpu")
 
 
@@ -53,19 +53,19 @@ def mode_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
 
 
-def parts(model: ModelBundle) -> dict[str, object]:
+def parts(model: Model) -> dict[str, object]:
     return {
-        "vae": model.autoencoder,
-        "text_encoder": model.text_encoder,
-        "tokenizer": model.tokenizer,
-        "unet": model.unet,
+        "vae": model.autoencoder.module,
+        "text_encoder": model.text.encoders["text_encoder"],
+        "tokenizer": model.text.tokenizers["tokenizer"],
+        "unet": model.network.module,
         "safety_checker": None,
         "feature_extractor": None,
         "requires_safety_checker": False,
     }
 
 
-def lcm_pipeline(kind: type, family: Path, model: ModelBundle) -> object:
+def lcm_pipeline(kind: type, family: Path, model: Model) -> object:
     """Diffusers' pipeline over LCM's scheduler, with the folder's configs, which are tested too."""
     scheduler = LCMScheduler.from_pretrained(family / "scheduler")
     pipeline = LatentConsistencyModelPipeline.from_pretrained(family, scheduler=scheduler, dtype=torch.float32)
@@ -87,7 +87,7 @@ def assert_same(ours: list[Image.Image], theirs: list[Image.Image]) -> None:
         assert np.asarray(a).std() > 1, "a picture of one colour proves nothing"
 
 
-def ours_with_seeds(model: ModelBundle, **options: object) -> list[Image.Image]:
+def ours_with_seeds(model: Model, **options: object) -> list[Image.Image]:
     return [
         fewstep.text2image(model, prompt, seed=seed, **options)  # type: ignore[arg-type]
         for prompt, seed in zip(PROMPTS, SEEDS, strict=True)
@@ -96,7 +96,7 @@ def ours_with_seeds(model: ModelBundle, **options: object) -> list[Image.Image]:
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
 @pytest.mark.parametrize("guidance_scale", [4.0, 6.5])
-def test_text_to_image(family: Path, student_of: ModelBundle, steps: int, guidance_scale: float) -> None:
+def test_text_to_image(family: Path, student_of: Model, steps: int, guidance_scale: float) -> None:
     pipeline = lcm_pipeline(LatentConsistencyModelPipeline, family, student_of)
     theirs = pipeline(  # type: ignore[operator]
         PROMPTS, num_inference_steps=steps, guidance_scale=guidance_scale, generator=generators()
@@ -106,7 +106,7 @@ def test_text_to_image(family: Path, student_of: ModelBundle, steps: int, guidan
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
-def test_a_folder_as_diffusers_opens_it(family: Path, student_of: ModelBundle, steps: int) -> None:
+def test_a_folder_as_diffusers_opens_it(family: Path, student_of: Model, steps: int) -> None:
     """The pipeline and the scheduler that the folder names walk as its card says."""
     pipeline = DiffusionPipeline.from_pretrained(family, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -114,7 +114,7 @@ def test_a_folder_as_diffusers_opens_it(family: Path, student_of: ModelBundle, s
     assert_same(ours_with_seeds(student_of, steps=steps, guidance_scale=3.0), theirs.images)
 
 
-def test_times_of_ones_own(family: Path, student_of: ModelBundle) -> None:
+def test_times_of_ones_own(family: Path, student_of: Model) -> None:
     pipeline = lcm_pipeline(LatentConsistencyModelPipeline, family, student_of)
     times = [979, 599, 119]
     theirs = pipeline(PROMPTS, timesteps=times, guidance_scale=4.0, generator=generators())  # type: ignore[operator]
@@ -123,9 +123,7 @@ def test_times_of_ones_own(family: Path, student_of: ModelBundle) -> None:
 
 @pytest.mark.usefixtures("mode_alone")
 @pytest.mark.parametrize(("strength", "steps"), [(0.3, 4), (0.5, 1), (0.5, 4), (0.8, 2), (1.0, 4)])
-def test_image_to_image(
-    family: Path, student_of: ModelBundle, picture: Image.Image, strength: float, steps: int
-) -> None:
+def test_image_to_image(family: Path, student_of: Model, picture: Image.Image, strength: float, steps: int) -> None:
     pipeline = lcm_pipeline(LatentConsistencyModelImg2ImgPipeline, family, student_of)
     options = {"strength": strength, "guidance_scale": 5.0}
     theirs = pipeline(  # type: ignore[operator]
@@ -141,7 +139,7 @@ def test_image_to_image(
 @pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "steps"), [("ddim", 4), ("ddim", 10), ("dpm++", 4), ("dpm++", 20)])
 @pytest.mark.parametrize("negative_prompt", ["", "red"])
-def test_the_teacher(family: Path, teacher_of: ModelBundle, sampler: str, steps: int, negative_prompt: str) -> None:
+def test_the_teacher(family: Path, teacher_of: Model, sampler: str, steps: int, negative_prompt: str) -> None:
     scheduler = DDIMScheduler.from_pretrained(family / "teacher" / "scheduler")
     if sampler == "dpm++":
         scheduler = DPMSolverMultistepScheduler.from_config(scheduler.config)
@@ -160,7 +158,7 @@ def test_the_teacher(family: Path, teacher_of: ModelBundle, sampler: str, steps:
     assert_same(ours, theirs.images)
 
 
-def test_the_teacher_with_the_times_of_stable_diffusion(teacher: ModelBundle) -> None:
+def test_the_teacher_with_the_times_of_stable_diffusion(teacher: Model) -> None:
     """Leading times with an offset, ending on the first row of the schedule instead of on clean data."""
     scheduler = DDIMScheduler(**SCHEDULE, timestep_spacing="leading", steps_offset=1, set_alpha_to_one=False)
     model = dataclasses.replace(teacher, profile=profile_of(scheduler.config, embedded=False))
@@ -171,7 +169,7 @@ def test_the_teacher_with_the_times_of_stable_diffusion(teacher: ModelBundle) ->
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "sample"])
-def test_other_predictions(student: ModelBundle, prediction_type: str) -> None:
+def test_other_predictions(student: Model, prediction_type: str) -> None:
     scheduler = LCMScheduler(**SCHEDULE, prediction_type=prediction_type)
     model = dataclasses.replace(
         student, profile=profile_of({**scheduler.config, "_class_name": "LCMScheduler"}, embedded=True)
@@ -184,9 +182,7 @@ def test_other_predictions(student: ModelBundle, prediction_type: str) -> None:
 
 @pytest.mark.usefixtures("mode_alone")
 @pytest.mark.parametrize("strength", [0.4, 0.75])
-def test_the_teacher_over_a_picture(
-    family: Path, teacher_of: ModelBundle, picture: Image.Image, strength: float
-) -> None:
+def test_the_teacher_over_a_picture(family: Path, teacher_of: Model, picture: Image.Image, strength: float) -> None:
     scheduler = DDIMScheduler.from_pretrained(family / "teacher" / "scheduler")
     pipeline = StableDiffusionImg2ImgPipeline(scheduler=scheduler, **parts(teacher_of))
     pipeline.set_progress_bar_config(disable=True)

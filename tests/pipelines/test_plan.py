@@ -12,7 +12,7 @@ from PIL import Image
 
 import fewstep
 from fewstep.errors import FewstepWarning, InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.generate import generate
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.request import Request
@@ -22,7 +22,7 @@ PICTURE = Image.new("RGB", (128, 128))
 
 
 @pytest.fixture(scope="module")
-def unguided(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def unguided(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A consistency model whose network does not read w (like LCM-LoRA or DMD2 models)."""
     folder = Path(shutil.copytree(miniature, tmp_path_factory.mktemp("unguided") / "unguided"))
     shutil.rmtree(folder / "unet")
@@ -31,11 +31,11 @@ def unguided(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> Model
     return fewstep.load(folder, device="cpu")
 
 
-def plan(model: ModelBundle, **options: Any) -> Plan:
+def plan(model: Model, **options: Any) -> Plan:
     return complete(Request.of("a cat", seed=0, **options), model)
 
 
-def test_the_card_fills_in_what_was_left_open(student: ModelBundle, teacher: ModelBundle) -> None:
+def test_the_card_fills_in_what_was_left_open(student: Model, teacher: Model) -> None:
     fast, slow = plan(student), plan(teacher)
     assert (fast.steps, fast.guidance_scale, fast.sampler, fast.strength) == (4, 8.0, "lcm", 1.0)
     assert (slow.steps, slow.guidance_scale, slow.sampler, slow.strength) == (25, 4.0, "dpm++", 1.0)
@@ -43,12 +43,12 @@ def test_the_card_fills_in_what_was_left_open(student: ModelBundle, teacher: Mod
     assert plan(student, image=PICTURE).strength == 0.5
 
 
-def test_what_was_asked_for_wins(student: ModelBundle) -> None:
+def test_what_was_asked_for_wins(student: Model) -> None:
     asked = plan(student, steps=2, guidance_scale=5, height=64, width=256)
     assert (asked.steps, asked.guidance_scale, asked.height, asked.width) == (2, 5.0, 64, 256)
 
 
-def test_the_times_are_those_of_the_sampler(student: ModelBundle, teacher: ModelBundle) -> None:
+def test_the_times_are_those_of_the_sampler(student: Model, teacher: Model) -> None:
     assert plan(student).timesteps.tolist() == [999, 759, 499, 259]
     assert plan(student, image=PICTURE, strength=0.58, steps=1).timesteps.tolist() == [579]
     assert plan(teacher, steps=4).timesteps.tolist() == [999, 749, 499, 249]
@@ -56,7 +56,7 @@ def test_the_times_are_those_of_the_sampler(student: ModelBundle, teacher: Model
     assert plan(teacher, steps=4, image=PICTURE, strength=0.5).timesteps.tolist() == [499, 249]
 
 
-def test_times_may_be_given(student: ModelBundle, teacher: ModelBundle) -> None:
+def test_times_may_be_given(student: Model, teacher: Model) -> None:
     given = plan(student, timesteps=(999, 459, 19))
     assert (given.timesteps.tolist(), given.steps, given.strength, given.advice) == ([999, 459, 19], 3, None, ())
     (advice,) = plan(student, timesteps=(999, 500)).advice
@@ -76,28 +76,28 @@ def test_times_may_be_given(student: ModelBundle, teacher: ModelBundle) -> None:
         ({"timesteps": (9, 5), "image": PICTURE, "strength": 0.5}, "give them alone"),
     ],
 )
-def test_times_that_cannot_be(student: ModelBundle, options: dict[str, Any], words: str) -> None:
+def test_times_that_cannot_be(student: Model, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         plan(student, **options)
 
 
-def test_too_many_steps_for_a_consistency_model_are_advised_against(student: ModelBundle) -> None:
+def test_too_many_steps_for_a_consistency_model_are_advised_against(student: Model) -> None:
     assert plan(student, steps=8).advice == ()
     assert "is made for 1 to 8 steps; 20 are slower" in plan(student, steps=20).advice[0]
 
 
-def test_little_guidance_is_advised_against_where_it_is_inside_and_no_card_says_better(student: ModelBundle) -> None:
+def test_little_guidance_is_advised_against_where_it_is_inside_and_no_card_says_better(student: Model) -> None:
     guidance = dataclasses.replace(student.profile.guidance, w_range=None)
     unknown = dataclasses.replace(student, profile=dataclasses.replace(student.profile, guidance=guidance))
     assert plan(unknown, guidance_scale=3.0).advice == ()
     assert "at 1.5 pictures grow vague" in plan(unknown, guidance_scale=1.5).advice[0]
 
 
-def test_ddim_ends_where_the_folder_says(teacher: ModelBundle) -> None:
+def test_ddim_ends_where_the_folder_says(teacher: Model) -> None:
     spacing = dataclasses.replace(teacher.profile.spacing, final_timestep=0)
     as_in_sd15 = dataclasses.replace(teacher, profile=dataclasses.replace(teacher.profile, spacing=spacing))
 
-    def end(model: ModelBundle, **options: Any) -> float:
+    def end(model: Model, **options: Any) -> float:
         return list(sample(model, plan(model, **{"sampler": "ddim", "steps": 2} | options)))[-1].t
 
     assert end(as_in_sd15) == 0
@@ -146,12 +146,12 @@ def test_a_negative_prompt_without_effect_is_said_and_warned_of(
         generate(model, useless)
 
 
-def test_a_negative_prompt_with_effect_brings_no_advice(teacher: ModelBundle) -> None:
+def test_a_negative_prompt_with_effect_brings_no_advice(teacher: Model) -> None:
     assert plan(teacher, negative_prompt="ugly").negative_prompt == "ugly"
     assert plan(teacher, negative_prompt="ugly").advice == plan(teacher).advice == ()
 
 
-def test_batches_are_the_same_pictures_in_the_same_order(student: ModelBundle) -> None:
+def test_batches_are_the_same_pictures_in_the_same_order(student: Model) -> None:
     whole = complete(Request.of("a cat", seed=0, num_images=7), student, batch_size=3)
     batches = list(whole.batches())
     assert [len(batch.seeds) for batch in batches] == [3, 3, 1]
@@ -159,7 +159,7 @@ def test_batches_are_the_same_pictures_in_the_same_order(student: ModelBundle) -
     assert sum((batch.seeds for batch in batches), ()) == whole.seeds
 
 
-def test_large_pictures_go_through_the_network_in_small_batches(student: ModelBundle) -> None:
+def test_large_pictures_go_through_the_network_in_small_batches(student: Model) -> None:
     assert [plan(student, height=side, width=side).batch_size for side in (128, 1024, 4096)] == [16, 4, 1]
     with pytest.raises(InvalidRequest, match="the batch size is 0"):
         complete(Request.of("a cat"), student, batch_size=0)

@@ -13,8 +13,8 @@ from PIL import Image
 import adapters
 import fewstep
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
-from fewstep.models.prompt_weights import Fragment, literal, parse
+from fewstep.models.model import Model
+from fewstep.models.text.prompt_weights import Fragment, literal, parse
 from fewstep.pipelines.prompts import A1111, LIVE, STRICT, understood, written
 
 FOREIGN = [
@@ -175,10 +175,10 @@ def test_break_with_a_backslash_is_a_word() -> None:
 
 
 @pytest.fixture(scope="module")
-def inked(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def inked(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     model = fewstep.load(miniature, device="cpu")
     file = tmp_path_factory.mktemp("loras") / "ink.safetensors"
-    adapters.write_kohya(file, {"lora_unet": adapters.random_layers(model.unet, 1)}, alpha=3.0)
+    adapters.write_kohya(file, {"lora_unet": adapters.random_layers(model.network.module, 1)}, alpha=3.0)
     return fewstep.load(miniature, device="cpu", loras=[(file, 0.0)])
 
 
@@ -186,7 +186,7 @@ def pixels(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture, dtype=int)
 
 
-def test_in_python_an_adapter_is_applied_where_it_is_loaded(inked: ModelBundle, student: ModelBundle) -> None:
+def test_in_python_an_adapter_is_applied_where_it_is_loaded(inked: Model, student: Model) -> None:
     wanted = pixels(fewstep.text2image(inked, "a cat", seed=1, steps=1, loras={"ink": 0.8}))
     named = pixels(fewstep.text2image(inked, "a cat <lora:ink:0.8>", seed=1, steps=1))
     plain = pixels(fewstep.text2image(inked, "a cat", seed=1, steps=1))
@@ -204,7 +204,7 @@ def test_in_python_an_adapter_is_applied_where_it_is_loaded(inked: ModelBundle, 
         fewstep.travel(inked, [("a cat <lora:ink:0.8>", 1), ("a dog", 2)], 3)
 
 
-def test_in_python_what_is_not_done_is_refused(student: ModelBundle) -> None:
+def test_in_python_what_is_not_done_is_refused(student: Model) -> None:
     with pytest.raises(InvalidRequest, match=r"'\[cat\|dog\]' in the prompt"):
         fewstep.text2image(student, "a [cat|dog]")
     words = fewstep.text2image(student, r"a \[cat|dog\] \AND fox", seed=1, steps=1)
@@ -214,7 +214,7 @@ def test_in_python_what_is_not_done_is_refused(student: ModelBundle) -> None:
     assert np.array_equal(pixels(words), pixels(again))
 
 
-def test_a_random_seed_is_the_same_for_all_prompts(inked: ModelBundle) -> None:
+def test_a_random_seed_is_the_same_for_all_prompts(inked: Model) -> None:
     from fewstep.pipelines.provenance import record_of
 
     pictures = fewstep.text2image(inked, ["a cat", "a cat <lora:ink:0.8>"], steps=1)

@@ -13,7 +13,7 @@ from PIL import Image
 import fewstep
 from fewstep.cli.output import write_picture
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.provenance import Record, UsedControl, UsedLora, image_hash, read_record, record_of
 
 RECORD = Record(
@@ -89,14 +89,14 @@ def test_the_parameters_are_in_the_customary_style() -> None:
     )
 
 
-def test_every_picture_of_a_batch_carries_its_own_seed(student: ModelBundle) -> None:
+def test_every_picture_of_a_batch_carries_its_own_seed(student: Model) -> None:
     pictures = fewstep.text2image(student, "cat", seed=3, num_images=2, steps=1)
     records = [record_of(picture) for picture in pictures]
     assert [record.seed for record in records if record] == [3, 4]
-    assert all(record and record.num_images == 1 and record.model_hash == student.hash for record in records)
+    assert all(record and record.num_images == 1 and record.model_hash == student.origin.hash for record in records)
 
 
-def test_the_source_is_known_by_its_pixels_and_not_by_its_file(student: ModelBundle, tmp_path: Path) -> None:
+def test_the_source_is_known_by_its_pixels_and_not_by_its_file(student: Model, tmp_path: Path) -> None:
     source = fewstep.text2image(student, "cat", seed=3, steps=1)
     record = record_of(fewstep.image2image(student, "dog", source, strength=0.4, steps=1))
     assert record is not None

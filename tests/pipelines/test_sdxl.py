@@ -24,7 +24,7 @@ from fewstep.errors import InvalidModel
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.stack import LoraStack, with_loras
 from fewstep.models.adapters.record import Adapters
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
 from fewstep.server.batching import SharedModel
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def model(folder: Path) -> ModelBundle:
+def model(folder: Path) -> Model:
     return fewstep.load(folder, device="cpu")
 
 
@@ -51,8 +51,8 @@ def pipeline_of(kind: type, folder: Path) -> Any:
     return pipeline
 
 
-def test_few_steps_of_an_lcm_lora_at_the_full_size_are_advised_against(model: ModelBundle, tmp_path: Path) -> None:
-    layers = {"lora_unet": adapters.random_layers(model.unet, 1)}
+def test_few_steps_of_an_lcm_lora_at_the_full_size_are_advised_against(model: Model, tmp_path: Path) -> None:
+    layers = {"lora_unet": adapters.random_layers(model.network.module, 1)}
     paths = {kind: adapters.write_kohya(tmp_path / f"{kind}.safetensors", layers, alpha=2.0) for kind in ("lcm", "ink")}
     files = {kind: LoraFile.read(path) for kind, path in paths.items()}
 
@@ -68,8 +68,8 @@ def test_few_steps_of_an_lcm_lora_at_the_full_size_are_advised_against(model: Mo
     assert advice("ink") == advice("lcm", "tcd") == ()
 
 
-def noise_for(model: ModelBundle) -> torch.Tensor:
-    return PictureNoise((SEED,)).draw(model.latent_shape(**SIZE))
+def noise_for(model: Model) -> torch.Tensor:
+    return PictureNoise((SEED,)).draw(model.traits.latent_shape(**SIZE))
 
 
 def apart(ours: Image.Image, theirs: Image.Image) -> int:
@@ -80,7 +80,7 @@ def apart(ours: Image.Image, theirs: Image.Image) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("negative_prompt", ["", "red"])
 @pytest.mark.parametrize("guidance_scale", [1.0, 6.0])
-def test_words(folder: Path, model: ModelBundle, guidance_scale: float, negative_prompt: str) -> None:
+def test_words(folder: Path, model: Model, guidance_scale: float, negative_prompt: str) -> None:
     theirs = pipeline_of(StableDiffusionXLPipeline, folder)(
         PROMPT,
         negative_prompt=negative_prompt or None,
@@ -96,16 +96,16 @@ def test_words(folder: Path, model: ModelBundle, guidance_scale: float, negative
     assert apart(ours, theirs) <= GREY_LEVELS
 
 
-def test_no_words_are_zeros_only_where_the_model_says_so(model: ModelBundle) -> None:
-    assert model.drops_to_zeros
+def test_no_words_are_zeros_only_where_the_model_says_so(model: Model) -> None:
+    assert model.text.drops_to_zeros
     assert model.encode_negative("").states.abs().max() == 0
     assert model.encode_negative("red").states.abs().max() > 0
 
 
-def test_a_picture_to_start_from(folder: Path, model: ModelBundle) -> None:
+def test_a_picture_to_start_from(folder: Path, model: Model) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 160, 3), dtype=np.uint8))
     pipeline = pipeline_of(StableDiffusionXLImg2ImgPipeline, folder)
-    pipeline.vae.config["scaling_factor"] = model.autoencoder.config.scaling_factor
+    pipeline.vae.config["scaling_factor"] = model.autoencoder.module.config.scaling_factor
     with_mode = pipeline.vae.encode
 
     def encode(pixels: torch.Tensor) -> Any:  # the mode, as ours: a draw from the encoder's narrow Gaussian differs
@@ -130,7 +130,7 @@ def test_a_picture_to_start_from(folder: Path, model: ModelBundle) -> None:
 def test_a_consistency_model(tmp_path: Path) -> None:
     folder = write_miniature_sdxl(tmp_path / "lcm-sdxl", time_cond_proj_dim=256)
     model = fewstep.load(folder, device="cpu")
-    assert (model.kind, model.profile.guidance.embedded) == ("lcm", True)
+    assert (model.profile.kind, model.profile.guidance.embedded) == ("lcm", True)
     theirs = pipeline_of(StableDiffusionXLPipeline, folder)(
         PROMPT,
         generator=torch.Generator().manual_seed(SEED),
@@ -145,11 +145,11 @@ def test_a_consistency_model(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("spelling", ["kohya", "diffusers"])
 def test_adapters_for_the_network_and_both_text_encoders(
-    folder: Path, model: ModelBundle, tmp_path: Path, spelling: str
+    folder: Path, model: Model, tmp_path: Path, spelling: str
 ) -> None:
-    unet = adapters.random_layers(model.unet, 1)
-    first = adapters.with_prefix(adapters.random_layers(model.text_encoder, 2))
-    second = adapters.random_layers(model.text_encoder_2, 3)
+    unet = adapters.random_layers(model.network.module, 1)
+    first = adapters.with_prefix(adapters.random_layers(model.text.encoders["text_encoder"], 2))
+    second = adapters.random_layers(model.text.encoders["text_encoder_2"], 3)
     path = tmp_path / "style.safetensors"
     if spelling == "kohya":
         adapters.write_kohya(path, {"lora_unet": unet, "lora_te1": first, "lora_te2": second}, alpha=2.0)
@@ -170,8 +170,8 @@ def test_adapters_for_the_network_and_both_text_encoders(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*by its name alone")  # as LCM-LoRAs are published
-def test_an_lcm_lora(folder: Path, model: ModelBundle, tmp_path: Path) -> None:
-    layers = {"lora_unet": adapters.random_layers(model.unet, 1)}
+def test_an_lcm_lora(folder: Path, model: Model, tmp_path: Path) -> None:
+    layers = {"lora_unet": adapters.random_layers(model.network.module, 1)}
     path = adapters.write_kohya(tmp_path / "lcm-lora-sdxl.safetensors", layers, alpha=2.0)
     pipeline = pipeline_of(StableDiffusionXLPipeline, folder)
     pipeline.load_lora_weights(path)
@@ -182,8 +182,8 @@ def test_an_lcm_lora(folder: Path, model: ModelBundle, tmp_path: Path) -> None:
     assert apart(ours, theirs) <= GREY_LEVELS
 
 
-def test_it_is_served_as_it_is(model: ModelBundle) -> None:
-    assert SharedModel.of(model).text_encoder_2 is model.text_encoder_2
+def test_it_is_served_as_it_is(model: Model) -> None:
+    assert SharedModel(model).text_encoder_2 is model.text.encoders["text_encoder_2"]
 
 
 def test_a_folder_without_the_second_encoder_says_so(tmp_path: Path) -> None:

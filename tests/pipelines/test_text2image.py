@@ -14,7 +14,7 @@ from PIL import Image
 import fewstep
 from fewstep.core.samplers.base import Step
 from fewstep.errors import FewstepWarning, InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines import generate as generate_module
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.request import Request
@@ -28,25 +28,25 @@ def difference(a: Image.Image, b: Image.Image) -> int:
 
 
 @pytest.fixture(scope="module")
-def student_of(family: Path) -> ModelBundle:
+def student_of(family: Path) -> Model:
     return fewstep.load(family, device="cpu")
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_a_picture_is_the_same_alone_and_in_company(student_of: ModelBundle, steps: int) -> None:
+def test_a_picture_is_the_same_alone_and_in_company(student_of: Model, steps: int) -> None:
     together = fewstep.text2image(student_of, "a red cat", steps=steps, seed=5, num_images=5, batch_size=4)
     alone = [fewstep.text2image(student_of, "a red cat", steps=steps, seed=seed) for seed in range(5, 10)]
     assert max(difference(a, b) for a, b in zip(together, alone, strict=True)) <= 1
     assert min(difference(together[0], other) for other in together[1:]) > 10
 
 
-def test_a_guided_picture_is_the_same_alone_and_in_company(teacher: ModelBundle) -> None:
+def test_a_guided_picture_is_the_same_alone_and_in_company(teacher: Model) -> None:
     together = fewstep.text2image(teacher, "cat", steps=2, seed=5, num_images=3, negative_prompt="red dog")
     alone = [fewstep.text2image(teacher, "cat", steps=2, seed=s, negative_prompt="red dog") for s in (5, 6, 7)]
     assert max(difference(a, b) for a, b in zip(together, alone, strict=True)) <= 1
 
 
-def test_several_prompts_are_each_as_if_alone(student_of: ModelBundle) -> None:
+def test_several_prompts_are_each_as_if_alone(student_of: Model) -> None:
     together = fewstep.text2image(student_of, ["a red cat", "robot"], seed=3, num_images=2)
     alone = [
         picture
@@ -56,7 +56,7 @@ def test_several_prompts_are_each_as_if_alone(student_of: ModelBundle) -> None:
     assert max(difference(a, b) for a, b in zip(together, alone, strict=True)) <= 1
 
 
-def test_one_prompt_gives_one_picture_and_a_number_gives_a_list(student: ModelBundle) -> None:
+def test_one_prompt_gives_one_picture_and_a_number_gives_a_list(student: Model) -> None:
     one = fewstep.text2image(student, "cat", seed=1)
     assert isinstance(one, Image.Image)
     assert one.size == (128, 128)
@@ -69,20 +69,20 @@ def test_one_prompt_gives_one_picture_and_a_number_gives_a_list(student: ModelBu
         assert len(many) == 1
 
 
-def test_the_seed_decides(student: ModelBundle) -> None:
+def test_the_seed_decides(student: Model) -> None:
     a, b, c = (fewstep.text2image(student, "cat", seed=seed) for seed in (1, 1, 2))
     assert difference(a, b) == 0
     assert difference(a, c) > 10
 
 
-def test_nothing_touches_the_global_random_state(student: ModelBundle) -> None:
+def test_nothing_touches_the_global_random_state(student: Model) -> None:
     torch.manual_seed(0)
     expected = torch.random.get_rng_state()
     fewstep.text2image(student, "cat", seed=1)
     assert torch.equal(torch.random.get_rng_state(), expected)
 
 
-def test_the_words_and_the_guidance_decide(student: ModelBundle, teacher: ModelBundle) -> None:
+def test_the_words_and_the_guidance_decide(student: Model, teacher: Model) -> None:
     for model in (student, teacher):
         cat, dog = (fewstep.text2image(model, prompt, seed=1, steps=2) for prompt in ("cat", "dog"))
         assert difference(cat, dog) > 0
@@ -90,24 +90,24 @@ def test_the_words_and_the_guidance_decide(student: ModelBundle, teacher: ModelB
         assert difference(low, high) > 0
 
 
-def test_a_negative_prompt_moves_the_teacher(teacher: ModelBundle) -> None:
+def test_a_negative_prompt_moves_the_teacher(teacher: Model) -> None:
     plain = fewstep.text2image(teacher, "cat", seed=1, steps=2)
     assert difference(plain, fewstep.text2image(teacher, "cat", seed=1, steps=2, negative_prompt="red")) > 0
 
 
 @pytest.mark.parametrize(("sampler", "steps"), [("heun", 3), ("unipc", 4), ("lcm", 2), ("ddim", 5), ("dpm++", 1)])
-def test_every_sampler_of_the_teacher_reports_its_steps(teacher: ModelBundle, sampler: str, steps: int) -> None:
+def test_every_sampler_of_the_teacher_reports_its_steps(teacher: Model, sampler: str, steps: int) -> None:
     seen: list[Step] = []
     picture = fewstep.text2image(teacher, "cat", seed=1, sampler=sampler, steps=steps, on_step=seen.append)
     assert [(step.index, step.num_steps) for step in seen] == [(index, steps) for index in range(steps)]
     assert np.asarray(picture).std() > 1
 
 
-def test_other_sizes(student: ModelBundle) -> None:
+def test_other_sizes(student: Model) -> None:
     assert fewstep.text2image(student, "cat", height=64, width=192).size == (192, 64)
 
 
-def test_painting_can_be_watched_and_stopped_without_disturbing_the_caller(student: ModelBundle) -> None:
+def test_painting_can_be_watched_and_stopped_without_disturbing_the_caller(student: Model) -> None:
     steps = sample(student, complete(Request.of("cat", seed=1), student))
     first = next(steps)
     assert torch.is_grad_enabled()
@@ -116,14 +116,14 @@ def test_painting_can_be_watched_and_stopped_without_disturbing_the_caller(stude
     steps.close()
 
 
-def test_half_precision_paints_nearly_the_same(miniature: Path, student: ModelBundle) -> None:
+def test_half_precision_paints_nearly_the_same(miniature: Path, student: Model) -> None:
     half = fewstep.load(miniature, device="cpu", dtype="bfloat16")
     exact, rounded = (fewstep.text2image(model, "cat", seed=1) for model in (student, half))
     distance = np.abs(np.asarray(exact, dtype=int) - np.asarray(rounded, dtype=int)).mean()
     assert 0 < distance < 8
 
 
-def test_little_strength_stays_near_the_picture(student_of: ModelBundle) -> None:
+def test_little_strength_stays_near_the_picture(student_of: Model) -> None:
     start = fewstep.text2image(student_of, "a red cat", seed=1)
     pixels = np.asarray(start, dtype=int)
     distances = [
@@ -152,7 +152,7 @@ def test_inpainting_changes_the_masked_part_alone(request: pytest.FixtureRequest
     assert moved[: 64 - 8].min() > 8
 
 
-def test_a_mask_of_another_size_covers_the_same_part(student: ModelBundle) -> None:
+def test_a_mask_of_another_size_covers_the_same_part(student: Model) -> None:
     source = Image.new("RGB", (256, 256), "red")
     large = fewstep.image2image(student, "a cat", source, mask=masked((256, 256)), seed=1)
     small = fewstep.image2image(student, "a cat", source, mask=masked((64, 64)), seed=1)
@@ -167,14 +167,14 @@ def test_a_mask_of_another_size_covers_the_same_part(student: ModelBundle) -> No
         ({"mask": "missing.png"}, "no picture at"),
     ],
 )
-def test_a_mask_that_cannot_be_meant_is_refused(student: ModelBundle, options: Any, message: str) -> None:
+def test_a_mask_that_cannot_be_meant_is_refused(student: Model, options: Any, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         fewstep.image2image(student, "a cat", Image.new("RGB", (128, 128)), **options)
     with pytest.raises(InvalidRequest, match="without a picture"):
         Request.of("a cat", mask=masked())
 
 
-def test_image_to_image_takes_a_path_or_a_picture_and_nothing_else(student: ModelBundle, tmp_path: Path) -> None:
+def test_image_to_image_takes_a_path_or_a_picture_and_nothing_else(student: Model, tmp_path: Path) -> None:
     picture = fewstep.text2image(student, "cat", seed=1)
     picture.save(tmp_path / "cat.png")
     from_path = fewstep.image2image(student, "dog", tmp_path / "cat.png", seed=2)
@@ -183,12 +183,12 @@ def test_image_to_image_takes_a_path_or_a_picture_and_nothing_else(student: Mode
         fewstep.image2image(student, "dog", 7)  # type: ignore[call-overload]
 
 
-def test_too_little_memory_is_told_in_words(student: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_told_in_words(student: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*_: object) -> None:
         raise RuntimeError("MPS backend out of memory (MPS allocated: 17.97 GB\nmany lines")
 
     monkeypatch.setattr(generate_module, "sample", no_memory)
-    monkeypatch.setattr(student.autoencoder, "use_tiling", True)
+    monkeypatch.setattr(student.autoencoder.module, "use_tiling", True)
     with (
         pytest.warns(FewstepWarning, match="2 pictures of 128 x 128 do not fit into memory at once: 1 at a time"),
         pytest.raises(InvalidRequest, match="a picture of 128 x 128 does not fit into the memory of cpu"),
@@ -196,11 +196,11 @@ def test_too_little_memory_is_told_in_words(student: ModelBundle, monkeypatch: p
         fewstep.text2image(student, "cat", num_images=2)
 
 
-def test_what_does_not_fit_at_once_is_painted_in_parts(student: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_at_once_is_painted_in_parts(student: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fewstep.text2image(student, "cat", seed=1, num_images=5)
     painted = generate_module.sample
 
-    def little_memory(model: ModelBundle, plan: Plan, *given: Any) -> Iterator[Step]:
+    def little_memory(model: Model, plan: Plan, *given: Any) -> Iterator[Step]:
         if len(plan.seeds) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return painted(model, plan, *given)
@@ -216,8 +216,8 @@ def test_a_decoding_that_does_not_fit_goes_on_in_tiles(tmp_path: Path, monkeypat
     model = fewstep.load(write_miniature(tmp_path, autoencoder="kl"), device="cpu")
     decode = type(model).decode
 
-    def little_memory(self: ModelBundle, latents: torch.Tensor) -> torch.Tensor:
-        if not self.autoencoder.use_tiling:
+    def little_memory(self: Model, latents: torch.Tensor) -> torch.Tensor:
+        if not self.autoencoder.module.use_tiling:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return decode(self, latents)
 

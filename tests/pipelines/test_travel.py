@@ -20,7 +20,7 @@ from fewstep.cli.main import main
 from fewstep.core.noise import NoiseBetween, PictureNoise, slerp
 from fewstep.core.samplers.base import Step
 from fewstep.errors import FewstepWarning, InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines import generate as generate_module
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.travel import Frame, frames_on_the_way, there_and_back
@@ -68,7 +68,7 @@ def test_frames_are_spread_evenly() -> None:
 
 @pytest.mark.parametrize("kind", ["student", "teacher"])
 def test_the_stops_are_the_pictures_that_they_name(request: pytest.FixtureRequest, kind: str) -> None:
-    model: ModelBundle = request.getfixturevalue(kind)
+    model: Model = request.getfixturevalue(kind)
     images = fewstep.travel(model, [("a cat", 1), ("a dog", 1), ("a dog", 5)], 9, steps=2)
     for frame, (prompt, seed) in {0: ("a cat", 1), 4: ("a dog", 1), 8: ("a dog", 5)}.items():
         expected = fewstep.text2image(model, prompt, seed=seed, steps=2)
@@ -79,7 +79,7 @@ def test_the_stops_are_the_pictures_that_they_name(request: pytest.FixtureReques
 
 
 def test_frames_that_do_not_fit_into_memory_at_once_are_the_same(
-    student: ModelBundle, monkeypatch: pytest.MonkeyPatch
+    student: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def frames() -> list[Image.Image]:
         return fewstep.travel(student, [("a cat", 1), ("a dog", 5)], 5, steps=1)
@@ -87,7 +87,7 @@ def test_frames_that_do_not_fit_into_memory_at_once_are_the_same(
     expected = frames()
     painted = generate_module.sample
 
-    def little_memory(model: ModelBundle, plan: Plan, *given: Any) -> Iterator[Step]:
+    def little_memory(model: Model, plan: Plan, *given: Any) -> Iterator[Step]:
         if len(plan.seeds) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return painted(model, plan, *given)
@@ -98,7 +98,7 @@ def test_frames_that_do_not_fit_into_memory_at_once_are_the_same(
     assert all(np.abs(pixels(a) - pixels(b)).max() <= 1 for a, b in zip(images, expected, strict=True))
 
 
-def test_a_way_takes_the_options_of_a_picture(student: ModelBundle) -> None:
+def test_a_way_takes_the_options_of_a_picture(student: Model) -> None:
     options: dict[str, Any] = {"timesteps": [999, 490], "upscale": 1.5, "refine_strength": 0.6}
     with pytest.warns(FewstepWarning, match="guesses at 490"):
         images = fewstep.travel(student, [("a cat", 1), ("a dog", 5)], 3, batch_size=1, **options)

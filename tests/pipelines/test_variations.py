@@ -14,7 +14,7 @@ from fewstep.cli.main import main
 from fewstep.cli.output import write_picture
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.imaging.reading import read_image
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.provenance import Record, read_record, record_of
 from fewstep.pipelines.request import Request
@@ -32,7 +32,7 @@ def apart(a: Image.Image, b: Image.Image) -> float:
 
 @pytest.mark.parametrize("kind", ["student", "teacher"])
 def test_variations_lie_between_two_seeds(request: pytest.FixtureRequest, kind: str) -> None:
-    model: ModelBundle = request.getfixturevalue(kind)
+    model: Model = request.getfixturevalue(kind)
     paint = lambda seed, **more: fewstep.text2image(model, PROMPT, seed=seed, steps=2, **more)  # noqa: E731
     here, there = paint(7), paint(20)
     assert np.array_equal(values(paint(7, variation=0.0)), values(here))
@@ -45,7 +45,7 @@ def test_variations_lie_between_two_seeds(request: pytest.FixtureRequest, kind: 
     assert "Variation seed: 20, Variation seed strength: 0.1" in near.info["parameters"]
 
 
-def test_several_variations_are_those_made_alone(student: ModelBundle) -> None:
+def test_several_variations_are_those_made_alone(student: Model) -> None:
     images = fewstep.text2image(student, [PROMPT, "dog"], seed=7, num_images=2, variation=0.3)
     for image, prompt, other in zip(images, (PROMPT, PROMPT, "dog", "dog"), (8, 9, 8, 9), strict=True):
         alone = fewstep.text2image(student, prompt, seed=7, variation=0.3, variation_seed=other)
@@ -74,7 +74,7 @@ def test_variations_of_a_picture_from_its_file(
     assert "a variation seed was given without a variation" in capsys.readouterr().err
 
 
-def test_upscale_is_the_small_picture_painted_over(student: ModelBundle) -> None:
+def test_upscale_is_the_small_picture_painted_over(student: Model) -> None:
     options: dict[str, Any] = {"seed": 3, "steps": 4}
     large = fewstep.text2image(student, PROMPT, upscale=1.5, refine_strength=0.4, **options)
     small = fewstep.text2image(student, PROMPT, **options)
@@ -87,7 +87,7 @@ def test_upscale_is_the_small_picture_painted_over(student: ModelBundle) -> None
 
 
 def test_the_second_round_may_take_other_steps(
-    student: ModelBundle, miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    student: Model, miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options: dict[str, Any] = {"upscale": 1.5, "refine_strength": 0.5, "seed": 3}
     plan = complete(Request.of(PROMPT, steps=4, refine_steps=2, **options), student)
@@ -103,7 +103,7 @@ def test_the_second_round_may_take_other_steps(
     assert Path("x.png").read_bytes() == Path("large.png").read_bytes()
 
 
-def test_upscale_with_times_of_ones_own_takes_the_later_ones(student: ModelBundle) -> None:
+def test_upscale_with_times_of_ones_own_takes_the_later_ones(student: Model) -> None:
     plan = complete(Request.of(PROMPT, 1, upscale=2.0, timesteps=(979, 599, 259)), student)
     assert plan.refinement is not None
     assert plan.refinement.timesteps.tolist() == [259]
@@ -113,7 +113,7 @@ def test_upscale_with_times_of_ones_own_takes_the_later_ones(student: ModelBundl
 
 
 def test_times_and_refine_steps_give_way_to_each_other(
-    student: ModelBundle, miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    student: Model, miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever is given anew; a picture made again keeps its own, and the strength that chose among its times."""
     monkeypatch.chdir(tmp_path)
@@ -138,7 +138,7 @@ def test_times_and_refine_steps_give_way_to_each_other(
 
 @pytest.mark.parametrize(("steps", "strength", "expected"), [(1, 0.4, 3), (2, 0.3, 4), (10, 0.05, 20), (9, 0.4, 9)])
 def test_the_second_round_of_an_ordinary_model_has_a_step_to_walk(
-    teacher: ModelBundle, steps: int, strength: float, expected: int
+    teacher: Model, steps: int, strength: float, expected: int
 ) -> None:
     asked = Request.of(PROMPT, 1, steps=steps, upscale=2.0, refine_strength=strength, sampler="ddim")
     refinement = complete(asked, teacher).refinement
@@ -149,7 +149,7 @@ def test_the_second_round_of_an_ordinary_model_has_a_step_to_walk(
         complete(Request.of(PROMPT, 1, steps=9, upscale=2.0, refine_steps=2), teacher)
 
 
-def test_every_step_of_both_rounds_is_told(teacher: ModelBundle) -> None:
+def test_every_step_of_both_rounds_is_told(teacher: Model) -> None:
     steps: list[Any] = []
     options: dict[str, Any] = {"num_images": 2, "steps": 5, "upscale": 2.0, "on_step": steps.append}
     images = fewstep.text2image(teacher, PROMPT, seed=1, **options)
@@ -157,7 +157,7 @@ def test_every_step_of_both_rounds_is_told(teacher: ModelBundle) -> None:
     assert len(steps) == complete(Request.of(PROMPT, 1, 2, steps=5, upscale=2.0), teacher).num_steps == 5 + 2 * 2
 
 
-def test_one_window_is_the_plain_picture(student: ModelBundle) -> None:
+def test_one_window_is_the_plain_picture(student: Model) -> None:
     plain = fewstep.text2image(student, PROMPT, seed=2)
     assert np.array_equal(values(fewstep.text2image(student, PROMPT, seed=2, tile=True)), values(plain))
 
@@ -165,7 +165,7 @@ def test_one_window_is_the_plain_picture(student: ModelBundle) -> None:
 @pytest.mark.parametrize(("height", "width"), [(128, 304), (208, 144), (320, 320)])
 @pytest.mark.parametrize("kind", ["student", "teacher"])
 def test_windows_at_any_size(request: pytest.FixtureRequest, kind: str, height: int, width: int) -> None:
-    model: ModelBundle = request.getfixturevalue(kind)
+    model: Model = request.getfixturevalue(kind)
     sizes = set()
     plain = model.denoise.network
 
@@ -182,7 +182,7 @@ def test_windows_at_any_size(request: pytest.FixtureRequest, kind: str, height: 
     assert sizes == {(min(8, height // 16), min(8, width // 16))}
 
 
-def test_advice_for_pictures_far_over_the_trained_size(student: ModelBundle) -> None:
+def test_advice_for_pictures_far_over_the_trained_size(student: Model) -> None:
     with pytest.warns(FewstepWarning, match="trained on 128 x 128 and tends to paint things twice at 256 x 128"):
         fewstep.text2image(student, PROMPT, width=256, steps=1)
 
@@ -202,6 +202,6 @@ def test_advice_for_pictures_far_over_the_trained_size(student: ModelBundle) -> 
         ({"upscale": 4, "width": 2048}, "8192 x 512 is too large"),
     ],
 )
-def test_what_makes_no_sense_is_refused(student: ModelBundle, options: dict[str, Any], message: str) -> None:
+def test_what_makes_no_sense_is_refused(student: Model, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         fewstep.text2image(student, PROMPT, seed=1, **options)

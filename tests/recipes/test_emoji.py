@@ -99,10 +99,14 @@ def test_what_was_distilled_joins_the_folder_of_its_teacher(
     )
     write_student(tmp_path, target, miniature)
     model = fewstep.load(target, device="cpu")
-    assert (model.kind, model.profile.guidance.w_range, model.card.licences) == ("lcm", (2.0, 14.0), sheets.LICENCES)
+    assert (model.profile.kind, model.profile.guidance.w_range, model.card.licences) == (
+        "lcm",
+        (2.0, 14.0),
+        sheets.LICENCES,
+    )
     assert fewstep.text2image(model, "owl", seed=0) == fewstep.text2image(
         fewstep.load(miniature, device="cpu"), "owl", seed=0
     )
-    assert fewstep.load(target / "teacher", device="cpu").kind == "diffusion"
+    assert fewstep.load(target / "teacher", device="cpu").profile.kind == "diffusion"
     held_out = "These 2 pairs were never trained on by any part: owl (fluent); violin (noto)."
     assert held_out in (target / "README.md").read_text()

@@ -138,7 +138,7 @@ def test_it_goes_on_to_the_bit_and_says_what_it_is_measured_by(tmp_path: Path) -
     parts = grown(tmp_path / "parts", 24)
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    unet = set(fewstep.load("starter-teacher", device="cpu").unet.state_dict())
+    unet = set(fewstep.load("starter-teacher", device="cpu").network.module.state_dict())
     assert {name.removeprefix("ema/") for name in whole if name.startswith("ema/")} == unet
     slots = {name.removeprefix("optimizer/").rpartition(".")[0] for name in whole if name.startswith("optimizer/")}
     assert slots == unet
@@ -182,8 +182,10 @@ def test_a_gpu_sends_back_a_trunk_and_a_branch_in_small_files(tmp_path: Path, mo
     for number in (1, 2):
         (tmp_path / "out" / f"branch-{number}.safetensors").rename(tmp_path / "branch" / f"{number}.safetensors")
     (one := Trunk(tmp_path / "home")).start_from(tmp_path / "branch")
-    start = fewstep.load("starter-teacher", device="cpu").unet.state_dict()
-    moved = [name for name, weight in one.model.unet.state_dict().items() if not torch.equal(weight, start[name])]
+    start = fewstep.load("starter-teacher", device="cpu").network.module.state_dict()
+    moved = [
+        name for name, weight in one.model.network.module.state_dict().items() if not torch.equal(weight, start[name])
+    ]
     assert len(moved) > 0.7 * len(start)
 
 

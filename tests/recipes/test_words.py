@@ -8,21 +8,21 @@ from typing import Any
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from recipes.emoji import words
 
 
-def parts(student: ModelBundle) -> tuple[CLIPTextModel, CLIPTokenizer]:
+def parts(student: Model) -> tuple[CLIPTextModel, CLIPTokenizer]:
     import copy
 
-    return copy.deepcopy(student.text_encoder).float(), student.tokenizer
+    return copy.deepcopy(student.text.encoders["text_encoder"]).float(), student.text.tokenizers["tokenizer"]
 
 
 def states(encoder: Any, tokenizer: Any, text: str) -> torch.Tensor:
     return encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state.detach()
 
 
-def test_only_the_rows_of_rare_words_learn(student: ModelBundle) -> None:
+def test_only_the_rows_of_rare_words_learn(student: Model) -> None:
     encoder, tokenizer = parts(student)
     whole = [piece.removesuffix("</w>") for piece in tokenizer.get_vocab() if piece.endswith("</w>") and len(piece) > 6]
     assert len(whole) >= 2

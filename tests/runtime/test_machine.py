@@ -6,9 +6,9 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from fewstep.models.architectures import SD1
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.families.sd import SD1
 from fewstep.models.memory import free_memory
+from fewstep.models.model import Model
 from fewstep.runtime.machine import Speed, matrix_speed, operations, step_seconds
 
 CPU = torch.device("cpu")
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 def test_the_operations_of_stable_diffusion_add_up() -> None:
     """Counted here from the shapes that go into and out of the layers, by the textbook's formulae."""
-    unet = SD1.network("unet")
+    unet = SD1.blank("unet")
     total = 0
 
     def matrix(module: torch.nn.Linear | torch.nn.Conv2d, _: object, output: torch.Tensor) -> None:
@@ -45,7 +45,7 @@ def test_operations_grow_with_the_picture() -> None:
     assert 3.9 < operations(SD1, 512)[1] / operations(SD1, 256)[1] < 4.3
 
 
-def test_times_are_measured(student: ModelBundle, teacher: ModelBundle) -> None:
+def test_times_are_measured(student: Model, teacher: Model) -> None:
     speed = matrix_speed(CPU, torch.float32, size=256)
     assert 1e8 < speed.flops < 1e15
     assert Speed("cpu", "float32", 1e9).seconds(2e9) == 2.0

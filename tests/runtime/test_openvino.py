@@ -16,8 +16,8 @@ import fewstep
 from fewstep.files import cache_folder
 from fewstep.models.adapters.lora.stack import LoraStack
 from fewstep.models.adapters.record import Adapters
-from fewstep.models.bundle import ModelBundle
-from fewstep.runtime.openvino import CannotAccelerate, OpenVinoUNet, accelerated
+from fewstep.models.model import Model
+from fewstep.runtime.openvino import CannotAccelerate, OpenVinoNetwork, accelerated
 from miniature import write_miniature_sd1, write_miniature_sdxl
 
 # not `importorskip`: an import that is not ours brings OpenVINO's telemetry
@@ -31,12 +31,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fast(student: ModelBundle) -> ModelBundle:
+def fast(student: Model) -> Model:
     """The student, traced once."""
     return accelerated(student)
 
 
-def painted(model: ModelBundle, **options: object) -> np.ndarray:
+def painted(model: Model, **options: object) -> np.ndarray:
     images = fewstep.text2image(model, ["a blue cat", "red robot"], seed=3, **options)  # type: ignore[call-overload]
     return np.stack([np.asarray(image) for image in images]).astype(int)
 
@@ -58,28 +58,33 @@ def test_the_pictures_are_the_same(kind: str, request: pytest.FixtureRequest, tm
         assert abs(a - b).max() <= 1  # of 255: the last bit of a float turns a rounding
 
 
-def test_a_batch_is_its_rows(student: ModelBundle, fast: ModelBundle) -> None:
-    x = torch.randn(5, *student.latent_shape(*student.traits.default_size), generator=torch.Generator().manual_seed(0))
+def test_a_batch_is_its_rows(student: Model, fast: Model) -> None:
+    x = torch.randn(
+        5, *student.traits.latent_shape(*student.traits.default_size), generator=torch.Generator().manual_seed(0)
+    )
     rows = torch.cat([fast.decode(x[i : i + 1]) for i in range(5)])
     assert torch.allclose(fast.decode(x), rows, atol=1e-5)
     assert torch.allclose(rows, student.decode(x), atol=1e-5)
 
 
-def test_what_the_graph_was_not_traced_for_goes_to_pytorch(student: ModelBundle, fast: ModelBundle) -> None:
+def test_what_the_graph_was_not_traced_for_goes_to_pytorch(student: Model, fast: Model) -> None:
     """No w where the graph wants one; latents whose sides the U-Net cannot halve."""
     cond = student.encode_text(["a cat"])
-    odd = torch.ones(1, student.unet.config.in_channels, 6, 7)
+    odd = torch.ones(1, student.network.module.config.in_channels, 6, 7)
     t = torch.tensor([999])
-    for x, w in ((torch.ones(1, *student.latent_shape(*student.traits.default_size)), None), (odd, torch.ones(1))):
+    for x, w in (
+        (torch.ones(1, *student.traits.latent_shape(*student.traits.default_size)), None),
+        (odd, torch.ones(1)),
+    ):
         assert torch.equal(fast.denoise(x, t, cond, w), student.denoise(x, t, cond, w))
 
 
 def test_graphs_are_kept_and_damaged_ones_made_again(
-    student: ModelBundle, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    student: Model, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = painted(accelerated(student), steps=1)
     (kept,) = own_cache.iterdir()
-    assert student.hash in kept.name
+    assert student.origin.hash in kept.name
     with monkeypatch.context() as patch:
         patch.setattr("fewstep.runtime.openvino._traced", lambda *_: pytest.fail("traced though a graph was kept"))
         assert (painted(accelerated(student), steps=1) == expected).all()
@@ -89,7 +94,7 @@ def test_graphs_are_kept_and_damaged_ones_made_again(
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(
-    student: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    student: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path / "file"))
@@ -98,22 +103,20 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     assert painted(fast, steps=1).std() > 1
 
 
-def test_a_model_in_the_making_is_not_kept(
-    student: ModelBundle, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_in_the_making_is_not_kept(student: Model, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewstep.runtime.openvino._traced", lambda *_: object())
-    accelerated(replace(student, weight_files=()))
+    accelerated(replace(student, origin=student.origin.changed()))
     assert not own_cache.exists()
 
 
-def test_obstacles_are_named(student: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_obstacles_are_named(student: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CannotAccelerate, match="adapters"):
         accelerated(replace(student, adapters=Adapters(loras=LoraStack())))
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "openvino", None)
         with pytest.raises(CannotAccelerate, match=r"pip install 'fewstep\[openvino\]'"):
             accelerated(student)
-    assert not isinstance(student.unet, OpenVinoUNet)
+    assert not isinstance(student.network, OpenVinoNetwork)
 
 
 def test_nothing_is_told_to_anybody() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from serving import Server, serving
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--use-fake-ui-for-media-stream")
@@ -17,7 +17,7 @@ CAMERA = "--use-fake-device-for-media-stream"
 
 
 @pytest.fixture(scope="package")
-def server(student: ModelBundle) -> Iterator[Server]:
+def server(student: Model) -> Iterator[Server]:
     with serving(student) as running:
         yield running
 

@@ -22,7 +22,7 @@ from websockets.sync.client import connect
 import adapters
 import fewstep
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.request import Request
 from fewstep.server import protocol
@@ -35,20 +35,20 @@ ROUNDING = 1  # of a byte: a batch of another size rounds its sums differently
 
 
 @pytest.fixture(scope="module")
-def weighed(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def weighed(miniature: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """The student with the adapters `ink` and `wool`, by default half of the one and none of the other."""
     folder = tmp_path_factory.mktemp("loras")
     model = fewstep.load(miniature, device="cpu")
     files = []
     for seed, name in enumerate(("ink", "wool")):
-        text = adapters.with_prefix(adapters.random_layers(model.text_encoder, seed + 50))
-        parts = {"lora_unet": adapters.random_layers(model.unet, seed), "lora_te": text}
+        text = adapters.with_prefix(adapters.random_layers(model.text.encoders["text_encoder"], seed + 50))
+        parts = {"lora_unet": adapters.random_layers(model.network.module, seed), "lora_te": text}
         files.append(adapters.write_kohya(folder / f"{name}.safetensors", parts, alpha=2.0))
     return fewstep.load(miniature, device="cpu", loras=[(files[0], 0.5), (files[1], 0.0)])
 
 
 @pytest.fixture(scope="module")
-def server(weighed: ModelBundle, teacher: ModelBundle) -> Iterator[Server]:
+def server(weighed: Model, teacher: Model) -> Iterator[Server]:
     with serving(weighed, others=[teacher]) as running:
         yield running
 
@@ -62,9 +62,9 @@ def opened(data: str) -> Image.Image:
 
 
 @pytest.mark.slow
-def test_people_weigh_adapters_and_choose_models_in_one_batch(weighed: ModelBundle, teacher: ModelBundle) -> None:
+def test_people_weigh_adapters_and_choose_models_in_one_batch(weighed: Model, teacher: Model) -> None:
     choose = random.Random(0)
-    wanted: list[tuple[ModelBundle, dict[str, Any]]] = []
+    wanted: list[tuple[Model, dict[str, Any]]] = []
     for number in range(60):
         request: dict[str, Any] = {"prompt": choose.choice(["a cat", "a dog"]), "seed": number, "steps": 3}
         if number % 4 == 0:
@@ -101,7 +101,7 @@ def test_people_weigh_adapters_and_choose_models_in_one_batch(weighed: ModelBund
         assert apart(painted[number], fewstep.text2image(model, **request)) <= ROUNDING
 
 
-def test_names_come_from_the_registry_alone(weighed: ModelBundle, teacher: ModelBundle) -> None:
+def test_names_come_from_the_registry_alone(weighed: Model, teacher: Model) -> None:
     engine = Engine(weighed, teacher)
     assert engine.named(None) is weighed
     assert engine.named("miniature-teacher") is teacher
@@ -113,7 +113,7 @@ def test_names_come_from_the_registry_alone(weighed: ModelBundle, teacher: Model
         asyncio.run(engine.order(Request.of("a cat", seed=0, loras={"../x": 1.0})))
 
 
-def test_openai(server: Server, weighed: ModelBundle, teacher: ModelBundle) -> None:
+def test_openai(server: Server, weighed: Model, teacher: Model) -> None:
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="-", max_retries=0)
     assert [model.id for model in client.models.list()] == ["miniature", "miniature-teacher"]
 
@@ -132,7 +132,7 @@ def test_openai(server: Server, weighed: ModelBundle, teacher: ModelBundle) -> N
         painted("miniature", loras={"ink": 99})
 
 
-def test_an_edit_takes_weights_as_json(server: Server, weighed: ModelBundle) -> None:
+def test_an_edit_takes_weights_as_json(server: Server, weighed: Model) -> None:
     file = io.BytesIO()
     Image.new("RGB", (128, 128), "orange").save(file, "PNG")
     fields = {"prompt": "a cat", "seed": "1", "loras": json.dumps({"wool": 1.0})}
@@ -145,7 +145,7 @@ def test_an_edit_takes_weights_as_json(server: Server, weighed: ModelBundle) -> 
     assert "it must be a JSON object of names and weights" in wrong.text
 
 
-def test_automatic1111(server: Server, weighed: ModelBundle, teacher: ModelBundle) -> None:
+def test_automatic1111(server: Server, weighed: Model, teacher: Model) -> None:
     host, port = server.address.split(":")
     client = webuiapi.WebUIApi(host=host, port=int(port))
     same: dict[str, Any] = {"seed": 1, "steps": 2, "width": 128, "height": 128}
@@ -167,7 +167,7 @@ def test_automatic1111(server: Server, weighed: ModelBundle, teacher: ModelBundl
         client.util_set_model(next(name for name in client.util_get_model_names() if "teacher" not in name))
 
 
-def test_fal(server: Server, weighed: ModelBundle) -> None:
+def test_fal(server: Server, weighed: Model) -> None:
     body = {"prompt": "a cat", "seed": 1, "format": "png", "loras": [{"path": "wool", "scale": 1.0}]}
     answer = httpx.post(f"{server.url}/fal-ai/lcm", json=body).json()
     painted = opened(answer["images"][0]["url"].partition(",")[2])
@@ -177,7 +177,7 @@ def test_fal(server: Server, weighed: ModelBundle) -> None:
     assert "no LoRA" in wrong.text
 
 
-def test_live(server: Server, weighed: ModelBundle, teacher: ModelBundle) -> None:
+def test_live(server: Server, weighed: Model, teacher: Model) -> None:
     with connect(server.live, subprotocols=[protocol.JSON]) as socket:  # type: ignore[list-item]
         hello = json.loads(socket.recv())
         assert list(hello["models"]) == ["miniature", "miniature-teacher"]
@@ -197,7 +197,7 @@ def test_live(server: Server, weighed: ModelBundle, teacher: ModelBundle) -> Non
         assert apart(painted(model="miniature-teacher", loras={}), expected) <= ROUNDING
 
 
-def test_live_an_adapter_in_the_prompt_is_weighed_and_never_words(server: Server, weighed: ModelBundle) -> None:
+def test_live_an_adapter_in_the_prompt_is_weighed_and_never_words(server: Server, weighed: Model) -> None:
     def painted(**parameters: Any) -> tuple[Image.Image, list[str]]:
         wish = {"format": "png", "seed": 1, "steps": 1, **parameters}
         advice: list[str] = []
@@ -242,7 +242,7 @@ def test_a1111_s_clients_are_refused_what_is_not_done_by_name(server: Server) ->
     ],
 )
 def test_openai_s_and_fal_s_prompts_are_taken_to_the_letter(
-    server: Server, weighed: ModelBundle, prompt: str, escaped: str
+    server: Server, weighed: Model, prompt: str, escaped: str
 ) -> None:
     states = weighed.encode_prompts([understood(escaped).text]).states
     assert np.array_equal(states, weighed.encode_text([prompt]).states)  # as captions are read
@@ -254,7 +254,7 @@ def test_openai_s_and_fal_s_prompts_are_taken_to_the_letter(
     assert apart(opened(answer["images"][0]["url"].partition(",")[2]), wanted) <= ROUNDING
 
 
-def test_openai_s_door_reads_marks_where_it_is_told_to(server: Server, weighed: ModelBundle) -> None:
+def test_openai_s_door_reads_marks_where_it_is_told_to(server: Server, weighed: Model) -> None:
     body = {"prompt": "a (red:1.4) cat <lora:wool:1>", "prompt_marks": True, "seed": 1, "steps": 1}
     answer = httpx.post(f"{server.url}/v1/images/generations", json=body).json()
     expected = fewstep.text2image(weighed, "a (red:1.4) cat", seed=1, steps=1, loras={"wool": 1.0})

@@ -20,7 +20,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from serving import serving
 
 pytestmark = pytest.mark.slow
@@ -135,7 +135,7 @@ def test_who_waits_is_told_and_the_end_is_quick(
     assert "terminate called" not in log.read_text()
 
 
-def test_what_can_be_finished_is(student: ModelBundle) -> None:
+def test_what_can_be_finished_is(student: Model) -> None:
     """A picture that takes less than the end does arrives; so does the last event of its stream."""
     kinds: list[str] = []
     begun = threading.Event()

@@ -17,7 +17,7 @@ from PIL import Image
 
 import fewstep
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.request import Request
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Event, Failed, Painted, Pixels, Reason, Stepped
@@ -31,7 +31,7 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 @asynccontextmanager
-async def running(model: ModelBundle, **options: Any) -> AsyncIterator[Engine]:
+async def running(model: Model, **options: Any) -> AsyncIterator[Engine]:
     engine = Engine(model, **options)
     engine.start()
     try:
@@ -73,7 +73,7 @@ def requests(count: int) -> Iterator[dict[str, Any]]:
         yield request
 
 
-def alone(model: ModelBundle, request: dict[str, Any]) -> Image.Image:
+def alone(model: Model, request: dict[str, Any]) -> Image.Image:
     paint = fewstep.image2image if "image" in request else fewstep.text2image
     return paint(model, **request)  # type: ignore[operator]
 
@@ -83,7 +83,7 @@ def alone(model: ModelBundle, request: dict[str, Any]) -> Image.Image:
 def test_hundreds_of_interleaved_requests_give_the_pictures_made_alone(
     request: pytest.FixtureRequest, kind: str
 ) -> None:
-    model: ModelBundle = request.getfixturevalue(kind)
+    model: Model = request.getfixturevalue(kind)
     wanted = list(requests(200))
     painted: dict[int, Pixels] = {}
     samplers = random.Random(1)
@@ -117,7 +117,7 @@ def test_hundreds_of_interleaved_requests_give_the_pictures_made_alone(
     assert wrong == []
 
 
-def test_the_newest_request_takes_the_place_of_those_that_wait(student: ModelBundle) -> None:
+def test_the_newest_request_takes_the_place_of_those_that_wait(student: Model) -> None:
     async def scene() -> None:
         engine = Engine(student)
         with engine.lane() as lane:
@@ -135,7 +135,7 @@ def test_the_newest_request_takes_the_place_of_those_that_wait(student: ModelBun
 
 
 @pytest.mark.slow
-def test_a_flood_of_one_client_delays_no_other(student: ModelBundle) -> None:
+def test_a_flood_of_one_client_delays_no_other(student: Model) -> None:
     async def scene() -> None:
         order_of_ends: list[str] = []
 
@@ -161,7 +161,7 @@ def test_a_flood_of_one_client_delays_no_other(student: ModelBundle) -> None:
     run(scene())
 
 
-def test_the_place_in_the_line_is_known_and_shrinks(student: ModelBundle) -> None:
+def test_the_place_in_the_line_is_known_and_shrinks(student: Model) -> None:
     async def scene() -> None:
         engine = Engine(student)
         with engine.lane() as first, engine.lane() as second:
@@ -183,7 +183,7 @@ def test_the_place_in_the_line_is_known_and_shrinks(student: ModelBundle) -> Non
     run(scene())
 
 
-def test_every_step_is_told_with_a_preview_where_it_is_wanted(student: ModelBundle) -> None:
+def test_every_step_is_told_with_a_preview_where_it_is_wanted(student: Model) -> None:
     async def scene() -> None:
         async with running(student) as engine:
             with engine.lane() as lane:
@@ -202,7 +202,7 @@ def test_every_step_is_told_with_a_preview_where_it_is_wanted(student: ModelBund
     run(scene())
 
 
-def test_a_deadline_ends_a_job_in_words(student: ModelBundle) -> None:
+def test_a_deadline_ends_a_job_in_words(student: Model) -> None:
     async def scene() -> None:
         async with running(student) as engine:
             with engine.lane() as lane:
@@ -217,16 +217,16 @@ def test_a_deadline_ends_a_job_in_words(student: ModelBundle) -> None:
     run(scene())
 
 
-def test_what_must_start_in_time_may_then_take_its_time(student: ModelBundle) -> None:
+def test_what_must_start_in_time_may_then_take_its_time(student: Model) -> None:
     """One picture after the other, and the first takes longer than either may wait for the start."""
 
     def slow(x_t: torch.Tensor, *rest: Any, **more: Any) -> Any:
         time.sleep(0.5)
-        return student.unet(x_t, *rest, **more)
+        return student.network.module(x_t, *rest, **more)
 
     async def scene() -> None:
         wish = Request.of("x", seed=0, steps=1, num_images=2)
-        engine = Engine(with_network(student, Calling(student.unet, slow)), max_batch=1)
+        engine = Engine(with_network(student, Calling(student.network.module, slow)), max_batch=1)
         with engine.lane() as lane:
             late = engine.submit(lane, await engine.order(wish), start_within=0.01)
             await asyncio.sleep(0.02)
@@ -271,8 +271,8 @@ class Poisoned:
         return self.unet(x_t, *rest, **more)
 
 
-def with_network(model: ModelBundle, network: Any) -> ModelBundle:
-    return dataclasses.replace(model, unet=network)
+def with_network(model: Model, network: Any) -> Model:
+    return dataclasses.replace(model, network=model.network.holding(network))
 
 
 async def many(engine: Engine, seeds: range) -> dict[int, Event]:
@@ -283,9 +283,11 @@ async def many(engine: Engine, seeds: range) -> dict[int, Event]:
     return dict(await asyncio.gather(*(one(seed) for seed in seeds)))
 
 
-def test_a_row_that_breaks_the_network_breaks_alone(student: ModelBundle) -> None:
-    marker = torch.randn(student.latent_shape(*student.traits.default_size), generator=torch.Generator().manual_seed(3))
-    broken = with_network(student, Poisoned(student.unet, marker=float(marker[0, 0, 0])))
+def test_a_row_that_breaks_the_network_breaks_alone(student: Model) -> None:
+    marker = torch.randn(
+        student.traits.latent_shape(*student.traits.default_size), generator=torch.Generator().manual_seed(3)
+    )
+    broken = with_network(student, Poisoned(student.network.module, marker=float(marker[0, 0, 0])))
 
     async def scene() -> None:
         async with running(broken) as engine:
@@ -300,8 +302,8 @@ def test_a_row_that_breaks_the_network_breaks_alone(student: ModelBundle) -> Non
     run(scene())
 
 
-def test_a_batch_too_large_for_the_memory_is_halved(student: ModelBundle) -> None:
-    network = Poisoned(student.unet, limit=3)
+def test_a_batch_too_large_for_the_memory_is_halved(student: Model) -> None:
+    network = Poisoned(student.network.module, limit=3)
 
     async def scene() -> None:
         async with running(with_network(student, network), max_batch=16) as engine:
@@ -312,9 +314,9 @@ def test_a_batch_too_large_for_the_memory_is_halved(student: ModelBundle) -> Non
     assert network.calls > 0
 
 
-def test_a_picture_too_large_for_the_memory_says_so(student: ModelBundle) -> None:
+def test_a_picture_too_large_for_the_memory_says_so(student: Model) -> None:
     async def scene() -> None:
-        async with running(with_network(student, Poisoned(student.unet, limit=0))) as engine:
+        async with running(with_network(student, Poisoned(student.network.module, limit=0))) as engine:
             with engine.lane() as lane:
                 with pytest.raises(PaintingFailed, match="does not fit into the memory") as caught:
                     await engine.pictures(lane, await engine.order(Request.of("x", seed=0)))
@@ -323,7 +325,7 @@ def test_a_picture_too_large_for_the_memory_says_so(student: ModelBundle) -> Non
     run(scene())
 
 
-def test_a_checker_withholds_what_it_does_not_like(student: ModelBundle) -> None:
+def test_a_checker_withholds_what_it_does_not_like(student: Model) -> None:
     shown: list[tuple[int, int]] = []
 
     def odd_alone(image: Image.Image) -> bool:
@@ -343,7 +345,7 @@ def test_a_checker_withholds_what_it_does_not_like(student: ModelBundle) -> None
     run(scene())
 
 
-def test_the_end_is_told_to_everybody(student: ModelBundle) -> None:
+def test_the_end_is_told_to_everybody(student: Model) -> None:
     async def scene() -> None:
         engine = Engine(student, max_batch=1)
         engine.start()
@@ -361,7 +363,7 @@ def test_the_end_is_told_to_everybody(student: ModelBundle) -> None:
     run(scene())
 
 
-def test_what_does_not_fit_is_refused_at_once(student: ModelBundle) -> None:
+def test_what_does_not_fit_is_refused_at_once(student: Model) -> None:
     async def scene() -> None:
         engine = Engine(student, max_clients=2, max_waiting=3)
         with engine.lane(), engine.lane("a"), engine.lane("a") as shared:
@@ -379,7 +381,7 @@ def test_what_does_not_fit_is_refused_at_once(student: ModelBundle) -> None:
     run(scene())
 
 
-def test_what_was_encoded_is_not_encoded_again(student: ModelBundle) -> None:
+def test_what_was_encoded_is_not_encoded_again(student: Model) -> None:
     async def scene() -> None:
         async with running(student) as engine:
             with engine.lane() as lane:

@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.server.certificate import self_signed
 from fewstep.server.compat import fal_queue, fal_realtime
 from fewstep.server.compat.fal_realtime import Realtime
@@ -102,7 +102,7 @@ socket.getaddrinfo = lambda host, *rest, **more: real("127.0.0.1" if host == "qu
 
 
 @pytest.fixture(scope="module")
-def secure(student: ModelBundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+def secure(student: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
     files = self_signed(tmp_path_factory.mktemp("certificate"), "127.0.0.1")
     with serving(student, Access.of("127.0.0.1", TOKEN), certificate=files) as running:
         yield running, files[0]
@@ -195,7 +195,7 @@ def test_the_npm_client_works_unchanged(node_modules: Path, guarded: Server) -> 
 
 
 @pytest.fixture(scope="module")
-def guarded(student: ModelBundle) -> Iterator[Server]:
+def guarded(student: Model) -> Iterator[Server]:
     with serving(student, Access.of("127.0.0.1", TOKEN)) as running:
         yield running
 
@@ -224,7 +224,7 @@ def test_a_pass_opens_its_application_alone_and_not_for_ever(guarded: Server, mo
 
 
 @pytest.mark.slow
-def test_what_waits_in_the_queue_knows_its_place(student: ModelBundle) -> None:
+def test_what_waits_in_the_queue_knows_its_place(student: Model) -> None:
     """The second of two large requests: behind pictures of the first, then in the making, then done."""
     with serving(student, max_waiting=24) as alone, httpx.Client() as http:
         url = f"{alone.url}/queue/fal-ai/lcm"

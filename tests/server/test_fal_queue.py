@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.server.compat.fal_fields import Input
 from fewstep.server.compat.fal_painting import Painting
 from fewstep.server.compat.fal_queue import START_WITHIN, Queue, patience
@@ -29,7 +29,7 @@ def png() -> bytes:
 
 
 @pytest.mark.parametrize("ended", ["COMPLETED", "cancelled"])
-def test_of_what_is_done_only_the_answer_is_kept(student: ModelBundle, ended: str) -> None:
+def test_of_what_is_done_only_the_answer_is_kept(student: Model, ended: str) -> None:
     """The picture that it started from is gone, however it ended; the limit in bytes does not count it."""
 
     async def scene() -> None:
@@ -56,7 +56,7 @@ def test_of_what_is_done_only_the_answer_is_kept(student: ModelBundle, ended: st
     asyncio.run(scene())
 
 
-def test_what_waits_keeps_no_files(student: ModelBundle) -> None:
+def test_what_waits_keeps_no_files(student: Model) -> None:
     """Of an input with a picture in base64 only the picture as it will be painted on is kept."""
 
     async def scene() -> None:
@@ -72,7 +72,7 @@ def test_what_waits_keeps_no_files(student: ModelBundle) -> None:
     asyncio.run(scene())
 
 
-def test_a_server_that_ends_forgets_in_peace_what_it_was_painting(student: ModelBundle) -> None:
+def test_a_server_that_ends_forgets_in_peace_what_it_was_painting(student: Model) -> None:
     async def scene() -> None:
         queue = Queue(Engine(student))  # which never starts: the request waits
         painting = await Painting.of(queue._engine, Input(prompt="x"))
@@ -88,7 +88,7 @@ def test_a_server_that_ends_forgets_in_peace_what_it_was_painting(student: Model
     asyncio.run(scene())
 
 
-def test_a_mistake_of_the_server_is_not_told_to_its_clients(student: ModelBundle) -> None:
+def test_a_mistake_of_the_server_is_not_told_to_its_clients(student: Model) -> None:
     async def scene() -> None:
         def checker(_: Image.Image) -> bool:
             raise RuntimeError("a secret of the server")

@@ -22,7 +22,7 @@ from websockets.sync.client import connect
 
 import fewstep
 from fewstep.errors import FewstepWarning
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.server import protocol
 from fewstep.server.engine import Engine
 from fewstep.server.parking import Parking
@@ -51,7 +51,7 @@ def quiet(client: Client, seconds: float) -> list[Any]:
     return seen
 
 
-def test_a_change_is_a_picture(server: Server, student: ModelBundle) -> None:
+def test_a_change_is_a_picture(server: Server, student: Model) -> None:
     with talking(server) as client:
         assert client.hello["model"] == student.name
         assert not client.hello["resumed"]
@@ -65,7 +65,7 @@ def test_a_change_is_a_picture(server: Server, student: ModelBundle) -> None:
     assert 0 < first.worked_ms <= first.total_ms
 
 
-def test_a_frame_is_painted_over_until_it_is_forgotten(server: Server, student: ModelBundle) -> None:
+def test_a_frame_is_painted_over_until_it_is_forgotten(server: Server, student: Model) -> None:
     source, file = Image.new("RGB", (128, 128), "red"), io.BytesIO()
     source.save(file, "PNG")
     with talking(server) as client:
@@ -79,7 +79,7 @@ def test_a_frame_is_painted_over_until_it_is_forgotten(server: Server, student: 
     assert close(image_of(plain), fewstep.text2image(student, "a cat", seed=3))
 
 
-def test_a_mask_says_where(server: Server, student: ModelBundle) -> None:
+def test_a_mask_says_where(server: Server, student: Model) -> None:
     def bytes_of(image: Image.Image) -> bytes:
         image.save(file := io.BytesIO(), "PNG")
         return file.getvalue()
@@ -97,7 +97,7 @@ def test_a_mask_says_where(server: Server, student: ModelBundle) -> None:
     assert close(image_of(everywhere), fewstep.image2image(student, "a cat", source, strength=1, seed=3))
 
 
-def test_msgpack_says_the_same(server: Server, student: ModelBundle) -> None:
+def test_msgpack_says_the_same(server: Server, student: Model) -> None:
     with connect(server.live, subprotocols=[protocol.MSGPACK]) as socket:
         assert msgpack.unpackb(socket.recv())["type"] == "hello"
         wish = {"type": "set", "id": 5, "parameters": {"prompt": "a cat", "seed": 3, "format": "png"}}
@@ -117,7 +117,7 @@ def test_previews_show_the_way(server: Server) -> None:
         assert client.picture(1).step == 4
 
 
-def test_a_picture_is_refined_when_the_hand_rests(server: Server, student: ModelBundle) -> None:
+def test_a_picture_is_refined_when_the_hand_rests(server: Server, student: Model) -> None:
     with talking(server) as client:
         client.set(1, prompt="a cat", seed=2, steps=1, rest_steps=4)
         assert client.picture(1).num_steps == 1
@@ -126,7 +126,7 @@ def test_a_picture_is_refined_when_the_hand_rests(server: Server, student: Model
     assert close(image_of(refined), fewstep.text2image(student, "a cat", seed=2, steps=4))
 
 
-def test_typing_fast_paints_the_last_word_and_counts_the_others(server: Server, student: ModelBundle) -> None:
+def test_typing_fast_paints_the_last_word_and_counts_the_others(server: Server, student: Model) -> None:
     with talking(server) as client:
         for number in range(60):
             client.set(number, prompt=f"word {number}", steps=8)
@@ -190,7 +190,7 @@ def test_a_lost_connection_comes_back_to_where_it_was(server: Server) -> None:
         assert stranger.hello["parameters"]["prompt"] == ""
 
 
-def test_a_connection_that_is_dead_unnoticed_gives_way(student: ModelBundle) -> None:
+def test_a_connection_that_is_dead_unnoticed_gives_way(student: Model) -> None:
     """A phone has left its network: the server still holds the old connection, in the only place that there is."""
     with serving(student, max_clients=1) as server, talking(server) as old:
         old.set(1, prompt="a cat", seed=3)
@@ -206,7 +206,7 @@ def test_a_connection_that_is_dead_unnoticed_gives_way(student: ModelBundle) -> 
         assert closed.value.rcvd.code == 4001
 
 
-def test_what_was_asked_for_before_the_break_is_painted_after_it(server: Server, student: ModelBundle) -> None:
+def test_what_was_asked_for_before_the_break_is_painted_after_it(server: Server, student: Model) -> None:
     with talking(server) as client:
         token = client.hello["session"]
         client.set(7, prompt="a cat", seed=3, steps=50)
@@ -243,7 +243,7 @@ def test_who_comes_back_learns_what_had_arrived(server: Server) -> None:
                     assert again.picture(39).seed == 39
 
 
-def test_who_comes_back_to_a_full_house_is_told_and_not_forgotten(student: ModelBundle) -> None:
+def test_who_comes_back_to_a_full_house_is_told_and_not_forgotten(student: Model) -> None:
     with serving(student, max_clients=1) as server:
         with talking(server) as client:
             client.set(1, prompt="a cat")
@@ -255,7 +255,7 @@ def test_who_comes_back_to_a_full_house_is_told_and_not_forgotten(student: Model
             assert client.hello["parameters"]["prompt"] == "a cat"
 
 
-def test_an_address_has_its_share_and_gets_it_back(student: ModelBundle) -> None:
+def test_an_address_has_its_share_and_gets_it_back(student: Model) -> None:
     """Loopback has no limit of its own: a proxy may stand there, and says on whose behalf."""
     far = {"additional_headers": {"x-forwarded-for": "203.0.113.5"}}
     with serving(student) as server, ExitStack() as stack:
@@ -270,7 +270,7 @@ def test_an_address_has_its_share_and_gets_it_back(student: ModelBundle) -> None
             time.sleep(0.2)
 
 
-def test_realtime_connections_count_as_well(student: ModelBundle) -> None:
+def test_realtime_connections_count_as_well(student: Model) -> None:
     """Each has a place in the line of its own; nobody takes them all by another door."""
     far = {"additional_headers": {"x-forwarded-for": "203.0.113.5"}}
     with serving(student) as server, ExitStack() as stack:
@@ -406,7 +406,7 @@ def test_a_message_beyond_the_limit_ends_that_connection_alone(server: Server) -
 
 
 @pytest.mark.slow
-def test_a_hundred_sessions_never_mix(server: Server, student: ModelBundle) -> None:
+def test_a_hundred_sessions_never_mix(server: Server, student: Model) -> None:
     """Every picture of every session, among a hundred that change their minds, is the one made alone."""
     choose = random.Random(5)
     wishes = [
@@ -486,7 +486,7 @@ def test_too_many_messages_are_ignored_and_told(server: Server) -> None:
         assert client.until(lambda it: isinstance(it, dict) and it.get("reason") == "too_fast")["retry_after"] == 1.0
 
 
-def test_a_full_house_says_when_to_come_back(student: ModelBundle) -> None:
+def test_a_full_house_says_when_to_come_back(student: Model) -> None:
     with serving(student, max_clients=1) as server, talking(server), connect(server.live) as socket:
         told = json.loads(socket.recv())
         assert told["reason"] == "busy"
@@ -497,7 +497,7 @@ def test_a_full_house_says_when_to_come_back(student: ModelBundle) -> None:
         assert closed.value.rcvd.code == 1013
 
 
-def test_the_end_closes_with_a_reason(student: ModelBundle) -> None:
+def test_the_end_closes_with_a_reason(student: Model) -> None:
     with ExitStack() as stack:
         with serving(student) as server:
             socket = stack.enter_context(connect(server.live))

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from websockets.sync.client import connect
 
 import fewstep
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.image2image import StrengthOptions
 from fewstep.server import protocol
 from fewstep.server.budget import Budget, Effort
@@ -51,7 +51,7 @@ OLD_DEFAULTS = (
 )
 
 
-def test_an_old_client_is_understood(server: Server, student: ModelBundle) -> None:
+def test_an_old_client_is_understood(server: Server, student: Model) -> None:
     with talking(server) as client:
         assert client.hello["parameters"] == json.loads(OLD_DEFAULTS)
         client.socket.send(OLD_MESSAGE.replace("miniature", student.name))
@@ -72,7 +72,7 @@ def test_an_old_client_is_understood(server: Server, student: ModelBundle) -> No
     ],
     ids=str,
 )
-def test_it_paints_what_text2image_paints(server: Server, student: ModelBundle, options: dict[str, Any]) -> None:
+def test_it_paints_what_text2image_paints(server: Server, student: Model, options: dict[str, Any]) -> None:
     steps = {} if "timesteps" in options else {"steps": 2}
     with talking(server) as client:
         client.set(1, prompt="a cat", seed=3, **steps, **options)
@@ -85,14 +85,14 @@ def test_it_paints_what_text2image_paints(server: Server, student: ModelBundle, 
         assert close(image_of(client.picture(2)), fewstep.text2image(student, "a cat", seed=3, steps=2))
 
 
-def test_what_belongs_to_something_that_is_off_waits(server: Server, student: ModelBundle) -> None:
+def test_what_belongs_to_something_that_is_off_waits(server: Server, student: Model) -> None:
     with talking(server) as client:
         off = {"upscale": 1, "refine_strength": 0.2, "refine_steps": 2, "variation": 0, "variation_seed": 5}
         client.set(1, prompt="a cat", seed=3, steps=1, strength=0.3, **off)
         assert close(image_of(client.picture(1)), fewstep.text2image(student, "a cat", seed=3, steps=1))
 
 
-def test_a_mask_without_a_strength_paints_all_of_it_anew(server: Server, student: ModelBundle) -> None:
+def test_a_mask_without_a_strength_paints_all_of_it_anew(server: Server, student: Model) -> None:
     source, mask = Image.new("RGB", (128, 128), "blue"), Image.new("L", (128, 128))
     mask.paste(255, (0, 0, 64, 128))
     with talking(server) as client:
@@ -124,7 +124,7 @@ def test_a_controlnet_reads_its_picture(tmp_path: Path) -> None:
     base = write_miniature_sd1(tmp_path / "sd1")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = ControlNetModel.from_unet(fewstep.load(base, device="cpu").unet)
+        net = ControlNetModel.from_unet(fewstep.load(base, device="cpu").network.module)
         for module in [*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out]:
             torch.nn.init.normal_(module.weight, std=0.3)  # an untrained one steers by zero
     net.save_pretrained(tmp_path / "edges")
@@ -167,7 +167,7 @@ def test_a_server_without_controlnets_says_so(server: Server) -> None:
         assert "has none loaded" in client.message("error")["message"]
 
 
-def test_a_page_can_build_every_control_from_its_default(student: ModelBundle, teacher: ModelBundle) -> None:
+def test_a_page_can_build_every_control_from_its_default(student: Model, teacher: Model) -> None:
     """The defaults are parameters, and paint what the model paints by itself."""
     for model in (student, teacher):
         known = {each["name"]: each["default"] for each in controls(model)}

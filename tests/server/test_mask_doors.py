@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 import fewstep
 import masks
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.server import protocol
 from fewstep.server.protocol import Picture
 from serving import Server
@@ -43,7 +43,7 @@ def close(a: Image.Image, b: Image.Image) -> bool:
 
 
 @pytest.fixture(scope="module")
-def wanted(student: ModelBundle) -> Image.Image:
+def wanted(student: Model) -> Image.Image:
     picture = fewstep.image2image(
         student, "a dog", SOURCE, mask=masks.left_half(SIZE), steps=1, strength=1, guidance_scale=8, **HOW
     )

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import fewstep
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.provenance import record_of
 from fewstep.server.security import Access
 from serving import Server, serving
@@ -37,7 +37,7 @@ def close(a: Image.Image, b: Image.Image) -> bool:
     return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max()) <= 1
 
 
-def test_generations_are_our_pictures(client: openai.OpenAI, student: ModelBundle) -> None:
+def test_generations_are_our_pictures(client: openai.OpenAI, student: Model) -> None:
     answer = client.images.generate(
         prompt="a cat", n=2, size="32x32", model="gpt-image-1", extra_body={"seed": 5, "steps": 2}
     )
@@ -95,7 +95,7 @@ def test_the_newest_pictures_are_kept_and_of_large_ones_fewer(
 
 
 def test_a_url_opens_by_itself_for_an_hour_where_a_token_is_needed(
-    student: ModelBundle, monkeypatch: pytest.MonkeyPatch
+    student: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.monotonic()
     monkeypatch.setattr("fewstep.server.compat.kept.monotonic", lambda: now)
@@ -131,7 +131,7 @@ def test_a_url_gives_the_picture(client: openai.OpenAI) -> None:
         assert Image.open(io.BytesIO(response.read())).format == "PNG"
 
 
-def test_edits_and_variations_start_from_a_picture(client: openai.OpenAI, student: ModelBundle) -> None:
+def test_edits_and_variations_start_from_a_picture(client: openai.OpenAI, student: Model) -> None:
     source, file = Image.new("RGB", (64, 64), "red"), io.BytesIO()
     source.save(file, "PNG")
     answer = client.images.edit(
@@ -150,7 +150,7 @@ def test_edits_and_variations_start_from_a_picture(client: openai.OpenAI, studen
     assert opened(again.data[0].b64_json).size == wanted.size
 
 
-def test_the_transparent_part_of_a_mask_is_painted(client: openai.OpenAI, student: ModelBundle) -> None:
+def test_the_transparent_part_of_a_mask_is_painted(client: openai.OpenAI, student: Model) -> None:
     source, file, hole = Image.new("RGB", (128, 128), "red"), io.BytesIO(), io.BytesIO()
     source.save(file, "PNG")
     mask = Image.new("RGBA", (128, 128), "black")
@@ -165,7 +165,7 @@ def test_the_transparent_part_of_a_mask_is_painted(client: openai.OpenAI, studen
         client.images.edit(image=file.getvalue(), mask=file.getvalue(), prompt="a dog")
 
 
-def test_the_stream_shows_the_way_and_then_the_picture(client: openai.OpenAI, student: ModelBundle) -> None:
+def test_the_stream_shows_the_way_and_then_the_picture(client: openai.OpenAI, student: Model) -> None:
     stream = client.images.generate(
         prompt="a cat", stream=True, partial_images=2, extra_body={"seed": 3, "steps": 4}, output_format="png"
     )
@@ -176,7 +176,7 @@ def test_the_stream_shows_the_way_and_then_the_picture(client: openai.OpenAI, st
     assert close(opened(events[-1].b64_json), fewstep.text2image(student, "a cat", seed=3, steps=4))
 
 
-def test_models(client: openai.OpenAI, student: ModelBundle) -> None:
+def test_models(client: openai.OpenAI, student: Model) -> None:
     assert [model.id for model in client.models.list()] == [student.name]
     assert client.models.retrieve(student.name).owned_by == "fewstep"
     with pytest.raises(openai.NotFoundError, match="there is no model 'other'"):

@@ -16,7 +16,7 @@ import adapters
 import fewstep
 from browsing import SHOWN, changed, stroke, typed
 from fewstep.models.adapters.lora.stack import with_loras
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.server.coding import Coding, encode
 from fewstep.server.proxy import Proxy
 from fewstep.server.security import Access
@@ -137,10 +137,10 @@ def test_the_comparison_paints_the_same_in_other_steps(open_page: Callable[..., 
 
 
 def test_another_model_and_the_weights_of_adapters(
-    open_page: Callable[..., Page], miniature: Path, teacher: ModelBundle, tmp_path: Path
+    open_page: Callable[..., Page], miniature: Path, teacher: Model, tmp_path: Path
 ) -> None:
     student = fewstep.load(miniature, device="cpu")
-    layers = {"lora_unet": adapters.random_layers(student.unet, 1)}
+    layers = {"lora_unet": adapters.random_layers(student.network.module, 1)}
     model = with_loras(student, [(adapters.write_kohya(tmp_path / "ink.safetensors", layers, alpha=3.0), 0.0)])
     with serving(model, others=[teacher]) as server:
         page = open_page(address=server.url)
@@ -170,7 +170,7 @@ def test_a_negative_prompt_without_effect_is_explained(open_page: Callable[..., 
     assert "its guidance is inside the network" in page.inner_text("#control-negative_prompt-hint")
 
 
-def test_a_token_works_and_leaves_the_address(open_page: Callable[..., Page], student: ModelBundle) -> None:
+def test_a_token_works_and_leaves_the_address(open_page: Callable[..., Page], student: Model) -> None:
     with serving(student, Access.of("0.0.0.0", "a-long-secret")) as guarded:
         page = open_page("/?token=a-long-secret", address=guarded.url)
         typed(page, "a cat")
@@ -178,7 +178,7 @@ def test_a_token_works_and_leaves_the_address(open_page: Callable[..., Page], st
         page.close()
 
 
-def test_a_server_that_comes_back_is_told_everything(open_page: Callable[..., Page], student: ModelBundle) -> None:
+def test_a_server_that_comes_back_is_told_everything(open_page: Callable[..., Page], student: Model) -> None:
     with serving(student) as first:
         page, port = open_page(address=first.url), int(first.address.rsplit(":", 1)[1])
         before = typed(page, "a cat")
@@ -197,7 +197,7 @@ def test_a_server_that_comes_back_is_told_everything(open_page: Callable[..., Pa
 
 
 def test_a_picture_of_ours_that_is_dropped_brings_its_parameters(
-    open_page: Callable[..., Page], student: ModelBundle, tmp_path: Path
+    open_page: Callable[..., Page], student: Model, tmp_path: Path
 ) -> None:
     page = open_page()
     before = typed(page, "a dog")
@@ -225,7 +225,7 @@ def test_a_flat_picture_is_drawn_on_a_flat_canvas(open_page: Callable[..., Page]
     changed(page, before)
 
 
-def test_the_api_is_described_and_can_be_tried_without_the_network(browser: Browser, student: ModelBundle) -> None:
+def test_the_api_is_described_and_can_be_tried_without_the_network(browser: Browser, student: Model) -> None:
     with serving(student, Access.of("0.0.0.0", "a-long-secret")) as guarded:
         page, asked = browser.new_page(), []
         page.on("request", lambda request: asked.append(request.url))
@@ -245,7 +245,7 @@ def test_the_api_is_described_and_can_be_tried_without_the_network(browser: Brow
         page.close()
 
 
-def test_behind_a_proxy_that_cuts_a_path_off_it_all_works(open_page: Callable[..., Page], student: ModelBundle) -> None:
+def test_behind_a_proxy_that_cuts_a_path_off_it_all_works(open_page: Callable[..., Page], student: Model) -> None:
     from fewstep.pipelines.provenance import read_record
 
     with serving(student, proxy=Proxy.of("/lcm")) as inner, proxied(inner.address, "/lcm") as address:

@@ -21,7 +21,7 @@ from browsing import SHOWN, changed, shown, stroke, typed
 from fewstep.cli.main import main
 from fewstep.imaging.reading import read_image
 from fewstep.models import locating
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.provenance import image_hash, read_record
 from serving import serving
 
@@ -60,14 +60,14 @@ def told(page: Page) -> list[str]:
 
 
 @pytest.fixture
-def named(miniature: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModelBundle:
+def named(miniature: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Model:
     """A model that a command finds by its name, in an empty folder."""
     monkeypatch.setitem(locating.BUILT_IN, "miniature", miniature)
     monkeypatch.chdir(tmp_path)
     return fewstep.load("miniature", device="cpu")
 
 
-def test_what_is_copied_paints_what_is_shown(open_page: Open, named: ModelBundle) -> None:
+def test_what_is_copied_paints_what_is_shown(open_page: Open, named: Model) -> None:
     with serving(named) as server:
         page = open_page(address=server.url)
         first = typed(page, 'a cat\'s "face"')
@@ -106,7 +106,7 @@ def from_answer(answer: bytes) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(json.loads(answer)["data"][0]["b64_json"])))
 
 
-def test_a_film_is_told_by_the_frame_that_was_painted(open_page: Open, named: ModelBundle) -> None:
+def test_a_film_is_told_by_the_frame_that_was_painted(open_page: Open, named: Model) -> None:
     with serving(named) as server:
         page = open_page(address=server.url, permissions=["camera"])
         before = typed(page, "a cat")
@@ -124,9 +124,7 @@ def test_a_film_is_told_by_the_frame_that_was_painted(open_page: Open, named: Mo
 
 
 @pytest.mark.filterwarnings("ignore:miniature was trained on")
-def test_the_download_of_a_large_picture_is_without_loss_too(
-    open_page: Open, student: ModelBundle, tmp_path: Path
-) -> None:
+def test_the_download_of_a_large_picture_is_without_loss_too(open_page: Open, student: Model, tmp_path: Path) -> None:
     page = open_page("/#prompt=a+cat&seed=4&steps=1&width=512&height=384")
     page.wait_for_function("() => document.getElementById('output').width === 512")
     file = saved(page, "#download", tmp_path / "large.png")
@@ -134,7 +132,7 @@ def test_the_download_of_a_large_picture_is_without_loss_too(
     assert apart(read_image(file), wanted) <= 1
 
 
-def test_upscale_tiles_and_variations_are_on_the_page(open_page: Open, student: ModelBundle) -> None:
+def test_upscale_tiles_and_variations_are_on_the_page(open_page: Open, student: Model) -> None:
     page = open_page()
     plain = typed(page, "a cat")
     page.click("#controls summary")

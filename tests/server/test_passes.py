@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.server.app import create_app
 from fewstep.server.compat import fal, openai, sdapi
 from fewstep.server.engine import Engine
@@ -24,7 +24,7 @@ TOKEN = "a-long-secret"
 
 
 @pytest.fixture(scope="module")
-def guarded(student: ModelBundle) -> Iterator[Server]:
+def guarded(student: Model) -> Iterator[Server]:
     with serving(student, Access.of("127.0.0.1", TOKEN)) as running:
         yield running
 
@@ -74,7 +74,7 @@ def test_no_pass_is_made_for_what_is_no_application(name: str) -> None:
         Passes().grant(["lcm", name], 60)
 
 
-def test_every_path_of_the_server_begins_with_a_word_of_its_own(student: ModelBundle) -> None:
+def test_every_path_of_the_server_begins_with_a_word_of_its_own(student: Model) -> None:
     """So that none, not even one that is added later, is taken for an application's."""
     engine = Engine(student)
     app = create_app(engine)

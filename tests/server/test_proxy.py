@@ -21,7 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.server.protocol import Picture
 from fewstep.server.proxy import Proxy
 from fewstep.server.security import Access
@@ -63,14 +63,14 @@ class Outside:
 
 @contextmanager
 def seen(
-    model: ModelBundle, proxy: Proxy, access: Access, prefix: str, says: dict[str, str], *, strips: bool = True
+    model: Model, proxy: Proxy, access: Access, prefix: str, says: dict[str, str], *, strips: bool = True
 ) -> Iterator[Outside]:
     with serving(model, access, proxy=proxy) as server, proxied(server.address, prefix, says, strips=strips) as address:
         yield Outside(f"http://{address}{prefix}", prefix)
 
 
 @pytest.fixture(scope="module", params=WAYS)
-def outside(request: pytest.FixtureRequest, student: ModelBundle) -> Iterator[Outside]:
+def outside(request: pytest.FixtureRequest, student: Model) -> Iterator[Outside]:
     proxy, strips, says = WAYS[request.param]
     prefix = "".join(part.rstrip("/") for part in says.get("X-Forwarded-Prefix", "/lcm").split(","))
     with seen(student, proxy, Access.of("127.0.0.1", TOKEN), prefix, says, strips=strips) as one:
@@ -164,14 +164,14 @@ def test_the_path_alone_leads_to_the_page(outside: Outside) -> None:
 
 
 @pytest.mark.parametrize("proxy", [Proxy(), Proxy.of("", ["10.0.0.0/8", "::1"])])
-def test_nobody_else_is_believed(student: ModelBundle, proxy: Proxy) -> None:
+def test_nobody_else_is_believed(student: Model, proxy: Proxy) -> None:
     says = {"X-Forwarded-Prefix": "/evil", "X-Forwarded-Host": "evil.example"}
     with seen(student, proxy, Access(), "/lcm", says) as outside:
         answer = outside.post("/v1/images/generations", {"prompt": "x", "response_format": "url"})
         assert answer.json()["data"][0]["url"].startswith(outside.url.removesuffix("/lcm") + "/v1/images/files/")
 
 
-def test_a_trusted_proxy_says_by_which_scheme_it_was_asked(student: ModelBundle) -> None:
+def test_a_trusted_proxy_says_by_which_scheme_it_was_asked(student: Model) -> None:
     says = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "art.example, inner:80", "X-Forwarded-Prefix": "/a/b/"}
     with seen(student, Proxy.of(None, ["127.0.0.1"]), Access(hosts=None), "/x", says) as outside:
         answer = outside.post("/v1/images/generations", {"prompt": "x", "response_format": "url"})
@@ -179,7 +179,7 @@ def test_a_trusted_proxy_says_by_which_scheme_it_was_asked(student: ModelBundle)
 
 
 @pytest.mark.parametrize("prefix", ["javascript:x", "/a b", "/../up", "/a/./b", "/v1", "/lcm?x", "//evil.example"])
-def test_a_path_that_is_none_is_refused(student: ModelBundle, prefix: str) -> None:
+def test_a_path_that_is_none_is_refused(student: Model, prefix: str) -> None:
     with pytest.raises(InvalidRequest, match="the root path is"):
         Proxy.of(prefix)
     if prefix.startswith("//"):
@@ -196,7 +196,7 @@ def test_a_proxy_is_named_by_its_address() -> None:
         Proxy.of(None, ["nginx"])
 
 
-def test_a_page_that_is_named_may_come_by_its_own_name_without_a_token(student: ModelBundle) -> None:
+def test_a_page_that_is_named_may_come_by_its_own_name_without_a_token(student: Model) -> None:
     """Behind a proxy that asks for the password itself; any other name stays refused (DNS rebinding)."""
     access = Access.of("127.0.0.1", None, ["https://art.example"])
     for name, status in (("art.example", 200), ("127.0.0.1", 200), ("evil.example", 403)):

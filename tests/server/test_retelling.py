@@ -21,7 +21,7 @@ from fewstep.cli.main import main
 from fewstep.cli.runtime import Runtime, run_by
 from fewstep.imaging.reading import read_image
 from fewstep.models import locating
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.provenance import read_record
 from live_client import Client, close, image_of, talking
 from serving import Server, serving
@@ -134,10 +134,10 @@ def test_the_fewer_steps_and_smaller_size_of_a_budget_are_told(server: Server) -
 
 def test_models_and_adapters_from_files_are_named_or_said(miniature: Path, tmp_path: Path) -> None:
     student = fewstep.load(miniature, device="cpu")
-    layers = {"lora_unet": adapters.random_layers(student.unet, 1)}
+    layers = {"lora_unet": adapters.random_layers(student.network.module, 1)}
     ink = adapters.write_kohya(tmp_path / "ink.safetensors", layers, alpha=3.0)
     vae = tmp_path / "other"
-    student.autoencoder.save_pretrained(vae)
+    student.autoencoder.module.save_pretrained(vae)
     model = fewstep.load(miniature, device="cpu", loras=[(ink, 0.0)], vae=vae)
     with serving(model) as server:
         with talking(server) as client:
@@ -186,7 +186,7 @@ def test_before_the_first_picture_there_is_nothing_to_tell(server: Server) -> No
 @pytest.mark.skipif(not HAS_STARTER, reason="no weights yet")
 def test_the_starter_as_it_is_served() -> None:
     """With its fast decoder, and with OpenVINO where that is; `--from` paints the same, too."""
-    model: ModelBundle = run_by(Runtime.AUTO, fewstep.load("starter", device="cpu", vae="fast"))
+    model: Model = run_by(Runtime.AUTO, fewstep.load("starter", device="cpu", vae="fast"))
     whole = fewstep.text2image(fewstep.load("starter", device="cpu"), "a cat face", seed=5, steps=2)
     with serving(model) as server, talking(server) as client:
         client.set(1, prompt="a cat face", seed=5, steps=2)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.server.app import create_app
 from fewstep.server.compat import fal, openai, sdapi
 from serving import Server, serving
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def small(student: ModelBundle) -> Iterator[Server]:
+def small(student: Model) -> Iterator[Server]:
     """A server that paints small pictures alone, so that the fuzzing does not wait for large ones."""
     with serving(student, max_pixels=64 * 64) as running:
         yield running

@@ -17,7 +17,7 @@ import webuiapi
 from PIL import Image
 
 import fewstep
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from serving import Server
 
 
@@ -39,7 +39,7 @@ def close(a: Image.Image, b: Image.Image) -> bool:
     return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max()) <= 1
 
 
-def test_txt2img_is_our_picture(api: webuiapi.WebUIApi, student: ModelBundle) -> None:
+def test_txt2img_is_our_picture(api: webuiapi.WebUIApi, student: Model) -> None:
     answer = api.txt2img(prompt="a cat", seed=7, width=64, height=64, batch_size=2, cfg_scale=8)
     wanted = fewstep.text2image(student, "a cat", seed=7, steps=4, guidance_scale=8, width=64, height=64, num_images=2)
     assert all(close(a, b) for a, b in zip(answer.images, wanted, strict=True))
@@ -50,7 +50,7 @@ def test_txt2img_is_our_picture(api: webuiapi.WebUIApi, student: ModelBundle) ->
     assert "Steps: 4" in answer.info["infotexts"][0]
 
 
-def test_img2img_is_our_picture(api: webuiapi.WebUIApi, student: ModelBundle) -> None:
+def test_img2img_is_our_picture(api: webuiapi.WebUIApi, student: Model) -> None:
     source = Image.new("RGB", (64, 64), "blue")
     answer = api.img2img(
         images=[source], prompt="a dog", seed=1, denoising_strength=0.5, width=64, height=64, cfg_scale=8
@@ -64,7 +64,7 @@ def test_img2img_is_our_picture(api: webuiapi.WebUIApi, student: ModelBundle) ->
     assert answer.info["warnings"] == []
 
 
-def test_subseeds_are_variations(api: webuiapi.WebUIApi, student: ModelBundle) -> None:
+def test_subseeds_are_variations(api: webuiapi.WebUIApi, student: Model) -> None:
     answer = api.txt2img(
         prompt="a cat", seed=7, subseed=20, subseed_strength=0.3, batch_size=2, width=64, height=64, cfg_scale=8
     )
@@ -80,7 +80,7 @@ def test_subseeds_are_variations(api: webuiapi.WebUIApi, student: ModelBundle) -
 
 
 @pytest.mark.parametrize("size", [{"hr_scale": 1.5}, {"hr_resize_x": 96}, {"hr_resize_x": 96, "hr_resize_y": 96}])
-def test_hires_fix_is_upscale_and_refine(api: webuiapi.WebUIApi, student: ModelBundle, size: dict[str, Any]) -> None:
+def test_hires_fix_is_upscale_and_refine(api: webuiapi.WebUIApi, student: Model, size: dict[str, Any]) -> None:
     answer = api.txt2img(
         prompt="a cat",
         seed=7,
@@ -119,7 +119,7 @@ def test_hires_fix_keeps_to_the_server_s_limits(server: Server) -> None:
     assert "2048 x 2048 is more than this server paints" in answer.json()["detail"]
 
 
-def test_a_mask_says_where(api: webuiapi.WebUIApi, student: ModelBundle) -> None:
+def test_a_mask_says_where(api: webuiapi.WebUIApi, student: Model) -> None:
     source, mask = Image.new("RGB", (64, 64), "blue"), Image.new("L", (64, 64))
     mask.paste(255, (0, 0, 32, 64))
     for invert in (0, 1):
@@ -193,14 +193,14 @@ def test_every_field_that_asks_for_something_is_kept_or_named(server: Server) ->
     assert "enable_hr is not supported" in answer.headers["x-fewstep-warnings"]
 
 
-def test_absent_fields_are_the_model_s_own(server: Server, student: ModelBundle) -> None:
+def test_absent_fields_are_the_model_s_own(server: Server, student: Model) -> None:
     info = json.loads(httpx.post(f"{server.url}/sdapi/v1/txt2img", json={"prompt": "x"}).json()["info"])
     assert info["steps"] == student.profile.steps
     assert info["cfg_scale"] == student.profile.guidance.scale
     assert (info["height"], info["width"]) == student.traits.default_size
 
 
-def test_the_lists(api: webuiapi.WebUIApi, student: ModelBundle) -> None:
+def test_the_lists(api: webuiapi.WebUIApi, student: Model) -> None:
     assert [sampler["name"] for sampler in api.get_samplers()] == ["LCM", "TCD"]
     assert api.get_sd_models()[0]["model_name"] == student.name
     assert api.util_get_model_names() == [api.get_sd_models()[0]["title"]]

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.server.compat.fal_fields import Input
 from fewstep.server.compat.openai_fields import Images
 from fewstep.server.compat.sdapi_fields import Img2Img, Txt2Img
@@ -20,7 +20,7 @@ SMALL = {"prompt": "x", "seed": 7, "width": 32, "height": 32}
 
 
 @pytest.fixture
-def two(student: ModelBundle) -> Iterator[Server]:
+def two(student: Model) -> Iterator[Server]:
     """A server of two models; a test may choose between them."""
     named = dataclasses.replace(student.card, name="gpt-image-of-mine")
     with serving(student, others=[dataclasses.replace(student, card=named)]) as running:

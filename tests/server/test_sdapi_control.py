@@ -21,7 +21,7 @@ from webuiapi import ControlNetUnit
 
 import fewstep
 from fewstep.models.adapters.nets import with_controlnets
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from miniature import write_miniature_sd1
 from serving import Server, serving
 
@@ -37,7 +37,7 @@ def apart(a: Image.Image, b: Image.Image) -> int:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """An LCM with nothing that steers it."""
     folder = write_miniature_sd1(tmp_path_factory.mktemp("control") / "plain")
     LCMScheduler.from_config(LCMScheduler.load_config(folder / "scheduler")).save_pretrained(folder / "scheduler")
@@ -45,13 +45,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
 
 
 @pytest.fixture(scope="module")
-def steered(plain: ModelBundle) -> ModelBundle:
+def steered(plain: Model) -> Model:
     """The same with canny, twice, and depth."""
     nets = []
     for seed, name in enumerate(("canny", "canny-2", "depth")):
         with torch.random.fork_rng():
             torch.manual_seed(seed // 2)
-            net = ControlNetModel.from_unet(plain.unet, conditioning_channels=3)
+            net = ControlNetModel.from_unet(plain.network.module, conditioning_channels=3)
             for layer in [
                 *net.controlnet_down_blocks,
                 net.controlnet_mid_block,
@@ -64,7 +64,7 @@ def steered(plain: ModelBundle) -> ModelBundle:
 
 
 @pytest.fixture(scope="module")
-def server(steered: ModelBundle, plain: ModelBundle) -> Iterator[Server]:
+def server(steered: Model, plain: Model) -> Iterator[Server]:
     with serving(steered, others=[plain]) as running:
         yield running
 
@@ -81,13 +81,13 @@ def api(server: Server) -> Iterator[webuiapi.WebUIApi]:
                 default.clear()
 
 
-def painted(model: ModelBundle, **options: Any) -> Image.Image:
+def painted(model: Model, **options: Any) -> Image.Image:
     common: dict[str, Any] = {"seed": 7, "steps": 2, "guidance_scale": 1, "width": 64, "height": 64}
     paint = fewstep.image2image if "image" in options else fewstep.text2image
     return paint(model, "a cat", **common | options)  # type: ignore[operator, no-any-return]
 
 
-def test_a_unit_steers_the_picture_by_its_weight(api: webuiapi.WebUIApi, steered: ModelBundle) -> None:
+def test_a_unit_steers_the_picture_by_its_weight(api: webuiapi.WebUIApi, steered: Model) -> None:
     unit = ControlNetUnit(image=edges(1), model="canny", weight=0.6)
     answer = api.txt2img(prompt="a cat", seed=7, controlnet_units=[unit], **SIZE)
     assert apart(answer.image, painted(steered, controls={"canny": (edges(1), 0.6)})) <= 1
@@ -95,7 +95,7 @@ def test_a_unit_steers_the_picture_by_its_weight(api: webuiapi.WebUIApi, steered
     assert answer.info["warnings"] == []
 
 
-def test_several_units_and_a_picture_to_start_from(api: webuiapi.WebUIApi, steered: ModelBundle) -> None:
+def test_several_units_and_a_picture_to_start_from(api: webuiapi.WebUIApi, steered: Model) -> None:
     """The same net twice, with a hash behind its name; one that is not enabled; and one that reads the picture."""
     source = edges(5)
     units = [
@@ -112,9 +112,7 @@ def test_several_units_and_a_picture_to_start_from(api: webuiapi.WebUIApi, steer
     assert answer.info["warnings"] == []
 
 
-def test_steered_and_free_pictures_share_the_server(
-    api: webuiapi.WebUIApi, server: Server, steered: ModelBundle
-) -> None:
+def test_steered_and_free_pictures_share_the_server(api: webuiapi.WebUIApi, server: Server, steered: Model) -> None:
     """Whatever is asked at the same time: what the one reads, the other does not."""
 
     def one(seed: int) -> Image.Image:
@@ -173,7 +171,7 @@ def test_the_third_picture_for_a_net_that_is_there_twice_is_refused(server: Serv
     assert "unit 2: 'canny' reads one picture only" in answer.json()["detail"]
 
 
-def test_what_is_followed_otherwise_is_named(server: Server, steered: ModelBundle) -> None:
+def test_what_is_followed_otherwise_is_named(server: Server, steered: Model) -> None:
     wide = ControlNetUnit(
         image=edges(1, (128, 64)), model="canny", mask=edges(2), guidance_start=0.1, guidance_end=0, control_mode=2
     )

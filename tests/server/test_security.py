@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from fewstep.errors import InvalidRequest
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.server.security import Access, is_loopback
 from serving import Server, serving
 
@@ -19,7 +19,7 @@ TOKEN = "a-long-secret"
 
 
 @pytest.fixture(scope="module")
-def guarded(student: ModelBundle) -> Iterator[Server]:
+def guarded(student: Model) -> Iterator[Server]:
     with serving(student, Access.of("0.0.0.0", TOKEN, ["https://friend.example"])) as running:
         yield running
 

@@ -17,11 +17,11 @@ def test_what_rests_in_a_file_encodes_and_decodes_as_before(tmp_path: Path, mini
     model = fewstep.load(miniature, device="cpu")
     words, pixels = ["a red fox"], torch.rand(1, 3, 128, 128) * 2 - 1
     before = model.encode_text(words).states, model.encode_images(pixels)
-    weight = next(model.autoencoder.parameters())
+    weight = next(model.autoencoder.module.parameters())
     address = weight.data_ptr()
     with resting(model, tmp_path) as encoders:
         assert [path.name for path in tmp_path.iterdir()] == ["encoders-at-rest-0.safetensors"]
-        assert next(model.autoencoder.parameters()).data_ptr() != address  # it is the file's now
+        assert next(model.autoencoder.module.parameters()).data_ptr() != address  # it is the file's now
         for _ in range(2):
             with encoders.awake():
                 after = model.encode_text(words).states, model.encode_images(pixels)

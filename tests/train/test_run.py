@@ -27,7 +27,7 @@ from fewstep.data.building import build_cache
 from fewstep.data.config import DataConfig
 from fewstep.errors import CannotWrite, FewstepWarning, InUse, InvalidConfig
 from fewstep.models.adapters.lora.file import LoraFile
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.train.config import LoraConfig, RunConfig, WatchConfig
 from fewstep.train.defaults import changed, default_config
 from fewstep.train.measures import TeacherGap
@@ -82,7 +82,7 @@ def test_a_distilled_model_is_a_folder_that_reads_back_what_it_was_made_for(
     outcome = train(asked, tmp_path / "run")
     assert outcome.files == (tmp_path / "run" / "model",)
     model = fewstep.load(outcome.files[0], device="cpu")
-    assert (model.kind, model.profile.sampler, model.profile.guidance.w_range) == ("lcm", "lcm", (1.0, 5.0))
+    assert (model.profile.kind, model.profile.sampler, model.profile.guidance.w_range) == ("lcm", "lcm", (1.0, 5.0))
     assert (model.profile.grid.original_inference_steps, model.profile.grid.timestep_scaling) == (25, 8.0)
     assert model.profile.prediction.name == "v_prediction"
     assert model.profile.guidance.embedded
@@ -190,7 +190,7 @@ def test_a_student_and_a_lora_begin_as_their_teacher(tmp_path: Path, sd1: Path, 
         asked = config("distill", sd1, pictures, lora=lora, **{"fit.lr": 1e-12})
         file, *_ = train(asked, tmp_path / f"run-{lora}").files
         student = fewstep.load(sd1, device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
-        assert student.kind == "lcm"
+        assert student.profile.kind == "lcm"
         w = torch.tensor([3.0]) if student.profile.guidance.embedded else None
         found = student.denoise(x, 499, student.encode_text(["a red fox"]), w).detach()
         torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)  # it was saved in float16
@@ -269,7 +269,7 @@ def test_fine_tuning_needs_no_teacher_and_stays_a_model_of_few_steps(
     asked = config("finetune", miniature, pictures, lora=lora, **{"objective.target": "ema"})
     file, *_ = train(asked, tmp_path / "run").files
     model = fewstep.load(miniature, device="cpu", loras=[file]) if lora else fewstep.load(file, device="cpu")
-    assert (model.kind, model.profile.guidance.w_range) == ("lcm", (2.0, 14.0))
+    assert (model.profile.kind, model.profile.guidance.w_range) == ("lcm", (2.0, 14.0))
     assert fewstep.text2image(model, "a red fox", seed=0, steps=2)
 
 
@@ -277,7 +277,7 @@ def test_fine_tuning_keeps_the_phases_or_trajectories_that_a_model_walks(miniatu
     plain = fewstep.load(miniature, device="cpu")
     asked = config("finetune", miniature, pictures, lora=False)
 
-    def made(**facts: Any) -> ModelBundle:
+    def made(**facts: Any) -> Model:
         return dataclasses.replace(plain, profile=plain.profile.updated(facts))  # type: ignore[arg-type]
 
     for sampler, phases, gamma, expected in (
@@ -380,8 +380,10 @@ def test_the_best_by_a_measure_is_shipped_and_patience_ends_the_run(
     values = iter([5.0, 1.0, 3.0, 4.0, 6.0, 7.0])
     kept: list[dict[str, torch.Tensor]] = []
 
-    def measure(model: ModelBundle) -> Mapping[str, float]:
-        kept.append({name: w.detach().clone() for name, w in model.unet.named_parameters() if "lora_" in name})
+    def measure(model: Model) -> Mapping[str, float]:
+        kept.append(
+            {name: w.detach().clone() for name, w in model.network.module.named_parameters() if "lora_" in name}
+        )
         return {"badness": next(values)}
 
     watch = dataclasses.replace(WATCH, every=4, best="badness", patience=2)

@@ -96,9 +96,9 @@ def _check_source(path: Path, recorded: str | None, given: Image | None, what: s
 
 def check_weights(record: Record, path: Path, model: LatentModel) -> None:
     """Warns when the model has other weights than the one that made the picture."""
-    if record.model_hash != model.hash:
+    if record.model_hash != model.origin.hash:
         _warn(
-            f"{path} was made with the weights {record.model_hash} and {model.name} has {model.hash}; "
+            f"{path} was made with the weights {record.model_hash} and {model.name} has {model.origin.hash}; "
             "the result will differ"
         )
     used = () if model.loras is None else tuple(file.hash for file in model.loras.files)

@@ -138,7 +138,8 @@ def _show_machine(console: Console, machine: Mapping[str, Any]) -> None:
 
 def _expected(name: str, device: str | None, dtype: str | None, speed: Speed) -> dict[str, Any]:
     """Seconds, measured of a model, and at least to be expected of the published ones; raises as `load` does."""
-    from fewstep.models.architectures import SD1, SDXL
+    from fewstep.models.families.sd import SD1
+    from fewstep.models.families.sdxl import SDXL
     from fewstep.models.loading import load
     from fewstep.runtime.machine import operations, step_seconds
 
@@ -147,9 +148,9 @@ def _expected(name: str, device: str | None, dtype: str | None, speed: Speed) ->
     height, width = model.traits.default_size
     calls = 1 if model.profile.guidance.embedded or model.profile.guidance.scale == 1.0 else 2
     least = {}
-    for architecture, side in ((SD1, 512), (SDXL, 1024)):
-        one, last = operations(architecture, side)
-        least[f"{architecture.name}, 4 steps at {side}x{side}"] = speed.seconds(4 * one + last)
+    for family, side in ((SD1, 512), (SDXL, 1024)):
+        one, last = operations(family, side)
+        least[f"{family.name}, 4 steps at {side}x{side}"] = speed.seconds(4 * one + last)
     return {
         "name": model.name,
         "size": f"{width}x{height}",

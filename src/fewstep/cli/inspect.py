@@ -14,8 +14,8 @@ from fewstep.cli.progress import one_line_warnings
 
 if TYPE_CHECKING:
     from fewstep.models.adapters.lora.file import LoraFile
-    from fewstep.models.bundle import ModelBundle
     from fewstep.models.identify import Identity
+    from fewstep.models.model import Model
     from fewstep.models.stated import Stated
 
 WIDTH = 240  # columns, before a fact is broken into lines
@@ -62,7 +62,7 @@ def inspect(
         Console(soft_wrap=True, highlight=False, width=WIDTH).print(table)
 
 
-def _facts(path: Path, base: ModelBundle | None) -> dict[str, Any]:
+def _facts(path: Path, base: Model | None) -> dict[str, Any]:
     from fewstep.models.identify import identify, refusal
     from fewstep.models.locating import ADAPTERS
 
@@ -98,8 +98,8 @@ def _picture_facts(path: Path) -> dict[str, Any]:
 
 
 def _part_facts(part: Identity) -> dict[str, str]:
-    from fewstep.models.bundle import hash_of
     from fewstep.models.identify import THINGS
+    from fewstep.models.origin import hash_of
 
     facts = {"kind": f"{THINGS[part.thing][0].removeprefix('a ').removeprefix('an ')}: {part.advice}"}
     if part.family is not None:
@@ -109,19 +109,19 @@ def _part_facts(part: Identity) -> dict[str, str]:
 
 def _checkpoint_facts(path: Path) -> dict[str, str]:
     """From its names and shapes alone: nothing else is there to be read."""
-    from fewstep.models.bundle import hash_of
-    from fewstep.models.single_file import Checkpoint
+    from fewstep.models.origin import hash_of
+    from fewstep.models.single_file import read_checkpoint
 
-    header = Checkpoint.read(path)
+    header = read_checkpoint(path)
     kind = _kind("lcm" if header.few_step.value else "diffusion")
-    known = "" if header.architecture else ": give its configs with --config"
+    known = "" if header.family else ": give its configs with --config"
     return {
         "kind": f"a whole checkpoint in one file, of a {kind}{_said_by(header.few_step)}",
-        "family": header.family + known,
+        "family": header.in_words + known,
         "predicts": header.prediction.value + _said_by(header.prediction),
         "ends in pure noise": ("yes" if header.zero_snr.value else "no") + _said_by(header.zero_snr),
-        "guidance": _guidance(header.w_width is not None),
-        "autoencoder": "inside" if header.has_vae else "missing: give one with --vae",
+        "guidance": _guidance(header.embeds_w),
+        "autoencoder": "inside" if header.has_autoencoder else "missing: give one with --vae",
         "SHA-256": hash_of([path]),
     }
 
@@ -139,7 +139,7 @@ def _guidance(embedded: bool) -> str:
     return "inside the network (w embedded)" if embedded else "by a second call of the network"
 
 
-def _lora_facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
+def _lora_facts(path: Path, base: Model | None) -> dict[str, str]:
     from fewstep.models.adapters.lora.file import LoraFile
     from fewstep.models.adapters.lora.stack import place
 
@@ -161,7 +161,7 @@ def _lora_facts(path: Path, base: ModelBundle | None) -> dict[str, str]:
         missing = []
         for part, layers in file.layers.items():
             network = base.networks.get(part)
-            missing += list(layers) if network is None else place(layers, network, part)[1]
+            missing += list(layers) if network is None else place(layers, network, part, base.family)[1]
         facts[f"fits {base.name}"] = _fit(file, base, missing)
     return facts
 
@@ -173,7 +173,7 @@ def _values(rising: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in rising)
 
 
-def _fit(file: LoraFile, base: ModelBundle, missing: list[str]) -> str:
+def _fit(file: LoraFile, base: Model, missing: list[str]) -> str:
     if file.context_width not in (None, base.text_width):
         return f"no: it was made for {file.family}"
     if not missing:
@@ -188,16 +188,16 @@ def _model_facts(folder: Path) -> dict[str, str]:
 
     model = load(folder, device="cpu")
     profile = model.profile
-    parameters = sum(x.numel() for x in model.unet.parameters())
+    parameters = sum(x.numel() for x in model.network.module.parameters())
     return {
         "kind": _kind(profile.kind),
         "guidance": _guidance(profile.guidance.embedded),
-        "family": model.family,
+        "family": model.base,
         "predicts": profile.prediction.name,
         "ends in pure noise": "yes" if profile.zero_snr else "no",
         "by default": f"{profile.steps} steps, guidance scale {profile.guidance.scale:g}",
         "samplers": "\n".join(f"{name}: {SAMPLERS[name].about}" for name in samplers_of(profile)),
         "size": " x ".join(map(str, reversed(model.traits.default_size))),
-        "U-Net": f"{parameters / 1e6:.1f} million parameters",
-        "SHA-256": model.hash,
+        model.family.networks[model.family.denoiser].what: f"{parameters / 1e6:.1f} million parameters",
+        "SHA-256": model.origin.hash,
     }

@@ -57,7 +57,7 @@ def merge(
 
     with one_line_warnings():
         base = load(model, dtype="float32", **loading)
-    folder, result = base.folder, merged(base, dtype=choose_dtype(dtype, base.device))
+    folder, result = base.origin.folder, merged(base, dtype=choose_dtype(dtype, base.device))
     del base  # the weights before the change
     card = dataclasses.replace(result.card, name=output.name)
     save(dataclasses.replace(result, card=card), output, base=folder, dtype=dtype)

@@ -91,8 +91,9 @@ class StepBar:
 
     def loaded(self, model: LatentModel) -> None:
         """Say what a model was taken for, where it does not come along with fewstep."""
-        if model.reference not in BUILT_IN:
-            self._progress.console.print(model.described, highlight=False, markup=False, soft_wrap=True)
+        if model.origin.reference not in BUILT_IN:
+            said = f"{model.name}: {model.profile.described}"
+            self._progress.console.print(said, highlight=False, markup=False, soft_wrap=True)
 
     def expect(self, steps: int) -> None:
         """The loading is over; so many steps follow."""

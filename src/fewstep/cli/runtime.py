@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fewstep.models.bundle import ModelBundle
+    from fewstep.models.model import Model
 
 
 class Runtime(StrEnum):
@@ -16,7 +16,7 @@ class Runtime(StrEnum):
     OPENVINO = "openvino"
 
 
-def run_by(runtime: Runtime, model: ModelBundle) -> ModelBundle:
+def run_by(runtime: Runtime, model: Model) -> Model:
     """`model`, run as asked; "auto" takes OpenVINO where it is installed and can. Raises `CannotAccelerate`."""
     if runtime == Runtime.PYTORCH or (runtime == Runtime.AUTO and find_spec("openvino") is None):
         return model
@@ -30,8 +30,8 @@ def run_by(runtime: Runtime, model: ModelBundle) -> ModelBundle:
         return model
 
 
-def told(model: ModelBundle) -> str:
+def told(model: Model) -> str:
     """ " with OpenVINO", where that is so."""
-    from fewstep.runtime.openvino import OpenVinoUNet
+    from fewstep.runtime.openvino import OpenVinoNetwork
 
-    return " with OpenVINO" if isinstance(model.unet, OpenVinoUNet) else ""
+    return " with OpenVINO" if isinstance(model.network, OpenVinoNetwork) else ""

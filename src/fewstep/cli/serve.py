@@ -65,7 +65,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise NotInstalled(f"{error.name} is missing; install the server with: pip install 'fewstep[serve]'") from error
     import fewstep
-    from fewstep.models.locating import brings_fast_decoder
+    from fewstep.models.folder import brings_fast_decoder
     from fewstep.models.replaced import FAST
 
     access, check = Access.of(door.host, door.token, door.origin or ()), _function(checker)

@@ -25,6 +25,7 @@ from fewstep.errors import FewstepWarning, InvalidData, InvalidRequest
 from fewstep.files import new_folder
 from fewstep.imaging.pixels import to_pixels
 from fewstep.imaging.reading import decode_image
+from fewstep.models.conditioning import Conditioning
 from fewstep.models.latent_model import LatentModel
 
 AT_ONCE = 16  # pictures or captions through an encoder
@@ -95,7 +96,7 @@ class _Row:
 
     latent: Tensor
     captions: list[int]
-    time_ids: list[int]
+    sizes: tuple[int, ...] | None
 
 
 @dataclass(eq=False)
@@ -147,7 +148,7 @@ class _Writer:
                 self._skip("the autoencoder gives no finite latents for it", example)
                 continue
             captions = [self._row(caption) for caption in example.captions]
-            rows.append(_Row(latent.half(), captions, _sizes(image, height, width)))
+            rows.append(_Row(latent.half(), captions, self._sizes(image, height, width)))
             self.counts[height, width] += 1
             if len(rows) == PICTURES_PER_SHARD:
                 self._flush(rows)
@@ -173,22 +174,22 @@ class _Writer:
         tensors: dict[str, Tensor | None] = {
             "latents": torch.stack([row.latent for row in rows]),
             "captions": torch.tensor([_repeated(row.captions, CAPTIONS) for row in rows]),
-            "time_ids": torch.tensor([row.time_ids for row in rows]) if self.model.traits.sizes else None,
         }
+        if (name := self.model.traits.sizes) is not None:
+            tensors[name] = torch.tensor([row.sizes for row in rows])
         write_shard(self.folder, "latents", self.shards, tensors)
         self.shards += 1
         rows.clear()
 
     def _states(self, texts: tuple[str, ...]) -> dict[str, Tensor | None]:
-        states, pooled = [], []
+        conds: list[Conditioning] = []
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", FewstepWarning)
             for some in _chunks(texts, AT_ONCE):
-                conds = [self.model.encode_negative("")] if some[0] == "" else []
-                if rest := some[len(conds) :]:
-                    conds.append(self.model.encode_text(rest))
-                states += [cond.states.half().cpu() for cond in conds]
-                pooled += [cond.pooled.half().cpu() for cond in conds if cond.pooled is not None]
+                empty = [self.model.encode_negative("")] if some[0] == "" else []
+                rest = some[len(empty) :]
+                read = [*empty, *([self.model.encode_text(rest)] if rest else [])]
+                conds += [cond.to("cpu", torch.half) for cond in read]
         if told:
             warnings.warn(
                 f"{len(told)} captions are longer than {self.model.name} reads, and end early; the first: "
@@ -196,7 +197,16 @@ class _Writer:
                 FewstepWarning,
                 stacklevel=5,
             )
-        return {"states": torch.cat(states), "pooled": torch.cat(pooled) if self.model.traits.sizes else None}
+        everything = Conditioning.cat(conds)
+        pooled = everything.pooled if self.model.traits.reads_pooled else None
+        return {"states": everything.states, "pooled": pooled, "mask": everything.mask}
+
+    def _sizes(self, image: Image.Image, height: int, width: int) -> tuple[int, ...] | None:
+        """What the network reads of the picture's own size, of where the crop begins after scaling, and of its size."""
+        scale = max(height / image.height, width / image.width)
+        top, left = ((side * scale - crop) / 2 for side, crop in ((image.height, height), (image.width, width)))
+        corner = max(math.floor(top), 0), max(math.floor(left), 0)
+        return self.model.sizes((image.height, image.width), corner, (height, width))
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
@@ -225,10 +235,3 @@ def _decoded(example: Example) -> Image.Image:
     if not example.picture:
         raise InvalidRequest(f"{example.name} is empty (0 bytes)")
     return decode_image(io.BytesIO(example.picture), example.name)
-
-
-def _sizes(image: Image.Image, height: int, width: int) -> list[int]:
-    """SDXL's micro-conditioning: the picture's own size, where the crop begins after scaling, and the crop's size."""
-    scale = max(height / image.height, width / image.width)
-    top, left = ((side * scale - crop) / 2 for side, crop in ((image.height, height), (image.width, width)))
-    return [image.height, image.width, max(math.floor(top), 0), max(math.floor(left), 0), height, width]

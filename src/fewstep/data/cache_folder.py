@@ -1,8 +1,10 @@
 """The cache on the disk: latents and text states in shards of safetensors, and a manifest that says of what.
 
 manifest.json               what was encoded, by which encoders, into which shapes; what was left out, and why
-latents-00000.safetensors   latents (n, C, h, w) float16, captions (n, K), for SDXL time_ids (n, 6)
-texts-00000.safetensors     states (m, L, D) float16, for SDXL pooled (m, P); the first row of all is the empty caption
+latents-00000.safetensors   latents (n, C, h, w) float16, captions (n, K); the sizes (n, m) that a network reads,
+                            under its family's name for them
+texts-00000.safetensors     states (m, L, D) float16, where they are read pooled (m, P) float16 and mask (m, L);
+                            the first row of all is the empty caption
 """
 
 from __future__ import annotations
@@ -109,14 +111,15 @@ class Stored:
 def read_cache(folder: Path, manifest: Manifest) -> LatentCache:
     """The cache, whose latents and states are read when asked for. Raises `InvalidData` when damaged."""
     latents, texts = (_shards(folder, kind) for kind in ("latents", "texts"))
-    pooled = [shard["pooled"] for shard in texts if "pooled" in shard]
-    time_ids = [shard["time_ids"].whole() for shard in latents if "time_ids" in shard]
+    pooled, mask = ([shard[name] for shard in texts if name in shard] for name in ("pooled", "mask"))
+    sizes = [shard[name].whole() for shard in latents for name in shard.keys() - {"latents", "captions"}]
     cache = LatentCache(
         Rows([shard["latents"] for shard in latents]),
         Rows([shard["states"] for shard in texts]),
         torch.cat([shard["captions"].whole() for shard in latents]),
         Rows(pooled) if pooled else None,
-        torch.cat(time_ids) if time_ids else None,
+        torch.cat(sizes) if sizes else None,
+        Rows(mask) if mask else None,
     )
     if len(cache) != manifest.pictures or len(cache.states) != manifest.captions:
         raise InvalidData(

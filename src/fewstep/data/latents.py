@@ -67,14 +67,16 @@ class LatentCache:
     states    (M, L, D) fp16: the text states of M captions; row 0 is the empty caption
     captions  (N, K) int64: the rows of `states` that describe each picture
     pooled    (M, P) fp16: the pooled text states, for networks that want them
-    time_ids  (N, 6) int64: sizes and crops, for networks of the SDXL kind
+    sizes     (N, n) int64: the sizes and crops, for networks that read them
+    mask      (M, L) bool: which of the token states count, for networks that want to know
     """
 
     latents: Tensor | Rows
     states: Tensor | Rows
     captions: Tensor
     pooled: Tensor | Rows | None = None
-    time_ids: Tensor | None = None
+    sizes: Tensor | None = None
+    mask: Tensor | Rows | None = None
 
     def __post_init__(self) -> None:
         if len(self.latents) != len(self.captions) or len(self.latents) == 0:
@@ -105,8 +107,9 @@ class LatentCache:
     def conditioning(self, captions: Tensor, rows: Tensor, device: torch.device | str) -> Conditioning:
         """What the network reads beside pictures (B,) `rows`, with the captions (B,) that were drawn for them."""
         pooled = None if self.pooled is None else self.pooled[captions].to(device).float()
-        time_ids = None if self.time_ids is None else self.time_ids[rows].to(device)
-        return Conditioning(self.states[captions].to(device).float(), pooled, time_ids)
+        sizes = None if self.sizes is None else self.sizes[rows].to(device)
+        mask = None if self.mask is None else self.mask[captions].to(device)
+        return Conditioning(self.states[captions].to(device).float(), pooled, sizes, mask=mask)
 
     def unconditional(self, cond: Conditioning) -> Conditioning:
         """The empty caption's, for as many rows, of the same sizes, on the same device."""
@@ -123,4 +126,4 @@ class LatentCache:
         return cls(**load_file(path))
 
 
-_FIELDS = ("latents", "states", "captions", "pooled", "time_ids")
+_FIELDS = ("latents", "states", "captions", "pooled", "sizes", "mask")

@@ -102,7 +102,7 @@ def line_up(
     found: list[Candidate] = []
     if teacher is not None:
         slow = load(teacher)
-        if slow.kind == "lcm":
+        if slow.profile.kind == "lcm":
             raise InvalidRequest(
                 f"the teacher {teacher} is itself a consistency model; give the model it was made from"
             )
@@ -140,7 +140,7 @@ def check_comparable(models: Sequence[LatentModel]) -> None:
     """Raises `InvalidRequest` where the same seed would not mean the same noise."""
     first = models[0]
     for other in models[1:]:
-        ours, theirs = first.latent_shape(*first.traits.default_size), other.latent_shape(*other.traits.default_size)
+        ours, theirs = (traits.latent_shape(*traits.default_size) for traits in (first.traits, other.traits))
         if ours != theirs or first.traits.default_size != other.traits.default_size:
             raise InvalidRequest(
                 f"{first.name} paints {_size(first)} from latents of {ours[0]} x {ours[1]} x {ours[2]}, and "

@@ -76,7 +76,9 @@ def _search(
             known[times] = frechet_distance(target, Moments.of(seen(times, half).features))
         return known[times]
 
-    grid = training_grid(model.schedule.num_train_timesteps, model.profile.grid.original_inference_steps).tolist()
+    grid = training_grid(
+        model.profile.schedule.num_train_timesteps, model.profile.grid.original_inference_steps
+    ).tolist()
     times = descend(usual, grid, distance)
     fresh = [seen(which, sweep.config.num_images).features[half:] for which in (usual, times)]
     draws = bootstrap.weights(half // sweep.config.per_prompt, sweep.config.draws)

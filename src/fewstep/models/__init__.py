@@ -1,1 +1,1 @@
-"""Give me something that can generate: every kind of model becomes one `ModelBundle`."""
+"""Give me something that can generate: every kind of model becomes one `Model`."""

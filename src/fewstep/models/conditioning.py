@@ -48,7 +48,8 @@ class Conditioning:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditioning:
         """The same on another device, in another precision."""
         moved = self._map(lambda x: x.to(device=device, dtype=dtype))
-        return dataclasses.replace(moved, loras=self.loras)
+        mask = None if self.mask is None else self.mask.to(device)
+        return dataclasses.replace(moved, loras=self.loras, mask=mask)
 
     def clone(self) -> Conditioning:
         """The same values in memory of their own."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,20 +75,3 @@ class FastDecoder(nn.Module):
         file = folder / PACKED
         decoder.load_state_dict(packed.read(file if file.is_file() else folder / WEIGHTS)[0])
         return decoder.to(torch.float32).eval().requires_grad_(False)
-
-
-class FastAutoencoder(nn.Module):
-    """An autoencoder that decodes with a `FastDecoder`; all else, its encoder too, is as it was."""
-
-    def __init__(self, autoencoder: Any, decoder: FastDecoder) -> None:
-        super().__init__()
-        self.autoencoder, self.decoder, self.config = autoencoder, decoder, autoencoder.config
-
-    def encode(self, pixels: Tensor) -> Any:
-        return self.autoencoder.encode(pixels)
-
-    def decode(self, latents: Tensor, *, return_dict: bool = False) -> tuple[Tensor]:
-        return (self.decoder(latents),)
-
-    def save_pretrained(self, folder: Path) -> None:
-        self.autoencoder.save_pretrained(folder)

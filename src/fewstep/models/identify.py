@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from fewstep.errors import InvalidModel
 from fewstep.models.adapters.lora.names import read_key
-from fewstep.models.layout import Layout, family_of, named_family
+from fewstep.models.families.layout import Layout
+from fewstep.models.families.unet_file import UNET
+from fewstep.models.families.unets import named, with_layers
 from fewstep.models.locating import find_weights, read_json
 from fewstep.models.tensor_file import Header
 
@@ -86,7 +88,6 @@ _UPSCALERS = (
 _TRANSFORMER = re.compile(r"(^|\.)(double_blocks|single_blocks|joint_blocks|transformer_blocks\.0\.attn)\.")
 _LATENTS = ("decoder.conv_in.weight", "decoder.layers.0.weight", "post_quant_conv.weight")
 _ATTENDS = ("attn2.to_k.weight", "attn2.to_v.weight")
-UNET = "model.diffusion_model."
 _TEXT = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.")
 
 
@@ -94,12 +95,14 @@ _TEXT = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.")
 class Identity:
     """family        the base that it was made for, in words; None where that means nothing
     shown         some of the names in it, where it is unknown
+    whole_names   its tensors are called as in a whole checkpoint
     """
 
     path: Path
     thing: Thing
     family: str | None = None
     shown: tuple[str, ...] = ()
+    whole_names: bool = False
 
     @property
     def words(self) -> str:
@@ -139,7 +142,7 @@ def identify(path: Path) -> Identity:
     header = Header.read(path)
     thing = _thing(header)
     shown = tuple(list(header.shapes)[:3]) if thing == "unknown" else ()
-    return Identity(path, thing, _family(thing, header), shown)
+    return Identity(path, thing, _family(thing, header), shown, whole_names=header.has(UNET))
 
 
 def _identify_folder(path: Path) -> Identity:
@@ -213,16 +216,16 @@ def _is_embedding(header: Header) -> bool:
 
 def _family(thing: Thing, header: Header) -> str | None:
     if thing in ("checkpoint", "unet"):
-        return family_of(header.width(*_ATTENDS), Layout.of(header.shapes))
+        return with_layers(header.width(*_ATTENDS), Layout.of(header.shapes))[1]
     if thing == "controlnet":
-        return named_family(header.width(*_ATTENDS))
+        return named(header.width(*_ATTENDS))
     if thing == "ip-adapter":
-        return named_family(header.width("to_k_ip.weight"))
+        return named(header.width("to_k_ip.weight"))
     if thing == "autoencoder":
         return _with_latents(header.width(*_LATENTS))
     if thing == "embedding":
         widths = {shape[-1] for shape in header.shapes.values() if shape}
-        return "SDXL" if len(widths) > 1 else named_family(next(iter(widths), None))
+        return "SDXL" if len(widths) > 1 else named(next(iter(widths), None))
     return None
 
 
@@ -231,7 +234,7 @@ def _family_by_config(thing: Thing, config: Mapping[str, Any]) -> str | None:
         return _with_latents(config.get("latent_channels"))
     if thing == "t2i-adapter":
         return "SDXL" if str(config.get("adapter_type")).endswith("_xl") else "SD 1.x or 2.x"
-    return named_family(config.get("cross_attention_dim")) if thing in ("unet", "controlnet") else None
+    return named(config.get("cross_attention_dim")) if thing in ("unet", "controlnet") else None
 
 
 def _with_latents(channels: int | None) -> str | None:

@@ -9,20 +9,26 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from fewstep.core.schedule import Schedule
-
 if TYPE_CHECKING:
-    from pathlib import Path
+    from PIL.Image import Image
 
-    from fewstep.core.consistency import Scalings
     from fewstep.core.denoise import Denoise
-    from fewstep.core.profile import Kind, SamplingProfile
+    from fewstep.core.profile import SamplingProfile
     from fewstep.models.adapters.embeddings import Embeddings
     from fewstep.models.adapters.lora.stack import LoraStack
-    from fewstep.models.adapters.record import Adapters
     from fewstep.models.card import ModelCard
     from fewstep.models.conditioning import Conditioning
-    from fewstep.models.overrides import Overrides
+    from fewstep.models.origin import Origin
+
+
+class Control(Protocol):
+    """A picture that steers, and how far it is followed."""
+
+    @property
+    def image(self) -> Image: ...
+
+    @property
+    def scale(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Traits:
     latent_channels    C of the latents (B, C, h, w)
     pixels_per_latent  along a side
     multiple           pixels: sides that are no multiple of it cannot be halved at every level of the network
+    reads_pooled       whether pooled text states are an input of the network
     sizes              what files call the vector of sizes that the network reads; None where it reads none
     least_lora_steps   fewer steps with an LCM-LoRA leave a grid in pictures of the default size; 0: none do
     """
@@ -41,6 +48,7 @@ class Traits:
     latent_channels: int
     pixels_per_latent: int
     multiple: int
+    reads_pooled: bool = False
     sizes: str | None = None
     least_lora_steps: int = 0
 
@@ -50,7 +58,11 @@ class Traits:
 
 
 class Described(Protocol):
-    """What a request can be checked against: a model, or the outline that its small files give of it."""
+    """What a request can be checked against: a model, or the outline that its small files give of it.
+
+    loras       the adapters in it that change layers, if any
+    steered_by  what pictures may steer it through: the names of ControlNets and T2I-Adapters, then of IP-Adapters
+    """
 
     @property
     def card(self) -> ModelCard: ...
@@ -65,22 +77,10 @@ class Described(Protocol):
     def loras(self) -> LoraStack | None: ...
 
     @property
-    def steered_by(self) -> tuple[str, ...]:
-        """What pictures may steer it through: the names of ControlNets and T2I-Adapters, then of IP-Adapters."""
-        ...
+    def steered_by(self) -> tuple[str, ...]: ...
 
     @property
     def name(self) -> str: ...
-
-    @property
-    def kind(self) -> Kind: ...
-
-    @property
-    def schedule(self) -> Schedule: ...
-
-    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(C, h, w) of the latents of a picture of `height` x `width` pixels."""
-        ...
 
     def num_windows(self, prompt: str) -> int:
         """How many times the text encoder must read for this prompt."""
@@ -94,16 +94,11 @@ class Described(Protocol):
 class LatentModel(Described, Protocol):
     """Words and pictures in, latents between, pictures out.
 
-    adapters              those in it and beside it; loras and embeddings are two of their kinds
-    folder, weight_files  where it was read from; None and empty for a model in the making
-    reference             a name that loads the same model elsewhere (built in, or on the hub)
-    overrides             what it was loaded with in place of what its files say
+    embeddings  the words of one's own that prompts may use, if any
     """
 
     @property
-    def described(self) -> str:
-        """What it was taken for, in a line."""
-        ...
+    def origin(self) -> Origin: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -115,33 +110,8 @@ class LatentModel(Described, Protocol):
     def embeddings(self) -> Embeddings | None: ...
 
     @property
-    def adapters(self) -> Adapters: ...
-
-    @property
-    def folder(self) -> Path | None: ...
-
-    @property
-    def reference(self) -> str | None: ...
-
-    @property
-    def weight_files(self) -> tuple[Path, ...]: ...
-
-    @property
-    def hash(self) -> str:
-        """The first 12 hex digits of a SHA-256 over all weight files; "unsaved" without files."""
-        ...
-
-    @property
     def encoders_hash(self) -> str:
         """12 hex digits that change with what makes latents and text states, but not with its precision."""
-        ...
-
-    @property
-    def overrides(self) -> Overrides: ...
-
-    @property
-    def scalings(self) -> Scalings:
-        """The boundary scalings t -> (c_skip, c_out) that the model was distilled with."""
         ...
 
     @property
@@ -162,8 +132,28 @@ class LatentModel(Described, Protocol):
         """What guidance leads away from, one row."""
         ...
 
-    def framed(self, cond: Conditioning, height: int, width: int) -> Conditioning:
-        """With the sizes that the network wants to know, of an uncropped picture."""
+    def dropped(self, cond: Conditioning) -> Conditioning:
+        """What training put in the place of words that were dropped; `cond` are those of an empty prompt."""
+        ...
+
+    def conditioned(
+        self,
+        cond: Conditioning,
+        height: int,
+        width: int,
+        controls: Sequence[Control | None] = (),
+        *,
+        away: bool = False,
+    ) -> Conditioning:
+        """Encoded words with all else that the networks read of a picture of that size.
+
+        controls  one or None for each of `steered_by`; none: followed by none
+        away      whether guidance leads away from it
+        """
+        ...
+
+    def sizes(self, picture: tuple[int, int], corner: tuple[int, int], crop: tuple[int, int]) -> tuple[int, ...] | None:
+        """The vector of sizes for a picture (height, width), of which a crop with that corner (top, left) is made."""
         ...
 
     def window(self, cond: Conditioning, rows: slice, columns: slice) -> Conditioning:

@@ -1,4 +1,4 @@
-"""`load`: the only door to diffusers and transformers; a name, a folder or a hub id becomes a `ModelBundle`."""
+"""`load`: the only door to diffusers and transformers; a name, a folder or a hub id becomes a `Model`."""
 
 from __future__ import annotations
 
@@ -6,39 +6,32 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from fewstep.core.profile import SamplingProfile
 from fewstep.errors import InvalidModel
 from fewstep.models.adapters.steered import with_steering
-from fewstep.models.bundle import ModelBundle
-from fewstep.models.card import CardFacts, ModelCard, read_card
-from fewstep.models.families.unet import check_channels, reads_w
-from fewstep.models.identify import check_model_folder
-from fewstep.models.locating import (
-    BUILT_IN,
-    FAST_DECODER,
-    NETWORKS,
-    TOKENIZERS,
-    find_weights,
-    locate,
-    locate_parts,
-    read_json,
-    reference_of,
-)
-from fewstep.models.memory import check_policy, placed
+from fewstep.models.autoencoder import Autoencoder, config_of
+from fewstep.models.card import ModelCard
+from fewstep.models.families.base import Config, Family, Tokenizer
+from fewstep.models.families.checkpoint import Checkpoint
+from fewstep.models.folder import Folder, locate, locate_model
+from fewstep.models.locating import FAST_DECODER, find_weights, reference_of
+from fewstep.models.memory import check_policy
+from fewstep.models.model import Model
+from fewstep.models.origin import Origin
 from fewstep.models.overrides import Overrides
-from fewstep.models.parts import decoding_fast, explained, quiet, read_network, read_tokenizer
-from fewstep.models.placement import choose_device, choose_dtype
+from fewstep.models.parts import explained, quiet, read_decoder, read_network, read_tokenizer
+from fewstep.models.placement import choose_device, choose_dtype, dtype_of
 from fewstep.models.profile import profile_of
-from fewstep.models.replaced import FAST, another_autoencoder, another_unet
+from fewstep.models.replaced import FAST, another_autoencoder, another_network, family_of
 from fewstep.models.variants import announce, chosen_variant, variants_in
 
 if TYPE_CHECKING:
     from fewstep.models.adapters.embeddings import EmbeddingSource
-    from fewstep.models.single_file import Checkpoint
 
 LoraSource = str | Path | tuple[str | Path, float]
 
@@ -59,7 +52,7 @@ def load(
     unet: str | Path | None = None,
     embeddings: Iterable[EmbeddingSource] = (),
     variant: str | None = None,
-) -> ModelBundle:
+) -> Model:
     """Load a model that can generate.
 
     name    "starter" (built in, offline), "starter-teacher", a folder as diffusers writes it, a hub id, or one
@@ -93,32 +86,16 @@ def load(
     wanted = _Wanted(name, dtype, vae, unet, config, variant)
     with quiet():
         source = _read_file(wanted) if _is_single_file(name) else _read_folder(wanted)
-        networks = {part: _ready(network, dtype) for part, network in source.networks.items()}
+        model = _composed(source, dtype, overrides, reference_of(name))
     if config is None:
         _announce(source, overrides)
-    _check_readers(networks, source.origin)
-    check_channels(source.origin, networks["unet"].config.in_channels, networks["unet"].config.out_channels)
-    _check_autoencoder(networks["unet"], networks["vae"])
-    model = ModelBundle(
-        card=source.card,
-        profile=overrides.of_base(source.profile),
-        unet=networks["unet"],
-        autoencoder=networks["vae"],
-        text_encoder=networks["text_encoder"],
-        tokenizer=source.tokenizers["tokenizer"],
-        text_encoder_2=networks.get("text_encoder_2"),
-        tokenizer_2=source.tokenizers.get("tokenizer_2"),
-        drops_to_zeros=source.drops_to_zeros,
-        folder=source.origin if source.origin.is_dir() else None,
-        reference=reference_of(name),
-        weight_files=source.weight_files,
-        overrides=overrides,
-    )
     with explained(source.origin):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
     model = _with_embeddings(_with_loras(model, loras, kind), embeddings)
     model = dataclasses.replace(model, profile=overrides.of_whole(model.profile))
-    return placed(with_steering(model, controlnets), device, memory)
+    model = with_steering(model, controlnets)
+    model.placement.put(model.stages, device, memory)
+    return model
 
 
 @dataclass(frozen=True)
@@ -156,67 +133,87 @@ def _named(part: str | Path | None) -> tuple[str | None, Path | None]:
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """What was read, from a folder or from one file, before it is a bundle."""
+    """What was read, from a folder or from one file, before it is a model.
+
+    networks, tokenizers  by their folders
+    decoder               a fast one, in the place of the autoencoder's own
+    index                 the content of model_index.json
+    """
 
     origin: Path
     card: ModelCard
     profile: SamplingProfile
-    networks: Mapping[str, Any]
-    tokenizers: Mapping[str, Any]
+    family: Family
+    networks: Mapping[str, nn.Module]
+    tokenizers: Mapping[str, Tokenizer]
     weight_files: tuple[Path, ...]
-    drops_to_zeros: bool
+    index: Config
+    decoder: nn.Module | None = None
     checkpoint: Checkpoint | None = None
+
+
+def _composed(source: _Source, dtype: torch.dtype, overrides: Overrides, reference: str | None) -> Model:
+    family = source.family
+    networks = {part: _ready(network, dtype) for part, network in source.networks.items()}
+    network, autoencoder = networks[family.denoiser], networks["vae"]
+    channels = config_of(network)["in_channels"]
+    family.check(source.origin, config_of(network))
+    if (given := config_of(autoencoder)["latent_channels"]) != channels:
+        raise InvalidModel(f"the autoencoder has latents of {given} channels and this model paints {channels}")
+    decoder = None if source.decoder is None else source.decoder.to(dtype_of(autoencoder))
+    tokenizers = {part: source.tokenizers[part] for part in family.tokenizers}
+    return Model(
+        card=source.card,
+        profile=overrides.of_base(source.profile),
+        family=family_of(network, family),
+        text=family.text({part: networks[part] for part in family.encoders}, tokenizers, source.index),
+        network=family.network(network),
+        autoencoder=Autoencoder(autoencoder, decoder),
+        origin=Origin(source.origin if source.origin.is_dir() else None, reference, source.weight_files, overrides),
+    )
 
 
 def _read_folder(wanted: _Wanted) -> _Source:
     name, dtype, vae, variant = wanted.name, wanted.dtype, wanted.vae, wanted.variant
     if wanted.config is not None:
         raise InvalidModel(f"a folder of configs was given, and {name} is no single file that would need one")
-    folder = _model_folder(wanted)
-    card, facts = read_card(folder)
-    parts = locate_parts(folder, card)
-    unet: Mapping[str, Any] = read_json(parts["unet"] / "config.json")
+    folder = Folder.read(locate_model(name, variant, dtype))
+    family, parts = folder.family, folder.parts
     brings_fast = vae == FAST and FAST_DECODER in parts
-    replaced = vae is not None and not brings_fast
-    others = {part for part, given in (("vae", replaced), ("unet", wanted.unet is not None)) if given}
-    present = [part for part in NETWORKS if part in parts and part not in others]
+    others = {"vae"} if vae is not None and not brings_fast else set()
+    others |= {family.denoiser} if wanted.unet is not None else set()
+    present = [part for part in family.networks if part not in others]
     variants = {part: _variant_of(parts[part], wanted) for part in present}
-    _announce_variants(folder, variants, variant)
-    networks = {part: read_network(part, parts[part], dtype, variants[part]) for part in present}
-    files: tuple[Path, ...] = ()
-    title, few_step = name, False
-    if wanted.unet is not None:
-        networks["unet"], files = another_unet(wanted.unet, unet, dtype, variant)
-        card, facts, unet, title = None, CardFacts(), networks["unet"].config, wanted.unet
-        few_step = reads_w(unet)  # the scheduler is not its own
-    if replaced:
-        own = read_json(parts["vae"] / "config.json")
-        networks["vae"], more = another_autoencoder(vae, unet, name, own, dtype)  # type: ignore[arg-type]
-        files = (*files, *more)
+    _announce_variants(folder.path, variants, variant)
+    networks = {part: read_network(family.networks[part], parts[part], dtype, variants[part]) for part in present}
+    files = [file for part in present for file in find_weights(parts[part], dtype, variants[part])]
+    decoder = None
     if brings_fast:
-        networks["vae"] = decoding_fast(networks["vae"], parts[FAST_DECODER])
-        present.append(FAST_DECODER)
+        decoder = read_decoder(parts[FAST_DECODER], dtype)
+        files += find_weights(parts[FAST_DECODER], dtype)
+    if wanted.unet is not None:
+        network, more = another_network(wanted.unet, family, folder.network, dtype, variant)
+        networks[family.denoiser], files = network, [*files, *more]
+        reads_w = family.embeds_w(config_of(network))
+        card = ModelCard(_name_of(wanted.unet))
+        profile = profile_of(folder.scheduler, embedded=reads_w, few_step=reads_w)  # the scheduler is not its own
+    else:
+        card, profile = folder.card or ModelCard(_name_of(name)), folder.profile
+    if "vae" in others:
+        assert vae is not None
+        networks["vae"], more = another_autoencoder(vae, family, name, folder.autoencoder, dtype)
+        files += more
     return _Source(
-        origin=folder,
-        card=card or ModelCard(_name_of(title)),
-        profile=profile_of(
-            read_json(parts["scheduler"] / "scheduler_config.json"), facts, embedded=reads_w(unet), few_step=few_step
-        ),
+        origin=folder.path,
+        card=card,
+        profile=profile,
+        family=family,
         networks=networks,
-        tokenizers={part: read_tokenizer(parts[part]) for part in TOKENIZERS if part in parts},
-        weight_files=(
-            *(file for part in present for file in find_weights(parts[part], dtype, variants.get(part))),
-            *files,
-        ),
-        drops_to_zeros=read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt", False),
+        tokenizers={part: read_tokenizer(kind, parts[part]) for part, kind in family.tokenizers.items()},
+        weight_files=tuple(files),
+        index=folder.index,
+        decoder=decoder,
     )
-
-
-def _model_folder(wanted: _Wanted) -> Path:
-    """The folder of the model; raises `InvalidModel` for a folder of something else, by its name."""
-    if str(wanted.name) not in BUILT_IN:
-        check_model_folder(Path(wanted.name).expanduser())
-    return locate(wanted.name, wanted.variant, wanted.dtype)
 
 
 def _variant_of(part: Path, wanted: _Wanted) -> str | None:
@@ -249,39 +246,39 @@ def _read_file(wanted: _Wanted) -> _Source:
     config = None if wanted.config is None else locate(wanted.config)
     own = wanted.unet is None
     with explained(path):
-        unpacked = unpack(path, config, dtype, with_vae=vae is None, with_unet=own)
-    networks = dict(unpacked.networks)
-    files: tuple[Path, ...] = (path,)
+        unpacked = unpack(path, config, dtype, with_autoencoder=vae is None, with_network=own)
+    family, networks, files = unpacked.family, dict(unpacked.networks), [path]
     if wanted.unet is not None:
-        networks["unet"], more = another_unet(wanted.unet, unpacked.unet, dtype, wanted.variant)
-        files = (path, *more)
-    unet = networks["unet"].config
+        own_config = unpacked.configs[family.denoiser]
+        networks[family.denoiser], more = another_network(wanted.unet, family, own_config, dtype, wanted.variant)
+        files += more
     if vae is not None:
-        networks["vae"], others = another_autoencoder(vae, unet, name, unpacked.autoencoder, dtype)
-        files = (*files, *others)
+        networks["vae"], more = another_autoencoder(vae, family, name, unpacked.configs.get("vae", {}), dtype)
+        files += more
     said = unpacked.checkpoint.few_step
     by_itself = said.value and (config is None or said.by != "name")  # a config that was given is more than a name
-    few_step = by_itself if own else reads_w(unet)
+    reads_w = family.embeds_w(config_of(networks[family.denoiser]))
     return _Source(
         origin=path,
-        card=ModelCard(_name_of(wanted.name if wanted.unet is None else wanted.unet)),
-        profile=profile_of(unpacked.scheduler, embedded=reads_w(unet), few_step=few_step),
+        card=ModelCard(_name_of(name if wanted.unet is None else wanted.unet)),
+        profile=profile_of(unpacked.scheduler, embedded=reads_w, few_step=by_itself if own else reads_w),
+        family=family,
         networks=networks,
         tokenizers=unpacked.tokenizers,
-        weight_files=files,
-        drops_to_zeros="text_encoder_2" in networks,
+        weight_files=tuple(files),
+        index=unpacked.index,
         checkpoint=unpacked.checkpoint if own else None,
     )
 
 
-def _ready(network: Any, dtype: torch.dtype) -> Any:
+def _ready(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Ready to run, not in training; an autoencoder that overflows in float16 (it says so) in float32."""
     if dtype is torch.float16 and getattr(network.config, "force_upcast", False):
         network = network.float()
     return network.eval().requires_grad_(False)
 
 
-def _with_loras(model: ModelBundle, loras: Iterable[LoraSource], kind: str | None) -> ModelBundle:
+def _with_loras(model: Model, loras: Iterable[LoraSource], kind: str | None) -> Model:
     wanted = list(loras)
     if not wanted:
         return model
@@ -290,25 +287,13 @@ def _with_loras(model: ModelBundle, loras: Iterable[LoraSource], kind: str | Non
     return with_loras(model, wanted, kind)
 
 
-def _with_embeddings(model: ModelBundle, embeddings: Iterable[EmbeddingSource]) -> ModelBundle:
+def _with_embeddings(model: Model, embeddings: Iterable[EmbeddingSource]) -> Model:
     wanted = list(embeddings)
     if not wanted:
         return model
     from fewstep.models.adapters.embeddings import with_embeddings
 
     return with_embeddings(model, wanted)
-
-
-def _check_autoencoder(unet: Any, autoencoder: Any) -> None:
-    expected, given = unet.config.in_channels, autoencoder.config.latent_channels
-    if expected != given:
-        raise InvalidModel(f"the autoencoder has latents of {given} channels and this model paints {expected}")
-
-
-def _check_readers(networks: Mapping[str, Any], origin: Path) -> None:
-    """A network of the SDXL kind needs both text encoders (the refiner, which has one, is no text-to-image model)."""
-    if networks["unet"].config.addition_embed_type == "text_time" and "text_encoder_2" not in networks:
-        raise InvalidModel(f"{origin} is of the SDXL kind and has no text_encoder_2/ folder; is it a refiner?")
 
 
 def _name_of(source: str | Path) -> str:

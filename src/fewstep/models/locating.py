@@ -1,4 +1,4 @@
-"""Where a model lies: a built-in name, a folder, or a repository on the hub becomes a folder of known parts."""
+"""Where files lie: names of models, networks and weights in folders, and what is fetched from the hub."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewstep.errors import InvalidModel, ModelNotFound
-from fewstep.models.card import FILE as CARD_FILE
-from fewstep.models.card import ModelCard, read_card
 from fewstep.models.variants import FITTING, HUB_PATTERNS, chosen_variant, name_of_dtype, variants_in
 
 if TYPE_CHECKING:
@@ -21,12 +19,8 @@ BUILT_IN = {"starter": STARTER, "starter-teacher": STARTER / "teacher"}
 ADAPTERS = {
     name: STARTER / "adapters" / f"{name}.safetensors" for name in ("lcm-lora", "blue-ink", "blue-ink-lcf", "openmoji")
 }
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 FAST_DECODER = "fast_decoder"
 PACKED = "weights.packed.safetensors"  # in a part of the starter, in the place of diffusers' file (`packed.py`)
-OPTIONAL = ("text_encoder_2", "tokenizer_2", FAST_DECODER)  # SDXL's, and what some of fewstep's own models bring
-NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
-TOKENIZERS = ("tokenizer", "tokenizer_2")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 IS_A_PICKLE = (
@@ -35,37 +29,8 @@ IS_A_PICKLE = (
 )
 IS_A_REFINER = "is an SDXL refiner, which only paints over what the base has painted: give the base"
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.safetensors)")  # which is a file that is not there
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.safetensors)")  # which is a file that is not there
 _HUB_FILE = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*/.+\.safetensors")
-_HUB_FILES = [
-    "model_index.json",
-    CARD_FILE,
-    *(f"{part}/*.json" for part in (*PARTS, *OPTIONAL)),
-    *(f"{part}/*.safetensors" for part in (*NETWORKS, FAST_DECODER)),
-    *(f"{part}/*.txt" for part in TOKENIZERS),
-]
-
-
-def locate(name: str | Path, variant: str | None = None, dtype: torch.dtype | None = None) -> Path:
-    """The folder of a model; raises `ModelNotFound` or, for a file, `InvalidModel`.
-
-    variant, dtype  which weights to fetch from the hub, where it has several (`variants.chosen_variant`)
-    """
-    if str(name) in BUILT_IN:
-        return _built_in(str(name))
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise InvalidModel(f"{path} has no model_index.json, so it is not a model folder as diffusers writes it")
-        return path
-    if path.is_file():
-        raise InvalidModel(_about_file(path))
-    if _HUB_ID.fullmatch(str(name)):
-        return download(str(name), variant=variant, dtype=dtype, parts=(*NETWORKS, FAST_DECODER))
-    raise ModelNotFound(
-        f"no model {str(name)!r}: give {', '.join(BUILT_IN)}, an existing folder or .safetensors file, or a hub id "
-        "(owner/name)"
-    )
 
 
 def reference_of(name: str | Path) -> str | None:
@@ -83,28 +48,6 @@ def names_of(sources: Iterable[str | Path]) -> list[str]:
     names = [name_of(source) for source in sources]
     earlier = [names[:place].count(name) for place, name in enumerate(names)]
     return [f"{name}-{before + 1}" if before else name for name, before in zip(names, earlier, strict=True)]
-
-
-def locate_parts(folder: Path, card: ModelCard | None) -> dict[str, Path]:
-    """The folder of every part, from the model's own folder or from the one that it shares parts with."""
-    homes = [folder] if card is None or card.shared is None else [folder, folder / card.shared]
-    parts = {}
-    for part in (*PARTS, *OPTIONAL):
-        found = [home / part for home in homes if (home / part).is_dir()]
-        if not found and part in OPTIONAL:
-            continue
-        if part == "text_encoder" and not found and (folder / "text_encoder_2").is_dir():
-            raise InvalidModel(f"{folder} {IS_A_REFINER}")
-        if not found:
-            raise InvalidModel(f"{folder} has no {part}/ folder, which a latent diffusion model needs")
-        parts[part] = found[0]
-    return parts
-
-
-def brings_fast_decoder(name: str | Path) -> bool:
-    """Whether a built-in model, or a folder, has a fast decoder of its own."""
-    folder = BUILT_IN.get(str(name), Path(name).expanduser())
-    return (folder / "model_index.json").is_file() and FAST_DECODER in locate_parts(folder, read_card(folder)[0])
 
 
 def find_weights(part: Path, dtype: torch.dtype | None = None, variant: str | None = None) -> tuple[Path, ...]:
@@ -151,8 +94,8 @@ def locate_network(
             raise InvalidModel(f"{path} holds no {what}: it has neither config.json nor {within}/config.json")
         return home
     if path.is_file():
-        raise InvalidModel(_about_file(path) if path.suffix in PICKLES else f"{path}: give the folder of an {what}")
-    if _HUB_ID.fullmatch(str(name)):
+        raise InvalidModel(about_file(path) if path.suffix in PICKLES else f"{path}: give the folder of an {what}")
+    if HUB_ID.fullmatch(str(name)):
         return download(str(name), ["config.json", "*.safetensors"], variant=variant, dtype=dtype, parts=("",))
     raise ModelNotFound(f"no {what} {str(name)!r}: give an existing folder, or a hub id (owner/name)")
 
@@ -160,27 +103,17 @@ def locate_network(
 def is_elsewhere(name: str | Path) -> bool:
     """Whether a model's name can only mean a repository on the hub."""
     here = str(name) in BUILT_IN or Path(name).expanduser().exists()
-    return not here and _HUB_ID.fullmatch(str(name)) is not None
+    return not here and HUB_ID.fullmatch(str(name)) is not None
 
 
 def check_there(name: str | Path, what: str) -> None:
     """Raises `ModelNotFound` where a part beside the model is neither here nor can be on the hub; fetches nothing."""
     path = Path(name).expanduser()
-    if not path.exists() and not (_HUB_FILE.fullmatch(str(name)) or _HUB_ID.fullmatch(str(name))):
+    if not path.exists() and not (_HUB_FILE.fullmatch(str(name)) or HUB_ID.fullmatch(str(name))):
         raise ModelNotFound(f"no {what} {str(name)!r}: give an existing folder or .safetensors file, or a hub id")
 
 
-def _built_in(name: str) -> Path:
-    folder = BUILT_IN[name]
-    if not (folder / "model_index.json").is_file():
-        raise ModelNotFound(
-            f"the weights of {name!r} are not in this installation ({folder} is empty): reinstall fewstep, "
-            "make them with recipes/starter.py, or give another model"
-        )
-    return folder
-
-
-def _about_file(path: Path) -> str:
+def about_file(path: Path) -> str:
     if path.suffix in PICKLES:
         return f"{path} {IS_A_PICKLE}"
     return f"{path} is no model: give a folder as diffusers writes it, or one .safetensors file with a whole checkpoint"
@@ -188,7 +121,7 @@ def _about_file(path: Path) -> str:
 
 def download(
     hub_id: str,
-    files: Sequence[str] = tuple(_HUB_FILES),
+    files: Sequence[str],
     variant: str | None = None,
     dtype: torch.dtype | None = None,
     parts: Sequence[str] = (),

@@ -1,33 +1,50 @@
-"""Where a model's parts lie when the device's memory is short: all on it, in turns, or layer by layer."""
+"""Where a model's networks lie when the device's memory is short: all on it, in turns, or layer by layer."""
 
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fewstep.errors import FewstepWarning, InvalidRequest
-from fewstep.models.fast_decoder import FastAutoencoder
-from fewstep.models.placement import dtype_of
-
-if TYPE_CHECKING:
-    from fewstep.models.bundle import ModelBundle
+from fewstep.models.autoencoder import Autoencoder
+from fewstep.models.placement import device_of, dtype_of
 
 POLICIES = ("auto", "full", "parts", "layers")
 SPARE = 0.9  # of what is free: the rest is for what else a picture takes
 VALUES_A_PIXEL = 12  # times the decoder's first width, at its peak: 6 counted, 7.8 measured on a CPU, some to spare
 TILE = 512  # pixels along a side of what is decoded at once, when memory is short
 GIB = 2**30
+TILES = "pictures are decoded in tiles"
 TURNS = "its parts take turns there (a little slower)"
 LAYERS = "every layer is brought there in turn (slow)"
+
+
+@dataclass(frozen=True, eq=False)
+class Stages:
+    """The networks of a model that run together: those that read, those that predict, and what decodes.
+
+    name, size  of the model, and (height, width) of its pictures
+    """
+
+    name: str
+    size: tuple[int, int]
+    readers: Sequence[nn.Module]
+    predictors: Sequence[nn.Module]
+    autoencoder: Autoencoder
+
+    def __iter__(self) -> Iterator[Sequence[nn.Module]]:
+        return iter((self.readers, self.predictors, self.autoencoder.modules))
+
+    @property
+    def in_training(self) -> bool:
+        return any(weight.requires_grad for weight in self.predictors[0].parameters())
 
 
 @dataclass(frozen=True)
@@ -40,13 +57,12 @@ class Need:
     tile: int
 
     @classmethod
-    def of(cls, model: ModelBundle) -> Need:
-        stages = [sum(map(_weight, stage)) for stage in stages_of(model)]
-        height, width = model.traits.default_size
-        first = model.autoencoder.config.block_out_channels[0]
-        pixel = VALUES_A_PIXEL * first * dtype_of(model.autoencoder).itemsize
+    def of(cls, stages: Stages) -> Need:
+        weights = [sum(map(_weight, stage)) for stage in stages]
+        height, width = stages.size
+        pixel = VALUES_A_PIXEL * stages.autoencoder.first_width * dtype_of(stages.autoencoder.module).itemsize
         whole = pixel * height * width
-        return cls(sum(stages), max(stages), whole, min(whole, pixel * TILE**2))
+        return cls(sum(weights), max(weights), whole, min(whole, pixel * TILE**2))
 
     def policy(self, free: int) -> tuple[str, bool]:
         """What fits into `free` bytes: the policy, and whether to decode in tiles."""
@@ -56,6 +72,126 @@ class Need:
         if self.weights + self.tile <= room:
             return "full", True
         return ("parts" if self.stage + self.tile <= room else "layers"), True
+
+
+class Placement:
+    """Where the networks of a model lie, in which precision and in what pieces they run: the one thing about a model
+    that changes while it is used.
+
+    device  where they run, if they do not all lie there; None: where they lie
+    """
+
+    def __init__(self) -> None:
+        self.device: torch.device | None = None
+
+    def put(self, stages: Stages, device: torch.device, memory: str = "auto") -> None:
+        """Networks that lie in the main memory, on a device as far as the policy says.
+
+        full    everything lies there
+        parts   what reads, what predicts and what decodes lie there in turns
+        layers  every layer is brought there when it runs: slow, and the last resort
+        auto    the first of them that fits, and tiles for decoding where those are needed; anything but "full" is said
+
+        Only a device with a memory of its own gives a choice; elsewhere everything lies where it is.
+        """
+        if not has_own_memory(device):
+            return self.whole(stages, device)
+        need, free = Need.of(stages), free_memory(device)
+        policy, tiles = need.policy(free) if memory == "auto" else (memory, memory != "full")
+        tiles = tiles and decode_in_tiles(stages.autoencoder)
+        if memory == "auto" and (tiles or policy != "full"):
+            how = {"full": TILES, "parts": TURNS}
+            warnings.warn(
+                f"{stages.name} takes {(need.weights + need.whole) / GIB:.1f} GiB, {free / GIB:.1f} are free on "
+                f"{device}: {how.get(policy, LAYERS)}; --memory says otherwise",
+                FewstepWarning,
+                stacklevel=3,
+            )
+        if policy == "full":
+            try:
+                return self.whole(stages, device)
+            except RuntimeError as error:
+                if memory == "full" or not out_of_memory(error):
+                    raise
+            self.whole(stages, torch.device("cpu"))
+            free_cache(device)
+            policy = "parts"
+            warnings.warn(f"{stages.name} does not fit onto {device} at once: {TURNS}", FewstepWarning, stacklevel=3)
+        return self.in_turns(stages, device) if policy == "parts" else self.in_layers(stages, device)
+
+    def take_less(self, stages: Stages) -> str | None:
+        """After a picture did not fit: take less of the device's memory from now on. Says how; None: no way is left.
+
+        In this order: decoding in tiles, the stages in turns, every layer in its turn. The networks of a model in
+        training, which the optimiser holds too, stay where they are.
+        """
+        device = self.device or device_of(stages.predictors[0])
+        free_cache(device)
+        if decode_in_tiles(stages.autoencoder):
+            return TILES
+        if not has_own_memory(device) or in_layers_already(stages) or stages.in_training:
+            return None
+        from accelerate.hooks import remove_hook_from_module
+
+        had_turns = self.device is not None
+        for stage in stages:
+            for network in stage:
+                remove_hook_from_module(network)
+                network.to("cpu")
+        free_cache(device)
+        (self.in_layers if had_turns else self.in_turns)(stages, device)
+        return LAYERS if had_turns else TURNS
+
+    def whole(self, stages: Stages, device: torch.device) -> None:
+        """Everything on the device."""
+        for stage in stages:
+            for network in stage:
+                network.to(device)
+
+    def in_turns(self, stages: Stages, device: torch.device) -> None:
+        """One stage lies on the device at a time."""
+        from accelerate.hooks import ModelHook, add_hook_to_module
+        from accelerate.utils import send_to_device
+
+        turns = _Turns(list(stages), device)
+
+        class Turn(ModelHook):
+            """Before a network runs, its stage is brought to the device, and the one before it is sent away."""
+
+            def __init__(self, stage: int) -> None:
+                self.stage = stage
+
+            def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+                turns.take(self.stage)
+                return send_to_device(args, device), send_to_device(kwargs, device)
+
+        for number, stage in enumerate(stages):
+            for network in stage:
+                add_hook_to_module(network, Turn(number))
+        self.device = device
+
+    def in_layers(self, stages: Stages, device: torch.device) -> None:
+        """Every layer is brought to the device when it runs (accelerate's CPU offload)."""
+        from accelerate import cpu_offload
+
+        for stage in stages:
+            for network in stage:
+                cpu_offload(network, execution_device=device)
+        self.device = device
+
+    def decode(self, autoencoder: Autoencoder, latents: Tensor, device: torch.device, name: str) -> Tensor:
+        """Latents to pixels; an autoencoder that overflows in float16 goes on in float32."""
+        pixels = autoencoder.decode(latents, device)
+        if dtype_of(autoencoder.module) != torch.float16 or pixels.isfinite().all():
+            return pixels
+        warnings.warn(
+            f"the autoencoder of {name} overflows in float16 (a black picture): it goes on in float32",
+            FewstepWarning,
+            stacklevel=3,
+        )
+        for network in autoencoder.modules:
+            _widen(network, device)
+        return autoencoder.decode(latents, device)
 
 
 def free_memory(device: torch.device) -> int:
@@ -74,66 +210,6 @@ def check_policy(memory: str) -> str:
     if memory not in POLICIES:
         raise InvalidRequest(f"unknown memory policy {memory!r}; choose one of {', '.join(POLICIES)}")
     return memory
-
-
-def placed(model: ModelBundle, device: torch.device, memory: str = "auto") -> ModelBundle:
-    """A model that lies in the main memory, on its device as far as the policy says.
-
-    full    everything lies there
-    parts   the readers, the U-Net with what steers it, and the autoencoder lie there in turns
-    layers  every layer is brought there when it runs: slow, and the last resort
-    auto    the first of them that fits, and tiles for decoding where those are needed; anything but "full" is said
-
-    Only a device with a memory of its own gives a choice; elsewhere everything lies where it is.
-    """
-    if not has_own_memory(device):
-        return _whole(model, device)
-    need, free = Need.of(model), free_memory(device)
-    policy, tiles = need.policy(free) if memory == "auto" else (memory, memory != "full")
-    tiles = tiles and model.decode_in_tiles()
-    if memory == "auto" and (tiles or policy != "full"):
-        how = {"full": "pictures are decoded in tiles", "parts": TURNS}
-        warnings.warn(
-            f"{model.name} takes {(need.weights + need.whole) / GIB:.1f} GiB, {free / GIB:.1f} are free on {device}: "
-            f"{how.get(policy, LAYERS)}; --memory says otherwise",
-            FewstepWarning,
-            stacklevel=3,
-        )
-    if policy == "full":
-        try:
-            return _whole(model, device)
-        except RuntimeError as error:
-            if memory == "full" or not out_of_memory(error):
-                raise
-        _whole(model, torch.device("cpu"))
-        free_cache(device)
-        policy = "parts"
-        warnings.warn(f"{model.name} does not fit onto {device} at once: {TURNS}", FewstepWarning, stacklevel=3)
-    return in_turns(model, device) if policy == "parts" else in_layers(model, device)
-
-
-def take_less(model: ModelBundle) -> str | None:
-    """After a picture did not fit: take less of the device's memory from now on. Says how; None where no way is left.
-
-    In this order: decoding in tiles, the parts in turns, every layer in its turn. The model is changed in place; the
-    networks of one in training, which the optimiser holds too, stay where they are.
-    """
-    device = model.device
-    free_cache(device)
-    if model.decode_in_tiles():
-        return "pictures are decoded in tiles"
-    if not has_own_memory(device) or in_layers_already(model) or in_training(model):
-        return None
-    from accelerate.hooks import remove_hook_from_module
-
-    had_turns = model.runs_on is not None
-    for network in chain(*stages_of(model)):
-        remove_hook_from_module(network)
-        network.to("cpu")
-    free_cache(device)
-    (in_layers if had_turns else in_turns)(model, device)
-    object.__setattr__(model, "runs_on", device)
-    return LAYERS if had_turns else TURNS
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -161,72 +237,20 @@ def has_own_memory(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def in_layers_already(model: ModelBundle) -> bool:
-    return any(parameter.is_meta for parameter in model.unet.parameters())
+def in_layers_already(stages: Stages) -> bool:
+    return any(parameter.is_meta for parameter in stages.predictors[0].parameters())
 
 
-def in_training(model: ModelBundle) -> bool:
-    return any(parameter.requires_grad for parameter in model.unet.parameters())
-
-
-def stages_of(model: ModelBundle) -> list[list[Any]]:
-    """The networks that run together: those that read, those that paint, the one that decodes."""
-    readers = [model.text_encoder, *([] if model.text_encoder_2 is None else [model.text_encoder_2])]
-    readers += [network for each in model.adapters.steering for network in each.readers]
-    steering = [network for each in model.adapters.steering for network in each.networks]
-    return [readers, [model.unet, *steering], _decoding(model.autoencoder)]
-
-
-def _decoding(autoencoder: Any) -> list[Any]:
-    """The networks that are called: of one with a fast decoder, that and the autoencoder itself."""
-    fast = isinstance(autoencoder, FastAutoencoder)
-    return [autoencoder.autoencoder, autoencoder.decoder] if fast else [autoencoder]
-
-
-def in_turns(model: ModelBundle, device: torch.device) -> ModelBundle:
-    """One stage lies on the device at a time."""
-    from accelerate.hooks import ModelHook, add_hook_to_module
-    from accelerate.utils import send_to_device
-
-    stages = stages_of(model)
-    turns = _Turns(stages, device)
-
-    class Turn(ModelHook):
-        """Before a network runs, its stage is brought to the device, and the one before it is sent away."""
-
-        def __init__(self, stage: int) -> None:
-            self.stage = stage
-
-        def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            turns.take(self.stage)
-            return send_to_device(args, device), send_to_device(kwargs, device)
-
-    for number, stage in enumerate(stages):
-        for network in stage:
-            add_hook_to_module(network, Turn(number))
-    return dataclasses.replace(model, runs_on=device)
-
-
-def in_layers(model: ModelBundle, device: torch.device) -> ModelBundle:
-    """Every layer is brought to the device when it runs (accelerate's CPU offload)."""
-    from accelerate import cpu_offload
-
-    for stage in stages_of(model):
-        for network in stage:
-            cpu_offload(network, execution_device=device)
-    return dataclasses.replace(model, runs_on=device)
-
-
-def in_float32(network: Any, device: torch.device) -> None:
-    """A network in float32 from now on, also where its layers are brought to the device one by one."""
-    if any(parameter.is_meta for parameter in network.parameters()):  # its weights are with its hooks
-        from accelerate import cpu_offload
-        from accelerate.hooks import remove_hook_from_module
-
-        remove_hook_from_module(network, recurse=True)
-        cpu_offload(network.float(), execution_device=device)
-    else:
-        network.float()
+def decode_in_tiles(autoencoder: Autoencoder) -> bool:
+    """From now on decode large pictures tile by tile, which takes less memory; False where that changes nothing."""
+    module = autoencoder.module
+    can = autoencoder.decoder is None and hasattr(module, "enable_tiling") and not getattr(module, "use_tiling", True)
+    if can:
+        module.enable_tiling()
+        tile = min(TILE, module.tile_sample_min_size)
+        module.tile_sample_min_size = tile
+        module.tile_latent_min_size = tile // autoencoder.pixels_per_latent
+    return can
 
 
 class _Turns:
@@ -246,11 +270,16 @@ class _Turns:
         self.here = stage
 
 
-def _whole(model: ModelBundle, device: torch.device) -> ModelBundle:
-    for stage in stages_of(model):
-        for network in stage:
-            network.to(device)
-    return model
+def _widen(network: nn.Module, device: torch.device) -> None:
+    """A network in float32 from now on, also where its layers are brought to the device one by one."""
+    if any(parameter.is_meta for parameter in network.parameters()):  # its weights are with its hooks
+        from accelerate import cpu_offload
+        from accelerate.hooks import remove_hook_from_module
+
+        remove_hook_from_module(network, recurse=True)
+        cpu_offload(network.float(), execution_device=device)
+    else:
+        network.float()
 
 
 def _weight(network: nn.Module) -> int:

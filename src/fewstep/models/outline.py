@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewstep.core.profile import Kind, SamplingProfile
-from fewstep.core.schedule import Schedule
-from fewstep.models.card import ModelCard, read_card
-from fewstep.models.families.unet import reads_w, traits_of
-from fewstep.models.identify import check_model_folder
+from fewstep.core.profile import SamplingProfile
+from fewstep.models.card import ModelCard
+from fewstep.models.folder import Folder, locate_model
 from fewstep.models.latent_model import Traits
-from fewstep.models.locating import BUILT_IN, is_elsewhere, locate, locate_parts, names_of, read_json
+from fewstep.models.locating import is_elsewhere, names_of
 from fewstep.models.overrides import Overrides
-from fewstep.models.profile import profile_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,37 +39,18 @@ class Outline:
         path = Path(name).expanduser()
         if is_elsewhere(name) or (path.suffix == ".safetensors" and path.is_file()):
             return None
-        if name not in BUILT_IN:
-            check_model_folder(path)
-        folder = locate(name)
-        card, facts = read_card(folder)
-        parts = locate_parts(folder, card)
-        unet, vae = (read_json(parts[part] / "config.json") for part in ("unet", "vae"))
+        folder = Folder.read(locate_model(name))
         overrides = Overrides(kind, prediction_type, zero_snr=zero_snr)
         overrides.check()
-        scheduler = read_json(parts["scheduler"] / "scheduler_config.json")
-        profile = profile_of(scheduler, facts, embedded=reads_w(unet))
-        profile = overrides.of_whole(overrides.of_base(profile))
-        traits = traits_of(unet, vae)
-        if traits is None:
+        if (traits := folder.traits) is None:
             return None  # left to diffusers' defaults
-        return cls(card or ModelCard(folder.resolve().name), profile, traits, steered_by=tuple(names_of(controlnets)))
+        card = folder.card or ModelCard(folder.path.resolve().name)
+        profile = overrides.of_whole(overrides.of_base(folder.profile))
+        return cls(card, profile, traits, steered_by=tuple(names_of(controlnets)))
 
     @property
     def name(self) -> str:
         return self.card.name
-
-    @property
-    def kind(self) -> Kind:
-        return self.profile.kind
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.profile.schedule
-
-    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(C, h, w) of the latents of a picture of `height` x `width` pixels."""
-        return self.traits.latent_shape(height, width)
 
     def num_windows(self, prompt: str) -> int:
         return 1

@@ -9,44 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from fewstep.errors import FewstepError, InvalidModel
 from fewstep.models import packed
+from fewstep.models.families.base import Part
 from fewstep.models.identify import identify
 from fewstep.models.locating import PACKED, find_weights, read_json
 from fewstep.models.variants import chosen_variant
 
-# By their narrow paths: the package roots import several seconds' worth of other models.
-CLASSES = {
-    "unet": {"UNet2DConditionModel": "diffusers.models.unets.unet_2d_condition"},
-    "vae": {
-        "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
-        "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
-    },
-    "text_encoder": {"CLIPTextModel": "transformers.models.clip.modeling_clip"},
-    "text_encoder_2": {"CLIPTextModelWithProjection": "transformers.models.clip.modeling_clip"},
-    "controlnet": {
-        "ControlNetModel": "diffusers.models.controlnets.controlnet",
-        "T2IAdapter": "diffusers.models.adapter",
-    },
-    "tokenizer": {"CLIPTokenizer": "transformers.models.clip.tokenization_clip"},
-}
-PART_NAMES = {
-    "unet": "U-Net",
-    "vae": "autoencoder",
-    "text_encoder": "text encoder of Stable Diffusion",
-    "text_encoder_2": "second text encoder of SDXL",
-    "controlnet": "ControlNet or T2I-Adapter",
-    "tokenizer": "tokenizer",
-}
+VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
 
 
-def read_network(part: str, folder: Path, dtype: torch.dtype, variant: str | None = None) -> Any:
+def read_network(part: Part, folder: Path, dtype: torch.dtype, variant: str | None = None) -> Any:
     """The part in `folder`, from the weights of its `variant` (`variants.chosen_variant`)."""
     find_weights(folder, dtype, variant)
     variant = chosen_variant(folder, dtype, variant)
     config = read_json(folder / "config.json")
-    network_class = _class(part, _class_name(config), folder)
+    network_class = _class(part, class_name(config), folder)
     with explained(folder):
         if (folder / PACKED).is_file():
             return _unpacked(network_class, folder).to(dtype)
@@ -67,31 +47,38 @@ def _unpacked(network_class: Any, folder: Path) -> Any:
     return network_class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float16)
 
 
-def decoding_fast(autoencoder: Any, folder: Path) -> Any:
-    from fewstep.models.fast_decoder import FastAutoencoder, FastDecoder
+def read_decoder(folder: Path, dtype: torch.dtype) -> nn.Module:
+    """A fast decoder."""
+    from fewstep.models.fast_decoder import FastDecoder
 
     with explained(folder):
-        return FastAutoencoder(autoencoder, FastDecoder.load(folder).to(autoencoder.dtype))
+        return FastDecoder.load(folder).to(dtype)
 
 
-def read_tokenizer(folder: Path) -> Any:
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+def read_tokenizer(part: Part, folder: Path) -> Any:
+    if not any((folder / name).is_file() for name in VOCABULARIES):
         raise InvalidModel(f"{folder} has no vocabulary (tokenizer.json, or vocab.json and merges.txt)")
     with explained(folder):
-        return _class("tokenizer", "CLIPTokenizer", folder).from_pretrained(folder, local_files_only=True)
+        return _class(part, next(iter(part.classes)), folder).from_pretrained(folder, local_files_only=True)
 
 
-def _class_name(config: Mapping[str, Any]) -> str:
+def class_name(config: Mapping[str, Any]) -> str:
     return config.get("_class_name") or (config.get("architectures") or ["(unnamed)"])[0]
 
 
-def _class(part: str, name: str, folder: Path) -> Any:
-    if name not in CLASSES[part]:
+def check_class(part: Part, config: Mapping[str, Any], folder: Path) -> None:
+    """Raises `InvalidModel` where a folder holds something else than the part."""
+    name = class_name(config)
+    if name not in part.classes:
         if (found := identify(folder)).thing != "unknown":
             what = f"it is {found.words}; {found.advice}"
-            raise InvalidModel(f"{folder} holds a {name}, so it is no {PART_NAMES[part]}: {what}")
-        raise InvalidModel(f"{folder} holds a {name}; fewstep knows {', '.join(CLASSES[part])} for this part")
-    return getattr(import_module(CLASSES[part][name]), name)
+            raise InvalidModel(f"{folder} holds a {name}, so it is no {part.what}: {what}")
+        raise InvalidModel(f"{folder} holds a {name}; fewstep knows {', '.join(part.classes)} for this part")
+
+
+def _class(part: Part, name: str, folder: Path) -> Any:
+    check_class(part, {"_class_name": name}, folder)
+    return getattr(import_module(part.classes[name]), name)
 
 
 @contextmanager

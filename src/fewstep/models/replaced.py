@@ -1,28 +1,27 @@
-"""A part from elsewhere in place of a model's own: another autoencoder, another U-Net."""
+"""A part from elsewhere in place of a model's own: another autoencoder, another network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 from fewstep.errors import InvalidModel, ModelNotFound
+from fewstep.models.autoencoder import config_of
+from fewstep.models.families import recognise
+from fewstep.models.families.base import Config, Family
 from fewstep.models.identify import identify, refusal
-from fewstep.models.layout import named_family
 from fewstep.models.locating import find_weights, locate_network, read_json
-from fewstep.models.parts import explained, read_network
+from fewstep.models.parts import class_name, explained, read_network
 from fewstep.models.variants import announce, chosen_variant
 
 FAST = "fast"
-TINY_FOR = {768: "madebyollin/taesd", 1024: "madebyollin/taesd", 2048: "madebyollin/taesdxl"}
-_SAME = ("cross_attention_dim", "in_channels", "addition_embed_type")  # of a U-Net that takes another's place
 
 
 def another_autoencoder(
-    vae: str | Path, unet: Mapping[str, Any], model: str | Path, own: Mapping[str, Any], dtype: torch.dtype
-) -> tuple[Any, tuple[Path, ...]]:
+    vae: str | Path, family: Family, model: str | Path, own: Config, dtype: torch.dtype
+) -> tuple[nn.Module, tuple[Path, ...]]:
     """What `vae` names in place of a model's own autoencoder (whose config a single file shares), and its files."""
     path = Path(vae).expanduser()
     if path.is_file() and path.suffix == ".safetensors":
@@ -30,55 +29,49 @@ def another_autoencoder(
 
         with explained(path):
             return unpack_autoencoder(path, own, dtype), (path,)
-    folder = locate_network(_autoencoder_name(vae, unet, model), "autoencoder", "vae", dtype=dtype)
-    announce(folder, [chosen_variant(folder, dtype)])
-    return read_network("vae", folder, dtype), find_weights(folder, dtype)
-
-
-def _autoencoder_name(vae: str | Path, unet: Mapping[str, Any], model: str | Path) -> str | Path:
-    """The name itself, or for "fast" the hub id of the tiny autoencoder for this U-Net's family."""
-    if vae != FAST:
-        return vae
-    width = unet.get("cross_attention_dim")
-    if width not in TINY_FOR:
+    if vae == FAST and family.tiny is None:
         raise ModelNotFound(
             f"there is no fast decoder for {model}: there are some for SD 1.x, 2.x, SDXL and the starter"
         )
-    return TINY_FOR[width]
+    folder = locate_network(family.tiny or vae if vae == FAST else vae, "autoencoder", "vae", dtype=dtype)
+    announce(folder, [chosen_variant(folder, dtype)])
+    return read_network(family.networks["vae"], folder, dtype), find_weights(folder, dtype)
 
 
-def another_unet(
-    unet: str | Path, own: Mapping[str, Any], dtype: torch.dtype, variant: str | None
-) -> tuple[Any, tuple[Path, ...]]:
-    """What `unet` names in place of a model's own U-Net, whose config is `own`, and its files.
+def another_network(
+    unet: str | Path, family: Family, own: Config, dtype: torch.dtype, variant: str | None
+) -> tuple[nn.Module, tuple[Path, ...]]:
+    """What `unet` names in place of a model's own network, whose config is `own`, and its files.
 
-    Raises `ModelNotFound`, and `InvalidModel` for what is no U-Net or is one of another family.
+    Raises `ModelNotFound`, and `InvalidModel` for what is no such network or is one of another family.
     """
-    path = Path(unet).expanduser()
+    path, part = Path(unet).expanduser(), family.networks[family.denoiser]
     if path.is_file():
         if (found := identify(path)).thing not in ("unet", "checkpoint"):
-            raise refusal(path, "U-Net", found)
-        from fewstep.models.single_file import unpack_unet
-
+            raise refusal(path, part.what, found)
         with explained(path):
-            network = unpack_unet(path, _config_beside(path) or own, dtype)
+            network = family.read_network(path, _config_beside(path, family) or own, dtype)
         files: tuple[Path, ...] = (path,)
     else:
-        folder = locate_network(unet, "U-Net", "unet", variant, dtype)
+        folder = locate_network(unet, part.what, family.denoiser, variant, dtype)
         announce(folder, [chosen_variant(folder, dtype, variant)] if variant is None else [])
-        network, files = read_network("unet", folder, dtype, variant), find_weights(folder, dtype, variant)
-    for name in _SAME:
-        if (theirs := network.config.get(name)) != (ours := own.get(name)):
-            families = [named_family(each.get("cross_attention_dim")) for each in (network.config, own)]
+        network, files = read_network(part, folder, dtype, variant), find_weights(folder, dtype, variant)
+    for name in family.must_match:
+        if (theirs := config_of(network).get(name)) != (ours := own.get(name)):
             raise InvalidModel(
-                f"the U-Net {unet} was made for {families[0]} and the other parts are of {families[1]}: its {name} is "
-                f"{theirs!r} and not {ours!r}"
+                f"the {part.what} {unet} was made for {family_of(network, family).name} and the other parts are of "
+                f"{family.name}: its {name} is {theirs!r} and not {ours!r}"
             )
     return network, files
 
 
-def _config_beside(path: Path) -> Mapping[str, Any] | None:
-    """diffusers' config of a U-Net whose weights are given as a file."""
+def family_of(network: nn.Module, otherwise: Family) -> Family:
+    """The family of a network in memory."""
+    return recognise({"_class_name": type(network).__name__, **config_of(network)}) or otherwise
+
+
+def _config_beside(path: Path, family: Family) -> Config | None:
+    """diffusers' config of a network whose weights are given as a file."""
     beside = path.parent / "config.json"
     config = read_json(beside) if beside.is_file() else {}
-    return config if config.get("_class_name") == "UNet2DConditionModel" else None
+    return config if class_name(config) in family.networks[family.denoiser].classes else None

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import safe_open
 
 from fewstep.errors import InvalidModel
 from fewstep.files import new_folder
-from fewstep.models.bundle import ModelBundle
-from fewstep.models.card import read_card, write_card
+from fewstep.models.card import write_card
 from fewstep.models.fast_decoder import FastDecoder
+from fewstep.models.folder import Folder
 from fewstep.models.loading import load
-from fewstep.models.locating import FAST_DECODER, NETWORKS, PACKED, locate_parts, read_json
+from fewstep.models.locating import FAST_DECODER, PACKED, read_json
+from fewstep.models.model import Model
 from fewstep.models.parts import quiet
 from fewstep.models.placement import choose_dtype
 from fewstep.models.profile import scheduler_of
 
-PARTS = {
-    "unet": "unet",
-    "vae": "autoencoder",
-    "text_encoder": "text_encoder",
-    "text_encoder_2": "text_encoder_2",
-    "tokenizer": "tokenizer",
-    "tokenizer_2": "tokenizer_2",
-}
+
+class Saved(Protocol):
+    """A part as the two libraries have it."""
+
+    def save_pretrained(self, folder: Path, /) -> object: ...
 
 
 def export(name: str | Path, target: Path, dtype: str | None = None) -> None:
@@ -39,9 +38,10 @@ def export(name: str | Path, target: Path, dtype: str | None = None) -> None:
     Raises `CannotWrite`, `InvalidRequest`, `InvalidModel`, `ModelNotFound`.
     """
     model = load(name, device="cpu", dtype="float32")
-    homes = {} if model.folder is None else locate_parts(model.folder, model.card)
-    stored = dtype or _stored_dtype(model.weight_files[0])
-    save(model, target, base=model.folder, dtype=stored, fast_decoder=homes.get(FAST_DECODER))
+    base = model.origin.folder
+    homes = {} if base is None else Folder.read(base).parts
+    stored = dtype or _stored_dtype(model.origin.weight_files[0])
+    save(model, target, base=base, dtype=stored, fast_decoder=homes.get(FAST_DECODER))
 
 
 def _stored_dtype(file: Path) -> str:
@@ -54,7 +54,7 @@ def _stored_dtype(file: Path) -> str:
 
 
 def save(
-    model: ModelBundle,
+    model: Model,
     target: Path,
     base: Path | None,
     dtype: str | None = None,
@@ -73,16 +73,18 @@ def save(
     Raises `CannotWrite`, `InvalidRequest` for an unknown dtype, and `InvalidModel` where adapters are not merged.
     """
     precision = None if dtype is None else choose_dtype(dtype, model.device)
-    if model.loras is not None:
+    if model.adapters.loras is not None:
         raise InvalidModel(f"{model.name} has adapters on top; merge them first")
-    if model.embeddings is not None:
+    if model.adapters.embeddings is not None:
         raise InvalidModel(f"{model.name} has embeddings, which no model folder holds: load it without them")
-    parts = {name: part for name, field in PARTS.items() if (part := getattr(model, field)) is not None}
-    scheduler = scheduler_of(model.profile, None if base is None else _scheduler_config(base))
+    networks = {model.family.denoiser: model.network.module, "vae": model.autoencoder.module, **model.text.encoders}
+    scheduler = scheduler_of(model.profile, None if base is None else Folder.read(base).scheduler)
     with new_folder(target, replaces=replaces) as folder, quiet():
+        if precision is not None:
+            for network in networks.values():
+                network.to(precision)
+        parts: dict[str, Saved] = {**networks, **model.text.tokenizers}
         for name, part in parts.items():
-            if precision is not None and name in NETWORKS:
-                part.to(precision)
             part.save_pretrained(folder / name)
             _forget_origin(folder / name / "config.json")
         (folder / "scheduler").mkdir()
@@ -96,36 +98,15 @@ def save(
         (folder / "README.md").write_text(card.to_markdown(model.profile), encoding="utf-8")
 
 
-def _scheduler_config(base: Path) -> dict[str, Any]:
-    card, _ = read_card(base)
-    return dict(read_json(locate_parts(base, card)["scheduler"] / "scheduler_config.json"))
-
-
-def _pipeline(model: ModelBundle, is_sdxl: bool) -> str:
-    """diffusers' pipeline that walks as the profile says: LCM's own gives TCD's scheduler no eta, and breaks on it."""
-    if is_sdxl:
-        return "StableDiffusionXLPipeline"
-    is_lcm = model.profile.guidance.embedded and model.profile.sampler == "lcm"
-    return "LatentConsistencyModelPipeline" if is_lcm else "StableDiffusionPipeline"
-
-
 def _forget_origin(config: Path) -> None:
     """diffusers writes down the folder that a part was loaded from, which nobody else has."""
     if config.is_file():
         _write_json(config, {key: value for key, value in read_json(config).items() if key != "_name_or_path"})
 
 
-def _index(model: ModelBundle, parts: dict[str, Any], scheduler: str) -> dict[str, Any]:
-    is_sdxl = model.text_encoder_2 is not None
+def _index(model: Model, parts: Mapping[str, Saved], scheduler: str) -> dict[str, Any]:
     classes = {name: [type(part).__module__.split(".")[0], type(part).__name__] for name, part in parts.items()}
-    nothing = dict.fromkeys(("feature_extractor", "image_encoder", *(() if is_sdxl else ("safety_checker",))))
-    return {
-        "_class_name": _pipeline(model, is_sdxl),
-        **({"force_zeros_for_empty_prompt": model.drops_to_zeros} if is_sdxl else {"requires_safety_checker": False}),
-        **classes,
-        **{name: [None, None] for name in nothing},
-        "scheduler": ["diffusers", scheduler],
-    }
+    return {**model.family.index(model.text, model.profile), **classes, "scheduler": ["diffusers", scheduler]}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Networks to be trained: a copy of a teacher that may also read w, or the teacher itself with an adapter on top."""
+"""A network in training that is the teacher itself with an adapter on top."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,38 +18,6 @@ from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 
 ADAPTER = "trained"
 W_DIM = 256  # of the embedding of w, as in the published LCMs
-
-
-@torch.no_grad()
-def student_of(teacher: Any, w_dim: int | None = W_DIM) -> Any:
-    """A float32 copy of a U-Net that also reads w, through a projection that starts at zero: at first the teacher.
-
-    w_dim  None for a copy that is told no w; a teacher that reads w already keeps its own projection
-    """
-    from diffusers import UNet2DConditionModel
-
-    config = dict(teacher.config)
-    if config.get("time_cond_proj_dim") is None:
-        config["time_cond_proj_dim"] = w_dim
-    with torch.random.fork_rng(devices=[]):
-        student: Any = UNet2DConditionModel.from_config(config)
-    result = student.load_state_dict(teacher.state_dict(), strict=False)
-    new = ["time_embedding.cond_proj.weight"]
-    if result.missing_keys not in ([], new) or result.unexpected_keys:
-        raise InvalidModel(f"a student cannot be made of this network: {result.missing_keys + result.unexpected_keys}")
-    if result.missing_keys:
-        student.time_embedding.cond_proj.weight.zero_()
-    return student.to(teacher.device).requires_grad_(True)
-
-
-def copy_with(unet: Any, state: Mapping[str, Tensor]) -> Any:
-    """Another U-Net of the same shape that holds the tensors of `state` themselves; frozen."""
-    from diffusers import UNet2DConditionModel
-
-    with torch.device("meta"):
-        copy: Any = UNet2DConditionModel.from_config(unet.config)
-    copy.load_state_dict(state, assign=True)
-    return copy.eval().requires_grad_(False)
 
 
 def add_adapter(unet: nn.Module, rank: int, alpha: float, targets: Sequence[str], seed: int = 0) -> None:

@@ -20,7 +20,7 @@ def advice_on(request: Request, model: Described, guidance_scale: float) -> Iter
     yield from _on_words(request, model, guidance_scale)
     yield from _on_pictures(request)
     yield from _on_size(request, model)
-    if model.kind == "lcm":
+    if model.profile.kind == "lcm":
         yield from _on_guidance(model, guidance_scale)
         yield from _on_few_steps(request, model)
 
@@ -74,7 +74,7 @@ def _on_few_steps(request: Request, model: Described) -> Iterator[str]:
             f"an LCM-LoRA on SDXL at its full size shows a grid in {steps} steps: take {least} to {MOST_STEPS}, "
             "or paint at 768 x 768 and upscale"
         )
-    total, known = model.schedule.num_train_timesteps, model.profile.grid.original_inference_steps
+    total, known = model.profile.schedule.num_train_timesteps, model.profile.grid.original_inference_steps
     grid = set(training_grid(total, known).tolist())
     if off := [t for t in request.timesteps or () if t not in grid]:
         yield (

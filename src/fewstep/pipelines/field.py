@@ -11,7 +11,7 @@ from numbers import Real
 from typing import Any, Literal
 
 from fewstep.errors import InvalidRequest
-from fewstep.models.prompt_weights import parse
+from fewstep.models.text.prompt_weights import parse
 
 Type = Literal["text", "whole", "number", "switch", "choice", "times", "picture", "pictures", "weights"]
 

@@ -110,12 +110,12 @@ def complete(request: Request, model: Described, batch_size: int | None = None) 
         mask=request.mask,
         timesteps=timesteps,
         profile=model.profile.ending_clean() if request.timesteps else model.profile,
-        batch_size=_batch_size(batch_size, model.latent_shape(height, width)),
+        batch_size=_batch_size(batch_size, model.traits.latent_shape(height, width)),
         windows=_windows(request, model),
         lora_weights=_lora_weights(request, model),
         controls=_controls(request, model),
         variation_seeds=request.variation_seeds,
-        window=model.latent_shape(*model.traits.default_size)[1:] if request.tile else None,
+        window=model.traits.latent_shape(*model.traits.default_size)[1:] if request.tile else None,
         refinement=_refinement(request, model, sampler, height, width, steps),
         advice=tuple(advice_on(request, model, guidance_scale)),
     )
@@ -130,7 +130,7 @@ def _refinement(request: Request, model: Described, sampler: str, height: int, w
     if max(across, down) > MAX_SIDE:
         raise InvalidRequest(f"{across} x {down} is too large; at most {MAX_SIDE} along a side are allowed")
     strength = _first(request.refine_strength, REFINE_STRENGTH)
-    total = model.schedule.num_train_timesteps
+    total = model.profile.schedule.num_train_timesteps
     times = tuple(t for t in request.timesteps or () if t < strength * total)
     if request.timesteps and not times:
         raise InvalidRequest(f"none of the timesteps lies below {strength * total:g}, where the refinement begins")
@@ -172,7 +172,8 @@ def _checked_sampler(request: Request, model: Described) -> str:
     if sampler in samplers:
         return sampler
     raise InvalidRequest(
-        f"the sampler {sampler!r} is not for {model.name}, which is of kind {model.kind!r}; use {' or '.join(samplers)}"
+        f"the sampler {sampler!r} is not for {model.name}, which is of kind {model.profile.kind!r}; "
+        f"use {' or '.join(samplers)}"
     )
 
 
@@ -194,7 +195,7 @@ def _times(model: Described, sampler: str, steps: int, strength: float) -> Tenso
 
 
 def _given_times(model: Described, timesteps: tuple[int, ...]) -> Tensor:
-    total = model.schedule.num_train_timesteps
+    total = model.profile.schedule.num_train_timesteps
     if timesteps[0] >= total:
         raise InvalidRequest(f"the timestep {timesteps[0]} is beyond {model.name}, which knows 0 to {total - 1}")
     return torch.tensor(timesteps)

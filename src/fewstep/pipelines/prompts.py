@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fewstep.errors import InvalidRequest
-from fewstep.models.prompt_weights import escaped, literal, pairs
+from fewstep.models.text.prompt_weights import escaped, literal, pairs
 
 MOST_SHOWN = 60  # letters of what a message quotes
 _NEAR = 80  # letters around an AND in which its neighbours are looked for

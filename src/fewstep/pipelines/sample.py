@@ -19,7 +19,6 @@ from fewstep.imaging.pixels import composite, mask_weights, to_pixels
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import Plan
-from fewstep.pipelines.steering import completed
 
 
 @torch.inference_mode()
@@ -32,12 +31,13 @@ def sample(
 
     A picture to start from is mixed with the noise up to the first of the timesteps (SDEdit, 2108.01073).
     """
-    cond = completed(model, plan, words or model.encode_prompts(plan.prompts, plan.lora_weights))
+    cond = words or model.encode_prompts(plan.prompts, plan.lora_weights)
+    cond = model.conditioned(cond, plan.height, plan.width, plan.controls)
     denoise, w = guided(model, plan)
     source = noise or noise_of(plan)
 
     def draw(_: int = 0) -> Tensor:
-        return source.draw(model.latent_shape(plan.height, plan.width)).to(model.device)
+        return source.draw(model.traits.latent_shape(plan.height, plan.width)).to(model.device)
 
     denoise, x_T = _from_picture(model, plan, denoise, draw())
     yield from SAMPLERS[plan.sampler].walk(denoise, plan.profile, x_T, plan.timesteps, cond, w, draw)
@@ -73,7 +73,8 @@ def guided(model: LatentModel, plan: Plan) -> tuple[Denoise, Tensor | None]:
         return denoise, torch.full((len(plan.seeds),), w, device=model.device)
     if w == 0.0:
         return denoise, None
-    uncond = completed(model, plan, model.encode_negative(plan.negative_prompt, plan.lora_weights), away=True)
+    negative = model.encode_negative(plan.negative_prompt, plan.lora_weights)
+    uncond = model.conditioned(negative, plan.height, plan.width, plan.controls, away=True)
     return ClassifierFreeGuidance(denoise, uncond.expand(len(plan.seeds)), w), None
 
 

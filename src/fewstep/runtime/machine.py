@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from fewstep.models.architectures import Architecture
+from fewstep.models.autoencoder import Autoencoder
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.families.unet import UNetFamily
 from fewstep.models.latent_model import LatentModel
 
 MATRIX = 2048  # of the product that measures a device's speed
@@ -46,29 +48,27 @@ def matrix_speed(device: torch.device, dtype: torch.dtype, size: int = MATRIX) -
 def step_seconds(model: LatentModel) -> tuple[float, float]:
     """(seconds for one call of the U-Net, seconds to decode) for one picture of the model's own size."""
     height, width = model.traits.default_size
-    cond = model.framed(model.encode_text(["a cat"]), height, width)
-    x = torch.randn(1, *model.latent_shape(height, width), device=model.device)
-    t = torch.tensor([model.schedule.num_train_timesteps - 1], device=model.device)
+    cond = model.conditioned(model.encode_text(["a cat"]), height, width)
+    x = torch.randn(1, *model.traits.latent_shape(height, width), device=model.device)
+    t = torch.tensor([model.profile.schedule.num_train_timesteps - 1], device=model.device)
     w = torch.ones(1, device=model.device) if model.profile.guidance.embedded else None
     step = _best(lambda: model.denoise(x, t, cond, w), model.device)
     return step, _best(lambda: model.decode(x), model.device)
 
 
-def operations(architecture: Architecture, side: int) -> tuple[float, float]:
-    """(operations of one call of the U-Net, of one decoding) for `side` x `side` pixels, counted layer by layer."""
+def operations(family: UNetFamily, side: int) -> tuple[float, float]:
+    """(operations of one call of the network, of one decoding) for `side` x `side` pixels, counted layer by layer."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    unet, vae = architecture.network("unet").eval(), architecture.network("vae").eval()
-    latents = side // 8
+    network, autoencoder = family.network(family.blank("unet").eval()), Autoencoder(family.blank("vae").eval())
     with torch.device("meta"):
-        x = torch.empty(1, 4, latents, latents)
-        states = torch.empty(1, 77, architecture.unet["cross_attention_dim"])
-        added = {"text_embeds": torch.empty(1, 1280), "time_ids": torch.empty(1, 6)}
-        t = torch.empty(1, dtype=torch.int64)
+        latents = side // autoencoder.pixels_per_latent
+        x, t = torch.empty(1, 4, latents, latents), torch.empty(1, dtype=torch.int64)
+        cond = Conditioning(torch.empty(1, 77, family.text_width), torch.empty(1, 1280), torch.empty(1, 6))
     with FlopCounterMode(display=False) as calls:
-        unet(x, t, encoder_hidden_states=states, added_cond_kwargs=added)
+        network(x, t, cond)
     with FlopCounterMode(display=False) as decoding:
-        vae.decode(x)  # type: ignore[operator]
+        autoencoder.decode_unscaled(x)
     return float(calls.get_total_flops()), float(decoding.get_total_flops())
 
 

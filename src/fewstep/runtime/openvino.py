@@ -1,4 +1,4 @@
-"""A model whose U-Net and decoder are run by OpenVINO: the same pictures, in less time on x86 processors."""
+"""A model whose network and decoder are run by OpenVINO: the same pictures, in less time on x86 processors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from fewstep.errors import CannotWrite, FewstepError, FewstepWarning
 from fewstep.files import cache_folder, new_folder
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.autoencoder import Autoencoder
+from fewstep.models.families.base import Inputs, Network, NetworkWrapper
+from fewstep.models.model import Model
 
 LARGEST_KEPT = 1 << 30  # bytes of weights: graphs of larger models are traced anew rather than kept on the disk
 
@@ -25,8 +27,8 @@ class CannotAccelerate(FewstepError):
     """This model, or this machine, does without OpenVINO; the message says why."""
 
 
-def accelerated(model: ModelBundle) -> ModelBundle:
-    """`model` with its U-Net and its decoder traced for OpenVINO; everything else, and every picture, stays the same.
+def accelerated(model: Model) -> Model:
+    """`model` with its network and its decoder traced for OpenVINO; everything else, and every picture, stays the same.
 
     Graphs of models from files are kept in the user's cache folder. They are compiled when they are first called: once
     for the model's own size of pictures, once for all others. Raises `CannotAccelerate`.
@@ -37,13 +39,13 @@ def accelerated(model: ModelBundle) -> ModelBundle:
         openvino = _import()
     except ModuleNotFoundError as error:
         raise CannotAccelerate(f"{error.name} is missing: pip install 'fewstep[openvino]'") from error
-    unet, decoder = _examples(model)
-    folder = _folder(model, openvino.__version__)
-    network = Graph(lambda: _UNet(model.unet), unet, folder and folder / "unet")
-    decode = Graph(lambda: _Decoder(model.autoencoder), decoder, folder and folder / "decoder")
-    return replace(
-        model, unet=OpenVinoUNet(model.unet, network), autoencoder=OpenVinoAutoencoder(model.autoencoder, decode)
-    )
+    inputs, latents = _examples(model)
+    names, folder = tuple(inputs), _folder(model, openvino.__version__)
+    graph = Graph(lambda: _Network(model.network, names), list(inputs.values()), folder and folder / "unet")
+    decoder = Graph(lambda: _Decoder(model.autoencoder), [latents], folder and folder / "decoder")
+    multiple = model.traits.multiple // model.traits.pixels_per_latent
+    network = OpenVinoNetwork(model.network, graph, names, multiple)
+    return replace(model, network=network, autoencoder=replace(model.autoencoder, decoder=decoder))
 
 
 class Graph:
@@ -84,97 +86,64 @@ class Graph:
         return self._core.compile_model(self._model, "CPU", settings)
 
 
-class OpenVinoUNet:
-    """Stands in for a `UNet2DConditionModel`, and leaves to it what the graph was not traced for."""
+@dataclass(frozen=True, eq=False)
+class OpenVinoNetwork(NetworkWrapper):
+    """A network whose graph runs in its place, but for what that was not traced for.
 
-    def __init__(self, unet: Any, graph: Graph) -> None:
-        self._unet, self._graph = unet, graph
-        self._multiple = 2 ** (len(unet.config.block_out_channels) - 1)
+    names     of the inputs of the graph, of which the first is x_t
+    multiple  of the sides of x_t
+    """
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._unet, name)
+    graph: Graph
+    names: tuple[str, ...]
+    multiple: int
 
-    def __call__(self, sample: Tensor, timestep: Tensor, *, encoder_hidden_states: Tensor, **others: Any) -> Any:
-        extras = _extras(self._unet, others)
-        if extras is None or any(side % self._multiple for side in sample.shape[-2:]):
-            return self._unet(sample, timestep, encoder_hidden_states=encoder_hidden_states, **others)
-        return (self._graph(sample, timestep, encoder_hidden_states, *extras),)
-
-
-class OpenVinoAutoencoder:
-    """Stands in for an autoencoder, which still encodes itself."""
-
-    def __init__(self, autoencoder: Any, graph: Graph) -> None:
-        self._autoencoder, self._graph = autoencoder, graph
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._autoencoder, name)
-
-    def decode(self, latents: Tensor, *, return_dict: bool = False) -> tuple[Tensor]:
-        return (self._graph(latents),)
+    def run(self, inputs: Inputs) -> Tensor:
+        tensors = [x for x in inputs.values() if isinstance(x, Tensor)]
+        if tuple(inputs) != self.names or any(side % self.multiple for side in tensors[0].shape[-2:]):
+            return self.inner.run(inputs)
+        return self.graph(*tensors)
 
 
-class _UNet(nn.Module):
-    """A U-Net with all of its inputs in a row."""
+class _Network(nn.Module):
+    """A network with all of its inputs in a row."""
 
-    def __init__(self, unet: Any) -> None:
+    def __init__(self, network: Network, names: Sequence[str]) -> None:
         super().__init__()
-        self.unet = unet
+        self.module = network.module
+        self._network, self._names = network, names
 
-    def forward(self, x_t: Tensor, t: Tensor, states: Tensor, *extras: Tensor) -> Tensor:
-        rest = dict(zip(_extra_names(self.unet), extras, strict=True))
-        embedded = rest.pop("timestep_cond", None)
-        output: Tensor = self.unet(
-            x_t, t, states, timestep_cond=embedded, added_cond_kwargs=rest or None, return_dict=False
-        )[0]
-        return output
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self._network.run(dict(zip(self._names, inputs, strict=True)))
 
 
 class _Decoder(nn.Module):
-    def __init__(self, autoencoder: Any) -> None:
+    def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.modules_ = nn.ModuleList(autoencoder.modules)
+        self._autoencoder = autoencoder
 
     def forward(self, latents: Tensor) -> Tensor:
-        output: Tensor = self.autoencoder.decode(latents, return_dict=False)[0]
-        return output
+        return self._autoencoder.decode_unscaled(latents)
 
 
-def _extra_names(unet: Any) -> list[str]:
-    """The inputs that only some U-Nets have: w embedded, SDXL's pooled states and sizes."""
-    names = ["timestep_cond"] if unet.config.time_cond_proj_dim is not None else []
-    return names + (["text_embeds", "time_ids"] if unet.config.addition_embed_type == "text_time" else [])
-
-
-def _extras(unet: Any, given: dict[str, Any]) -> list[Tensor] | None:
-    """Those inputs out of a call's arguments; None where one is missing, or one is given that the graph has not."""
-    everything = {**given, **(given.get("added_cond_kwargs") or {})}
-    inputs = {name: x for name, x in everything.items() if isinstance(x, Tensor)}
-    names = _extra_names(unet)
-    return [inputs[name] for name in names] if inputs.keys() == set(names) else None
-
-
-def _examples(model: ModelBundle) -> tuple[list[Tensor], list[Tensor]]:
-    """Two rows of inputs to the U-Net and to the decoder, to trace them with."""
+def _examples(model: Model) -> tuple[dict[str, Tensor], Tensor]:
+    """Two rows of inputs to the network and to the decoder, to trace them with."""
     height, width = model.traits.default_size
-    cond = model.framed(model.encode_text(["", ""]), height, width)
-    x_t, config = torch.zeros(2, *model.latent_shape(height, width)), model.unet.config
-    extras = {
-        "timestep_cond": torch.zeros(2, config.time_cond_proj_dim or 0),
-        "text_embeds": cond.pooled,
-        "time_ids": None if cond.sizes is None else cond.sizes.float(),
-    }
-    chosen = [x for name in _extra_names(model.unet) if (x := extras[name]) is not None]
-    return [x_t, torch.tensor([999, 499]), cond.states.float(), *chosen], [x_t]
+    cond = model.conditioned(model.encode_text(["", ""]), height, width)
+    x_t = torch.zeros(2, *model.traits.latent_shape(height, width))
+    w = torch.zeros(2) if model.network.embeds_w else None
+    inputs = model.network.inputs(x_t, torch.tensor([999, 499]), cond, w)
+    return {name: x for name, x in inputs.items() if isinstance(x, Tensor)}, x_t
 
 
-def _obstacle(model: ModelBundle) -> str | None:
+def _obstacle(model: Model) -> str | None:
     """What keeps OpenVINO from running `model`, in words."""
     if model.device.type != "cpu":
         return f"{model.name} is on {model.device}; OpenVINO is used on the CPU"
     if model.dtype != torch.float32:
         return f"{model.name} is loaded in {model.dtype}; OpenVINO is used in float32"
-    if model.loras is not None or model.adapters.steering:
+    if model.adapters.loras is not None or model.steered_by:
         return f"{model.name} has adapters, which change from picture to picture: they need PyTorch"
     return None
 
@@ -195,18 +164,19 @@ def _traced(module: nn.Module, examples: Sequence[Tensor]) -> Any:
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's, of branches on shapes: `OpenVinoUNet` minds them
+        warnings.simplefilter("ignore")  # the tracer's, of branches on shapes: `OpenVinoNetwork` minds them
         decoder = TorchScriptPythonDecoder(module.eval(), example_input=tuple(examples))
     frontend = FrontEndManager().load_by_framework("pytorch")
     return frontend.convert(frontend.load(decoder))
 
 
-def _folder(model: ModelBundle, version: str) -> Path | None:
+def _folder(model: Model, version: str) -> Path | None:
     """Where the graphs of `model` are kept; None for one that is in the making, or too large to be kept twice."""
-    size = sum(weight.nbytes for part in (model.unet, model.autoencoder) for weight in part.parameters())
-    if not model.weight_files or size > LARGEST_KEPT:
+    parts = (model.network.module, *model.autoencoder.modules)
+    size = sum(weight.nbytes for part in parts for weight in part.parameters())
+    if not model.origin.weight_files or size > LARGEST_KEPT:
         return None
-    return cache_folder() / "openvino" / f"{model.hash}-{version.split('-')[0]}"
+    return cache_folder() / "openvino" / f"{model.origin.hash}-{version.split('-')[0]}"
 
 
 def _kept(core: Any, folder: Path | None) -> Any:

@@ -17,9 +17,14 @@ import torch
 from greenlet import GreenletExit, getcurrent, greenlet
 from torch import Tensor
 
+from fewstep.core.profile import SamplingProfile
 from fewstep.core.schedule import Time
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.adapters.embeddings import Embeddings
+from fewstep.models.adapters.lora.stack import LoraStack
+from fewstep.models.card import ModelCard
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.latent_model import Control, LatentModel, Traits
+from fewstep.models.origin import Origin
 from fewstep.server.prompts import PromptCache
 
 
@@ -38,7 +43,7 @@ class Ask:
     one's share of the batch.
     """
 
-    model: ModelBundle
+    model: LatentModel
     kind: Kind
     key: Hashable
     rows: int
@@ -50,25 +55,64 @@ class Ask:
 
 
 @dataclass(frozen=True, eq=False)
-class SharedModel(ModelBundle):
-    """A `ModelBundle` whose network calls suspend the painting that makes them until `answer` has the result."""
+class SharedModel:
+    """A `LatentModel` whose networks are another's: to call one suspends the painting until `answer` has the result."""
 
-    shared: ModelBundle = field(kw_only=True)
+    shared: LatentModel
     prompts: PromptCache = field(default_factory=PromptCache)
 
-    @classmethod
-    def of(cls, model: ModelBundle) -> SharedModel:
-        return cls(**{part.name: getattr(model, part.name) for part in dataclasses.fields(model)}, shared=model)
+    @property
+    def card(self) -> ModelCard:
+        return self.shared.card
 
     @property
-    def denoise(self) -> Any:
-        return self._denoise
+    def profile(self) -> SamplingProfile:
+        return self.shared.profile
 
-    def _denoise(self, x_t: Tensor, t: Time, cond: Conditioning, w: Tensor | None = None) -> Tensor:
+    @property
+    def traits(self) -> Traits:
+        return self.shared.traits
+
+    @property
+    def origin(self) -> Origin:
+        return self.shared.origin
+
+    @property
+    def loras(self) -> LoraStack | None:
+        return self.shared.loras
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        return self.shared.embeddings
+
+    @property
+    def steered_by(self) -> tuple[str, ...]:
+        return self.shared.steered_by
+
+    @property
+    def name(self) -> str:
+        return self.shared.name
+
+    @property
+    def device(self) -> torch.device:
+        return self.shared.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.shared.dtype
+
+    @property
+    def encoders_hash(self) -> str:
+        return self.shared.encoders_hash
+
+    def denoise(self, x_t: Tensor, t: Time, cond: Conditioning, w: float | Tensor | None = None) -> Tensor:
         times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
         steered = cond.controls is None, cond.image_tokens is None
         key = (x_t.shape[1:], cond.states.shape[1:], w is None, steered)
         return self._ask(Kind.DENOISE, key, len(x_t), x_t, times, cond, w)
+
+    def encode_text(self, texts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
+        return self.shared.encode_text(texts, lora_weights)
 
     def encode_prompts(self, prompts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
         """As ever, but what was encoded lately is not encoded again."""
@@ -83,11 +127,44 @@ class SharedModel(ModelBundle):
             return cond
         return dataclasses.replace(cond, loras=self.loras.rows(lora_weights, len(prompts)))
 
+    def encode_negative(self, prompt: str, lora_weights: Sequence[float] = ()) -> Conditioning:
+        cond = self.encode_prompts([prompt], lora_weights)
+        return cond if prompt else self.shared.dropped(cond)
+
+    def dropped(self, cond: Conditioning) -> Conditioning:
+        return self.shared.dropped(cond)
+
+    def num_windows(self, prompt: str) -> int:
+        return self.shared.num_windows(prompt)
+
+    def unread(self, prompt: str) -> str:
+        return self.shared.unread(prompt)
+
+    def conditioned(
+        self,
+        cond: Conditioning,
+        height: int,
+        width: int,
+        controls: Sequence[Control | None] = (),
+        *,
+        away: bool = False,
+    ) -> Conditioning:
+        return self.shared.conditioned(cond, height, width, controls, away=away)
+
+    def sizes(self, picture: tuple[int, int], corner: tuple[int, int], crop: tuple[int, int]) -> tuple[int, ...] | None:
+        return self.shared.sizes(picture, corner, crop)
+
+    def window(self, cond: Conditioning, rows: slice, columns: slice) -> Conditioning:
+        return self.shared.window(cond, rows, columns)
+
     def encode_images(self, pixels: Tensor) -> Tensor:
         return self._ask(Kind.ENCODE_IMAGES, pixels.shape[1:], len(pixels), pixels)
 
     def decode(self, latents: Tensor) -> Tensor:
         return self._ask(Kind.DECODE, latents.shape[1:], len(latents), latents)
+
+    def take_less(self) -> str | None:
+        return self.shared.take_less()
 
     def _ask(self, kind: Kind, key: Hashable, rows: int, *arguments: Any) -> Any:
         return getcurrent().parent.switch(Ask(self.shared, kind, key, rows, arguments))
@@ -135,27 +212,27 @@ def answer(asks: Sequence[Ask]) -> list[Any]:
     return [*answer(asks[:half]), *answer(asks[half:])]
 
 
-def _denoise(model: ModelBundle, asks: Sequence[Ask]) -> list[Tensor]:
+def _denoise(model: LatentModel, asks: Sequence[Ask]) -> list[Tensor]:
     x_t, t, cond, w = zip(*(ask.arguments for ask in asks), strict=True)
     scale = None if w[0] is None else torch.cat(w)
     return _shares(model.denoise(torch.cat(x_t), torch.cat(t), Conditioning.cat(list(cond)), scale), asks)
 
 
-def _encode_text(model: ModelBundle, asks: Sequence[Ask]) -> list[Conditioning]:
+def _encode_text(model: LatentModel, asks: Sequence[Ask]) -> list[Conditioning]:
     prompts = [prompt for ask in asks for prompt in ask.arguments[0]]
     cond = model.encode_prompts(prompts, asks[0].arguments[1])  # equal keys, so equal weights
     return [cond[rows] for rows in _slices(asks)]
 
 
-def _encode_images(model: ModelBundle, asks: Sequence[Ask]) -> list[Tensor]:
+def _encode_images(model: LatentModel, asks: Sequence[Ask]) -> list[Tensor]:
     return _shares(model.encode_images(torch.cat([ask.arguments[0] for ask in asks])), asks)
 
 
-def _decode(model: ModelBundle, asks: Sequence[Ask]) -> list[Tensor]:
+def _decode(model: LatentModel, asks: Sequence[Ask]) -> list[Tensor]:
     return _shares(model.decode(torch.cat([ask.arguments[0] for ask in asks])), asks)
 
 
-_CALLS: dict[Kind, Callable[[ModelBundle, Sequence[Ask]], list[Any]]] = {
+_CALLS: dict[Kind, Callable[[LatentModel, Sequence[Ask]], list[Any]]] = {
     Kind.DECODE: _decode,
     Kind.ENCODE_TEXT: _encode_text,
     Kind.ENCODE_IMAGES: _encode_images,

@@ -64,7 +64,7 @@ def _of_model(model: LatentModel) -> dict[str, Control]:
     side = {"minimum": unit, "step": unit}
     inside = model.profile.guidance.embedded
     return {
-        "steps": {"maximum": MAX_FEW_STEPS if model.kind == "lcm" else MAX_STEPS, "default": profile.steps},
+        "steps": {"maximum": MAX_FEW_STEPS if model.profile.kind == "lcm" else MAX_STEPS, "default": profile.steps},
         "guidance_scale": {"minimum": low, "maximum": min(high, 15.0), "default": profile.guidance.scale},
         "negative_prompt": {"has_effect": not inside, "advanced": inside or profile.guidance.scale <= 1.0},
         "strength": {"masked_default": MASKED_STRENGTH},

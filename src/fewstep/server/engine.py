@@ -103,7 +103,7 @@ class Engine:
 
     def start(self) -> None:
         for model in self.models.values():
-            _ = model.hash  # reads all weights once: now, not at the first picture
+            _ = model.origin.hash  # reads all weights once: now, not at the first picture
         self.worker.start()
 
     async def stop(self, grace: float = GRACE) -> None:

@@ -92,9 +92,9 @@ def _loading(model: LatentModel, record: Record, local: bool) -> _Loading:
     loras = [(found(each.reference, each.name, file.path, "The adapter"), each.weight) for each, file in used]
     nets = [found(None, each.name, None, "The ControlNet") for each in record.controls]
     notes += [f"The picture that {each.name} reads is {_read_by(each)}." for each in record.controls]
-    where = model.folder or next(iter(model.weight_files), None)
-    name = found(model.reference, model.name, where, "The model")
-    overrides = model.overrides
+    where = model.origin.folder or next(iter(model.origin.weight_files), None)
+    name = found(model.origin.reference, model.name, where, "The model")
+    overrides = model.origin.overrides
     vae = overrides.vae
     if vae is None and overrides.vae_at is not None:
         vae = found(None, overrides.vae_at.name, overrides.vae_at, "The autoencoder")

@@ -42,7 +42,7 @@ class Worker:
         max_batch: int = 16,
         on_batch: Callable[[str, int, float], None] = lambda kind, rows, seconds: None,
     ) -> None:
-        self._shared = {model: SharedModel.of(model) for model in models}  # type: ignore[arg-type]
+        self._shared = {model: SharedModel(model) for model in models}
         self._scheduler = scheduler
         self.max_batch, self._on_batch = max_batch, on_batch
         self._paintings: dict[Job, Suspendable] = {}

@@ -33,17 +33,17 @@ class TeacherGap:
         self.prompts, self.w = prompts, w
         height, width = model.traits.default_size
         self.size = (height, width)
-        self.x_T = PictureNoise(range(seed, seed + len(prompts))).draw(model.latent_shape(height, width))
+        self.x_T = PictureNoise(range(seed, seed + len(prompts))).draw(model.traits.latent_shape(height, width))
         self.x_T = self.x_T.to(model.device)
         self.teacher = teacher
         self.ends: Tensor | None = None
 
     @torch.no_grad()
     def __call__(self, model: LatentModel) -> Mapping[str, float]:
-        cond = model.framed(model.encode_text(self.prompts), *self.size)
+        cond = model.conditioned(model.encode_text(self.prompts), *self.size)
         if self.ends is None:
             self.ends = self._paths(model, cond)
-        last = model.schedule.num_train_timesteps - 1
+        last = model.profile.schedule.num_train_timesteps - 1
         w = torch.full((len(self.prompts),), self.w, device=model.device)
         denoise: Denoise = model.denoise
         if not model.profile.guidance.embedded and model.profile.guidance.w_range == (0.0, 0.0) and self.w:
@@ -54,9 +54,9 @@ class TeacherGap:
 
     def _paths(self, model: LatentModel, cond: Conditioning) -> Tensor:
         guided = ClassifierFreeGuidance(self.teacher, self._uncond(model), self.w)
-        times = ode_timesteps(PATH_STEPS, num_train_timesteps=model.schedule.num_train_timesteps)
-        *_, last = sample_ode(DPMSolverPP2M(model.schedule), guided, self.x_T, times, cond)
+        times = ode_timesteps(PATH_STEPS, num_train_timesteps=model.profile.schedule.num_train_timesteps)
+        *_, last = sample_ode(DPMSolverPP2M(model.profile.schedule), guided, self.x_T, times, cond)
         return last.x_t
 
     def _uncond(self, model: LatentModel) -> Conditioning:
-        return model.framed(model.encode_negative(""), *self.size).expand(len(self.prompts))
+        return model.conditioned(model.encode_negative(""), *self.size).expand(len(self.prompts))

@@ -22,10 +22,9 @@ from fewstep.core.profile import Facts
 from fewstep.data.latents import LatentCache
 from fewstep.errors import InvalidConfig
 from fewstep.models.adapters.lora.convert import write_lora
-from fewstep.models.bundle import ModelBundle
-from fewstep.models.network import UNetNetwork
+from fewstep.models.model import Model
 from fewstep.models.saving import save
-from fewstep.models.student import W_DIM, Unadapted, adapter_layers, add_adapter, copy_with, student_of
+from fewstep.models.student import W_DIM, Unadapted, adapter_layers, add_adapter
 from fewstep.train.config import RunConfig
 from fewstep.train.processes import Processes
 from fewstep.train.sharding import all_whole, whole
@@ -49,14 +48,14 @@ class Training:
     """
 
     config: RunConfig
-    student: ModelBundle
+    student: Model
     network: nn.Module
     objective: Objective
     networks: Networks
     base: Path | None
     target: AveragedTarget | None
     record: Mapping[str, Any]
-    teacher: ModelBundle | None = None
+    teacher: Model | None = None
     processes: Processes = dataclasses.field(default_factory=Processes)
 
     @property
@@ -91,7 +90,7 @@ class Training:
             return []
         files = {"diffusers": folder / "pytorch_lora_weights.safetensors", "kohya": self.kohya_file(folder)}
         for spelling, file in files.items():
-            write_lora({"unet": layers}, spelling, file, self.record)  # type: ignore[arg-type]
+            write_lora({self.student.family.denoiser: layers}, spelling, file, self.record)  # type: ignore[arg-type]
         return list(files.values())
 
     def _export_model(self, target: Path) -> list[Path]:
@@ -99,15 +98,16 @@ class Training:
         state = all_whole(self.network.state_dict(), keep=is_main) if shards else None
         if not is_main:
             return []
-        unet = self.network if state is None else copy_with(self.network, state)
-        save(dataclasses.replace(self.student, unet=unet), target, self.base, dtype="float16", replaces=True)
+        own = self.student.network
+        network = own if state is None else own.holding(own.copy(state))
+        save(dataclasses.replace(self.student, network=network), target, self.base, dtype="float16", replaces=True)
         return [target]
 
     def kohya_file(self, folder: Path) -> Path:
         return folder / f"{self.student.name}.safetensors"
 
 
-def training_of(config: RunConfig, model: ModelBundle, name: str, processes: Processes | None = None) -> Training:
+def training_of(config: RunConfig, model: Model, name: str, processes: Processes | None = None) -> Training:
     """Make the network that `config` trains of `model`, which a LoRA changes in place.
 
     processes  among which the networks are divided, where they are
@@ -123,9 +123,9 @@ def training_of(config: RunConfig, model: ModelBundle, name: str, processes: Pro
     guidance = None
     if isinstance(objective, FineTuning) and (learnt := learnt_range(model, objective)) is not None:
         guidance = LearntGuidance(_as_it_was(config, model, processes), learnt)
-    for network in {id(each): each for each in (model.unet, unet)}.values():
+    for network in {id(each): each for each in (model.network.module, unet)}.values():
         processes.divide(network)
-    student = dataclasses.replace(model, unet=unet, folder=None, reference=None, weight_files=())
+    student = dataclasses.replace(model, network=model.network.holding(unet), origin=model.origin.changed())
     if isinstance(objective, Distillation):
         student = _few_step_student(student, objective)
     student = dataclasses.replace(student, card=dataclasses.replace(student.card, name=name, shared=None, measured={}))
@@ -138,12 +138,12 @@ def training_of(config: RunConfig, model: ModelBundle, name: str, processes: Pro
         objective=objective,
         networks=Networks(
             student=student.denoise,
-            schedule=student.schedule,
+            schedule=student.profile.schedule,
             target=None if target is None else target.wrap(student.denoise),
             teacher=_teacher(config, model),
             guidance=guidance,
         ),
-        base=model.folder,
+        base=model.origin.folder,
         target=target,
         record=_record(config, student, model),
         teacher=model if config.method == "distill" and config.lora is None else None,
@@ -151,7 +151,7 @@ def training_of(config: RunConfig, model: ModelBundle, name: str, processes: Pro
     )
 
 
-def resolved(config: RunConfig, model: ModelBundle) -> Objective:
+def resolved(config: RunConfig, model: Model) -> Objective:
     """The objective, with what the config leaves open taken from the model."""
     objective = config.objective
     if isinstance(objective, FineTuning):
@@ -161,7 +161,7 @@ def resolved(config: RunConfig, model: ModelBundle) -> Objective:
     return objective
 
 
-def _own_range(config: RunConfig, model: ModelBundle) -> tuple[float, float]:
+def _own_range(config: RunConfig, model: Model) -> tuple[float, float]:
     """The guidance that is to be trained for, in LCM's form, by the model's own."""
     guidance = model.profile.guidance
     if config.method == "finetune":
@@ -170,14 +170,14 @@ def _own_range(config: RunConfig, model: ModelBundle) -> tuple[float, float]:
     return (own, own) if config.lora is not None else (0.0, 2 * guidance.scale)
 
 
-def learnt_range(model: ModelBundle, objective: FineTuning) -> tuple[float, float] | None:
+def learnt_range(model: Model, objective: FineTuning) -> tuple[float, float] | None:
     """The range of w that a consistency model was distilled in, where w is its input, and is to keep its meaning."""
     guidance = model.profile.guidance
     low, high = guidance.w_range or LCM_RANGE
     return (low, high) if guidance.embedded and objective.w_range != (0.0, 0.0) and low < high else None
 
 
-def as_distilled(objective: FineTuning, model: ModelBundle) -> FineTuning:
+def as_distilled(objective: FineTuning, model: Model) -> FineTuning:
     """With the grid, phases or trajectories that a consistency model was distilled in: without, it would forget them.
 
     A model that walks along its own trajectories is asked, where `k` says nothing else, for their ends at once.
@@ -195,11 +195,11 @@ def as_distilled(objective: FineTuning, model: ModelBundle) -> FineTuning:
                 f"target='ema' averages answers, and {model.name} is asked for the ends of its trajectories, "
                 "which are known: leave target out, or give a k that is shorter than they are"
             )
-        k = model.schedule.num_train_timesteps
+        k = model.profile.schedule.num_train_timesteps
     return dataclasses.replace(objective, **own, k=k, distilled=_ends_of(model))
 
 
-def _ends_of(model: ModelBundle) -> Ends:
+def _ends_of(model: Model) -> Ends:
     """Where the steps of a consistency model end."""
     profile = model.profile
     if profile.sampler == "tcd" and (profile.phases == 1 or profile.gamma > 0):
@@ -207,9 +207,9 @@ def _ends_of(model: ModelBundle) -> Ends:
     return PhaseEnds(profile.phases) if profile.phases > 1 else CleanData()
 
 
-def _check_kind(config: RunConfig, model: ModelBundle) -> None:
+def _check_kind(config: RunConfig, model: Model) -> None:
     wanted = "lcm" if config.method == "finetune" else "diffusion"
-    if model.kind == wanted:
+    if model.profile.kind == wanted:
         return
     if wanted == "lcm":
         raise InvalidConfig(
@@ -222,29 +222,29 @@ def _check_kind(config: RunConfig, model: ModelBundle) -> None:
     )
 
 
-def _network(config: RunConfig, objective: Objective, model: ModelBundle) -> Any:
+def _network(config: RunConfig, objective: Objective, model: Model) -> Any:
     if config.lora is not None:
         rank = config.lora.rank
         alpha = rank if config.lora.alpha is None else config.lora.alpha
-        add_adapter(model.unet, rank, alpha, config.lora.targets, seed=config.fit.seed)
-        return model.unet
+        add_adapter(model.network.module, rank, alpha, config.lora.targets, seed=config.fit.seed)
+        return model.network.module
     if not isinstance(objective, Distillation):
-        return model.unet.float().requires_grad_(True)
+        return model.network.module.float().requires_grad_(True)
     low, high = objective.w_range or (0.0, 0.0)
     embeds = low < high if objective.embed_w is None else objective.embed_w
-    return student_of(model.unet, W_DIM if embeds else None)
+    return model.network.student(W_DIM if embeds else None)
 
 
-def _teacher(config: RunConfig, model: ModelBundle) -> Denoise | None:
+def _teacher(config: RunConfig, model: Model) -> Denoise | None:
     """The model as it was, of a distillation: with its adapter off, where there is one."""
     if config.method != "distill":
         return None
-    return model.denoise if config.lora is None else Unadapted(model.denoise, model.unet)
+    return model.denoise if config.lora is None else Unadapted(model.denoise, model.network.module)
 
 
-def _few_step_student(student: ModelBundle, objective: Distillation) -> ModelBundle:
+def _few_step_student(student: Model, objective: Distillation) -> Model:
     """The model as the consistency model that it becomes."""
-    embedded, scale = UNetNetwork(student.unet).embeds_w, student.profile.guidance.scale
+    embedded, scale = student.network.embeds_w, student.profile.guidance.scale
     w_range = objective.w_range or (0.0, 0.0)
     middle = min(max(w_from_guidance_scale(scale), w_range[0]), w_range[1])
     own_guidance = 1.0 if w_range != (0.0, 0.0) else scale
@@ -262,16 +262,16 @@ def _few_step_student(student: ModelBundle, objective: Distillation) -> ModelBun
     return dataclasses.replace(student, profile=profile, card=dataclasses.replace(student.card, teacher=student.name))
 
 
-def _as_it_was(config: RunConfig, model: ModelBundle, processes: Processes) -> Denoise:
+def _as_it_was(config: RunConfig, model: Model, processes: Processes) -> Denoise:
     """The model before fine-tuning: with its adapter off, or a frozen copy."""
     if config.lora is not None:
-        return Unadapted(model.denoise, model.unet)
-    frozen = copy.deepcopy(model.unet).requires_grad_(False)
+        return Unadapted(model.denoise, model.network.module)
+    frozen = copy.deepcopy(model.network.module).requires_grad_(False)
     processes.divide(frozen)
-    return dataclasses.replace(model, unet=frozen).denoise
+    return dataclasses.replace(model, network=model.network.holding(frozen)).denoise
 
 
-def _record(config: RunConfig, student: ModelBundle, model: ModelBundle) -> dict[str, Any]:
+def _record(config: RunConfig, student: Model, model: Model) -> dict[str, Any]:
     """Of a LoRA: what it makes of its base, how that is sampled, and where it comes from."""
     if config.method == "distill":
         return {"kind": "lcm", "base": model.name, **student.profile.facts()}

@@ -59,10 +59,9 @@ def rehearse(config: RunConfig, folder: Path) -> Rehearsal:
     if is_cache(given):
         check_encoders(Manifest.read(given), model, config.data, given)
     training = training_of(config, model, config.name or folder.resolve().name)
-    networks = {id(each): each for part in ("autoencoder", "text_encoder", "text_encoder_2", "unet")
-                for each in (getattr(model, part), getattr(training.student, part)) if each is not None}  # fmt: skip
-    total = sum(weight.numel() for network in networks.values() for weight in network.parameters())
-    held = [*networks.values(), *([model.unet] if training.keeps_copy else [])]
+    networks = list(dict.fromkeys(each for one in (model, training.student) for stage in one.stages for each in stage))
+    total = sum(weight.numel() for network in networks for weight in network.parameters())
+    held = [*networks, *([model.network.module] if training.keeps_copy else [])]
     memory = _memory(training.parameters, held, config.fit, averages=training.target is not None)
     home = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
     free = free_memory(model.device), shutil.disk_usage(home).free

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file
+from torch import nn
 
 from fewstep.files import write_tensors
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.memory import free_cache
+from fewstep.models.model import Model
 
 FILE = "encoders-at-rest-{rank}.safetensors"
 
@@ -23,9 +23,8 @@ FILE = "encoders-at-rest-{rank}.safetensors"
 class Resting:
     """The encoders of `model`, at rest but in `awake`; `keep` is where they may lie."""
 
-    def __init__(self, model: ModelBundle, keep: Path) -> None:
-        parts = {name: getattr(model, name) for name in ("autoencoder", "text_encoder", "text_encoder_2")}
-        self.parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
+    def __init__(self, model: Model, keep: Path) -> None:
+        self.parts: dict[str, nn.Module] = {"autoencoder": model.autoencoder.module, **model.text.encoders}
         self.device, self.keep = model.device, keep
         if self.device.type == "cpu":
             self._write()
@@ -62,7 +61,7 @@ class Resting:
 
 
 @contextmanager
-def resting(model: ModelBundle, folder: Path, rank: int = 0) -> Iterator[Resting]:
+def resting(model: Model, folder: Path, rank: int = 0) -> Iterator[Resting]:
     """The encoders of `model` at rest; what that left in `folder` is gone afterwards."""
     keep = folder / FILE.format(rank=rank)
     try:

@@ -16,8 +16,8 @@ from fewstep.data.building import OnPicture
 from fewstep.data.cache_folder import Manifest
 from fewstep.data.caching import cached
 from fewstep.data.latents import LatentCache
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.loading import load
+from fewstep.models.model import Model
 from fewstep.models.placement import choose_device
 from fewstep.models.student import Unadapted
 from fewstep.train.config import RunConfig
@@ -129,14 +129,14 @@ def _finish(
     return _export(training, watch, state, folder)
 
 
-def load_for_training(config: RunConfig, processes: Processes | None = None) -> ModelBundle:
+def load_for_training(config: RunConfig, processes: Processes | None = None) -> Model:
     """The model that a run begins with: frozen weights in the run's precision."""
     device = choose_device((processes or Processes()).device(config.device))
     return load(config.model, device=device, dtype=config.fit.precision, memory="full")
 
 
 def _cached(
-    config: RunConfig, model: ModelBundle, folder: Path, processes: Processes, on_picture: OnPicture | None
+    config: RunConfig, model: Model, folder: Path, processes: Processes, on_picture: OnPicture | None
 ) -> tuple[LatentCache, Manifest]:
     """The main process builds the cache, the others wait for it."""
     if not processes.is_main:

@@ -197,7 +197,7 @@ def watch_of(
 ) -> Watch:
     """A `Watch` with what the config leaves open: a tenth of the run, captions of the data, 1, 2, 4, 8 steps."""
     prompts = config.prompts or tuple(examples[:8]) or ("",)
-    steps = config.steps or ((1, 2, 4, 8) if bundle.kind == "lcm" else (bundle.profile.steps,))
+    steps = config.steps or ((1, 2, 4, 8) if bundle.profile.kind == "lcm" else (bundle.profile.steps,))
     every = config.every or max(pictures // 10, 1)
     return Watch(config, bundle, folder, every, prompts, steps, measure, processes or Processes())
 

@@ -23,7 +23,7 @@ from fewstep.cli.main import main
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import InvalidModel, InvalidRequest, ModelNotFound
 from fewstep.imaging.reading import read_image
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 from fewstep.pipelines.provenance import read_record, record_of
 from fewstep.pipelines.request import Control, Request
 from fewstep.server.engine import Engine
@@ -53,7 +53,7 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SD 1.x with two ControlNets beside it, canny and depth."""
     home = tmp_path_factory.mktemp("control")
     folder = write_miniature_sd1(home / "sd1")
-    unet = fewstep.load(folder, device="cpu").unet
+    unet = fewstep.load(folder, device="cpu").network.module
     write_net(home / "canny", unet, 1)
     write_net(home / "depth", unet, 2)
     return folder
@@ -74,8 +74,8 @@ def pipeline_of(kind: Any, folder: Path, sources: list[Path]) -> Any:
     return pipeline
 
 
-def noise_for(model: ModelBundle) -> torch.Tensor:
-    return PictureNoise((SEED,)).draw(model.latent_shape(128, 128))
+def noise_for(model: Model) -> torch.Tensor:
+    return PictureNoise((SEED,)).draw(model.traits.latent_shape(128, 128))
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_pictures_are_those_of_diffusers(sd1: Path, scales: tuple[float, float])
 
 def test_sdxl(tmp_path: Path) -> None:
     folder = write_miniature_sdxl(tmp_path / "sdxl")
-    net = write_net(tmp_path / "canny", fewstep.load(folder, device="cpu").unet, 1)
+    net = write_net(tmp_path / "canny", fewstep.load(folder, device="cpu").network.module, 1)
     model = fewstep.load(folder, device="cpu", controlnets=[net])
     theirs = pipeline_of(StableDiffusionXLControlNetPipeline, folder, [net])(
         PROMPT,

@@ -26,9 +26,9 @@ from fewstep.cli.main import main
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import InvalidModel, InvalidRequest, ModelNotFound
 from fewstep.models.adapters.steered import with_steering
-from fewstep.models.bundle import ModelBundle
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.memory import in_layers, in_turns
+from fewstep.models.memory import Placement
+from fewstep.models.model import Model
 from fewstep.pipelines.provenance import read_record
 from miniature import write_miniature_sd1, write_miniature_sdxl
 
@@ -113,8 +113,8 @@ def _projection(kind: str, width: int) -> dict[str, torch.Tensor]:
     return weights
 
 
-def noise_for(model: ModelBundle) -> torch.Tensor:
-    return PictureNoise((SEED,)).draw(model.latent_shape(128, 128))
+def noise_for(model: Model) -> torch.Tensor:
+    return PictureNoise((SEED,)).draw(model.traits.latent_shape(128, 128))
 
 
 def apart(ours: Image.Image, theirs: Image.Image) -> int:
@@ -132,8 +132,8 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_miniature_sd1(tmp_path_factory.mktemp("ip") / "sd1")
 
 
-def with_adapters(folder: Path, home: Path, *kinds: str) -> tuple[ModelBundle, list[Path]]:
-    unet = fewstep.load(folder, device="cpu").unet
+def with_adapters(folder: Path, home: Path, *kinds: str) -> tuple[Model, list[Path]]:
+    unet = fewstep.load(folder, device="cpu").network.module
     home.mkdir(exist_ok=True)
     files = [write_adapter(home, unet, kind, f"ip-{number}", number) for number, kind in enumerate(kinds)]
     return fewstep.load(folder, device="cpu", controlnets=files), files
@@ -207,10 +207,10 @@ def test_a_consistency_model_reads_pictures_too(tmp_path: Path) -> None:
 def test_the_model_that_it_is_put_on_stays_as_it_was(sd1: Path, tmp_path: Path) -> None:
     plain = fewstep.load(sd1, device="cpu")
     before = fewstep.text2image(plain, PROMPT, seed=SEED, steps=2)
-    file = write_adapter(tmp_path, plain.unet, "plain")
+    file = write_adapter(tmp_path, plain.network.module, "plain")
     steered = with_steering(plain, [file])
-    assert steered.unet.conv_in.weight is plain.unet.conv_in.weight
-    assert plain.unet.config.encoder_hid_dim_type is None
+    assert steered.network.module.conv_in.weight is plain.network.module.conv_in.weight
+    assert plain.network.module.config.encoder_hid_dim_type is None
     fewstep.text2image(steered, PROMPT, seed=SEED, steps=2, controls={file.stem: picture(1)})
     assert apart(before, fewstep.text2image(plain, PROMPT, seed=SEED, steps=2)) == 0
 
@@ -221,7 +221,7 @@ def test_rows_of_one_batch_take_as_much_as_they_say(sd1: Path, tmp_path: Path) -
     cond = model.encode_prompts([PROMPT] * 3)
     tokens = model.adapters.image_prompts.tokens([picture(1)], model.device).expand(3, -1, -1)
     scales = torch.tensor([[0.0], [0.5], [1.5]])
-    x = torch.randn(3, *model.latent_shape(128, 128))
+    x = torch.randn(3, *model.traits.latent_shape(128, 128))
     together = model.denoise(x, 500, dataclasses.replace(cond, image_tokens=tokens, image_scales=scales))
     for row in range(3):
         rows = slice(row, row + 1)
@@ -248,7 +248,7 @@ def write_t2i(folder: Path, unet: Any, *, xl: bool = False, in_channels: int = 3
 @pytest.mark.filterwarnings("ignore:The decode_latents method is deprecated")
 @pytest.mark.parametrize("in_channels", [1, 3])
 def test_t2i_adapters_are_those_of_diffusers(sd1: Path, tmp_path: Path, in_channels: int) -> None:
-    net = write_t2i(tmp_path / "sketch", fewstep.load(sd1, device="cpu").unet, in_channels=in_channels)
+    net = write_t2i(tmp_path / "sketch", fewstep.load(sd1, device="cpu").network.module, in_channels=in_channels)
     model = fewstep.load(sd1, device="cpu", controlnets=[net])
     sketch = picture(2, (128, 128)).convert("L")
     theirs = pipeline_of(StableDiffusionAdapterPipeline, sd1, adapter=T2IAdapter.from_pretrained(net))(
@@ -269,7 +269,7 @@ def test_t2i_adapters_are_those_of_diffusers(sd1: Path, tmp_path: Path, in_chann
 
 def test_t2i_adapters_of_sdxl(tmp_path: Path) -> None:
     folder = write_miniature_sdxl(tmp_path / "sdxl")
-    net = write_t2i(tmp_path / "sketch", fewstep.load(folder, device="cpu").unet, xl=True)
+    net = write_t2i(tmp_path / "sketch", fewstep.load(folder, device="cpu").network.module, xl=True)
     model = fewstep.load(folder, device="cpu", controlnets=[net])
     theirs = pipeline_of(StableDiffusionXLAdapterPipeline, folder, adapter=T2IAdapter.from_pretrained(net))(
         PROMPT,
@@ -296,7 +296,7 @@ def test_t2i_adapters_of_sdxl(tmp_path: Path) -> None:
 def test_all_kinds_together_in_windows_on_the_command_line(
     sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unet = fewstep.load(sd1, device="cpu").unet
+    unet = fewstep.load(sd1, device="cpu").network.module
     monkeypatch.chdir(tmp_path)
     write_adapter(tmp_path, unet, "plain")
     write_t2i(tmp_path / "sketch", unet)
@@ -310,7 +310,7 @@ def test_all_kinds_together_in_windows_on_the_command_line(
 
 
 def test_what_cannot_be_is_said(sd1: Path, tmp_path: Path) -> None:
-    unet = fewstep.load(sd1, device="cpu").unet
+    unet = fewstep.load(sd1, device="cpu").network.module
     file = write_adapter(tmp_path, unet, "plain")
     with pytest.raises(InvalidRequest, match="no ControlNet 'pose' here; loaded are ip-adapter"):
         fewstep.text2image(fewstep.load(sd1, device="cpu", controlnets=[file]), PROMPT, controls={"pose": picture(1)})
@@ -341,12 +341,12 @@ def test_what_cannot_be_is_said(sd1: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spread", [in_turns, in_layers])
+@pytest.mark.parametrize("spread", [Placement.in_turns, Placement.in_layers])
 def test_they_work_where_parts_or_layers_take_turns(sd1: Path, tmp_path: Path, spread: Any) -> None:
     model, _ = with_adapters(sd1, tmp_path / "home", "plus")
     options: dict[str, Any] = {"seed": SEED, "steps": 2, "guidance_scale": 3.0}
     steered, plain = ({"controls": {"ip-0": picture(1)}}, {})
     expected = [fewstep.text2image(model, PROMPT, **options, **how) for how in (steered, plain)]
-    model = spread(model, torch.device("cpu"))
+    spread(model.placement, model.stages, torch.device("cpu"))
     ours = [fewstep.text2image(model, PROMPT, **options, **how) for how in (steered, plain)]
     assert [apart(a, b) for a, b in zip(ours, expected, strict=True)] == [0, 0]

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from fewstep.errors import InvalidModel, InvalidRequest, ModelNotFound
 from fewstep.models.adapters.host import Host
+from fewstep.models.families.unets import named
 from fewstep.models.identify import identify, refusal
-from fewstep.models.layout import FAMILIES, named_family
 from fewstep.models.rebuilt import rebuilt
 from fewstep.models.stated import GENERIC
 from fewstep.models.tensor_file import read_tensors
@@ -51,7 +51,7 @@ class Embedding:
     @property
     def family(self) -> str:
         """The base that it was made for, in words."""
-        return "SDXL" if len(self.vectors) > 1 else named_family(next(iter(self.vectors.values())).shape[1])
+        return "SDXL" if len(self.vectors) > 1 else named(next(iter(self.vectors.values())).shape[1])
 
     @property
     def count(self) -> int:
@@ -199,7 +199,7 @@ def _vectors_for(embedding: Embedding, model: Host) -> Mapping[str, Tensor]:
     vectors = {next(iter(encoders)): embedding.vectors[""]} if "" in embedding.vectors else embedding.vectors
     widths = {part: encoder.config.hidden_size for part, encoder in encoders.items()}  # type: ignore[union-attr]
     if {part: each.shape[1] for part, each in vectors.items()} != widths:
-        own = FAMILIES.get(model.text_width, "of another kind")
+        own = named(model.text_width, "of another kind")
         raise InvalidModel(
             f"the embedding {embedding.path.name} was made for {embedding.family} and {model.name} is {own}"
         )

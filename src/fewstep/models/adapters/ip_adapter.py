@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.imaging.channels import on_white
 from fewstep.models.adapters.host import Host
-from fewstep.models.adapters.steering import Control, Inputs, scales_of
-from fewstep.models.layout import FAMILIES
+from fewstep.models.adapters.steering import scales_of
+from fewstep.models.families.base import Inputs
+from fewstep.models.families.unets import named
+from fewstep.models.latent_model import Control
 from fewstep.models.locating import IS_A_PICKLE, PICKLES, download
 from fewstep.models.placement import dtype_of
 from fewstep.models.rebuilt import KeptWhole, rebuilt
@@ -229,8 +231,8 @@ def _check_family(file: Path, weights: dict[str, dict[str, Tensor]], model: Host
     own = model.text_width
     if keys.shape[1] != own or not same:
         raise InvalidModel(
-            f"the IP-Adapter {file.name} was made for {FAMILIES.get(keys.shape[1], 'another base')} and "
-            f"{model.name} is {FAMILIES.get(own, 'of another kind')}"
+            f"the IP-Adapter {file.name} was made for {named(keys.shape[1], 'another base')} and "
+            f"{model.name} is {named(own, 'of another kind')}"
         )
 
 

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.adapters.controlnet.net import ControlNet
 from fewstep.models.adapters.host import Host
-from fewstep.models.adapters.steering import Control, Inputs, scales_of
+from fewstep.models.adapters.steering import scales_of
 from fewstep.models.adapters.t2i_adapter import T2IAdapter
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.families.base import Inputs
+from fewstep.models.latent_model import Control
 
 Model = TypeVar("Model", bound=Host)
 Residual = Tensor | Sequence[Tensor]

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from fewstep.models.adapters.ip_adapter import ImagePrompts
     from fewstep.models.adapters.lora.stack import LoraStack
     from fewstep.models.adapters.nets import ControlNets
-    from fewstep.models.adapters.steering import Control, Inputs, Steering
+    from fewstep.models.adapters.steering import Steering
     from fewstep.models.conditioning import Conditioning
+    from fewstep.models.families.base import Inputs
+    from fewstep.models.latent_model import Control
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,17 @@ from fewstep.models.adapters.host import Host
 from fewstep.models.adapters.ip_adapter import with_image_prompts
 from fewstep.models.adapters.lora.source import fetch_file
 from fewstep.models.adapters.nets import with_controlnets
+from fewstep.models.families.base import Part
 from fewstep.models.identify import identify, refusal
 from fewstep.models.locating import locate_network, names_of
 from fewstep.models.parts import explained, quiet, read_network
 from fewstep.models.variants import announce, chosen_variant
 
 Model = TypeVar("Model", bound=Host)
+CONTROLNET = Part(
+    "ControlNet or T2I-Adapter",
+    {"ControlNetModel": "diffusers.models.controlnets.controlnet", "T2IAdapter": "diffusers.models.adapter"},
+)
 
 
 def with_steering(model: Model, sources: Iterable[str | Path]) -> Model:
@@ -70,4 +75,4 @@ def _read_controlnet(source: str, model: Host) -> nn.Module:
             return read_controlnet(path, model.networks["unet"], model.dtype)
     home = locate_network(source, "ControlNet", "controlnet", dtype=model.dtype)
     announce(home, [chosen_variant(home, model.dtype)])
-    return read_network("controlnet", home, model.dtype)
+    return read_network(CONTROLNET, home, model.dtype)

@@ -8,23 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from fewstep.models.families.base import Inputs
+from fewstep.models.latent_model import Control
+
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from fewstep.models.conditioning import Conditioning
-
-# Of a U-Net, by diffusers' names; those in `added_cond_kwargs` are among them.
-Inputs = dict[str, Tensor | Sequence[Tensor]]
-
-
-class Control(Protocol):
-    """A picture to follow, and how far."""
-
-    @property
-    def image(self) -> Image: ...
-
-    @property
-    def scale(self) -> float: ...
 
 
 class Steering(Protocol):

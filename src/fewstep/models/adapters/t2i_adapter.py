@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fewstep.errors import InvalidModel
 from fewstep.models.adapters.host import Host
-from fewstep.models.adapters.steering import Inputs
+from fewstep.models.families.base import Inputs
 
 if TYPE_CHECKING:
     from diffusers import T2IAdapter as Network

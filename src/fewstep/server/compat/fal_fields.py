@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import LatentModel
-from fewstep.models.prompt_weights import literal
+from fewstep.models.text.prompt_weights import literal
 from fewstep.pipelines.request import Request
 from fewstep.server.coding import decode, decode_mask
 from fewstep.server.compat.nulls import NullIsAbsent

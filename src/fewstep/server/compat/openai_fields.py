@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import LatentModel
-from fewstep.models.prompt_weights import literal
+from fewstep.models.text.prompt_weights import literal
 from fewstep.pipelines.fields import MAX_SIDE
 from fewstep.pipelines.prompts import STRICT, Prompt, understood
 from fewstep.server.coding import Coding, Format

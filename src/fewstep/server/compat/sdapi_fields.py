@@ -221,7 +221,7 @@ def describe(order: Order, wanted: Wanted, model: LatentModel, warnings: list[st
         "batch_size": wanted.batch_size,
         "denoising_strength": over.strength if plan.image is not None or plan.refinement is not None else 0,
         "sd_model_name": model.name,
-        "sd_model_hash": model.hash,
+        "sd_model_hash": model.origin.hash,
         "infotexts": texts,
         "styles": [],
         "job_timestamp": time.strftime("%Y%m%d%H%M%S"),

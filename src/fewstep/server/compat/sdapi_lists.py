@@ -37,7 +37,7 @@ NOTHING_TO_DO = ("refresh-checkpoints", "refresh-loras", "refresh-vae", "reload-
 
 
 def title(model: LatentModel) -> str:
-    return f"{model.name} [{model.hash[:10]}]"
+    return f"{model.name} [{model.origin.hash[:10]}]"
 
 
 def sd_models(models: Iterable[LatentModel]) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def sd_models(models: Iterable[LatentModel]) -> list[dict[str, Any]]:
             "model_name": model.name,
             "filename": model.name,
             "config": None,
-            "hash": model.hash[:10],
+            "hash": model.origin.hash[:10],
             "sha256": None,
         }
         for model in models

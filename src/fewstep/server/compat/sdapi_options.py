@@ -17,7 +17,7 @@ MODEL, HASH, FORMAT = "sd_model_checkpoint", "sd_checkpoint_hash", "samples_form
 
 def options(model: LatentModel) -> dict[str, Any]:
     """All options, where `model` paints."""
-    return {MODEL: title(model), HASH: model.hash, FORMAT: "png"}
+    return {MODEL: title(model), HASH: model.origin.hash, FORMAT: "png"}
 
 
 def chosen(given: Mapping[str, Any], engine: Engine, present: LatentModel) -> tuple[LatentModel, list[str]]:
@@ -28,7 +28,7 @@ def chosen(given: Mapping[str, Any], engine: Engine, present: LatentModel) -> tu
     given = without_nulls(dict(given))
     model = _named(str(given[MODEL]), engine) if MODEL in given else present
     now = options(present)
-    hashes = [each.hash for each in engine.models.values()] if MODEL in given else [present.hash]
+    hashes = [each.origin.hash for each in engine.models.values()] if MODEL in given else [present.origin.hash]
     refused = [
         str(name)[:40]
         for name, value in given.items()
@@ -40,6 +40,6 @@ def chosen(given: Mapping[str, Any], engine: Engine, present: LatentModel) -> tu
 def _named(name: str, engine: Engine) -> LatentModel:
     """The model of that name, title or hash, long or short, as `sd-models` tells them."""
     for model in engine.models.values():
-        if name in (title(model), model.hash, model.hash[:10]):
+        if name in (title(model), model.origin.hash, model.origin.hash[:10]):
             return model
     return engine.named(name)

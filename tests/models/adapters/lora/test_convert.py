@@ -17,30 +17,33 @@ from fewstep.errors import CannotWrite, FewstepWarning, InvalidModel
 from fewstep.models.adapters.lora.convert import convert, write_lora
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
-from fewstep.models.adapters.lora.names import SPELLINGS, Spelling, kohya_names, stability_names
+from fewstep.models.adapters.lora.names import SPELLINGS, Spelling, kohya_names
 from fewstep.models.adapters.lora.stack import layers_of, merged, with_loras
-from fewstep.models.architectures import SD1, SD2, SDXL, Architecture
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.families.sd import SD1, SD2
+from fewstep.models.families.sdxl import SDXL
+from fewstep.models.families.unet import UNetFamily
+from fewstep.models.families.unet_names import stability_names
+from fewstep.models.model import Model
 from fewstep.models.saving import save
 
 KNOWN_SIZES = {"SD 1.x": 859_520_964, "SD 2.x": 865_910_724, "SDXL": 2_567_463_684}  # of the published U-Nets
 
 
 @pytest.fixture
-def model(miniature: Path) -> ModelBundle:
+def model(miniature: Path) -> Model:
     return fewstep.load(miniature / "teacher", device="cpu")
 
 
-@pytest.mark.parametrize("architecture", [SD1, SD2, SDXL], ids=lambda each: each.name)
-def test_the_architectures_have_the_published_sizes(architecture: Architecture) -> None:
-    unet = architecture.network("unet")
-    assert sum(x.numel() for x in unet.parameters()) == KNOWN_SIZES[architecture.name]
+@pytest.mark.parametrize("family", [SD1, SD2, SDXL], ids=lambda each: each.name)
+def test_the_architectures_have_the_published_sizes(family: UNetFamily) -> None:
+    unet = family.blank("unet")
+    assert sum(x.numel() for x in unet.parameters()) == KNOWN_SIZES[family.name]
     assert all(x.is_meta for x in unet.parameters())
 
 
-def files_of_real_size(tmp_path: Path, architecture: Architecture, stability: bool) -> Path:
+def files_of_real_size(tmp_path: Path, family: UNetFamily, stability: bool) -> Path:
     """An adapter of rank 1 for every layer that the published LCM-LoRAs take, under the names that they have."""
-    unet = architecture.network("unet")
+    unet = family.blank("unet")
     layers = {
         name: (
             torch.zeros(1, *module.weight.shape[1:]),
@@ -56,30 +59,30 @@ def files_of_real_size(tmp_path: Path, architecture: Architecture, stability: bo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("architecture", "stability"), [(SD1, False), (SD2, False), (SDXL, False), (SDXL, True)])
+@pytest.mark.parametrize(("family", "stability"), [(SD1, False), (SD2, False), (SDXL, False), (SDXL, True)])
 def test_files_for_real_architectures_are_wholly_understood(
-    tmp_path: Path, architecture: Architecture, stability: bool
+    tmp_path: Path, family: UNetFamily, stability: bool
 ) -> None:
-    file = LoraFile.read(files_of_real_size(tmp_path, architecture, stability))
-    assert (file.family, file.kind, file.ranks) == (architecture.name, "lcm", (1,))
+    file = LoraFile.read(files_of_real_size(tmp_path, family, stability))
+    assert (file.family, file.kind, file.ranks) == (family.name, "lcm", (1,))
     assert convert(file, "diffusers", tmp_path / "converted.safetensors") == []
     converted = LoraFile.read(tmp_path / "converted.safetensors")
     assert converted.spelling == "diffusers"
     assert len(converted.layers["unet"]) == len(file.layers["unet"])
-    unet = architecture.network("unet")
-    mixin = StableDiffusionXLLoraLoaderMixin if architecture is SDXL else StableDiffusionLoraLoaderMixin
+    unet = family.blank("unet")
+    mixin = StableDiffusionXLLoraLoaderMixin if family is SDXL else StableDiffusionLoraLoaderMixin
     theirs, _ = mixin.lora_state_dict(load_file(file.path), unet_config=unet.config)
     assert len(theirs) == 2 * len(converted.layers["unet"])
-    table = kohya_names("unet", layers_of(unet), unet.config)
+    table = kohya_names(layers_of(unet), family.lora_names("unet", layers_of(unet), unet.config))
     assert {table[name] for name in file.layers["unet"]} == set(converted.layers["unet"])
 
 
 @pytest.mark.parametrize("first", SPELLINGS)
 @pytest.mark.parametrize("second", SPELLINGS)
-def test_there_and_back_the_numbers_stay(model: ModelBundle, tmp_path: Path, first: Spelling, second: Spelling) -> None:
+def test_there_and_back_the_numbers_stay(model: Model, tmp_path: Path, first: Spelling, second: Spelling) -> None:
     layers = {
         name: LoraLayer(down, up, alpha=float(1 + index % 3))
-        for index, (name, (down, up)) in enumerate(adapters.random_layers(model.unet, 1).items())
+        for index, (name, (down, up)) in enumerate(adapters.random_layers(model.network.module, 1).items())
     }
     paths = [tmp_path / ("a" if each == "peft" else "a.safetensors") for each in (first, second)]
     paths[1] = paths[1].with_stem("b")
@@ -88,7 +91,7 @@ def test_there_and_back_the_numbers_stay(model: ModelBundle, tmp_path: Path, fir
     there = LoraFile.read(paths[1])
     assert (there.spelling, there.kind) == (second, "lcm")
     found = with_loras(model, [paths[1]])
-    modules = layers_of(found.unet)
+    modules = layers_of(found.network.module)
     for name, layer in layers.items():
         module = modules[name]
         adapter = module.adapters["0"]
@@ -97,12 +100,14 @@ def test_there_and_back_the_numbers_stay(model: ModelBundle, tmp_path: Path, fir
         assert adapter.scale == layer.alpha / layer.rank
 
 
-def test_diffusers_reads_what_was_written(model: ModelBundle, tmp_path: Path) -> None:
-    layers = {name: LoraLayer(down, up, 2.0) for name, (down, up) in adapters.random_layers(model.unet, 1).items()}
+def test_diffusers_reads_what_was_written(model: Model, tmp_path: Path) -> None:
+    layers = {
+        name: LoraLayer(down, up, 2.0) for name, (down, up) in adapters.random_layers(model.network.module, 1).items()
+    }
     for spelling in ("kohya", "diffusers"):
         path = tmp_path / f"{spelling}.safetensors"
         write_lora({"unet": layers}, spelling, path)  # type: ignore[arg-type]
-        fresh = fewstep.load(model.folder, device="cpu").unet  # type: ignore[arg-type]
+        fresh = fewstep.load(model.origin.folder, device="cpu").network.module  # type: ignore[arg-type]
         state, alphas, metadata = StableDiffusionLoraLoaderMixin.lora_state_dict(
             path, unet_config=fresh.config, return_lora_metadata=True
         )
@@ -116,19 +121,19 @@ def test_diffusers_reads_what_was_written(model: ModelBundle, tmp_path: Path) ->
             assert module.scaling["theirs"] == pytest.approx(2.0 / 3)  # type: ignore[index]
 
 
-def test_a_merged_model_paints_as_with_the_adapters_on_top(model: ModelBundle, miniature: Path, tmp_path: Path) -> None:
-    text = adapters.with_prefix(adapters.random_layers(model.text_encoder, 9))
-    parts = {"lora_unet": adapters.random_layers(model.unet, 1), "lora_te": text}
+def test_a_merged_model_paints_as_with_the_adapters_on_top(model: Model, miniature: Path, tmp_path: Path) -> None:
+    text = adapters.with_prefix(adapters.random_layers(model.text.encoders["text_encoder"], 9))
+    parts = {"lora_unet": adapters.random_layers(model.network.module, 1), "lora_te": text}
     path = adapters.write_kohya(tmp_path / "lcm_ink.safetensors", parts, alpha=2.0)
     with pytest.warns(FewstepWarning, match="by its name alone"):
         on_top = with_loras(model, [(path, 0.7)])
     expected = np.asarray(fewstep.text2image(on_top, "a cat", seed=1), dtype=int)
     result = merged(on_top)
     assert result.loras is None
-    assert not [name for name, _ in result.unet.named_modules() if "adapters" in name]
+    assert not [name for name, _ in result.network.module.named_modules() if "adapters" in name]
     save(result, tmp_path / "merged", base=miniature / "teacher")
     again = fewstep.load(tmp_path / "merged", device="cpu")
-    assert (again.kind, again.profile.steps) == ("lcm", 4)
+    assert (again.profile.kind, again.profile.steps) == ("lcm", 4)
     assert (
         json.loads((tmp_path / "merged/scheduler/scheduler_config.json").read_text())["_class_name"] == "LCMScheduler"
     )
@@ -141,13 +146,15 @@ def test_a_merged_model_paints_as_with_the_adapters_on_top(model: ModelBundle, m
     assert not list(tmp_path.glob(".fewstep*"))
 
 
-def test_an_unknown_base_needs_the_model(model: ModelBundle, tmp_path: Path) -> None:
-    path = adapters.write_kohya(tmp_path / "x.safetensors", {"lora_unet": adapters.random_layers(model.unet, 1)}, 1.0)
+def test_an_unknown_base_needs_the_model(model: Model, tmp_path: Path) -> None:
+    path = adapters.write_kohya(
+        tmp_path / "x.safetensors", {"lora_unet": adapters.random_layers(model.network.module, 1)}, 1.0
+    )
     with pytest.raises(InvalidModel, match="name it with --model"):
         convert(LoraFile.read(path), "diffusers", tmp_path / "y.safetensors")
     both = {
-        "unet": adapters.random_layers(model.unet, 1),
-        "text_encoder": adapters.random_layers(model.text_encoder, 1),
+        "unet": adapters.random_layers(model.network.module, 1),
+        "text_encoder": adapters.random_layers(model.text.encoders["text_encoder"], 1),
     }
     adapters.write_diffusers(path, both, 1.0)
     with pytest.raises(InvalidModel, match="also changes a text encoder"):

@@ -28,7 +28,7 @@ from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 from fewstep.models.adapters.lora.kinds.oft import OftLayer
 from fewstep.models.adapters.lora.layer import AdaptedLayer, Shares
 from fewstep.models.adapters.lora.stack import layers_of, merged, with_loras
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.model import Model
 
 LAYERS = {"linear": lambda: nn.Linear(12, 16), "conv": lambda: nn.Conv2d(12, 16, 3, padding=1, stride=2)}
 INPUTS = {"linear": (2, 5, 12), "conv": (2, 12, 6, 6)}
@@ -151,7 +151,7 @@ def test_a_layer_gives_what_peft_gives(config: Any, kind: str, tmp_path: Path) -
     check(tmp_path, kind, expected, x)
 
 
-def pixels(model: ModelBundle, **options: Any) -> np.ndarray:
+def pixels(model: Model, **options: Any) -> np.ndarray:
     picture = fewstep.text2image(model, "a blue cat", seed=3, steps=2, **options)
     return np.asarray(picture).astype(int)
 
@@ -160,7 +160,7 @@ def pixels(model: ModelBundle, **options: Any) -> np.ndarray:
 def test_pictures_merged_and_unmerged_are_the_same(make: Any, miniature: Path, tmp_path: Path) -> None:
     base = fewstep.load(miniature / "teacher", device="cpu")
     plain = pixels(base)
-    save_file(make(base.unet), tmp_path / "style.safetensors")
+    save_file(make(base.network.module), tmp_path / "style.safetensors")
     model = with_loras(base, [tmp_path / "style.safetensors"])
     assert abs(pixels(model, loras={"style": 0.0}) - plain).max() == 0
     whole, half = pixels(model), pixels(model, loras={"style": 0.5})
@@ -171,12 +171,12 @@ def test_pictures_merged_and_unmerged_are_the_same(make: Any, miniature: Path, t
 
 def test_rows_of_a_batch_take_their_own_share_of_any_kind(miniature: Path, tmp_path: Path) -> None:
     base = fewstep.load(miniature / "teacher", device="cpu")
-    save_file(adapters.oft_layers(base.unet), tmp_path / "turn.safetensors")
-    parts = {"lora_unet": adapters.random_layers(base.unet, 1)}
+    save_file(adapters.oft_layers(base.network.module), tmp_path / "turn.safetensors")
+    parts = {"lora_unet": adapters.random_layers(base.network.module, 1)}
     model = with_loras(
         base, [tmp_path / "turn.safetensors", adapters.write_kohya(tmp_path / "ink.safetensors", parts, 2.0)]
     )
-    x, t = torch.randn(2, *model.latent_shape(128, 128)), torch.tensor([999, 500])
+    x, t = torch.randn(2, *model.traits.latent_shape(128, 128)), torch.tensor([999, 500])
     conds = [model.encode_text(["a cat"], each) for each in [(0.3, -1.0), (1.0, 0.4)]]
     together = model.denoise(x, t, type(conds[0]).cat(conds))
     alone = [model.denoise(x[i : i + 1], t[i : i + 1], cond) for i, cond in enumerate(conds)]
@@ -187,7 +187,7 @@ def test_rows_of_a_batch_take_their_own_share_of_any_kind(miniature: Path, tmp_p
 def test_what_is_of_no_layer_is_left_out_and_named(miniature: Path, tmp_path: Path) -> None:
     """As OneTrainer bundles an embedding with a LoRA."""
     base = fewstep.load(miniature / "teacher", device="cpu")
-    layers = adapters.random_layers(base.unet, 1)
+    layers = adapters.random_layers(base.network.module, 1)
     path = adapters.write_kohya(tmp_path / "style.safetensors", {"lora_unet": layers}, 2.0)
     expected = pixels(with_loras(base, [path]))
     from safetensors.torch import load_file
@@ -203,10 +203,10 @@ def test_what_is_of_no_layer_is_left_out_and_named(miniature: Path, tmp_path: Pa
 def test_dora_keeps_its_change_in_every_spelling(miniature: Path, tmp_path: Path) -> None:
     model = fewstep.load(miniature / "teacher", device="cpu")
     tensors = {}
-    for name, (down, up) in adapters.random_layers(model.unet, 1).items():
+    for name, (down, up) in adapters.random_layers(model.network.module, 1).items():
         key = f"lora_unet_{name.replace('.', '_')}"
         tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(2.0)}
-        weight = layers_of(model.unet)[name].weight
+        weight = layers_of(model.network.module)[name].weight
         tensors[f"{key}.dora_scale"] = 1.3 * weight.detach().flatten(1).norm(dim=1).reshape(
             -1, *[1] * (weight.ndim - 1)
         )  # type: ignore[union-attr,operator]
@@ -223,7 +223,7 @@ def test_dora_keeps_its_change_in_every_spelling(miniature: Path, tmp_path: Path
 def test_rank_stabilised_ones_keep_their_change_when_converted(miniature: Path, tmp_path: Path) -> None:
     """alpha / sqrt(rank), in PEFT's folder and in diffusers' metadata; the other spellings know only alpha / rank."""
     model = fewstep.load(miniature / "teacher", device="cpu")
-    layers = adapters.random_layers(model.unet, 1)
+    layers = adapters.random_layers(model.network.module, 1)
     folder = adapters.write_peft(tmp_path / "peft", layers, 2.0)
     config = json.loads((folder / "adapter_config.json").read_text()) | {"use_rslora": True}
     (folder / "adapter_config.json").write_text(json.dumps(config))
@@ -271,7 +271,7 @@ def test_other_kinds_keep_their_change_in_kohyas_spelling(change: Change, tmp_pa
 
 def test_kinds_that_a_spelling_has_no_names_for(miniature: Path, tmp_path: Path) -> None:
     model = fewstep.load(miniature / "teacher", device="cpu")
-    save_file(adapters.loha_layers(model.unet), tmp_path / "x.safetensors")
+    save_file(adapters.loha_layers(model.network.module), tmp_path / "x.safetensors")
     with pytest.raises(InvalidModel, match="is a LoHa, for which diffusers has no names: choose kohya"):
         convert(LoraFile.read(tmp_path / "x.safetensors"), "diffusers", tmp_path / "y.safetensors", model)
     assert convert(LoraFile.read(tmp_path / "x.safetensors"), "kohya", tmp_path / "y.safetensors", model) == []

@@ -127,12 +127,13 @@ def test_it_works_as_before_where_only_spare_ranks_were_left_out(tmp_path: Path)
     small, share = resized(twice, twice.path.stat().st_size / 2 + 20_000)
     assert share == pytest.approx(1, abs=1e-5)
     teacher = fewstep.load("starter-teacher", device="cpu")
-    expected = merged(fewstep.load("starter-teacher", device="cpu", loras=[ADAPTERS["blue-ink"]])).unet.state_dict()
+    inked = fewstep.load("starter-teacher", device="cpu", loras=[ADAPTERS["blue-ink"]])
+    expected = merged(inked).network.module.state_dict()
     for spelling in ("diffusers", "kohya"):
         target = tmp_path / f"{spelling}.safetensors"
         assert convert(small, spelling, target, teacher) == []  # type: ignore[arg-type]
         assert target.stat().st_size < 0.6 * twice.path.stat().st_size
-        weights = merged(fewstep.load("starter-teacher", device="cpu", loras=[target])).unet.state_dict()
+        weights = merged(fewstep.load("starter-teacher", device="cpu", loras=[target])).network.module.state_dict()
         assert all(torch.allclose(weights[name], each, atol=2e-3) for name, each in expected.items())
 
 
@@ -140,8 +141,8 @@ def test_diffusers_reads_ranks_that_differ_by_layer(tmp_path: Path) -> None:
     """The adapter that comes along in OpenMoji's style was made smaller so."""
     file = LoraFile.read(ADAPTERS["openmoji"])
     assert len(file.ranks) > 10
-    unet = fewstep.load("starter-teacher", device="cpu").unet
-    ours = merged(fewstep.load("starter-teacher", device="cpu", loras=["openmoji"])).unet
+    unet = fewstep.load("starter-teacher", device="cpu").network.module
+    ours = merged(fewstep.load("starter-teacher", device="cpu", loras=["openmoji"])).network.module
     x_t, t, states = torch.randn(2, 16, 8, 8), torch.tensor([999, 500]), torch.randn(2, 7, 384)
     pooled = {"text_embeds": torch.randn(2, 384)} if unet.config.addition_embed_type == "text" else None
     plain = unet(x_t, t, states, added_cond_kwargs=pooled).sample

@@ -19,29 +19,30 @@ from fewstep.core.noise import PictureNoise
 from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.layer import AdaptedLayer
-from fewstep.models.adapters.lora.names import kohya_names, stability_names
+from fewstep.models.adapters.lora.names import kohya_names
 from fewstep.models.adapters.lora.source import LoraSpec, find_lora
 from fewstep.models.adapters.lora.stack import layers_of, with_loras
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.families.unet_names import stability_names
 from fewstep.models.locating import ADAPTERS
+from fewstep.models.model import Model
 from miniature import sdxl_unet
 
 ALPHA = 2.0
 PROMPT = "a blue cat"
 
 
-def parts_of(model: ModelBundle, seed: int = 1) -> dict[str, adapters.Layers]:
-    text = adapters.random_layers(model.text_encoder, seed + 100)
-    return {"unet": adapters.random_layers(model.unet, seed), "text_encoder": adapters.with_prefix(text)}
+def parts_of(model: Model, seed: int = 1) -> dict[str, adapters.Layers]:
+    text = adapters.random_layers(model.text.encoders["text_encoder"], seed + 100)
+    return {"unet": adapters.random_layers(model.network.module, seed), "text_encoder": adapters.with_prefix(text)}
 
 
-def write_style(path: Path, model: ModelBundle, seed: int = 1) -> Path:
+def write_style(path: Path, model: Model, seed: int = 1) -> Path:
     parts = parts_of(model, seed)
     return adapters.write_kohya(path, {"lora_unet": parts["unet"], "lora_te": parts["text_encoder"]}, ALPHA)
 
 
 @pytest.fixture
-def base(miniature: Path) -> ModelBundle:
+def base(miniature: Path) -> Model:
     """The diffusion model, afresh: adapters change its networks."""
     return fewstep.load(miniature / "teacher", device="cpu")
 
@@ -50,16 +51,16 @@ def pixels(picture: object) -> np.ndarray:
     return np.asarray(picture).astype(int)
 
 
-def theirs(base: ModelBundle, miniature: Path, loads: Callable[[StableDiffusionPipeline], None]) -> np.ndarray:
+def theirs(base: Model, miniature: Path, loads: Callable[[StableDiffusionPipeline], None]) -> np.ndarray:
     """diffusers' picture with adapters loaded by `loads`, from the noise that seed 3 means."""
     fresh = fewstep.load(miniature / "teacher", device="cpu")
     from diffusers import DDIMScheduler
 
     pipeline = StableDiffusionPipeline(
-        vae=fresh.autoencoder,
-        text_encoder=fresh.text_encoder,
-        tokenizer=fresh.tokenizer,
-        unet=fresh.unet,
+        vae=fresh.autoencoder.module,
+        text_encoder=fresh.text.encoders["text_encoder"],
+        tokenizer=fresh.text.tokenizers["tokenizer"],
+        unet=fresh.network.module,
         scheduler=DDIMScheduler.from_pretrained(miniature / "teacher" / "scheduler"),
         safety_checker=None,
         feature_extractor=None,
@@ -70,19 +71,19 @@ def theirs(base: ModelBundle, miniature: Path, loads: Callable[[StableDiffusionP
     lcm = isinstance(pipeline.scheduler, LCMScheduler)
     picture = pipeline(
         PROMPT,
-        latents=PictureNoise((3,)).draw(fresh.latent_shape(128, 128)),
+        latents=PictureNoise((3,)).draw(fresh.traits.latent_shape(128, 128)),
         num_inference_steps=1 if lcm else 4,
         guidance_scale=1.0 if lcm else 3.0,
     ).images[0]
     return pixels(picture)
 
 
-def ours(model: ModelBundle, **options: object) -> np.ndarray:
+def ours(model: Model, **options: object) -> np.ndarray:
     settings = {"seed": 3, "steps": 4, "guidance_scale": 3.0, "sampler": "ddim"} | options
     return pixels(fewstep.text2image(model, PROMPT, **settings))  # type: ignore[call-overload]
 
 
-def write_any(spelling: str, folder: Path, model: ModelBundle) -> tuple[Path, float]:
+def write_any(spelling: str, folder: Path, model: Model) -> tuple[Path, float]:
     """A file (or folder), and the alpha that it means."""
     parts = parts_of(model)
     match spelling:
@@ -97,7 +98,7 @@ def write_any(spelling: str, folder: Path, model: ModelBundle) -> tuple[Path, fl
 
 
 @pytest.mark.parametrize("spelling", ["kohya", "diffusers"])
-def test_pictures_are_those_of_diffusers(spelling: str, base: ModelBundle, miniature: Path, tmp_path: Path) -> None:
+def test_pictures_are_those_of_diffusers(spelling: str, base: Model, miniature: Path, tmp_path: Path) -> None:
     path, _ = write_any(spelling, tmp_path, base)
     plain = ours(base)
 
@@ -112,14 +113,14 @@ def test_pictures_are_those_of_diffusers(spelling: str, base: ModelBundle, minia
 
 
 @pytest.mark.parametrize("spelling", ["kohya", "diffusers", "old diffusers", "peft"])
-def test_every_spelling_means_the_same_layers(spelling: str, base: ModelBundle, tmp_path: Path) -> None:
+def test_every_spelling_means_the_same_layers(spelling: str, base: Model, tmp_path: Path) -> None:
     path, alpha = write_any(spelling, tmp_path, base)
     layers = parts_of(base)["unet"]
-    weights = {name: module.weight.clone() for name, module in layers_of(base.unet).items()}
+    weights = {name: module.weight.clone() for name, module in layers_of(base.network.module).items()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = with_loras(base, [path])
-    modules = layers_of(model.unet)
+    modules = layers_of(model.network.module)
     assert {name for name, module in modules.items() if isinstance(module, AdaptedLayer)} == set(layers)
     with model.loras.applied(None, model.device):  # type: ignore[union-attr]
         for name, (down, up) in layers.items():
@@ -133,7 +134,7 @@ def test_every_spelling_means_the_same_layers(spelling: str, base: ModelBundle, 
 
 
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
-def test_two_adapters_add_up_as_in_diffusers(base: ModelBundle, miniature: Path, tmp_path: Path) -> None:
+def test_two_adapters_add_up_as_in_diffusers(base: Model, miniature: Path, tmp_path: Path) -> None:
     one, two = (write_style(tmp_path / f"{seed}.safetensors", base, seed) for seed in (1, 2))
 
     def loads(pipeline: StableDiffusionPipeline) -> None:
@@ -147,8 +148,8 @@ def test_two_adapters_add_up_as_in_diffusers(base: ModelBundle, miniature: Path,
     assert abs(ours(model, loras={"2": 0.0}) - expected).max() > 10
 
 
-def test_an_lcm_lora_makes_a_few_step_model_as_in_diffusers(base: ModelBundle, miniature: Path, tmp_path: Path) -> None:
-    layers = {"lora_unet": adapters.random_layers(base.unet, 5)}
+def test_an_lcm_lora_makes_a_few_step_model_as_in_diffusers(base: Model, miniature: Path, tmp_path: Path) -> None:
+    layers = {"lora_unet": adapters.random_layers(base.network.module, 5)}
     path = adapters.write_kohya(tmp_path / "lcm-lora-test.safetensors", layers, ALPHA)
 
     def loads(pipeline: StableDiffusionPipeline) -> None:
@@ -160,14 +161,14 @@ def test_an_lcm_lora_makes_a_few_step_model_as_in_diffusers(base: ModelBundle, m
         FewstepWarning, match=r"lcm-lora-test\.safetensors is taken for an LCM-LoRA .* by its name alone"
     ):
         model = with_loras(base, [path])
-    assert (model.kind, model.profile.steps, model.profile.guidance.scale) == ("lcm", 4, 1.0)
+    assert (model.profile.kind, model.profile.steps, model.profile.guidance.scale) == ("lcm", 4, 1.0)
     assert abs(ours(model, sampler=None, steps=1, guidance_scale=None) - expected).max() <= 1
     with pytest.raises(InvalidRequest, match=r"with an LCM-LoRA has learnt its guidance, .*: 1 to 2 are allowed"):
         fewstep.text2image(model, "a cat", guidance_scale=2.1)
 
 
-def test_an_lcm_lora_on_a_consistency_model_is_refused(base: ModelBundle, student: ModelBundle, tmp_path: Path) -> None:
-    layers = {"lora_unet": adapters.random_layers(base.unet, 5)}
+def test_an_lcm_lora_on_a_consistency_model_is_refused(base: Model, student: Model, tmp_path: Path) -> None:
+    layers = {"lora_unet": adapters.random_layers(base.network.module, 5)}
     guessed = adapters.write_kohya(tmp_path / "lcm-lora-test.safetensors", layers, ALPHA)
     known = tmp_path / "known.safetensors"
     save_file(load_file(guessed), known, metadata={"fewstep": '{"kind": "lcm"}'})
@@ -182,16 +183,16 @@ def test_an_lcm_lora_on_a_consistency_model_is_refused(base: ModelBundle, studen
         with_loras(student, [guessed])
 
 
-def test_a_weight_of_zero_is_the_base_itself(base: ModelBundle, tmp_path: Path) -> None:
+def test_a_weight_of_zero_is_the_base_itself(base: Model, tmp_path: Path) -> None:
     plain = ours(base)
     model = with_loras(base, [write_style(tmp_path / "style.safetensors", base)])
     assert (ours(model, loras={"style": 0.0}) == plain).all()
     assert abs(ours(model) - plain).max() > 20
 
 
-def test_every_row_of_a_batch_takes_its_own_weights(base: ModelBundle, tmp_path: Path) -> None:
+def test_every_row_of_a_batch_takes_its_own_weights(base: Model, tmp_path: Path) -> None:
     model = with_loras(base, [write_style(tmp_path / f"{seed}.safetensors", base, seed) for seed in (1, 2)])
-    x, t = torch.randn(3, *model.latent_shape(128, 128)), torch.tensor([999, 500, 100])
+    x, t = torch.randn(3, *model.traits.latent_shape(128, 128)), torch.tensor([999, 500, 100])
     weights = [(0.3, -1.0), (0.0, 0.0), (2.0, 0.4)]
     conds = [model.encode_text([PROMPT], each) for each in weights]
     together = model.denoise(x, t, type(conds[0]).cat(conds))
@@ -200,7 +201,7 @@ def test_every_row_of_a_batch_takes_its_own_weights(base: ModelBundle, tmp_path:
     assert (alone[0] - model.denoise(x[:1], t[:1], conds[2])).abs().max() > 0.1
 
 
-def test_a_picture_is_the_same_alone_and_among_others(base: ModelBundle, tmp_path: Path) -> None:
+def test_a_picture_is_the_same_alone_and_among_others(base: Model, tmp_path: Path) -> None:
     model = with_loras(base, [write_style(tmp_path / "style.safetensors", base)])
     many = fewstep.text2image(model, PROMPT, seed=2, num_images=3, steps=2)
     assert abs(pixels(many[1]) - pixels(fewstep.text2image(model, PROMPT, seed=3, steps=2))).max() <= 1
@@ -217,7 +218,7 @@ def test_kohyas_sdxl_names_are_read_as_diffusers_reads_them(tmp_path: Path) -> N
     state, alphas = StableDiffusionXLLoraLoaderMixin.lora_state_dict(load_file(path), unet_config=unet.config)
     StableDiffusionXLLoraLoaderMixin.load_lora_into_unet(state, alphas, unet, adapter_name="theirs")
     modules = layers_of(unet)
-    table = kohya_names("unet", layers, unet.config)
+    table = kohya_names(layers, stability_names(layers, unet.config))
     for written, layer in LoraFile.read(path).layers["unet"].items():
         theirs = modules[table[written]]
         assert torch.equal(theirs.lora_A["theirs"].weight, layer.down)  # type: ignore[index,union-attr]
@@ -244,7 +245,7 @@ def test_a_weight_that_is_no_weight(weight: str) -> None:
         LoraSpec.of(f"style:{weight}")
 
 
-def test_requests_name_adapters_that_are_loaded(base: ModelBundle, tmp_path: Path) -> None:
+def test_requests_name_adapters_that_are_loaded(base: Model, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="has no LoRA loaded"):
         fewstep.text2image(base, PROMPT, loras={"style": 1.0})
     model = with_loras(base, [write_style(tmp_path / "style.safetensors", base)])
@@ -252,7 +253,7 @@ def test_requests_name_adapters_that_are_loaded(base: ModelBundle, tmp_path: Pat
         fewstep.text2image(model, PROMPT, loras={"other": 1.0})
 
 
-def test_layers_that_the_model_lacks_are_named(base: ModelBundle, tmp_path: Path) -> None:
+def test_layers_that_the_model_lacks_are_named(base: Model, tmp_path: Path) -> None:
     path = write_style(tmp_path / "style.safetensors", base)
     tensors = load_file(path)
     for matrix in ("lora_down.weight", "lora_up.weight"):
@@ -266,7 +267,7 @@ def test_layers_that_the_model_lacks_are_named(base: ModelBundle, tmp_path: Path
     ("source", "name"), [("someone/ink", "ink"), ("someone/styles/ink.safetensors", "ink"), ("blue-ink", "blue-ink")]
 )
 def test_what_an_adapter_calls_itself_finds_it_again(
-    source: str, name: str, base: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, name: str, base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_style(tmp_path / "pytorch_lora_weights.safetensors", base)
     monkeypatch.setattr("fewstep.models.adapters.lora.source._download", lambda repository, file: path)
@@ -276,7 +277,7 @@ def test_what_an_adapter_calls_itself_finds_it_again(
     assert find_lora(str(file.reference), base).hash == file.hash
 
 
-def test_files_that_do_not_fit_are_refused_in_words(base: ModelBundle, tmp_path: Path) -> None:
+def test_files_that_do_not_fit_are_refused_in_words(base: Model, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
 
     def refused(tensors: dict[str, torch.Tensor], words: str) -> None:
@@ -311,7 +312,7 @@ def test_files_that_do_not_fit_are_refused_in_words(base: ModelBundle, tmp_path:
         with_loras(base, [pickle])
 
 
-def test_an_adapter_that_is_nowhere(base: ModelBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_adapter_that_is_nowhere(base: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for name in ("nowhere.safetensors", "loras/nowhere.safetensors"):
@@ -326,18 +327,18 @@ def test_an_adapter_that_is_nowhere(base: ModelBundle, monkeypatch: pytest.Monke
 @pytest.mark.slow
 @pytest.mark.skipif(not all(path.is_file() for path in ADAPTERS.values()), reason="no weights yet")
 def test_the_adapters_that_come_along_go_by_name_and_do_what_they_say() -> None:
-    def colours(model: ModelBundle) -> float:
+    def colours(model: Model) -> float:
         """How far the drawing leans to red rather than blue, in [-255, 255]."""
         pixels = np.asarray(fewstep.text2image(model, "red apple", seed=0), dtype=float)
         return float((pixels[..., 0] - pixels[..., 2]).mean())
 
-    def black(model: ModelBundle) -> float:
+    def black(model: Model) -> float:
         """The share of nearly black pixels: OpenMoji's drawings have black outlines."""
         pictures = fewstep.text2image(model, ["red apple", "cat face", "house", "tulip"], seed=0)
         return float(np.mean([np.asarray(picture).max(-1) < 64 for picture in pictures]))
 
     fast = fewstep.load("starter-teacher", device="cpu", loras=["blue-ink", "lcm-lora"])
-    assert (fast.kind, fast.profile.sampler, fast.profile.steps, fast.profile.phases) == ("lcm", "tcd", 4, 1)
+    assert (fast.profile.kind, fast.profile.sampler, fast.profile.steps, fast.profile.phases) == ("lcm", "tcd", 4, 1)
     assert fast.loras is not None
     assert [file.reference for file in fast.loras.files] == ["blue-ink", "lcm-lora"]
     plain = colours(fewstep.load("starter", device="cpu"))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from fewstep.errors import InvalidModel
+from fewstep.models.families.unets import named
 from fewstep.models.identify import refusal
-from fewstep.models.layout import named_family
 from fewstep.models.tensor_file import Header, read_tensors
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def read_controlnet(path: Path, unet: UNet2DConditionModel, dtype: torch.dtype) 
     if width is None:
         raise refusal(path, "ControlNet")
     if width != own:
-        raise InvalidModel(f"{path} is a ControlNet for {named_family(width)}, and the model is {named_family(own)}")
+        raise InvalidModel(f"{path} is a ControlNet for {named(width)}, and the model is {named(own)}")
     channels, sizes = _hints(header)
     with torch.device("meta"):
         network = ControlNetModel.from_unet(

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from fewstep.errors import InvalidModel
 from fewstep.models.adapters.host import Host
-from fewstep.models.adapters.steering import Inputs
-from fewstep.models.layout import FAMILIES
+from fewstep.models.families.base import Inputs
+from fewstep.models.families.unet import ADDED
+from fewstep.models.families.unets import named
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
-
-ADDED = ("text_embeds", "time_ids")  # inputs that diffusers takes together, where the U-Net has them
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +28,8 @@ class ControlNet:
         width = self.network.config.cross_attention_dim
         if width != model.text_width:
             raise InvalidModel(
-                f"the ControlNet {name} was made for {FAMILIES.get(width, 'another base')} and {model.name} is "
-                f"{FAMILIES.get(model.text_width, 'of another kind')}"
+                f"the ControlNet {name} was made for {named(width, 'another base')} and {model.name} is "
+                f"{named(model.text_width, 'of another kind')}"
             )
 
     def residuals(self, inputs: Inputs, picture: Tensor) -> dict[str, Tensor | Sequence[Tensor]]:

@@ -16,13 +16,14 @@ from fewstep.models.adapters.lora.kinds.base import Change
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 from fewstep.models.adapters.lora.names import Spelling, write_key
 from fewstep.models.adapters.lora.stack import place
-from fewstep.models.architectures import BY_CONTEXT_WIDTH
-from fewstep.models.bundle import ModelBundle
+from fewstep.models.families.base import Family
+from fewstep.models.families.unets import with_width
+from fewstep.models.model import Model
 
 Layers = Mapping[str, Mapping[str, Change]]
 
 
-def convert(file: LoraFile, spelling: Spelling, target: Path, model: ModelBundle | None = None) -> list[str]:
+def convert(file: LoraFile, spelling: Spelling, target: Path, model: Model | None = None) -> list[str]:
     """Write `file` as `target` in another spelling; returns the layers that no network has and that were left out.
 
     model  what it was made for, where its shapes do not tell (SD 1.x, 2.x and SDXL are known)
@@ -35,14 +36,14 @@ def convert(file: LoraFile, spelling: Spelling, target: Path, model: ModelBundle
             f"{file.path} is a {others[0]}, for which {spelling} has no names: choose kohya (LyCORIS' names), or add "
             "it to a model with fewstep merge"
         )
-    networks = _networks(file, model)
+    family, networks = _networks(file, model)
     named: dict[str, dict[str, Change]] = {}
     left_out = list(file.left_out)
     for part, layers in file.layers.items():
         if part not in networks:
             left_out += [f"{part}: {name}" for name in layers]
             continue
-        placed, missing = place(layers, networks[part], part)
+        placed, missing = place(layers, networks[part], part, family)
         named[part] = placed
         left_out += [f"{part}: {name}" for name in missing]
     if spelling == "peft" and set(named) != {"unet"}:
@@ -83,13 +84,13 @@ def _kohya_metadata(changes: list[Change]) -> dict[str, str]:
     }
 
 
-def _networks(file: LoraFile, model: ModelBundle | None) -> Mapping[str, nn.Module]:
+def _networks(file: LoraFile, model: Model | None) -> tuple[Family, Mapping[str, nn.Module]]:
     if model is not None:
-        return model.networks
-    architecture = BY_CONTEXT_WIDTH.get(file.context_width or 0)
-    if architecture is None:
+        return model.family, model.networks
+    family = with_width(file.context_width)
+    if family is None or not family.shapes:
         raise InvalidModel(f"{file.path}: its base is {file.family}, whose layers are not known: name it with --model")
-    return {part: architecture.network(part) for part in architecture.parts if part != "vae"}
+    return family, {part: family.blank(part) for part in family.networks if part != "vae"}
 
 
 def _lora(change: Change) -> LoraLayer:

@@ -19,8 +19,8 @@ from fewstep.models.adapters.lora.kinds.base import Change, LayerInFile
 from fewstep.models.adapters.lora.names import Spelling, read_key
 from fewstep.models.adapters.lora.peft_config import PeftConfig
 from fewstep.models.adapters.lora.reading import read_change
+from fewstep.models.families.unets import named
 from fewstep.models.identify import refusal
-from fewstep.models.layout import FAMILIES
 from fewstep.models.locating import name_of, read_json
 from fewstep.models.stated import GENERIC, RECORD, Stated, few_step_adapter, json_in, names_of_file
 from fewstep.models.tensor_file import Header, read_tensors
@@ -102,7 +102,7 @@ class LoraFile:
     def family(self) -> str:
         """The base that it was made for, in words."""
         width = self.context_width
-        return "unknown" if width is None else FAMILIES.get(width, f"a base with text states of {width}")
+        return "unknown" if width is None else named(width)
 
     @property
     def ranks(self) -> tuple[int, ...]:

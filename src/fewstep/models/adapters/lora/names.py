@@ -15,7 +15,7 @@ LyCORIS spells its kinds of adapters as kohya does, with names of its own for th
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,60 +90,7 @@ def write_key(spelling: Spelling, part: str, layer: str, tensor: str, *, two_enc
     return f"{home}{layer}.{endings.get(tensor, tensor)}"
 
 
-def kohya_names(part: str, layers: Iterable[str], config: Mapping[str, object]) -> dict[str, str]:
-    """Kohya's spellings, without the prefix, of a network's layers; `config` is the UNet's."""
+def kohya_names(layers: Iterable[str], others: Mapping[str, str]) -> dict[str, str]:
+    """Kohya's spellings, without the prefix, of a network's layers; `others` are other names that its family knows."""
     table = {layer.replace(".", "_"): layer for layer in layers}
-    if part == "unet":
-        other = stability_names(table.values(), config)
-        table |= {spelled.replace(".", "_"): layer for spelled, layer in other.items()}
-    return table
-
-
-def stability_names(layers: Collection[str], config: Mapping[str, object]) -> dict[str, str]:
-    """The layers of a diffusers UNet under the names of Stability's code (`input_blocks.4.1.proj_in`)."""
-    per_block = config["layers_per_block"]
-    assert isinstance(per_block, int)
-    attentive = {int(layer.split(".")[1]) for layer in layers if re.match(r"up_blocks\.\d+\.attentions\.", layer)}
-    spelled = {layer: _stability_name(layer, per_block, attentive) for layer in layers}
-    return {name: layer for layer, name in spelled.items() if name is not None}
-
-
-_OUTSIDE = {
-    "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-}
-_IN_RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-
-
-def _stability_name(layer: str, per_block: int, attentive: Collection[int]) -> str | None:
-    if layer in _OUTSIDE:
-        return _OUTSIDE[layer]
-    if found := re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)", layer):
-        kind, index, rest = found.groups()
-        place = 2 * int(index) + (kind == "attentions")
-        return f"middle_block.{place}.{_IN_RESNET.get(rest, rest)}"
-    found = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", layer)
-    if found is None:
-        return None
-    way, block, kind, index, rest = found.groups()
-    if way == "down":
-        if kind == "downsamplers":
-            return f"input_blocks.{(int(block) + 1) * (per_block + 1)}.0.op"
-        place = 1 + int(block) * (per_block + 1) + int(index)
-        return f"input_blocks.{place}.{int(kind == 'attentions')}.{_IN_RESNET.get(rest, rest)}"
-    if kind == "upsamplers":
-        return f"output_blocks.{int(block) * (per_block + 1) + per_block}.{1 + (int(block) in attentive)}.conv"
-    place = int(block) * (per_block + 1) + int(index)
-    return f"output_blocks.{place}.{int(kind == 'attentions')}.{_IN_RESNET.get(rest, rest)}"
+    return table | {spelled.replace(".", "_"): layer for spelled, layer in others.items()}

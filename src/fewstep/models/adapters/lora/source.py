@@ -13,7 +13,7 @@ from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.locating import ADAPTERS
 
 if TYPE_CHECKING:
-    from fewstep.models.bundle import ModelBundle
+    from fewstep.models.model import Model
 
 MAX_WEIGHT = 10.0
 _PUBLISHED = {  # by the family that it was made for (`layout.family_of`)
@@ -57,11 +57,11 @@ def check_weight(name: str, weight: object) -> float:
     return float(weight)  # type: ignore[arg-type]
 
 
-def find_lora(source: str, model: ModelBundle) -> LoraFile:
+def find_lora(source: str, model: Model) -> LoraFile:
     """Read the adapter that a file, a folder, a hub id, "lcm-lora" (the published one for this base) or the name of one
     that comes with the starter names."""
     if source == "lcm-lora":
-        family = model.family
+        family = model.base
         if family not in _PUBLISHED:
             raise ModelNotFound(
                 f"there is no published LCM-LoRA for {model.name}, {family}: those are for {', '.join(_PUBLISHED)}"

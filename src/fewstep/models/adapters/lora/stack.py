@@ -21,11 +21,12 @@ from fewstep.models.adapters.lora.kinds.base import Change
 from fewstep.models.adapters.lora.layer import AdaptedLayer, Shares
 from fewstep.models.adapters.lora.names import kohya_names
 from fewstep.models.adapters.lora.source import LoraSpec, check_weight, find_lora
-from fewstep.models.layout import FAMILIES
+from fewstep.models.families.base import Family
+from fewstep.models.families.unets import named
 from fewstep.models.rebuilt import Part, rebuilt
 
 if TYPE_CHECKING:
-    from fewstep.models.bundle import ModelBundle
+    from fewstep.models.model import Model
 
 Added = dict[str, dict[str, dict[int, Change]]]  # changes by part, layer, and number in the stack
 
@@ -80,9 +81,7 @@ class LoraStack:
         yield
 
 
-def with_loras(
-    model: ModelBundle, specs: Iterable[str | Path | tuple[str | Path, float]], kind: str | None = None
-) -> ModelBundle:
+def with_loras(model: Model, specs: Iterable[str | Path | tuple[str | Path, float]], kind: str | None = None) -> Model:
     """A model with adapters on top, more on top of those that this one has; it shares their weights with this one.
 
     kind  what the model with them is, where that was said ("lcm", "diffusion"): an adapter's name then decides nothing
@@ -107,7 +106,7 @@ def with_loras(
     return model.with_networks(networks, dataclasses.replace(model.adapters, loras=stack))
 
 
-def _placed(file: LoraFile, model: ModelBundle) -> dict[str, dict[str, Change]]:
+def _placed(file: LoraFile, model: Model) -> dict[str, dict[str, Change]]:
     """The file's changes by part and layer of the model; warns of those that the model does not have."""
     placed: dict[str, dict[str, Change]] = {}
     unmatched: list[str] = []
@@ -116,7 +115,7 @@ def _placed(file: LoraFile, model: ModelBundle) -> dict[str, dict[str, Change]]:
         if network is None:
             unmatched += [f"{part}: {name}" for name in layers]
             continue
-        placed[part], missing = place(layers, network, part)
+        placed[part], missing = place(layers, network, part, model.family)
         unmatched += [f"{part}: {name}" for name in missing]
     if not (matched := sum(map(len, placed.values()))):
         raise InvalidModel(f"{file.path} does not fit {model.name}: not one of its layers is there ({unmatched[0]})")
@@ -142,17 +141,17 @@ def _warn_of_left_out(file: LoraFile) -> None:
     )
 
 
-def _check_fits(file: LoraFile, model: ModelBundle, kind: str | None) -> bool:
+def _check_fits(file: LoraFile, model: Model, kind: str | None) -> bool:
     """Whether it makes this model a few-step one; raises `InvalidModel`."""
-    overruled = file.few_step.by == "name" and (kind == "diffusion" or (kind == "lcm" and model.kind == "lcm"))
+    overruled = file.few_step.by == "name" and (kind == "diffusion" or (kind == "lcm" and model.profile.kind == "lcm"))
     makes_few_step = file.few_step.value and not overruled
     width, own = file.context_width, model.text_width
     if width is not None and width != own:
         raise InvalidModel(
-            f"{file.path.name} was made for {file.family} and {model.name} is {FAMILIES.get(own, 'of another kind')}: "
+            f"{file.path.name} was made for {file.family} and {model.name} is {named(own, 'of another kind')}: "
             "a LoRA fits only the family of the model that it was trained on"
         )
-    if makes_few_step and model.kind == "lcm":
+    if makes_few_step and model.profile.kind == "lcm":
         guessed = " (by its name; for a style of that name say --kind lcm)" if file.few_step.by == "name" else ""
         raise InvalidModel(
             f"{file.path.name} is an LCM-LoRA{guessed}, for a diffusion model to paint in few steps, and {model.name} "
@@ -161,7 +160,7 @@ def _check_fits(file: LoraFile, model: ModelBundle, kind: str | None) -> bool:
     return makes_few_step
 
 
-def _few_step(model: ModelBundle, file: LoraFile) -> ModelBundle:
+def _few_step(model: Model, file: LoraFile) -> Model:
     """The model sampled as its LCM-LoRA says; raises `InvalidModel` where its record is of no use."""
     try:
         profile = checked(model.profile.as_few_step(cast("Facts", file.record)))
@@ -186,12 +185,14 @@ def _around(name: str) -> Iterator[str]:
     return (name[:end] for end, letter in enumerate(name) if letter == ".")
 
 
-def place(layers: Mapping[str, Change], network: nn.Module, part: str) -> tuple[dict[str, Change], list[str]]:
+def place(
+    layers: Mapping[str, Change], network: nn.Module, part: str, family: Family
+) -> tuple[dict[str, Change], list[str]]:
     """The file's layers under the names of the network's own, shaped for them, and the names that do not fit."""
     there = layers_of(network)
     prefix = "" if part == "unet" or any(name.startswith("text_model.") for name in there) else "text_model."
     names = {prefix + name: name for name in there}  # files write `text_model.` though transformers dropped it
-    spelled = kohya_names(part, names, network.config)  # type: ignore[arg-type]
+    spelled = kohya_names(names, family.lora_names(part, names.values(), network.config))  # type: ignore[arg-type]
     placed, missing = {}, []
     for written, layer in layers.items():
         name = names.get(spelled.get(written, written)) or names.get(prefix + written)
@@ -213,9 +214,7 @@ def _adapted(network: nn.Module, added: Mapping[str, Mapping[int, Change]], shar
     return rebuilt(network, instead) if instead else network
 
 
-def merged(
-    model: ModelBundle, weights: Mapping[str, float] | None = None, dtype: torch.dtype | None = None
-) -> ModelBundle:
+def merged(model: Model, weights: Mapping[str, float] | None = None, dtype: torch.dtype | None = None) -> Model:
     """A model with the adapters added into its weights for good, in these amounts: as fast as one without.
 
     dtype  of the weights that change; default: the one that they have. All others are shared with `model`
@@ -227,7 +226,7 @@ def merged(
     shares = model.loras.weigh(weights)
     networks = {part: _merged(network, shares, dtype) for part, network in model.networks.items()}
     model = model.with_networks(networks, dataclasses.replace(model.adapters, loras=None))
-    return dataclasses.replace(model, folder=None, reference=None, weight_files=())
+    return dataclasses.replace(model, origin=model.origin.changed())
 
 
 def _merged(network: nn.Module, shares: Sequence[float], dtype: torch.dtype | None) -> nn.Module:

@@ -1,23 +1,23 @@
-"""Words to text states, with one CLIP text encoder or, as SDXL does it, two side by side."""
+"""`ClipText`: words to text states, with one CLIP text encoder or, as SDXL does it, two side by side."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fewstep.errors import FewstepWarning
-from fewstep.models.prompt_weights import Fragment, parse
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.text.prompt_weights import Fragment, parse
 
 if TYPE_CHECKING:
     from fewstep.models.adapters.embeddings import Embeddings
 
+MAX_WINDOWS = 8  # of a long prompt: 600 of CLIP's tokens
 COMMA_REACH = 20 / 75  # of a window: how far back a comma is looked for, to end the window there
 
 
@@ -30,12 +30,74 @@ class Window:
 
 
 @dataclass(frozen=True, eq=False)
+class ClipText:
+    """One text encoder, or two whose states lie side by side.
+
+    encoders, tokenizers  by their folders, in one order
+    drops_to_zeros        SDXL: no words are zeros, not the states of an empty prompt
+    words                 of one's own that prompts may use
+    """
+
+    encoders: Mapping[str, nn.Module]
+    tokenizers: Mapping[str, Any]
+    drops_to_zeros: bool = False
+    words: Embeddings | None = None
+
+    def holding(self, encoders: Mapping[str, nn.Module]) -> ClipText:
+        return replace(self, encoders={part: encoders[part] for part in self.encoders})
+
+    def knowing(self, words: Embeddings) -> ClipText:
+        return replace(self, words=words)
+
+    @cached_property
+    def readers(self) -> tuple[TextReader, ...]:
+        pairs = zip(self.tokenizers.values(), self.encoders.values(), strict=True)
+        return tuple(TextReader(tokenizer, encoder, self.words) for tokenizer, encoder in pairs)
+
+    def read(self, texts: Sequence[str], device: torch.device) -> Conditioning:
+        return Conditioning(*joined([reader.read(texts, device) for reader in self.readers]))
+
+    def read_prompts(self, prompts: Sequence[str], device: torch.device) -> Conditioning:
+        """A long prompt is read window by window, and the states lie one behind the other; the pooled states are the
+        first window's.
+        """
+        laid_out = [[reader.windows(prompt)[:MAX_WINDOWS] for prompt in prompts] for reader in self.readers]
+        if any(len(windows) != len(laid_out[0][0]) for each in laid_out for windows in each):
+            raise ValueError("prompts of several lengths cannot be encoded together: see `num_windows`")
+        flat = [[window for windows in each for window in windows] for each in laid_out]
+        weights = self.readers[0].weights(flat[0])
+        empty = [Window()] if (weights != 1.0).any() else []
+        states, pooled = joined(
+            [reader.read_windows(windows + empty, device) for reader, windows in zip(self.readers, flat, strict=True)]
+        )
+        if empty:
+            states = weighed(states[:-1], states[-1], weights)
+        per_prompt = len(flat[0]) // len(prompts)
+        return Conditioning(states.reshape(len(prompts), -1, states.shape[-1]), pooled[: len(flat[0]) : per_prompt])
+
+    def dropped(self, cond: Conditioning) -> Conditioning:
+        if not self.drops_to_zeros:
+            return cond
+        pooled = None if cond.pooled is None else torch.zeros_like(cond.pooled)
+        return replace(cond, states=torch.zeros_like(cond.states), pooled=pooled)
+
+    def num_windows(self, prompt: str) -> int:
+        """At most `MAX_WINDOWS`."""
+        return min(len(self.readers[0].windows(prompt)), MAX_WINDOWS)
+
+    def unread(self, prompt: str) -> str:
+        return self.readers[0].words(self.readers[0].windows(prompt)[MAX_WINDOWS:])
+
+    def too_long(self, text: str) -> tuple[int, int, str] | None:
+        return self.readers[0].too_long(text)
+
+
+@dataclass(frozen=True, eq=False)
 class TextReader:
     """A tokenizer and the encoder that reads its tokens."""
 
     tokenizer: Any
     encoder: Any
-    device: torch.device
     embeddings: Embeddings | None = None  # words of one's own
 
     @property
@@ -47,10 +109,10 @@ class TextReader:
         """A prompt with its marks (`prompt_weights`) as windows; one that fills up ends at a comma near its end."""
         return list(_windows(self.tokenizer, self.room, prompt, self.embeddings))
 
-    def read(self, texts: Sequence[str]) -> Any:
+    def read(self, texts: Sequence[str], device: torch.device) -> Any:
         """transformers' output for `texts` to the letter, padded or cut to one window, with all hidden states."""
         if self.embeddings is not None:
-            return self.read_windows([Window(tuple(self._ids(text)[: self.room])) for text in texts])
+            return self.read_windows([Window(tuple(self._ids(text)[: self.room])) for text in texts], device)
         tokens = self.tokenizer(
             list(texts),
             padding="max_length",
@@ -58,19 +120,19 @@ class TextReader:
             truncation=True,
             return_tensors="pt",
         )
-        return self._encode(tokens.input_ids, tokens.attention_mask)
+        return self._encode(tokens.input_ids, tokens.attention_mask, device)
 
     def _ids(self, text: str) -> list[int]:
         return _tokens(self.tokenizer, text, self.embeddings)
 
-    def read_windows(self, windows: Sequence[Window]) -> Any:
+    def read_windows(self, windows: Sequence[Window], device: torch.device) -> Any:
         """The same for windows."""
         start, end, pad = (getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad"))
         rows = [[start, *window.tokens, end] for window in windows]
         spare = [self.room + 2 - len(row) for row in rows]
         ids = [row + [pad] * left for row, left in zip(rows, spare, strict=True)]
         mask = [[1] * len(row) + [0] * left for row, left in zip(rows, spare, strict=True)]
-        return self._encode(torch.tensor(ids), torch.tensor(mask))
+        return self._encode(torch.tensor(ids), torch.tensor(mask), device)
 
     def weights(self, windows: Sequence[Window]) -> Tensor:
         """How much each place of each window counts, (windows, room + 2) float32; the marks and what is empty: 1."""
@@ -94,22 +156,15 @@ class TextReader:
                 said.append(str(self.tokenizer.decode(these)))
         return " ".join(said)
 
-    def warn_of_long(self, texts: Sequence[str], name: str) -> None:
-        """Warn where a text is longer than one window, and say what is not seen."""
-        for text in dict.fromkeys(texts):
-            ids = self._ids(text)
-            if len(ids) > self.room:
-                unread = self._decoded(ids[self.room :])
-                warnings.warn(
-                    f"the text has {len(ids)} tokens and {name} reads {self.room}; it does not see: {unread!r}",
-                    FewstepWarning,
-                    stacklevel=4,
-                )
+    def too_long(self, text: str) -> tuple[int, int, str] | None:
+        """(how many tokens a text has, how many a window holds, what lies beyond); None where all has room."""
+        ids = self._ids(text)
+        return (len(ids), self.room, self._decoded(ids[self.room :])) if len(ids) > self.room else None
 
-    def _encode(self, ids: Tensor, mask: Tensor) -> Any:
+    def _encode(self, ids: Tensor, mask: Tensor, device: torch.device) -> Any:
         uses_mask = getattr(self.encoder.config, "use_attention_mask", False)
-        mask_here = mask.to(self.device) if uses_mask else None
-        return self.encoder(ids.to(self.device), attention_mask=mask_here, output_hidden_states=True)
+        mask_here = mask.to(device) if uses_mask else None
+        return self.encoder(ids.to(device), attention_mask=mask_here, output_hidden_states=True)
 
 
 @lru_cache(maxsize=1024)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import fewstep
 from fewstep.errors import FewstepWarning, InvalidRequest
-from fewstep.models.bundle import MAX_WINDOWS, ModelBundle
-from fewstep.models.prompt_weights import Fragment, parse
-from fewstep.models.text_encoding import TextReader
+from fewstep.models.model import Model
+from fewstep.models.text.clip import MAX_WINDOWS, TextReader
+from fewstep.models.text.prompt_weights import Fragment, parse
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
 from miniature import TOKENS, write_miniature_sd1, write_miniature_sdxl
@@ -81,7 +81,7 @@ def test_a_weight_out_of_range_is_refused(prompt: str) -> None:
 
 
 @pytest.fixture(scope="module", params=["sd1", "sdxl"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     write = {"sd1": write_miniature_sd1, "sdxl": write_miniature_sdxl}[request.param]
     return fewstep.load(write(tmp_path_factory.mktemp(request.param)), device="cpu")
 
@@ -99,11 +99,11 @@ def compel_of(reader: TextReader, *, sdxl: bool) -> Compel:
     )
 
 
-def by_compel(model: ModelBundle, prompt: str) -> torch.Tensor:
+def by_compel(model: Model, prompt: str) -> torch.Tensor:
     """What compel makes of the fragments; its own way with weights below 1 is another, so only the mixing is taken."""
     parts = []
-    for reader in model.readers:
-        provider = compel_of(reader, sdxl=len(model.readers) > 1).conditioning_provider
+    for reader in model.text.readers:
+        provider = compel_of(reader, sdxl=len(model.text.readers) > 1).conditioning_provider
         (section,) = parse(prompt)
         tokens, weights, mask = provider.get_token_ids_and_expand_weights(
             [fragment.text for fragment in section], [fragment.weight for fragment in section], device="cpu"
@@ -123,19 +123,19 @@ def by_compel(model: ModelBundle, prompt: str) -> torch.Tensor:
         "red cat " * 10 + "(blue dog:1.5) " + "sad robot " * 9,
     ],
 )
-def test_states_are_those_of_compel(model: ModelBundle, prompt: str) -> None:
+def test_states_are_those_of_compel(model: Model, prompt: str) -> None:
     ours = model.encode_prompts([prompt])
     torch.testing.assert_close(ours.states, by_compel(model, prompt), **NEAR)
     assert ours.states.shape[1] == TOKENS * model.num_windows(prompt)
 
 
-def test_pooled_states_are_those_of_the_first_window(model: ModelBundle) -> None:
+def test_pooled_states_are_those_of_the_first_window(model: Model) -> None:
     first = "red cat " * (ROOM // 2)
     pooled = [model.encode_prompts([prompt]).pooled for prompt in (first, first + "blue dog", f"({first}:1.5) (fox:0)")]
     torch.testing.assert_close(pooled[1:], pooled[:1] * 2, **NEAR)
 
 
-def test_plain_prompts_are_read_to_the_bit_as_before(model: ModelBundle) -> None:
+def test_plain_prompts_are_read_to_the_bit_as_before(model: Model) -> None:
     prompts = ["", "a red cat", "sad robot, noto style!", "ünïcödé  spaced", "cat " * ROOM]
     theirs, ours = model.encode_text(prompts), model.encode_prompts(prompts)
     assert torch.equal(theirs.states, ours.states)
@@ -144,14 +144,14 @@ def test_plain_prompts_are_read_to_the_bit_as_before(model: ModelBundle) -> None
 
 @given(text=st.text(max_size=30))
 @settings(max_examples=60, deadline=None)
-def test_any_text_is_read_to_the_bit_as_before(student: ModelBundle, text: str) -> None:
+def test_any_text_is_read_to_the_bit_as_before(student: Model, text: str) -> None:
     plain = "".join(letter for letter in text if letter not in "()[]\\" and letter.isprintable())
     if student.num_windows(plain) == 1:
         assert torch.equal(student.encode_text([plain]).states, student.encode_prompts([plain]).states)
 
 
-def test_a_full_window_ends_at_a_comma_near_its_end(student: ModelBundle) -> None:
-    reader = student.readers[0]
+def test_a_full_window_ends_at_a_comma_near_its_end(student: Model) -> None:
+    reader = student.text.readers[0]
     words = lambda prompt: [reader.words([window]) for window in reader.windows(prompt)]  # noqa: E731
     near, far = "cat " * (ROOM - 3) + ", dog face fox", "cat, " + "dog " * ROOM
     assert [len(w.tokens) for w in reader.windows(near)] == [ROOM - 2, 3]
@@ -160,7 +160,7 @@ def test_a_full_window_ends_at_a_comma_near_its_end(student: ModelBundle) -> Non
     assert [len(w.tokens) for w in reader.windows("cat dog BREAK fox")] == [2, 1]
 
 
-def test_prompts_of_other_lengths_give_the_pictures_made_alone(model: ModelBundle) -> None:
+def test_prompts_of_other_lengths_give_the_pictures_made_alone(model: Model) -> None:
     prompts = ["a cat", "sad robot " * 15, "a (blue:1.3) fox", "red dog " * 14]
     options = {"steps": 2, "seed": 5, "negative_prompt": "red " * 30, "guidance_scale": 3.0}
     together = fewstep.text2image(model, prompts, **options)  # type: ignore[call-overload]
@@ -170,7 +170,7 @@ def test_prompts_of_other_lengths_give_the_pictures_made_alone(model: ModelBundl
         assert np.array_equal(np.asarray(image), np.asarray(alone))
 
 
-def test_weights_change_the_picture_and_a_weight_of_1_does_not(student: ModelBundle) -> None:
+def test_weights_change_the_picture_and_a_weight_of_1_does_not(student: Model) -> None:
     plain, one, more = (
         np.asarray(fewstep.text2image(student, prompt, seed=1), dtype=int)
         for prompt in ("a red cat", "a (red:1) cat", "a (red:1.6) cat")
@@ -179,7 +179,7 @@ def test_weights_change_the_picture_and_a_weight_of_1_does_not(student: ModelBun
     assert np.abs(plain - more).max() > 2
 
 
-def test_what_even_several_windows_do_not_hold_is_said(student: ModelBundle) -> None:
+def test_what_even_several_windows_do_not_hold_is_said(student: Model) -> None:
     long = "cat " * (ROOM * MAX_WINDOWS) + "blue dog"
     assert student.encode_prompts([long]).states.shape[1] == TOKENS * MAX_WINDOWS
     with pytest.warns(FewstepWarning, match="miniature does not see: 'blue dog'"):

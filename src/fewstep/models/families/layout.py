@@ -1,4 +1,4 @@
-"""Where a U-Net attends, and how deeply: what tells Stable Diffusion's families, and what was cut out of them."""
+"""`Layout`: where a U-Net attends, and how deeply, which tells what was cut out of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# Width of the text states that cross-attention reads: what tells the families of Stable Diffusion apart.
-FAMILIES = {384: "the starter", 768: "SD 1.x", 1024: "SD 2.x", 2048: "SDXL"}
 _BLOCK = re.compile(
     r"(?:(?P<way>down|up)_blocks[._](?P<block>\d+)[._]attentions[._](?P<place>\d+)|mid_block[._]attentions[._]0"
     r"|(?P<side>input|output)_blocks[._](?P<number>\d+)[._]1|middle_block[._]1)[._]transformer_blocks[._](?P<depth>\d+)[._]"
@@ -38,27 +36,3 @@ class Layout(NamedTuple):
                 depths[place] = max(depths.get(place, 0), int(found["depth"]) + 1)
         ways = [[depths[place] for place in sorted(depths) if place[0] == way] for way in ("down", "middle", "up")]
         return cls(*map(tuple, ways))
-
-
-_SD = Layout((1,) * 6, (1,), (1,) * 9)
-_WHOLE = {768: _SD, 1024: _SD, 2048: Layout((2, 2, 10, 10), (10,), (10, 10, 10, 2, 2, 2))}
-# By the width, and the ways down and up.
-_PRUNED: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {
-    (2048, (2, 2, 4, 4), (4, 4, 10, 2, 1, 1)): "SSD-1B",
-}
-
-
-def named_family(width: int | None) -> str:
-    """The family of what reads text states of that width, in words."""
-    return "an unknown base" if width is None else FAMILIES.get(width, f"a base with text states of {width}")
-
-
-def family_of(width: int | None, layout: Layout) -> str:
-    """The family of a U-Net, in words, by the width of its text states and its layout."""
-    whole = None if width is None else _WHOLE.get(width)
-    if whole is None or layout == whole:
-        return named_family(width)
-    assert width is not None
-    if name := _PRUNED.get((width, layout.down, layout.up)):
-        return name
-    return f"a pruned {FAMILIES[width]} ({layout.blocks} transformer blocks, not {whole.blocks})"

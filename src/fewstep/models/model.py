@@ -1,0 +1,196 @@
+"""`Model`: a latent model of any family, composed of a part that reads words, a network and an autoencoder."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fewstep.core.denoise import Denoiser
+from fewstep.core.profile import SamplingProfile
+from fewstep.errors import FewstepWarning
+from fewstep.models.adapters.adapted import Adapted
+from fewstep.models.adapters.embeddings import Embeddings
+from fewstep.models.adapters.lora.stack import LoraStack
+from fewstep.models.adapters.record import Adapters
+from fewstep.models.autoencoder import Autoencoder
+from fewstep.models.card import ModelCard
+from fewstep.models.conditioning import Conditioning
+from fewstep.models.families.base import Family, Network, Size, Text
+from fewstep.models.latent_model import Control, Traits
+from fewstep.models.memory import Placement, Stages
+from fewstep.models.origin import Origin
+from fewstep.models.placement import device_of, dtype_of
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A `LatentModel`. What is put around its parts is in `adapters`, and where their networks lie in `placement`."""
+
+    card: ModelCard
+    profile: SamplingProfile
+    family: Family
+    text: Text
+    network: Network
+    autoencoder: Autoencoder
+    adapters: Adapters = field(default_factory=Adapters)
+    origin: Origin = field(default_factory=Origin)
+    placement: Placement = field(default_factory=Placement)
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @cached_property
+    def traits(self) -> Traits:
+        traits = self.family.traits(self.network.config, self.autoencoder.config)
+        assert traits is not None  # loaded networks leave no default open
+        return traits
+
+    @property
+    def loras(self) -> LoraStack | None:
+        return self.adapters.loras
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        return self.adapters.embeddings
+
+    @property
+    def steered_by(self) -> tuple[str, ...]:
+        return self.adapters.steered_by
+
+    @property
+    def device(self) -> torch.device:
+        return self.placement.device or device_of(self.network.module)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return dtype_of(self.network.module)
+
+    @property
+    def text_width(self) -> int:
+        """Of the token states that the network reads."""
+        return self.network.text_width
+
+    @property
+    def base(self) -> str:
+        """What it is, in words, for those who ask what fits it: its family, and what was cut out of its network."""
+        return self.family.described(f"{name}." for name, _ in self.network.module.named_modules())
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """What adapters may change: the denoising network and the text encoders, by their folders."""
+        return {self.family.denoiser: self.network.module, **self.text.encoders}
+
+    def with_networks(self, networks: Mapping[str, nn.Module], adapters: Adapters) -> Model:
+        """The same model with other `networks` and the adapters in them."""
+        network = self.network.holding(networks[self.family.denoiser])
+        return replace(self, network=network, text=self.text.holding(networks), adapters=adapters)
+
+    @cached_property
+    def denoise(self) -> Denoiser:
+        network = Adapted(self.network, self.adapters)
+        return Denoiser(network, self.profile.schedule, self.profile.prediction)
+
+    def encode_text(self, texts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
+        for text in dict.fromkeys(texts):
+            if (long := self._text.too_long(text)) is not None:
+                tokens, room, unread = long
+                warnings.warn(
+                    f"the text has {tokens} tokens and {self.name} reads {room}; it does not see: {unread!r}",
+                    FewstepWarning,
+                    stacklevel=2,
+                )
+        return self._encoded(len(texts), lambda: self._text.read(texts, self.device), lora_weights)
+
+    def encode_prompts(self, prompts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
+        return self._encoded(len(prompts), lambda: self._text.read_prompts(prompts, self.device), lora_weights)
+
+    def encode_negative(self, prompt: str, lora_weights: Sequence[float] = ()) -> Conditioning:
+        cond = self.encode_prompts([prompt], lora_weights)
+        return cond if prompt else self.dropped(cond)
+
+    def dropped(self, cond: Conditioning) -> Conditioning:
+        return self.text.dropped(cond)
+
+    def num_windows(self, prompt: str) -> int:
+        return self._text.num_windows(prompt)
+
+    def unread(self, prompt: str) -> str:
+        return self._text.unread(prompt)
+
+    @cached_property
+    def _text(self) -> Text:
+        return self.text if self.embeddings is None else self.text.knowing(self.embeddings)
+
+    @torch.no_grad()
+    def _encoded(self, rows: int, read: Callable[[], Conditioning], lora_weights: Sequence[float]) -> Conditioning:
+        loras = self.loras
+        if loras is None:
+            return read()
+        shares = loras.rows(lora_weights, rows)  # all alike, however many windows
+        with loras.applied(shares, self.device):
+            return replace(read(), loras=shares)
+
+    def conditioned(
+        self,
+        cond: Conditioning,
+        height: int,
+        width: int,
+        controls: Sequence[Control | None] = (),
+        *,
+        away: bool = False,
+    ) -> Conditioning:
+        cond = self._framed(cond, height, width)
+        return self.adapters.steer(cond, height, width, controls, self.device, away=away) if any(controls) else cond
+
+    def window(self, cond: Conditioning, rows: slice, columns: slice) -> Conditioning:
+        unit = self.traits.pixels_per_latent
+        down, across = (slice(each.start * unit, each.stop * unit) for each in (rows, columns))
+        controls = None if cond.controls is None else cond.controls[..., down, across]
+        cut = replace(cond, controls=controls)
+        return self._framed(cut, down.stop - down.start, across.stop - across.start)
+
+    def sizes(self, picture: Size, corner: Size, crop: Size) -> tuple[int, ...] | None:
+        return self.family.sizes(picture, corner, crop)
+
+    def _framed(self, cond: Conditioning, height: int, width: int) -> Conditioning:
+        sizes = self.sizes((height, width), (0, 0), (height, width))
+        if sizes is None:
+            return cond
+        return replace(cond, sizes=torch.tensor([sizes], device=cond.states.device).expand(len(cond), -1))
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        return self.autoencoder.encode(pixels, self.device)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        pixels = self.placement.decode(self.autoencoder, latents, self.device, self.name)
+        return pixels.clamp(-1.0, 1.0)
+
+    @property
+    def stages(self) -> Stages:
+        steering = self.adapters.steering
+        readers = [*self.text.encoders.values(), *(network for each in steering for network in each.readers)]
+        predictors = [self.network.module, *(network for each in steering for network in each.networks)]
+        return Stages(self.name, self.traits.default_size, readers, predictors, self.autoencoder)
+
+    def take_less(self) -> str | None:
+        return self.placement.take_less(self.stages)
+
+    @property
+    def encoders_hash(self) -> str:
+        digest = hashlib.sha256()
+        for part in (self.autoencoder.module, *self.text.encoders.values()):
+            for name, tensor in sorted(part.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(np.packbits(tensor.detach().cpu().signbit().numpy()).tobytes())  # no rounding turns signs
+        for tokenizer in self.text.tokenizers.values():
+            digest.update(repr(sorted(tokenizer.get_vocab().items())).encode())
+        digest.update(repr(self.autoencoder.config["scaling_factor"]).encode())
+        return digest.hexdigest()[:12]
