@@ -45,6 +45,7 @@ def run(folder: Path, *stages: Stage, budget: float = BUDGET, only_listed: bool 
     return dict(whole["stages"])
 
 
+@pytest.mark.slow
 def test_neither_a_failure_nor_a_hang_stops_the_next(tmp_path: Path, module: Module) -> None:
     sleep = "[sys.executable, '-c', 'import time; time.sleep(600)']"
     hang = f"bench.record('child', subprocess.Popen({sleep}).pid); time.sleep(600)"
@@ -77,6 +78,7 @@ def running(pid: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_the_budget_is_kept_and_what_it_leaves_out_is_said(
     tmp_path: Path, module: Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -44,6 +44,7 @@ def test_each_kind_means_the_same_x0_and_eps(schedule: Schedule, x_0: float, noi
 
 @every_schedule
 @every_kind
+@settings(max_examples=25)  # of each kind under each schedule
 @given(output=numbers, x_t=numbers, share=shares)
 def test_round_trips(kind: Prediction, schedule: Schedule, output: float, x_t: float, share: float) -> None:
     t = schedule.at(share)

@@ -43,6 +43,7 @@ def tensors_of(model: Model) -> dict[str, Tensor]:
     return {f"{part}.{name}": x for part, net in model.networks.items() for name, x in net.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("puts_on", ["loras", "merged", "more loras", "embeddings"])
 def test_a_model_stays_as_it_was_when_another_is_made_of_it(puts_on: str, tmp_path: Path) -> None:
     model = fewstep.load(write_miniature_sd1(tmp_path / "sd1"), device="cpu")

@@ -137,8 +137,10 @@ def test_image_to_image(family: Path, student_of: Model, picture: Image.Image, s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 4), ("ddim", 10), ("dpm++", 4), ("dpm++", 20)])
-@pytest.mark.parametrize("negative_prompt", ["", "red"])
+@pytest.mark.parametrize(
+    ("sampler", "steps", "negative_prompt"),
+    [("ddim", 4, ""), ("ddim", 10, "red"), ("dpm++", 4, "red"), ("dpm++", 20, "")],
+)
 def test_the_teacher(family: Path, teacher_of: Model, sampler: str, steps: int, negative_prompt: str) -> None:
     scheduler = DDIMScheduler.from_pretrained(family / "teacher" / "scheduler")
     if sampler == "dpm++":

@@ -178,6 +178,7 @@ def await_another_checkpoint(folder: Path) -> None:
         time.sleep(0.0005)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_run_ends_with_the_same_weights(tmp_path: Path) -> None:
     places = killed_again_and_again(tmp_path / "parts", kills=20, seed=3)
     assert places == sorted(places)
@@ -291,6 +292,7 @@ def test_two_processes_compute_what_one_computes(tmp_path: Path) -> None:
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_killed_at_random_moments_end_with_the_same_weights(tmp_path: Path) -> None:
     dice, places = random.Random(5), []
     for _ in range(4):
