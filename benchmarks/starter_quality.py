@@ -23,7 +23,6 @@ from benchmarks import report
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.model import Model
 from fewstep.pipelines.generate import generate
-from fewstep.pipelines.plan import complete
 from fewstep.pipelines.request import Request
 from recipes.emoji import art
 from recipes.emoji.autoencoder import Pixels, psnr, reconstruct
@@ -79,7 +78,7 @@ def _row(judge: Judge, model: Model, sampler: str, steps: int, sets: dict[str, l
     for name, chosen in sets.items():
         prompts = tuple(f"{picture.label}, {picture.style} style" for picture in chosen)
         request = Request(prompts, seeds=tuple(range(len(prompts))), steps=steps, sampler=sampler)
-        images = generate(model, complete(request, model, 32))
+        images = generate(model, request, batch_size=32)
         painted += len(images)
         pixels = torch.cat([to_pixels(image, art.SIZE, art.SIZE) for image in images])
         row[name] = _shares(judge.ranks(pixels, [picture.label for picture in chosen]))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ LOBBY = {
     "",
     "errors",
     "files",
+    "lazily",
     "__main__",
-}  # the package itself, its errors, its files, and `python -m fewstep`
+}  # the package itself, what it offers, its errors, its files, and `python -m fewstep`
 
 DOORS = {
     "diffusers": {"models"},
@@ -61,6 +63,44 @@ def imported(tree: ast.Module) -> Iterator[str]:
                 yield from (f"fewstep.{alias.name}" for alias in node.names)
             else:
                 yield node.module or ""
+
+
+def module_of(path: Path) -> str:
+    parts = ("fewstep", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    """What lies in a tree, but for blocks that only the type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield child
+            yield from running(child)
+
+
+def needed(trees: Mapping[str, ast.AST]) -> dict[str, set[str]]:
+    """For each of our modules, those that it imports when it runs, inside functions too."""
+    found: dict[str, set[str]] = {module: set() for module in trees}
+    for module, tree in trees.items():
+        for node in running(tree):
+            if isinstance(node, ast.Import):
+                found[module] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found[module] |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        # `from package import module` needs the module; the package itself stands above it anyway
+        found[module] = {
+            each for each in found[module] & trees.keys() if each != module and not module.startswith(each)
+        }
+    return found
+
+
+def circle(needs: Mapping[str, set[str]]) -> list[str]:
+    """Modules that need each other in a circle, if any do."""
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def violations(room: str, tree: ast.Module) -> Iterator[str]:
@@ -115,6 +155,18 @@ def test_a_turned_arrow_is_noticed(room: str, line: str) -> None:
     assert list(violations(room, ast.parse(line)))
 
 
+def test_no_files_need_each_other_in_a_circle() -> None:
+    trees = {module_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sources()}
+    assert circle(needed(trees)) == []
+
+
+def test_a_circle_of_files_is_noticed() -> None:
+    texts = {"a.x": "def f():\n    from a import y", "a.y": "import a.z", "a.z": "from a.x import f"}
+    assert set(circle(needed({name: ast.parse(text) for name, text in texts.items()}))) == set(texts)
+    typed = texts | {"a.y": "if TYPE_CHECKING:\n    import a.z"}
+    assert circle(needed({name: ast.parse(text) for name, text in typed.items()})) == []
+
+
 def test_the_doors_that_are_open_are_allowed() -> None:
     assert not list(violations("models", ast.parse("import diffusers\nfrom fewstep.core import schedule")))
     assert not list(violations("cli", ast.parse("import typer\nfrom fewstep.train import loop")))
@@ -140,5 +192,8 @@ def test_every_public_name_is_there() -> None:
     import fewstep
 
     assert all(getattr(fewstep, name) is not None for name in fewstep.__all__)
+    assert fewstep.train.train.__module__ == "fewstep.train.run"
+    assert fewstep.evaluate.evaluate.__module__ == "fewstep.evaluate.run"
+    assert "tcd" in fewstep.samplers.SAMPLERS
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         _ = fewstep.nothing_of_the_kind

@@ -13,7 +13,7 @@ from PIL import Image
 import fewstep
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.model import Model
-from fewstep.pipelines.generate import generate
+from fewstep.pipelines.generate import generate_plan
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.sample import sample
@@ -143,7 +143,7 @@ def test_a_negative_prompt_without_effect_is_said_and_warned_of(
     useless = plan(model, negative_prompt="ugly", steps=1, **options)
     assert useless.advice == (f"the negative prompt has no effect on {model.name}: {reason}",)
     with pytest.warns(FewstepWarning, match=f"has no effect on .*: {reason}"):
-        generate(model, useless)
+        generate_plan(model, useless)
 
 
 def test_a_negative_prompt_with_effect_brings_no_advice(teacher: Model) -> None:

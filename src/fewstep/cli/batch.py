@@ -149,8 +149,8 @@ def _recorded(path: Path) -> Record | None:
 
 
 def _paint(ones: list[Wanted], plan: Plan, model: LatentModel, folder: Path, bar: StepBar) -> None:
-    from fewstep.pipelines.generate import generate
+    from fewstep.pipelines.generate import generate_plan
 
-    images: list[Any] = generate(model, plan, bar.advance)
+    images: list[Any] = generate_plan(model, plan, bar.advance)
     for one, image in zip(ones, images, strict=True):
         write_picture(image, _path(folder, one))

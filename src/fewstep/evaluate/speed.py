@@ -14,7 +14,7 @@ import torch
 
 from fewstep.evaluate.candidates import Candidate
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.generate import generate
+from fewstep.pipelines.generate import generate_plan
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _seconds(candidate: Candidate, model: LatentModel, prompts: Sequence[str], c
     plan = candidate.plan(model, texts, range(count), count)
     _wait(model.device)
     started = time.perf_counter()
-    generate(model, plan)
+    generate_plan(model, plan)
     _wait(model.device)
     return time.perf_counter() - started
 

@@ -25,7 +25,7 @@ from fewstep.imaging.pixels import to_pixels
 from fewstep.models.latent_model import LatentModel
 from fewstep.models.loading import load
 from fewstep.models.locating import BUILT_IN as BUILT_IN_MODELS
-from fewstep.pipelines.generate import generate
+from fewstep.pipelines.generate import generate_plan
 
 SHOWN = 8  # prompts whose pictures the report shows
 LUMA = (0.299, 0.587, 0.114)
@@ -160,7 +160,7 @@ class Sweep:
     def images(self, candidate: Candidate, model: LatentModel, numbers: Sequence[int]) -> list[Image]:
         """The pictures of these numbers, in one batch."""
         plan = candidate.plan(model, self.texts(numbers), self.seeds(numbers), len(numbers))
-        return generate(model, plan)
+        return generate_plan(model, plan)
 
     def speeds(self, on_progress: Progress) -> list[Speed]:
         """Of all candidates; measured once, by the first process alone, and kept."""

@@ -19,7 +19,7 @@ from fewstep.evaluate.two_part_prompts import COLOUR, COUNT, FILE, PAIR, TwoPart
 from fewstep.files import replacing
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.generate import generate
+from fewstep.pipelines.generate import generate_plan
 
 NAMES = {COLOUR: "two_part_colour", PAIR: "two_part_things", COUNT: "two_part_number"}
 
@@ -52,7 +52,7 @@ def paint_two_parts(sweep: Sweep, on_progress: Progress) -> None:
 
 def _painted(candidate: Candidate, model: LatentModel, asked: Sequence[TwoPart], seeds: Sequence[int]) -> Tensor:
     plan = candidate.plan(model, [each.prompt for each in asked], seeds, len(asked))
-    return torch.cat([to_pixels(image, *model.traits.default_size) for image in generate(model, plan)])
+    return torch.cat([to_pixels(image, *model.traits.default_size) for image in generate_plan(model, plan)])
 
 
 def _asked_of(sweep: Sweep) -> list[Candidate]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,15 +31,21 @@ def _nothing_given(_: range) -> tuple[None, None]:
     return None, None
 
 
-def generate_all(
-    model: LatentModel, requests: Sequence[Request], batch_size: int | None, on_step: OnStep | None
+def generate(
+    model: LatentModel, *requests: Request, batch_size: int | None = None, on_step: OnStep | None = None
 ) -> list[Image]:
-    """The pictures of requests; all are checked before the first is made."""
+    """The pictures of requests, in their order; all are checked before the first is made.
+
+    batch_size  how many pictures go through the network at once; None: by their size
+    on_step     is called with every `Step` as it happens
+
+    Raises `InvalidRequest`; warns of what was asked for and has no effect.
+    """
     plans = [complete(request, model, batch_size) for request in requests]
-    return [image for plan in plans for image in generate(model, plan, on_step)]
+    return [image for plan in plans for image in generate_plan(model, plan, on_step)]
 
 
-def generate(model: LatentModel, plan: Plan, on_step: OnStep | None = None) -> list[Image]:
+def generate_plan(model: LatentModel, plan: Plan, on_step: OnStep | None = None) -> list[Image]:
     """The pictures of a plan, each with its parameters; warns of what has no effect."""
     return list(generate_each(model, plan, on_step))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from fewstep.imaging.reading import as_image
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.fields import Options
-from fewstep.pipelines.generate import OnStep, generate_all
+from fewstep.pipelines.generate import OnStep, generate
 from fewstep.pipelines.text2image import requested
 
 if TYPE_CHECKING:
@@ -74,5 +74,5 @@ def image2image(
     """
     mask = options.get("mask")
     pictures = {"image": as_image(image), "mask": None if mask is None else as_image(mask)}
-    images = generate_all(model, requested(prompt, num_images, options | pictures), batch_size, on_step)
+    images = generate(model, *requested(prompt, num_images, options | pictures), batch_size=batch_size, on_step=on_step)
     return images[0] if isinstance(prompt, str) and num_images is None else images

@@ -12,7 +12,7 @@ from fewstep.errors import InvalidRequest
 from fewstep.imaging.reading import as_image
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.fields import Options
-from fewstep.pipelines.generate import OnStep, generate_all
+from fewstep.pipelines.generate import OnStep, generate
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.request import Control, Request
 
@@ -71,7 +71,7 @@ def text2image(
     The same seed gives the same picture alone and among others. Each picture carries its parameters in `.info`.
     Raises `InvalidRequest`.
     """
-    images = generate_all(model, requested(prompt, num_images, options), batch_size, on_step)
+    images = generate(model, *requested(prompt, num_images, options), batch_size=batch_size, on_step=on_step)
     return images[0] if isinstance(prompt, str) and num_images is None else images
 
 
