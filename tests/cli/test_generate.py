@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -25,6 +26,8 @@ from fewstep.cli import options
 from fewstep.cli.main import main
 from fewstep.imaging.reading import read_image
 from fewstep.models import loading, locating, replaced
+from fewstep.models.families.starter import STARTER
+from fewstep.models.families.unet import UNetFamily
 from fewstep.pipelines import generate
 from fewstep.pipelines.provenance import read_record
 
@@ -42,8 +45,8 @@ Run = Callable[..., Outcome]
 @pytest.fixture
 def run(miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """`fewstep generate ...` in an empty folder, with the miniature in the starter's place."""
-    built_in = {"starter": miniature, "starter-teacher": miniature / "teacher"}
-    monkeypatch.setattr(locating, "BUILT_IN", built_in)
+    monkeypatch.setitem(locating.BUILT_IN, "starter", miniature)
+    monkeypatch.setitem(locating.BUILT_IN, "starter-teacher", miniature / "teacher")
     monkeypatch.chdir(tmp_path)
 
     def run_command(*arguments: object) -> Outcome:
@@ -276,7 +279,8 @@ def test_fast_decode_takes_the_tiny_autoencoder(run: Run, miniature: Path, monke
         fetched.append(name)
         return miniature / "vae"
 
-    monkeypatch.setattr(replaced, "TINY_FOR", {32: "madebyollin/taesd"})
+    kin = dataclasses.replace(STARTER, text_width=32, tiny="madebyollin/taesd")
+    monkeypatch.setattr(UNetFamily, "of_width", lambda family, width: kin)
     monkeypatch.setattr(replaced, "locate_network", locate)
     assert run("cat", "-o", "x.png", "--steps", 1, "--fast-decode").code == 0
     assert run("--from", "x.png", "-o", "same.png").code == 0

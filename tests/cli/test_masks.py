@@ -31,7 +31,7 @@ def wanted(student: Model) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def folder(miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with a picture and the masks, and the miniature in the starter's place."""
-    monkeypatch.setattr(locating, "BUILT_IN", {"starter": miniature})
+    monkeypatch.setitem(locating.BUILT_IN, "starter", miniature)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (SIZE, SIZE), "red").save("red.png")
     for name, data in FILES.items():

@@ -15,7 +15,7 @@ from fewstep.cli.output import write_picture
 from fewstep.imaging.reading import read_image
 from fewstep.models import locating
 from fewstep.models.model import Model
-from fewstep.pipelines.generate import generate
+from fewstep.pipelines.generate import generate_plan
 from fewstep.pipelines.plan import complete
 from fewstep.pipelines.provenance import read_record
 from fewstep.pipelines.request import Request
@@ -32,7 +32,7 @@ def run(
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
     """`fewstep ...` in a folder with ink.safetensors, and the miniature in the starter's place: its code and stderr."""
-    monkeypatch.setattr(locating, "BUILT_IN", {"starter": miniature})
+    monkeypatch.setitem(locating.BUILT_IN, "starter", miniature)
     monkeypatch.chdir(tmp_path)
     adapters.write_kohya(
         Path("ink.safetensors"), {"lora_unet": adapters.random_layers(student.network.module, 1)}, alpha=3.0
@@ -89,7 +89,7 @@ def test_what_is_not_done_is_refused_by_name(run: Run) -> None:
 
 def test_an_older_picture_s_own_prompt_paints_as_it_did(run: Run, student: Model) -> None:
     prompt = "a [cat|dog] <lora:ink:0.8> AND a __fox__ [red:0.5]"  # which were words when it was painted
-    (picture,) = generate(fewstep.load("starter", device="cpu"), complete(Request.of(prompt, 7, steps=1), student))
+    (picture,) = generate_plan(fewstep.load("starter", device="cpu"), complete(Request.of(prompt, 7, steps=1), student))
     write_picture(picture, Path("old.png"))
     assert run("generate", "--from", "old.png", "-o", "again.png")[0] == 0
     assert np.array_equal(pixels("again.png"), pixels("old.png"))

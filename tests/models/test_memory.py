@@ -79,7 +79,7 @@ def fast(model: Model) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         decoder = FastDecoder(FastDecoderConfig(latent_channels=4, channels=16, num_blocks=(1, 1), patch=4)).eval()
-    return dataclasses.replace(model, autoencoder=dataclasses.replace(model.autoencoder.module, decoder=decoder))
+    return dataclasses.replace(model, autoencoder=dataclasses.replace(model.autoencoder, decoder=decoder))
 
 
 @pytest.mark.slow

@@ -183,7 +183,7 @@ def test_an_lcm_lora(folder: Path, model: Model, tmp_path: Path) -> None:
 
 
 def test_it_is_served_as_it_is(model: Model) -> None:
-    assert SharedModel(model).text_encoder_2 is model.text.encoders["text_encoder_2"]
+    assert SharedModel(model).traits is model.traits
 
 
 def test_a_folder_without_the_second_encoder_says_so(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def test_on_cuda_they_lie_with_the_host_between_two_looks(tmp_path: Path) -> Non
         def to(self, device: object) -> None:
             self.moves.append(str(device))
 
-    model = SimpleNamespace(device=torch.device("cuda:1"), autoencoder=Part(), text_encoder=Part(), text_encoder_2=None)
+    parts = {"autoencoder": SimpleNamespace(module=Part()), "text": SimpleNamespace(encoders={"text_encoder": Part()})}
+    model = SimpleNamespace(device=torch.device("cuda:1"), **parts)
     with resting(model, tmp_path) as encoders:  # type: ignore[arg-type]
         with pytest.raises(KeyboardInterrupt), encoders.awake():
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The bundle's parts do what diffusers' pipelines do with the same parts."""
+"""A model's parts do what diffusers' pipelines do with the same parts."""
 
 from __future__ import annotations
 
