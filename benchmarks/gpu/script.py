@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.models import SCHEDULER, W_DIM, prompts, randomised, tokenizer
 from fewstep.core.guidance import w_embedding
-from fewstep.core.samplers.grids import training_grid
 from fewstep.models.families.unet import UNetFamily
 from fewstep.models.profile import schedule_of
 from fewstep.train.config import LCM_TARGETS
@@ -77,7 +76,7 @@ class Script:
             x_0 = self.autoencoder.encode(pixels.to(PRECISION)).latent_dist.sample()
             x_0 = x_0 * self.autoencoder.config.scaling_factor
         index = torch.randint(0, GRID, (count,), device=device)
-        t = training_grid(len(alphas), GRID).to(device)[index]
+        t = (index + 1) * (len(alphas) // GRID) - 1
         s = (t - SKIP).clamp(min=0)
         noisy = _wide(alphas[t]) * x_0 + _wide(sigmas[t]) * torch.randn_like(x_0)
         low, high = self.guidance

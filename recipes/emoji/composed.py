@@ -112,7 +112,7 @@ class Composed:
         cond = Conditioning(states_of(self.model.text.encoders["text_encoder"], ids).float())
         networks = Networks(self.model.denoise, self.model.profile.schedule)
         loss = Diffusion().loss(networks, Batch(latents, noise, drawn.times, cond))
-        return scalars(loss, self.model.profile.schedule.num_train_timesteps)
+        return scalars(loss, self.model.profile.schedule)
 
 
 @torch.no_grad()

@@ -108,7 +108,7 @@ def test_a_flow_seen_from_trigflow_is_what_sana_sprint_computes() -> None:
         asked.append((z, t))
         return output
 
-    flow, trig = RectifiedFlow(num_train_timesteps=1), TrigFlow()
+    flow, trig = RectifiedFlow(time_scale=1), TrigFlow()
     for t in (math.pi / 2, 1.3, 0.2):
         x_0 = Reparametrised(Denoiser(network, flow, Flow()), flow, trig)(x_t, t, None)
         s = math.sin(t) / (math.cos(t) + math.sin(t))

@@ -26,7 +26,7 @@ def noise(seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", SOLVERS)
 def test_the_known_part_is_exact_and_the_rest_as_without_it(name: str) -> None:
     kept = Inpainting(WORLD.denoise, KNOWN, MASK)
-    times = ode_timesteps(10)
+    times = ode_timesteps(SCHEDULE, 10)
     mixed = list(sample_ode(SOLVERS[name](SCHEDULE), kept, noise(0), times, 0.5))[-1].x_t
     free = list(sample_ode(SOLVERS[name](SCHEDULE), WORLD.denoise, noise(0), times, 0.5))[-1].x_t
     assert torch.equal(mixed[:, 1], KNOWN[0, 1].expand(5))
@@ -36,7 +36,7 @@ def test_the_known_part_is_exact_and_the_rest_as_without_it(name: str) -> None:
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_a_consistency_function_is_wrapped_alike(steps: int) -> None:
-    kept, times = Inpainting(WORLD.f, KNOWN, MASK), consistency_timesteps(steps)
+    kept, times = Inpainting(WORLD.f, KNOWN, MASK), consistency_timesteps(SCHEDULE, steps)
     mixed = list(sample_consistency(kept, SCHEDULE, noise(0), times, 0.5, 0.0, noise))[-1].x_t
     free = list(sample_consistency(WORLD.f, SCHEDULE, noise(0), times, 0.5, 0.0, noise))[-1].x_t
     assert torch.equal(mixed[:, 1::2], KNOWN[:, 1::2].expand(5, 2))

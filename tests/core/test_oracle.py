@@ -33,7 +33,7 @@ def test_a_mixture_of_one_is_the_gaussian(t: int) -> None:
 
 def test_the_flow_obeys_its_differential_equation() -> None:
     """d(x / alpha) / d(sigma / alpha) = eps = (x - alpha x_0) / sigma, by central differences."""
-    fine = RectifiedFlow(num_train_timesteps=20_000)
+    fine = RectifiedFlow(time_scale=20_000)
     world, t = MixtureWorld(fine), 9_000
     later, earlier = world.flow(X, t, t + 1) / fine.alpha(t + 1), world.flow(X, t, t - 1) / fine.alpha(t - 1)
     rate = (later - earlier) / (fine.sigma(t + 1) / fine.alpha(t + 1) - fine.sigma(t - 1) / fine.alpha(t - 1))

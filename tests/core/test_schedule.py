@@ -18,7 +18,7 @@ SCHEDULES = {
     "zero SNR": DiscreteSchedule.from_betas("squaredcos_cap_v2", rescale_zero_terminal_snr=True),
     "a table": DiscreteSchedule.from_alphas_cumprod(torch.linspace(0.99, 0.01, 7) ** 1.1),
     "rectified flow": RectifiedFlow(),
-    "shifted": RectifiedFlow(shift=3.0, num_train_timesteps=500),
+    "shifted": RectifiedFlow(shift=3.0, time_scale=500),
     "by size": RectifiedFlow(by_size=ShiftBySize()).for_size(1024),
     "TrigFlow": TrigFlow(),
     "TrigFlow .5": TrigFlow(0.5),

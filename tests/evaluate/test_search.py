@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.core.samplers.grids import consistency_timesteps, training_grid
+from fewstep.core.samplers.grids import consistency_timesteps
+from fewstep.core.schedules import DiscreteSchedule
 from fewstep.errors import InvalidRequest
 from fewstep.evaluate.config import EvaluateConfig
 from fewstep.evaluate.run import search
 from fewstep.evaluate.search import descend
 
-GRID = training_grid().tolist()
+SD = DiscreteSchedule.from_betas()
+GRID = SD.grid(50).tolist()
 
 
 @pytest.mark.parametrize("best", [(999, 619, 379, 99), (999, 979, 959, 19), (999, 59, 39, 19)])
@@ -24,7 +26,7 @@ def test_the_best_times_are_found(best: tuple[int, ...]) -> None:
         asked.add(times)
         return sum(abs(t - s) for t, s in zip(times, best, strict=True))
 
-    start = tuple(consistency_timesteps(4).tolist())
+    start = tuple(consistency_timesteps(SD, 4).tolist())
     found = start
     for _ in range(3):
         found = descend(found, GRID, cost)
@@ -33,7 +35,7 @@ def test_the_best_times_are_found(best: tuple[int, ...]) -> None:
 
 
 def test_times_that_are_best_already_stay() -> None:
-    start = tuple(consistency_timesteps(4).tolist())
+    start = tuple(consistency_timesteps(SD, 4).tolist())
     assert descend(start, GRID, lambda times: sum(abs(t - s) for t, s in zip(times, start, strict=True))) == start
     assert descend((999,), GRID, lambda _: 0.0) == (999,)
 

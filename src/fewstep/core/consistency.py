@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,6 +42,16 @@ def no_scalings(t: Time) -> tuple[Tensor, Tensor]:
     """
     time = real(t)
     return torch.zeros_like(time), torch.ones_like(time)
+
+
+def scalings_of(schedule: Schedule, timestep_scaling: float = 10.0) -> Scalings:
+    """What keeps f the identity at the boundary, t = 0.
+
+    On a table that is the first time, with noise in it still: LCM's scalings. On a flow it is clean data: none.
+    """
+    if schedule.clean == 0:
+        return no_scalings
+    return partial(boundary_scalings, timestep_scaling=timestep_scaling)
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ class Facts(TypedDict, total=False):
 class Grid:
     """What a consistency model was distilled on.
 
-    original_inference_steps  how many times (`grids.training_grid`)
+    original_inference_steps  how many times (`Schedule.grid`)
     timestep_scaling          s in the boundary scalings c_skip, c_out (`consistency.boundary_scalings`)
     """
 

@@ -57,9 +57,9 @@ class Schedule(ABC):
         """The time of the most noise. It is the largest time."""
 
     @property
-    @abstractmethod
     def num_train_timesteps(self) -> int:
-        """T: the times of a table, or the unit of a flow's."""
+        """T, of which intervals such as LCM's k are counted: the times of a table, and 1000 where there is none."""
+        return 1000
 
     @abstractmethod
     def alpha(self, t: Time) -> Tensor:
@@ -108,6 +108,19 @@ class Schedule(ABC):
         ratio = self.sigma(s) / sigma_t
         ratio = torch.where(ratio.isnan(), 1.0, ratio)
         return broadcast(ratio, x_t) * x_t + broadcast(self.alpha(s) - ratio * alpha_t, x_t) * x_0
+
+    def grid(self, num: int) -> Tensor:
+        """(num,) times, rising, that lie evenly between clean data and the last time, which is one of them.
+
+        Raises ValueError for fewer than one, or more than a table has.
+        """
+        if num < 1:
+            raise ValueError(f"a grid of times has 1 point or more; got {num}")
+        return self.at(torch.arange(1, num + 1, dtype=torch.float64) / num)
+
+    def before(self, t: Tensor, k: float) -> Tensor:
+        """The times (B,) that lie k / T of the way before t, T being `num_train_timesteps`; at least clean data."""
+        return self.at((self.tau(t) - k / self.num_train_timesteps).clamp(min=0.0))
 
     def whole(self, t: float) -> float:
         """The latest time at or below t that the network was trained on: t itself, where times are continuous."""

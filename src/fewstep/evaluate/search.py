@@ -8,7 +8,6 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fewstep.core.samplers.grids import training_grid
 from fewstep.errors import InvalidRequest
 from fewstep.evaluate import bootstrap
 from fewstep.evaluate.bootstrap import Difference, Measure, difference
@@ -76,9 +75,7 @@ def _search(
             known[times] = frechet_distance(target, Moments.of(seen(times, half).features))
         return known[times]
 
-    grid = training_grid(
-        model.profile.schedule.num_train_timesteps, model.profile.grid.original_inference_steps
-    ).tolist()
+    grid = model.profile.schedule.grid(model.profile.grid.original_inference_steps).tolist()
     times = descend(usual, grid, distance)
     fresh = [seen(which, sweep.config.num_images).features[half:] for which in (usual, times)]
     draws = bootstrap.weights(half // sweep.config.per_prompt, sweep.config.draws)

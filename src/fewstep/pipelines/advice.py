@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fewstep.core.samplers.grids import training_grid
 from fewstep.imaging.reading import ANIMATED
 from fewstep.models.latent_model import Described
 from fewstep.pipelines.fields import DEFAULT_STRENGTH
@@ -75,7 +74,7 @@ def _on_few_steps(request: Request, model: Described) -> Iterator[str]:
             "or paint at 768 x 768 and upscale"
         )
     total, known = model.profile.schedule.num_train_timesteps, model.profile.grid.original_inference_steps
-    grid = set(training_grid(total, known).tolist())
+    grid = set(model.profile.schedule.grid(known).tolist())
     if off := [t for t in request.timesteps or () if t not in grid]:
         yield (
             f"{model.name} was distilled on the times {min(grid)}, {min(grid) + total // known}, … {max(grid)} and "

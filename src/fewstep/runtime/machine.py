@@ -50,7 +50,7 @@ def step_seconds(model: LatentModel) -> tuple[float, float]:
     height, width = model.traits.default_size
     cond = model.conditioned(model.encode_text(["a cat"]), height, width)
     x = torch.randn(1, *model.traits.latent_shape(height, width), device=model.device)
-    t = torch.tensor([model.profile.schedule.num_train_timesteps - 1], device=model.device)
+    t = torch.tensor([model.profile.schedule.last], device=model.device)
     w = torch.ones(1, device=model.device) if model.profile.guidance.embedded else None
     step = _best(lambda: model.denoise(x, t, cond, w), model.device)
     return step, _best(lambda: model.decode(x), model.device)

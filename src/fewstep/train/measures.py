@@ -43,7 +43,7 @@ class TeacherGap:
         cond = model.conditioned(model.encode_text(self.prompts), *self.size)
         if self.ends is None:
             self.ends = self._paths(model, cond)
-        last = model.profile.schedule.num_train_timesteps - 1
+        last = model.profile.schedule.last
         w = torch.full((len(self.prompts),), self.w, device=model.device)
         denoise: Denoise = model.denoise
         if not model.profile.guidance.embedded and model.profile.guidance.w_range == (0.0, 0.0) and self.w:
@@ -54,7 +54,7 @@ class TeacherGap:
 
     def _paths(self, model: LatentModel, cond: Conditioning) -> Tensor:
         guided = ClassifierFreeGuidance(self.teacher, self._uncond(model), self.w)
-        times = ode_timesteps(PATH_STEPS, num_train_timesteps=model.profile.schedule.num_train_timesteps)
+        times = ode_timesteps(model.profile.schedule, PATH_STEPS)
         *_, last = sample_ode(DPMSolverPP2M(model.profile.schedule), guided, self.x_T, times, cond)
         return last.x_t
 

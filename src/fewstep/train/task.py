@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fewstep.core.objectives.base import Batch, Draw, Loss, Networks, Objective
+from fewstep.core.schedule import Schedule
 from fewstep.data.latents import LatentCache
 from fewstep.errors import InvalidConfig
 
@@ -56,9 +57,7 @@ class OverCache:
         return Batch(x_0, noise, drawn.times, cond, self.cache.unconditional(cond), w, drawn.u)
 
     def loss(self, drawn: Draw) -> dict[str, Tensor]:
-        return scalars(
-            self.objective.loss(self.networks, self.batch(drawn)), self.networks.schedule.num_train_timesteps
-        )
+        return scalars(self.objective.loss(self.networks, self.batch(drawn)), self.networks.schedule)
 
 
 @dataclass(frozen=True)
@@ -90,14 +89,14 @@ class Undivided:
         return self.loss_of(drawn.rows, drawn.generator)
 
 
-def scalars(result: Loss, num_train_timesteps: int) -> dict[str, Tensor]:
+def scalars(result: Loss, schedule: Schedule) -> dict[str, Tensor]:
     """What a step reports: the loss, and its mean in each quarter of the noise scale."""
-    by_time = _by_time(result.per_sample.detach().cpu(), result.t, total=num_train_timesteps)
+    by_time = _by_time(result.per_sample.detach().cpu(), result.t, total=schedule.last - schedule.clean)
     return {"loss": result.loss, **by_time}
 
 
-def _by_time(per_sample: Tensor, t: Tensor, bins: int = 4, total: int = 1000) -> dict[str, Tensor]:
+def _by_time(per_sample: Tensor, t: Tensor, bins: int = 4, total: float = 1000) -> dict[str, Tensor]:
     """The mean loss in each quarter of the noise scale; NaN-free: an empty quarter repeats the batch's mean."""
-    quarter = t * bins // total
+    quarter = (t * bins // total).clamp(max=bins - 1)
     means = [per_sample[quarter == i] for i in range(bins)]
     return {f"loss_q{i + 1}": (m.mean() if len(m) else per_sample.mean()) for i, m in enumerate(means)}

@@ -20,7 +20,6 @@ from fewstep.core.objectives.metrics import METRICS
 from fewstep.core.prediction import Velocity
 from fewstep.core.samplers import SOLVERS
 from fewstep.core.samplers.ddim import DDIM
-from fewstep.core.samplers.grids import training_grid
 from fewstep.core.samplers.heun import Heun
 from fewstep.core.samplers.ode import Solver
 from fewstep.core.schedule import Schedule
@@ -29,7 +28,7 @@ from oracle import ExactFlow, GaussianWorld, MixtureWorld
 
 SD = DiscreteSchedule.from_betas()
 WORLD = GaussianWorld(SD)
-GRID = training_grid()
+GRID = SD.grid(50)
 EVERY_INDEX = torch.arange(50)
 W = torch.linspace(0.0, 14.0, 50, dtype=torch.float64)
 MU = torch.linspace(-1.0, 1.0, 50, dtype=torch.float64)
@@ -98,10 +97,10 @@ class OnSixteen(Exactly):
     """k a sixteenth of all times, from a quarter of them on."""
 
     def grid(self, schedule: Schedule) -> Tensor:
-        return torch.arange(4, 15) * self.interval(schedule)
+        return schedule.grid(16)[3:14]
 
     def interval(self, schedule: Schedule) -> float:
-        return (schedule.last - schedule.clean) / 16
+        return schedule.num_train_timesteps / 16
 
 
 @pytest.mark.parametrize("schedule", [TrigFlow(), RectifiedFlow()], ids=["TrigFlow", "rectified flow"])

@@ -12,13 +12,12 @@ from fewstep.core.denoise import Denoiser
 from fewstep.core.objectives.base import Batch, Networks
 from fewstep.core.objectives.diffusion import Diffusion
 from fewstep.core.prediction import PREDICTIONS, Prediction, Sample
-from fewstep.core.samplers.grids import training_grid
 from fewstep.core.schedules import DiscreteSchedule
 from oracle import GaussianWorld
 
 SD = DiscreteSchedule.from_betas()
 WORLD = GaussianWorld(SD)
-GRID = training_grid()
+GRID = SD.grid(50)
 
 
 def draw(seed: int, count: int = 50) -> Tensor:

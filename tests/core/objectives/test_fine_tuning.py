@@ -12,12 +12,12 @@ from fewstep.core.denoise import Denoise
 from fewstep.core.objectives.base import Batch, Networks
 from fewstep.core.objectives.ends import CleanData, PhaseEnds
 from fewstep.core.objectives.fine_tuning import FineTuning
-from fewstep.core.samplers.grids import phase_ends, training_grid
+from fewstep.core.samplers.grids import phase_ends
 from fewstep.core.schedules import DiscreteSchedule
 from oracle import GaussianWorld
 
 SD = DiscreteSchedule.from_betas()
-GRID = training_grid()
+GRID = SD.grid(50)
 EVERY_INDEX = torch.arange(50)
 
 
@@ -73,7 +73,7 @@ def test_consistency_training_noises_both_ends_alike() -> None:
 
 
 def test_no_pair_crosses_the_end_of_its_phase() -> None:
-    ends = phase_ends(4)
+    ends = phase_ends(SD, 4)
     floor = ends[torch.searchsorted(ends, GRID) - 1]
     asked: list[Tensor] = []
 

@@ -137,7 +137,7 @@ def test_a_batch_in_parts_is_the_batch_in_one(cache: LatentCache) -> None:
 def test_a_path_begins_where_the_sampler_does() -> None:
     """On a grid that does not divide the times: 30 of 1000 end at 989."""
     objective = Path(phases=3, original_inference_steps=30)
-    assert torch.equal(objective.starts(SCHEDULE), phased_timesteps(3, 3, original_inference_steps=30))
+    assert torch.equal(objective.starts(SCHEDULE), phased_timesteps(SCHEDULE, 3, 3, original_inference_steps=30))
 
 
 def test_what_paths_cannot_do_is_said() -> None:

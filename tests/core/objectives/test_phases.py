@@ -12,7 +12,7 @@ from fewstep.core.denoise import Denoise
 from fewstep.core.objectives.base import Batch, Loss, Networks
 from fewstep.core.objectives.ends import Ends, PhaseEnds
 from fewstep.core.objectives.phases import Phases
-from fewstep.core.samplers.grids import phase_ends, training_grid
+from fewstep.core.samplers.grids import phase_ends
 from fewstep.core.samplers.ode import Solver
 from fewstep.core.schedule import Schedule
 from fewstep.core.schedules import DiscreteSchedule
@@ -20,7 +20,7 @@ from oracle import ExactFlow, GaussianWorld
 
 SD = DiscreteSchedule.from_betas()
 WORLD = GaussianWorld(SD)
-GRID = training_grid()
+GRID = SD.grid(50)
 MU = torch.linspace(-1.0, 1.0, 50, dtype=torch.float64)
 NO_GUIDANCE = torch.zeros(50, dtype=torch.float64)
 
@@ -52,7 +52,7 @@ def loss_of(objective: Phases, student: Any) -> Loss:
 
 @pytest.mark.parametrize("phases", [2, 4])
 def test_the_loss_is_zero_for_the_exact_flow_and_not_for_the_bare_estimate(phases: int) -> None:
-    ends = phase_ends(phases)
+    ends = phase_ends(SD, phases)
     floor = ends[torch.searchsorted(ends, GRID) - 1]
 
     def flow(x_t: Tensor, t: Any, cond: Any, w: Any = None) -> Tensor:

@@ -22,6 +22,7 @@ from fewstep.core.samplers.ode import sample_ode
 from fewstep.core.samplers.unipc import UniPC
 from fewstep.core.schedules import DiscreteSchedule
 
+SD = DiscreteSchedule.from_betas()
 SHAPE = (2, 4, 8, 8)
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")  # that these schedulers know
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -72,7 +73,7 @@ def test_lcm(steps: int, strength: float, kind: str) -> None:
         ConsistencyFunction(denoise),
         denoise.schedule,
         randn(-1),
-        consistency_timesteps(steps, strength),
+        consistency_timesteps(SD, steps, strength),
         None,
         noise=lambda index: torch.randn(SHAPE, generator=generator, dtype=torch.float64),
     )
@@ -119,7 +120,7 @@ def test_ddim(steps: int, spacing: str, ends_clean: bool, kind: str) -> None:
     scheduler.set_timesteps(steps)
     theirs = follow(scheduler, randn(-1))
     denoise = random_denoiser(scheduler, kind)
-    times = ode_timesteps(steps, spacing=spacing, steps_offset=1)
+    times = ode_timesteps(SD, steps, spacing=spacing, steps_offset=1)
     final = -1 if ends_clean else 0
     ours = sample_ode(DDIM(denoise.schedule), denoise, randn(-1), times, None, final_timestep=final)
     assert_same_path(ours, theirs, 1e-9)
@@ -134,7 +135,7 @@ def test_dpm_solver(steps: int, spacing: str, kind: str) -> None:
     scheduler.set_timesteps(steps)
     assert_dpm_solver(scheduler, kind, -1)
     if spacing == "trailing":
-        assert scheduler.timesteps.tolist() == ode_timesteps(steps).tolist()
+        assert scheduler.timesteps.tolist() == ode_timesteps(SD, steps).tolist()
 
 
 @pytest.mark.parametrize("kind", PREDICTION_TYPES)

@@ -35,7 +35,7 @@ def test_consistency_sampling_reproduces_mean_and_deviation(steps: int) -> None:
         world.f,
         ZERO_SNR,
         noise_from(0),
-        consistency_timesteps(steps),
+        consistency_timesteps(SD, steps),
         mu,
         w,
         lambda index: noise_from(1 + index),

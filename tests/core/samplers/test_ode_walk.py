@@ -33,7 +33,7 @@ def last(steps: Any) -> Step:
 def test_ode_sampling_reproduces_mean_and_deviation(name: str) -> None:
     """Fifty steps; beyond the sampling error, the solver's own: DDIM's deviation is 4 % too small."""
     world = GaussianWorld(ZERO_SNR)
-    result = last(sample_ode(SOLVERS[name](ZERO_SNR), world.denoise, noise_from(0), ode_timesteps(50), 0.5)).x_t
+    result = last(sample_ode(SOLVERS[name](ZERO_SNR), world.denoise, noise_from(0), ode_timesteps(SD, 50), 0.5)).x_t
     assert float(result.mean()) == pytest.approx(0.5, abs=0.02)
     assert float(result.std()) == pytest.approx(0.7, abs=0.035)
 
@@ -44,7 +44,7 @@ def test_ode_sampling_follows_the_flow_of_a_mixture(name: str) -> None:
     exact = world.flow(x_T, 999, 0)
     solver = SOLVERS[name](SD)
     few, many = (
-        last(sample_ode(solver, world.denoise, x_T, ode_timesteps(steps), None, final_timestep=0))
+        last(sample_ode(solver, world.denoise, x_T, ode_timesteps(SD, steps), None, final_timestep=0))
         for steps in (20, 200)
     )
     assert few.t == many.t == 0

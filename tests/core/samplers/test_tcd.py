@@ -28,7 +28,7 @@ def network(x_t: Tensor, t: Tensor, cond: Any, w: Any) -> Tensor:
 def test_the_same_noise_gives_the_samples_of_diffusers_tcd(kind: str, gamma: float, steps: int) -> None:
     theirs = TCDScheduler(prediction_type=kind, clip_sample=False)
     theirs.set_timesteps(steps)
-    times = consistency_timesteps(steps)
+    times = consistency_timesteps(SD, steps)
     assert theirs.timesteps.tolist() == times.tolist()
     x_T = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     x, generator = x_T, torch.Generator().manual_seed(1)

@@ -6,24 +6,29 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction, no_scalings
 from fewstep.core.denoise import Denoise, Denoiser
-from fewstep.core.objectives.base import Batch, Networks
+from fewstep.core.objectives.base import Batch, Networks, Objective
 from fewstep.core.objectives.consistency import Consistency
 from fewstep.core.objectives.diffusion import Diffusion
 from fewstep.core.objectives.ends import CleanData, Ends
 from fewstep.core.objectives.fine_tuning import FineTuning
 from fewstep.core.objectives.pairs import Pairs
+from fewstep.core.objectives.path import Path
+from fewstep.core.objectives.phases import Phases
+from fewstep.core.objectives.trajectory import Trajectory
 from fewstep.core.prediction import Flow, Prediction, Trig
-from fewstep.core.samplers import SOLVERS
+from fewstep.core.profile import KINDS, SamplingProfile
+from fewstep.core.samplers import SAMPLERS, SOLVERS
+from fewstep.core.samplers.grids import consistency_timesteps, ode_timesteps, phase_ends, phased_timesteps
 from fewstep.core.samplers.lcm import sample_consistency
 from fewstep.core.samplers.ode import Solver, sample_ode
 from fewstep.core.samplers.tcd import sample_trajectory
 from fewstep.core.schedule import Schedule
 from fewstep.core.schedules import RectifiedFlow, TrigFlow
-from oracle import ExactFlow, GaussianWorld, MixtureWorld, column, output_from_x0
+from oracle import ExactFlow, GaussianWorld, MixtureWorld, column, output_from_x0, output_of
 
 PROCESSES: dict[str, tuple[Schedule, Prediction]] = {
     "rectified flow": (RectifiedFlow(), Flow()),
@@ -96,7 +101,7 @@ class Itself(CleanData):
 
 
 class OnRealTimes(Pairs):
-    """At 25 times that end with pure noise, in pairs 1/25 of the last time apart, with f as it is."""
+    """At 25 times that end with pure noise, each in a pair with the one before, with f as it is."""
 
     @property
     def ends(self) -> Ends:
@@ -106,7 +111,7 @@ class OnRealTimes(Pairs):
         return spread(schedule)
 
     def interval(self, schedule: Schedule) -> float:
-        return schedule.last / 25
+        return schedule.num_train_timesteps / 25
 
 
 class Distilled(OnRealTimes, Consistency):
@@ -171,9 +176,10 @@ def test_substeps_divide_real_times_evenly(schedule: Schedule, kind: Prediction)
         return x_t
 
     distil(schedule, GaussianWorld(schedule).f, teacher=teacher, solver=SOLVERS["ddim"](schedule), w=None, substeps=3)
-    t, k = spread(schedule), schedule.last / 25
+    t = spread(schedule)
+    way = t.diff(prepend=t.new_tensor([schedule.clean]))
     for index, times in enumerate(asked):
-        torch.testing.assert_close(times, t - index * (t - (t - k).clamp(min=0.0)) / 3)
+        torch.testing.assert_close(times, t - index * way / 3)
 
 
 @every_process
@@ -289,3 +295,108 @@ def test_an_euler_step_of_a_flow_is_ddim_s() -> None:
 def test_real_times_must_fall_and_end_above_clean_data(times: Any) -> None:
     with pytest.raises(ValueError, match="end above 0, which is clean data"):
         next(sample_ode(SOLVERS["ddim"](RectifiedFlow()), lambda x_t, t, cond: x_t, X, times, None))
+
+
+class Student(nn.Module):
+    """Says that all data is one point, `shift` beside the right one; what it says of clean data is of no account."""
+
+    def __init__(self, schedule: Schedule, kind: Prediction, shift: float) -> None:
+        super().__init__()
+        self.schedule, self.kind = schedule, kind
+        self.shift = nn.Parameter(torch.tensor(shift, dtype=torch.float64))
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Any, w: Any) -> Tensor:
+        x_0 = torch.full_like(x_t, cond) + self.shift * (1 + column(self.schedule.tau(t)))
+        alpha, sigma = column(self.schedule.alpha(t)), column(self.schedule.sigma(t))
+        eps = (x_t - alpha * x_0) / torch.where(sigma == 0, 1.0, sigma)
+        return output_of(self.kind.name, x_0, eps, alpha, sigma)
+
+
+class Pictures:
+    """Noise and captions for a draw."""
+
+    def draw_noise(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.randn(len(rows), 1, generator=generator, dtype=torch.float64)
+
+    def draw_captions(self, rows: Tensor, generator: torch.Generator, empty: float) -> Tensor:
+        return rows
+
+
+OBJECTIVES: list[Objective] = [
+    Consistency(w_range=(0.0, 0.0), k=100, substeps=2),
+    Trajectory(w_range=(0.0, 0.0), k=100),
+    Trajectory(w_range=(0.0, 0.0), k=50, t_m="log_uniform", phases=2),
+    Phases(w_range=(0.0, 0.0), k=100),
+    Path(w_range=(0.0, 0.0)),
+    FineTuning(w_range=(0.0, 0.0)),
+]
+
+
+@every_process
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.name)
+def test_every_objective_is_zero_for_what_is_right_and_only_for_it(
+    schedule: Schedule, kind: Prediction, objective: Objective
+) -> None:
+    """One point of data, where every step is exact: with the times that the objective draws on this process itself."""
+    drawn = objective.draw(torch.arange(400), Pictures(), schedule, torch.Generator().manual_seed(0))
+    mu = torch.full((400, 1), 0.3, dtype=torch.float64)
+    words: Any = Words(0.3)
+
+    def loss(shift: float) -> tuple[float, Student]:
+        student = Student(schedule, kind, shift)
+        networks = Networks(Denoiser(student, schedule, kind), schedule, None, GaussianWorld(schedule, s=0.0).denoise)
+        result = objective.loss(networks, Batch(mu, drawn.noise, drawn.times, words, words, drawn.w, drawn.u))
+        result.loss.backward()
+        assert bool(((result.t > schedule.clean) & (result.t <= schedule.last)).all())
+        return float(result.loss.detach()), student
+
+    assert loss(0.0)[0] < 1e-9
+    value, student = loss(0.5)
+    assert value > 1e-6
+    assert student.shift.grad is not None
+    assert bool(student.shift.grad.isfinite())
+
+
+class Words(float):
+    """The mean as a condition, the same for all rows."""
+
+    def repeat(self, n: int) -> Words:
+        return self
+
+
+@every_process
+def test_where_trajectories_end_is_real_and_below_the_target(schedule: Schedule, kind: Prediction) -> None:
+    for objective in (each for each in OBJECTIVES if isinstance(each, Trajectory)):
+        drawn = objective.draw(torch.arange(2000), Pictures(), schedule, torch.Generator().manual_seed(0))
+        times = objective.times(drawn, schedule)
+        floor = objective.ends.floor(objective.grid(schedule), schedule)[drawn.times]
+        assert bool(((floor <= times.t_m) & (times.t_m <= times.t_n) & (times.t_n < times.t)).all())
+        assert bool((times.t_m[schedule.tau(times.t) > 0.9] <= times.t_n[schedule.tau(times.t) > 0.9]).all())
+        assert len(times.t_m.unique()) > 500
+        assert times.t_m.dtype == torch.float64
+
+
+def test_walks_over_a_shifted_flow_lie_on_its_grid() -> None:
+    """Four steps: 1, 38/50, 25/50, 13/50 of the way, as an LCM's; phases end and start at quarters of it."""
+    flow = RectifiedFlow(3.0)
+    shares = torch.tensor([50, 38, 25, 13]) / 50
+    assert consistency_timesteps(flow, 4).tolist() == pytest.approx(flow.at(shares).tolist())
+    assert phase_ends(flow, 2).tolist() == pytest.approx([0.0, 750.0])
+    assert phased_timesteps(flow, 2, 2).tolist() == pytest.approx([1000.0, 750.0])
+    assert ode_timesteps(flow, 4).tolist() == pytest.approx([1000.0, 900.0, 750.0, 500.0])
+    assert ode_timesteps(flow, 4, 0.5).tolist() == pytest.approx([750.0, 500.0])
+    with pytest.raises(ValueError, match="1 point or more; got 0"):
+        ode_timesteps(flow, 0)
+
+
+@every_process
+def test_every_sampler_walks_a_profile_of_this_process(schedule: Schedule, kind: Prediction) -> None:
+    """From pure noise to the one point of data there is, whatever the sampler."""
+    world = GaussianWorld(schedule, s=0.0)
+    for name, sampler in SAMPLERS.items():
+        profiles = (SamplingProfile.default(each, schedule, kind) for each in KINDS)
+        profile = next(each for each in profiles if sampler.accepts(each))
+        times = sampler.times(profile, 4)
+        *_, end = sampler.walk(world.denoise, profile, draw(0), times, 0.3, None, lambda index: draw(index + 1))
+        assert times[0] == schedule.last, name
+        torch.testing.assert_close(end.x_t, torch.full_like(end.x_t, 0.3))

@@ -75,8 +75,7 @@ class PhaseEnds:
     phases: int
 
     def floor(self, grid: Tensor, schedule: Schedule) -> Tensor:
-        sizes = {"original_inference_steps": len(grid), "num_train_timesteps": schedule.num_train_timesteps}
-        ends = phase_ends(self.phases, **sizes)
+        ends = phase_ends(schedule, self.phases, original_inference_steps=len(grid))
         return ends[torch.searchsorted(ends, grid) - 1]
 
     def t_m(self, t: Tensor, t_n: Tensor, floor: Tensor, u: Tensor | None, schedule: Schedule) -> Tensor:
@@ -101,9 +100,11 @@ class AnyEarlierTime(PhaseEnds):
     def t_m(self, t: Tensor, t_n: Tensor, floor: Tensor, u: Tensor | None, schedule: Schedule) -> Tensor:
         if u is None:
             raise ValueError("the ends of trajectories are random: draw u")
+        real = t.is_floating_point()
         if self.law == "uniform":
-            return floor + (u * (t_n - floor + 1)).long()
-        shortest, longest = (t - t_n).double().clamp(min=1), (t - floor).double()
-        jump = (shortest * (longest / shortest) ** u.double()).round().long()
-        nearly_noise = t >= 0.9 * schedule.num_train_timesteps
-        return torch.where(nearly_noise, floor, (t - jump).clamp(min=floor, max=t_n))
+            return floor + (u * (t_n - floor) if real else (u * (t_n - floor + 1)).long())
+        shortest, longest = (t - t_n).double(), (t - floor).double()
+        shortest = shortest if real else shortest.clamp(min=1)
+        jump = shortest * (longest / shortest) ** u.double()
+        t_m = (t - (jump if real else jump.round().long())).clamp(min=floor, max=t_n)
+        return torch.where(schedule.tau(t) > 0.9, floor, t_m)

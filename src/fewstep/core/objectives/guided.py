@@ -5,16 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from fewstep.core.consistency import Scalings, boundary_scalings, hard_scalings
+from fewstep.core.consistency import Scalings, hard_scalings, scalings_of
 from fewstep.core.objectives.base import Batch, Data, Draw, Loss, Method, Networks
 from fewstep.core.objectives.metrics import METRICS
-from fewstep.core.samplers.grids import training_grid
 from fewstep.core.schedule import Schedule
 from fewstep.core.settings import Value, check, setting
 
@@ -60,15 +58,13 @@ class Guided:
         if self.w_range is not None and not 0 <= self.w_range[0] <= self.w_range[1]:
             raise ValueError(f"w_range={self.w_range} must be two numbers from 0 up, the lower first")
 
-    @property
-    def scalings(self) -> Scalings:
-        if self.boundary == "hard":
-            return hard_scalings
-        return partial(boundary_scalings, timestep_scaling=self.timestep_scaling)
+    def scalings(self, schedule: Schedule) -> Scalings:
+        """What keeps the student the identity at t = 0."""
+        return hard_scalings if self.boundary == "hard" else scalings_of(schedule, self.timestep_scaling)
 
     def grid(self, schedule: Schedule) -> Tensor:
         """The times t, rising: 19, 39, …, 999."""
-        return training_grid(schedule.num_train_timesteps, self.original_inference_steps)
+        return schedule.grid(self.original_inference_steps)
 
     def draw_w(self, count: int, generator: torch.Generator) -> Tensor | None:
         """(count,) uniformly from `w_range`; None without guidance."""

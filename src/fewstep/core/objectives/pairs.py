@@ -48,12 +48,13 @@ class Pairs(Guided, ABC):
         """x_n, at t_n, on the trajectory of x_t; called without gradient."""
 
     def interval(self, schedule: Schedule) -> float:
+        """k, of `schedule.num_train_timesteps`."""
         return self.k or schedule.num_train_timesteps // self.original_inference_steps
 
     def arrives(self, schedule: Schedule) -> bool:
         """Whether every target is asked at the end of its phase, where the answer is the sample itself."""
         grid = self.grid(schedule)
-        return self.interval(schedule) >= float((grid - self.ends.floor(grid, schedule)).max())
+        return bool((schedule.before(grid, self.interval(schedule)) <= self.ends.floor(grid, schedule)).all())
 
     def draw(self, rows: Tensor, data: Data, schedule: Schedule, generator: torch.Generator) -> Draw:
         """times: places on the grid."""
@@ -68,7 +69,7 @@ class Pairs(Guided, ABC):
         """t, t_n and t_m of what was drawn, on the CPU. At index 0 of LCM's grid t_n is 0, not -1."""
         grid = self.grid(schedule)
         t, floor = grid[batch.times], self.ends.floor(grid, schedule)[batch.times]
-        t_n = torch.maximum(t - self.interval(schedule), floor)
+        t_n = torch.maximum(schedule.before(t, self.interval(schedule)), floor)
         return Times(t, t_n, self.ends.t_m(t, t_n, floor, batch.u, schedule))
 
     def loss(self, networks: Networks, batch: Batch) -> Loss:
@@ -76,7 +77,7 @@ class Pairs(Guided, ABC):
         drawn = self.times(batch, schedule)
         at = drawn.to(batch.noise.device)
         f, f_target = (
-            self.ends.function(denoise, self.scalings, schedule, at.t_m)
+            self.ends.function(denoise, self.scalings(schedule), schedule, at.t_m)
             for denoise in (networks.student, networks.target or networks.student)
         )
         x_t = schedule.add_noise(batch.x_0, batch.noise, at.t)

@@ -57,8 +57,7 @@ class Path(Distillation):
 
     def starts(self, schedule: Schedule) -> Tensor:
         """(phases,), falling: 999, 739, 499, 239."""
-        sizes = {"num_train_timesteps": schedule.num_train_timesteps}
-        ends = phase_ends(self.phases, original_inference_steps=self.original_inference_steps, **sizes)
+        ends = phase_ends(schedule, self.phases, original_inference_steps=self.original_inference_steps)
         return torch.cat([self.grid(schedule)[-1:], ends.flip(0)[:-1]])
 
     def ends(self, schedule: Schedule) -> Tensor:
@@ -74,7 +73,8 @@ class Path(Distillation):
         width = ((starts - self.ends(schedule)) / self.substeps)[:, None]
         within = torch.rand(count, len(starts), self.substeps - 1, generator=generator)
         back = width * (torch.arange(1, self.substeps) - 0.8 * within)
-        times = starts[:, None] - torch.cat([torch.zeros(count, len(starts), 1), back], dim=2).long()
+        back = torch.cat([torch.zeros(count, len(starts), 1), back], dim=2)
+        times = starts[:, None] - (back if starts.is_floating_point() else back.long())
         return Draw(rows, captions, times.flatten(1), noise, w)
 
     def loss(self, networks: Networks, batch: Batch) -> Loss:
@@ -87,7 +87,7 @@ class Path(Distillation):
         target = torch.cat([states[(phase + 1) * self.substeps] for phase in phase_of.tolist()])
         denoise: Denoise = networks.student
         if self.phases == 1:
-            denoise = ConsistencyFunction(denoise, self.scalings)
+            denoise = ConsistencyFunction(denoise, self.scalings(schedule))
         step = TrajectoryFunction(denoise, schedule, t_m.to(x_t.device))
         each_w = w.repeat(many) if isinstance(w, Tensor) else w
         prediction = step(x_t, t.to(x_t.device), batch.cond.repeat(many), each_w).to(target)

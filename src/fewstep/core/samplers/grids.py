@@ -1,5 +1,6 @@
-"""The times at which a network is asked: the grid that a consistency model is distilled on and the walks over it, the
-phases of a phased one (PCM, Wang et al. 2024, 2405.18407), and how the times of an ODE are spread.
+"""The times at which a network is asked: walks over the grid that a consistency model is distilled on
+(`Schedule.grid`; LCM, 2310.04378, sec. 4.3), the phases of a phased one (PCM, Wang et al. 2024, 2405.18407), and how
+the times of an ODE are spread.
 """
 
 from __future__ import annotations
@@ -9,32 +10,21 @@ import math
 import torch
 from torch import Tensor
 
+from fewstep.core.schedule import Schedule
+from fewstep.core.schedules import DiscreteSchedule
+
 SPACINGS = ("trailing", "leading", "linspace")
 
 
-def training_grid(num_train_timesteps: int = 1000, num: int = 50) -> Tensor:
-    """The times that a consistency model is distilled on, rising: k i - 1 for i = 1 .. num, k = T // num.
-
-    (num,) int64; 19, 39, .., 999 for the defaults. (LCM: Luo et al. 2023, 2310.04378, sec. 4.3.)
-    """
-    if not 1 <= num <= num_train_timesteps:
-        raise ValueError(f"a grid over {num_train_timesteps} times has 1 .. {num_train_timesteps} points; got {num}")
-    return torch.arange(1, num + 1) * (num_train_timesteps // num) - 1
-
-
 def consistency_timesteps(
-    num_inference_steps: int,
-    strength: float = 1.0,
-    *,
-    original_inference_steps: int = 50,
-    num_train_timesteps: int = 1000,
+    schedule: Schedule, num_inference_steps: int, strength: float = 1.0, *, original_inference_steps: int = 50
 ) -> Tensor:
     """N times for a consistency model, falling: even indices into the first `strength` of its training grid.
 
-    (N,) int64. Four steps are 999, 759, 499, 259; at strength 0.5 they are 499, 379, 259, 139.
+    (N,). Four steps of Stable Diffusion's are 999, 759, 499, 259; at strength 0.5 they are 499, 379, 259, 139.
     Raises ValueError when that part of the grid has fewer than N times.
     """
-    grid = training_grid(num_train_timesteps, original_inference_steps)
+    grid = schedule.grid(original_inference_steps)
     part = grid[: _portion(original_inference_steps, strength)].flip(0)
     if not 1 <= num_inference_steps <= len(part):
         raise ValueError(
@@ -45,66 +35,84 @@ def consistency_timesteps(
     return part[[math.floor(i * stride) for i in range(num_inference_steps)]]
 
 
-def phase_ends(phases: int, *, original_inference_steps: int = 50, num_train_timesteps: int = 1000) -> Tensor:
+def phase_ends(schedule: Schedule, phases: int, *, original_inference_steps: int = 50) -> Tensor:
     """The times at which the phases of a phased consistency model end, rising: 0, 239, 499, 739 for four of them.
 
-    (phases,) int64. A sample at t belongs to the phase with the last end below t (PCM, 2405.18407, sec. 3.1).
+    (phases,). A sample at t belongs to the phase with the last end below t (PCM, 2405.18407, sec. 3.1).
     """
-    if not 1 <= phases <= original_inference_steps:
-        raise ValueError(
-            f"the phases must be 1 .. {original_inference_steps}, one of the grid's times each; got {phases}"
-        )
-    k = num_train_timesteps // original_inference_steps
-    ends = [max(original_inference_steps * i // phases * k - 1, 0) for i in range(phases)]
-    return torch.tensor(ends, dtype=torch.int64)
+    grid = schedule.grid(original_inference_steps)
+    counts = _phase_counts(phases, original_inference_steps)[:-1]
+    return torch.cat([torch.zeros_like(grid[:1]), grid[[count - 1 for count in counts[1:]]]])
 
 
 def phased_timesteps(
-    num_inference_steps: int,
-    phases: int,
-    *,
-    original_inference_steps: int = 50,
-    num_train_timesteps: int = 1000,
+    schedule: Schedule, num_inference_steps: int, phases: int, *, original_inference_steps: int = 50
 ) -> Tensor:
     """N times for a phased consistency model, falling, with every phase's start among them where N allows it.
 
-    (N,) int64. For N = phases they are the starts themselves (999, 739, 499, 239), so that every step goes where the
-    model was trained to go; more steps divide the noisiest phases further, fewer skip starts and cross ends.
+    (N,). For N = phases they are the starts themselves (999, 739, 499, 239), so that every step goes where the model
+    was trained to go; more steps divide the noisiest phases further, fewer skip starts and cross ends.
     """
-    sizes = {"original_inference_steps": original_inference_steps, "num_train_timesteps": num_train_timesteps}
-    k = num_train_timesteps // original_inference_steps
-    ends = [*phase_ends(phases, **sizes).tolist(), original_inference_steps * k - 1]
-    starts = ends[:0:-1]
+    grid = schedule.grid(original_inference_steps)
+    counts = _phase_counts(phases, original_inference_steps)
+    starts = counts[:0:-1]
     if num_inference_steps <= phases:
-        return torch.tensor([starts[i * phases // num_inference_steps] for i in range(num_inference_steps)])
-    times: list[int] = []
-    for index, (start, end) in enumerate(zip(starts, ends[-2::-1], strict=True)):
+        return grid[[starts[i * phases // num_inference_steps] - 1 for i in range(num_inference_steps)]]
+    places: list[int] = []
+    for index, (start, end) in enumerate(zip(starts, counts[-2::-1], strict=True)):
         share = num_inference_steps // phases + (index < num_inference_steps % phases)
-        points = max((start - end) // k, 1)
+        points = max(start - end - (end == 0), 1)  # the first time of all is left out while there are others
         if share > points + (end == 0):
             raise ValueError(
                 f"{num_inference_steps} steps do not fit a grid of {original_inference_steps} in {phases} phases"
             )
-        times += [start - i * points // share * k for i in range(share)]
-    return torch.tensor(times)
+        places += [start - i * points // share - 1 for i in range(share)]
+    return grid[places]
+
+
+def _phase_counts(phases: int, original_inference_steps: int) -> list[int]:
+    """How many times of the grid lie below the end of each phase, and at last all: 0, 12, 25, 37, 50 for four."""
+    if not 1 <= phases <= original_inference_steps:
+        raise ValueError(
+            f"the phases must be 1 .. {original_inference_steps}, one of the grid's times each; got {phases}"
+        )
+    return [original_inference_steps * i // phases for i in range(phases + 1)]
 
 
 def ode_timesteps(
+    schedule: Schedule,
     num_inference_steps: int,
     strength: float = 1.0,
     *,
     spacing: str = "trailing",
-    num_train_timesteps: int = 1000,
     steps_offset: int = 0,
     multistep: bool = False,
 ) -> Tensor:
-    """N times for an ODE solver, falling, spaced as diffusers' DDIMScheduler does it (2305.08891, table 2).
+    """N times for an ODE solver, falling; strength below 1 keeps the last part of them, int(N strength).
 
-    (int(N strength),) int64: strength below 1 keeps the last part. `steps_offset` is added to "leading" only.
-    multistep: as its DPMSolverMultistepScheduler does it, which drops the last of N + 1 times but for "trailing".
+    On a table they are int64, and spaced as `spacing`, `steps_offset` and `multistep` say (`spaced`). Where times are
+    real they lie evenly, as the model lays them out, from the last one down: "trailing".
     Raises ValueError when N is outside 1 .. T or the strength leaves no step.
     """
-    total, num = num_train_timesteps, num_inference_steps
+    if isinstance(schedule, DiscreteSchedule):
+        times = spaced(schedule.num_train_timesteps, num_inference_steps, spacing, steps_offset, multistep)
+    else:
+        times = schedule.grid(num_inference_steps).flip(0)
+    kept = _portion(num_inference_steps, strength)
+    if kept == 0:
+        raise ValueError(
+            f"strength {strength:g} leaves none of {num_inference_steps} steps; it must be at least "
+            f"{1 / num_inference_steps:g}"
+        )
+    return times[num_inference_steps - kept :]
+
+
+def spaced(total: int, num: int, spacing: str, steps_offset: int, multistep: bool) -> Tensor:
+    """(num,) int64 of the times 0 .. total - 1, falling, as diffusers' DDIMScheduler spaces them (2305.08891, table 2).
+
+    steps_offset  is added to "leading" only
+    multistep     as its DPMSolverMultistepScheduler does it, which drops the last of num + 1 times but for "trailing"
+    """
     more = int(multistep and spacing != "trailing")
     if not 1 <= num <= total - more:
         raise ValueError(f"the number of steps must lie in 1 .. {total - more}; got {num}")
@@ -119,10 +127,7 @@ def ode_timesteps(
         raise ValueError(f"unknown spacing {spacing!r}; allowed are {', '.join(SPACINGS)}")
     if times[0] >= total:
         raise ValueError(f"steps_offset {steps_offset} moves the first time to {times[0]}, past {total - 1}")
-    kept = _portion(num, strength)
-    if kept == 0:
-        raise ValueError(f"strength {strength:g} leaves none of {num} steps; it must be at least {1 / num:g}")
-    return torch.tensor(times[num - kept :], dtype=torch.int64)
+    return torch.tensor(times, dtype=torch.int64)
 
 
 def _portion(num: int, strength: float) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
 
-from fewstep.core.consistency import ConsistencyFunction, boundary_scalings
+from fewstep.core.consistency import ConsistencyFunction, scalings_of
 from fewstep.core.denoise import Denoise
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.base import Draw, Sampler, Step, falling
@@ -53,12 +52,8 @@ class LCM(Sampler):
         return True
 
     def times(self, profile: SamplingProfile, num_steps: int, strength: float = 1.0) -> Tensor:
-        return consistency_timesteps(
-            num_steps,
-            strength,
-            original_inference_steps=profile.grid.original_inference_steps,
-            num_train_timesteps=profile.schedule.num_train_timesteps,
-        )
+        grid = profile.grid.original_inference_steps
+        return consistency_timesteps(profile.schedule, num_steps, strength, original_inference_steps=grid)
 
     def walk(
         self,
@@ -70,8 +65,7 @@ class LCM(Sampler):
         w: float | Tensor | None,
         draw: Draw,
     ) -> Iterator[Step]:
-        scalings = partial(boundary_scalings, timestep_scaling=profile.grid.timestep_scaling)
-        f = ConsistencyFunction(denoise, scalings)
+        f = ConsistencyFunction(denoise, scalings_of(profile.schedule, profile.grid.timestep_scaling))
         return sample_consistency(f, profile.schedule, x_T, times, cond, w, draw)
 
 

@@ -71,10 +71,10 @@ class ODESampler(Sampler):
 
     def times(self, profile: SamplingProfile, num_steps: int, strength: float = 1.0) -> Tensor:
         return ode_timesteps(
+            profile.schedule,
             num_steps,
             strength,
             spacing=profile.spacing.kind,
-            num_train_timesteps=profile.schedule.num_train_timesteps,
             steps_offset=profile.spacing.offset,
             multistep=self.multistep,
         )

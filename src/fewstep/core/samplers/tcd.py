@@ -64,10 +64,10 @@ class TCD(Sampler):
         return profile.kind == "lcm"
 
     def times(self, profile: SamplingProfile, num_steps: int, strength: float = 1.0) -> Tensor:
-        grid, total = profile.grid.original_inference_steps, profile.schedule.num_train_timesteps
+        schedule, grid = profile.schedule, profile.grid.original_inference_steps
         if profile.phases > 1 and strength == 1.0:
-            return phased_timesteps(num_steps, profile.phases, original_inference_steps=grid, num_train_timesteps=total)
-        return consistency_timesteps(num_steps, strength, original_inference_steps=grid, num_train_timesteps=total)
+            return phased_timesteps(schedule, num_steps, profile.phases, original_inference_steps=grid)
+        return consistency_timesteps(schedule, num_steps, strength, original_inference_steps=grid)
 
     def walk(
         self,

@@ -23,9 +23,9 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
         case ["alphas_cumprod"]:
             alphas_cumprod = torch.tensor(config["alphas_cumprod"], dtype=torch.float64)
             return DiscreteSchedule.from_alphas_cumprod(alphas_cumprod)
-        case ["by_size", "num_train_timesteps", "process", "shift"] if config["process"] == "rectified_flow":
+        case ["by_size", "process", "shift", "time_scale"] if config["process"] == "rectified_flow":
             by_size = None if config["by_size"] is None else ShiftBySize(**config["by_size"])
-            return RectifiedFlow(config["shift"], by_size, config["num_train_timesteps"])
+            return RectifiedFlow(config["shift"], by_size, config["time_scale"])
         case ["process", "sigma_data"] if config["process"] == "trigflow":
             return TrigFlow(config["sigma_data"])
         case keys:

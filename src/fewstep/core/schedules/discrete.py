@@ -122,6 +122,16 @@ class DiscreteSchedule(Schedule):
         share = (angle - angles[below]) / (angles[below + 1] - angles[below])
         return below + share.clamp(max=1.0) - 1.0
 
+    def grid(self, num: int) -> Tensor:
+        """int64: k i - 1 for i = 1 .. num, with k = T // num."""
+        total = self.num_train_timesteps
+        if not 1 <= num <= total:
+            raise ValueError(f"a grid over {total} times has 1 .. {total} points; got {num}")
+        return torch.arange(1, num + 1) * (total // num) - 1
+
+    def before(self, t: Tensor, k: float) -> Tensor:
+        return (t - k).clamp(min=self.clean)
+
     def whole(self, t: float) -> int:
         return math.floor(t)
 

@@ -46,19 +46,19 @@ class ShiftBySize:
 
 @dataclass(frozen=True)
 class RectifiedFlow(Schedule):
-    """alpha = 1 - sigma and sigma = t / T, with t the network's time: 0 for clean data, T = 1000 for pure noise.
+    """alpha = 1 - sigma and sigma = t / 1000, with t the network's time: 0 for clean data, 1000 for pure noise.
 
-    The shift moves no time, it says where times are wanted: `at(tau)` is T s tau / (1 + (s - 1) tau), so a shift
+    The shift moves no time, it says where times are wanted: `at(tau)` is 1000 s tau / (1 + (s - 1) tau), so a shift
     s above 1 spends more of the way at high noise (Esser et al. 2024, 2403.03206, eq. 23).
 
-    shift                s, the same for all sizes
-    by_size              s by the size of the picture, in its place: see `for_size`
-    num_train_timesteps  T, the unit of the network's time
+    shift       s, the same for all sizes
+    by_size     s by the size of the picture, in its place: see `for_size`
+    time_scale  the network's time of pure noise; diffusers' `num_train_timesteps`
     """
 
     shift: float = 1.0
     by_size: ShiftBySize | None = None
-    num_train_timesteps: int = 1000
+    time_scale: float = 1000.0
 
     def __post_init__(self) -> None:
         if not (self.shift > 0 and math.isfinite(self.shift)):
@@ -70,14 +70,14 @@ class RectifiedFlow(Schedule):
 
     @property
     def last(self) -> float:
-        return float(self.num_train_timesteps)
+        return float(self.time_scale)
 
     def alpha(self, t: Time) -> Tensor:
         return 1.0 - self.sigma(t)
 
     def sigma(self, t: Time) -> Tensor:
         self.check(t)
-        return (real(t) / self.num_train_timesteps).clamp(0.0, 1.0)
+        return (real(t) / self.time_scale).clamp(0.0, 1.0)
 
     def at(self, tau: float | Tensor) -> Tensor:
         return self.last * _shifted(real(tau), self._known_shift)
@@ -95,7 +95,7 @@ class RectifiedFlow(Schedule):
 
     def to_config(self) -> dict[str, Any]:
         by_size = None if self.by_size is None else dataclasses.asdict(self.by_size)
-        sizes = {"shift": self.shift, "by_size": by_size, "num_train_timesteps": self.num_train_timesteps}
+        sizes = {"shift": self.shift, "by_size": by_size, "time_scale": self.time_scale}
         return {"process": "rectified_flow", **sizes}
 
     @property

@@ -27,10 +27,6 @@ class TrigFlow(Schedule):
             raise ValueError(f"sigma_data must be above 0; got {self.sigma_data}")
 
     @property
-    def num_train_timesteps(self) -> int:
-        return 1000
-
-    @property
     def clean(self) -> float:
         return 0.0
 
