@@ -57,12 +57,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_miniature_sd1(tmp_path_factory.mktemp("models") / "sd1")
+    return write_miniature_sd1(tmp_path_factory.mktemp("models") / "sd1", layers_per_block=1)
 
 
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_miniature_sdxl(tmp_path_factory.mktemp("models") / "sdxl")
+    folder = tmp_path_factory.mktemp("models") / "sdxl"
+    return write_miniature_sdxl(folder, layers_per_block=1, transformers=(1, 1, 2))
 
 
 def config(
@@ -333,9 +334,9 @@ def test_a_style_stacks_with_an_lcm_lora(tmp_path: Path, sd1: Path, pictures: Pa
     style, *_ = train(config("style", sd1, pictures, lora=True), tmp_path / "style").files
     fast, *_ = train(config("distill", sd1, pictures, lora=True), tmp_path / "fast").files
     alone = fewstep.load(sd1, device="cpu", loras=[style])
-    assert alone.kind == "diffusion"
+    assert alone.profile.kind == "diffusion"
     both = fewstep.load(sd1, device="cpu", loras=[style, fast])
-    assert both.kind == "lcm"
+    assert both.profile.kind == "lcm"
     assert both.loras is not None
     assert both.loras.names == ("style", "fast")
     assert fewstep.text2image(both, "a red fox", seed=0, steps=2)
