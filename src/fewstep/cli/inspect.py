@@ -159,7 +159,7 @@ def _lora_facts(path: Path, base: Model | None) -> dict[str, str]:
         facts["left out"] = f"{len(file.left_out)} tensors of no layer: {', '.join(file.left_out[:NAMED])}"
     if base is not None:
         missing = []
-        for part, layers in file.layers.items():
+        for part, layers in file.for_family(base.family).items():
             network = base.networks.get(part)
             missing += list(layers) if network is None else place(layers, network, part, base.family)[1]
         facts[f"fits {base.name}"] = _fit(file, base, missing)

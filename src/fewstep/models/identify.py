@@ -16,7 +16,7 @@ from fewstep.errors import InvalidModel
 from fewstep.models.adapters.lora.names import read_key
 from fewstep.models.families.layout import Layout
 from fewstep.models.families.unet_file import UNET
-from fewstep.models.families.unets import named, with_layers
+from fewstep.models.families.unets import named, named_by_config, with_layers
 from fewstep.models.locating import find_weights, read_json
 from fewstep.models.tensor_file import Header
 
@@ -234,7 +234,7 @@ def _family_by_config(thing: Thing, config: Mapping[str, Any]) -> str | None:
         return _with_latents(config.get("latent_channels"))
     if thing == "t2i-adapter":
         return "SDXL" if str(config.get("adapter_type")).endswith("_xl") else "SD 1.x or 2.x"
-    return named(config.get("cross_attention_dim")) if thing in ("unet", "controlnet") else None
+    return named_by_config(config) if thing in ("unet", "controlnet") else None
 
 
 def _with_latents(channels: int | None) -> str | None:

@@ -41,10 +41,6 @@ def denoisers() -> tuple[str, ...]:
     return tuple(dict.fromkeys(family.denoiser for family in families()))
 
 
-def network_parts() -> tuple[str, ...]:
-    """The folders of networks in models of any family."""
-    return tuple(dict.fromkeys(part for family in families() for part in family.networks))
-
-
-def tokenizer_parts() -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part for family in families() for part in family.tokenizers))
+def text_encoders() -> tuple[str, ...]:
+    """The folders that a text encoder may lie in."""
+    return tuple(dict.fromkeys(part for family in families() for part in family.encoders))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fewstep.models.families import families
+from fewstep.models.families.base import Config
 from fewstep.models.families.layout import Layout
 from fewstep.models.families.unet import UNetFamily
 
@@ -23,6 +24,11 @@ def named(width: int | None, otherwise: str | None = None) -> str:
         return otherwise or "an unknown base"
     family = with_width(width)
     return family.name if family else otherwise or f"a base with text states of {width}"
+
+
+def named_by_config(config: Config) -> str:
+    """The family of a U-Net, or of a ControlNet's, with that config, in words."""
+    return named(config.get("cross_attention_dim"))
 
 
 def with_layers(width: int | None, layout: Layout) -> tuple[UNetFamily | None, str]:

@@ -16,6 +16,7 @@ from fewstep.models.adapters.lora.kinds.base import Change
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 from fewstep.models.adapters.lora.names import Spelling, write_key
 from fewstep.models.adapters.lora.stack import place
+from fewstep.models.families import denoisers
 from fewstep.models.families.base import Family
 from fewstep.models.families.unets import with_width
 from fewstep.models.model import Model
@@ -39,14 +40,14 @@ def convert(file: LoraFile, spelling: Spelling, target: Path, model: Model | Non
     family, networks = _networks(file, model)
     named: dict[str, dict[str, Change]] = {}
     left_out = list(file.left_out)
-    for part, layers in file.layers.items():
+    for part, layers in file.for_family(family).items():
         if part not in networks:
             left_out += [f"{part}: {name}" for name in layers]
             continue
         placed, missing = place(layers, networks[part], part, family)
         named[part] = placed
         left_out += [f"{part}: {name}" for name in missing]
-    if spelling == "peft" and set(named) != {"unet"}:
+    if spelling == "peft" and set(named) != {family.denoiser}:
         raise InvalidModel(f"{file.path} also changes a text encoder; a PEFT folder holds one network: use diffusers")
     write_lora(named, spelling, target, record=file.record)
     return left_out
@@ -61,7 +62,7 @@ def write_lora(named: Layers, spelling: Spelling, target: Path, record: Mapping[
             written = layer.written(spelling)
             assert written is not None
             for tensor, value in written.items():
-                key = write_key(spelling, part, name, tensor, two_encoders="text_encoder_2" in named)
+                key = write_key(spelling, part, name, tensor, two_encoders=any(each[-1].isdigit() for each in named))
                 tensors[key] = value.contiguous()
     if spelling == "kohya":
         metadata |= _kohya_metadata([layer for layers in named.values() for layer in layers.values()])
@@ -69,7 +70,7 @@ def write_lora(named: Layers, spelling: Spelling, target: Path, record: Mapping[
         configs = {part: _peft_config(layers) for part, layers in named.items()}
         flat = {f"{part}.{name}": value for part, config in configs.items() for name, value in config.items()}
         metadata["lora_adapter_metadata"] = json.dumps(flat)
-    _save(tensors, metadata, target, None if spelling != "peft" else _peft_config(named["unet"]))
+    _save(tensors, metadata, target, None if spelling != "peft" else _peft_config(next(iter(named.values()))))
 
 
 def _kohya_metadata(changes: list[Change]) -> dict[str, str]:
@@ -100,7 +101,7 @@ def _lora(change: Change) -> LoraLayer:
 
 def _published(part: str, layers: Mapping[str, Change], spelling: Spelling) -> dict[str, Change]:
     """Files write `text_model.` before a text encoder's layers, whatever transformers calls them."""
-    prefix = "" if part == "unet" or spelling == "peft" else "text_model."
+    prefix = "" if part in denoisers() or spelling == "peft" else "text_model."
     whole = ("text_model.", "text_projection")
     return {name if name.startswith(whole) else prefix + name: layer for name, layer in layers.items()}
 

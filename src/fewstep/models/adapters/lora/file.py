@@ -19,6 +19,8 @@ from fewstep.models.adapters.lora.kinds.base import Change, LayerInFile
 from fewstep.models.adapters.lora.names import Spelling, read_key
 from fewstep.models.adapters.lora.peft_config import PeftConfig
 from fewstep.models.adapters.lora.reading import read_change
+from fewstep.models.families import denoisers, text_encoders
+from fewstep.models.families.base import Family
 from fewstep.models.families.unets import named
 from fewstep.models.identify import refusal
 from fewstep.models.locating import name_of, read_json
@@ -34,7 +36,7 @@ Layers = Mapping[str, Mapping[str, Change]]
 
 @dataclass(frozen=True, eq=False)
 class LoraFile:
-    """Layers by part of the model (`unet`, `text_encoder`, `text_encoder_2`) and name, as the file spells them.
+    """Layers by part of the model (`unet`, `text_encoder`, …) and name, as the file spells them.
 
     reference  what finds it on another machine: a built-in name, a hub id, or None
     published  whether that is an LCM-LoRA which fewstep knows by its hub id
@@ -91,9 +93,19 @@ class LoraFile:
         return ", ".join(sorted({change.kind for change in self.changes}))
 
     @property
+    def of_denoiser(self) -> Mapping[str, Change]:
+        """The layers of the network that denoises, whatever the file calls it."""
+        return {name: layer for part in denoisers() for name, layer in self.layers.get(part, {}).items()}
+
+    def for_family(self, family: Family) -> Layers:
+        """The layers by the folders of a model of that family."""
+        denoiser = {family.denoiser: self.of_denoiser} if self.of_denoiser else {}
+        return denoiser | {part: layers for part, layers in self.layers.items() if part not in denoisers()}
+
+    @property
     def context_width(self) -> int | None:
         """The width of the text states of the base that it was made for; None where no layer tells."""
-        for name, layer in self.layers.get("unet", {}).items():
+        for name, layer in self.of_denoiser.items():
             if re.search(r"attn2[._]to_[kv]$", name) and layer.inputs is not None:
                 return layer.inputs
         return None
@@ -180,5 +192,5 @@ def _settings(metadata: Mapping[str, str], config: Mapping[str, Any], file: Path
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = value
     if config:
-        parts |= {part: dict(config) for part in ("unet", "text_encoder")}
+        parts |= {part: dict(config) for part in (*denoisers(), *text_encoders())}
     return {part: PeftConfig.of(values, file) for part, values in parts.items()}

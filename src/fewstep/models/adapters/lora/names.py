@@ -17,17 +17,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 Spelling = Literal["kohya", "diffusers", "peft"]
 SPELLINGS: tuple[Spelling, ...] = ("kohya", "diffusers", "peft")
 
-_HOMES = re.compile(
-    r"(?P<kohya>(?:lora|oft|lycoris)_(?P<kohya_part>unet|te1|te2|te)_|lycoris_|diffusion_model\.)"
-    r"|(?P<peft>base_model\.model\.)"
-    r"|(?P<diffusers>(?P<part>unet|text_encoder_2|text_encoder)\.(?:base_model\.model\.)?)"
-)
-_KOHYA_PARTS = {"te": "text_encoder", "te1": "text_encoder", "te2": "text_encoder_2"}
+DENOISER = "unet"  # the part that kohya's spelling calls so, whatever network it is
 _OF_TEXT = re.compile(r"(?:text_model[._])?encoder[._]layers[._]\d+[._]|text_model[._]")  # where the home does not say
 _TENSOR = re.compile(
     r"(?P<layer>.+?)(?:"
@@ -48,6 +44,7 @@ _WHICH = {"A": "down", "B": "up"}
 class LoraKey:
     """A key of a LoRA file, taken apart.
 
+    part    the folder of the network; `DENOISER` where the file does not say which network denoises
     layer   spelled as in the file where the spelling is kohya's
     tensor  "down", "up", "mid" and "alpha" of a LoRA in every spelling; of other kinds, the name in the file
     """
@@ -58,9 +55,28 @@ class LoraKey:
     tensor: str
 
 
+@cache
+def _homes() -> re.Pattern[str]:
+    """How a key begins: with the folder of a network of any family, or as the other spellings have it."""
+    from fewstep.models.families import denoisers, text_encoders  # and torch, for which no command's help waits
+
+    parts = "|".join(sorted((*denoisers(), *text_encoders()), key=len, reverse=True))
+    return re.compile(
+        r"(?P<kohya>(?:lora|oft|lycoris)_(?P<kohya_part>unet|te\d?)_|lycoris_|diffusion_model\.)"
+        r"|(?P<peft>base_model\.model\.)"
+        rf"|(?P<diffusers>(?P<part>{parts})\.(?:base_model\.model\.)?)"
+    )
+
+
+def _kohya_part(written: str) -> str:
+    """The folder that kohya's "unet", "te" or "te2" means."""
+    number = written.removeprefix("te")
+    return DENOISER if written == "unet" else "text_encoder" if number in ("", "1") else f"text_encoder_{number}"
+
+
 def read_key(key: str) -> LoraKey | None:
     """The parts of a key; None for what is no key of an adapter."""
-    if (home := _HOMES.match(key)) is None or (found := _TENSOR.fullmatch(key, home.end())) is None:
+    if (home := _homes().match(key)) is None or (found := _TENSOR.fullmatch(key, home.end())) is None:
         return None
     groups = {name: value for name, value in found.groupdict().items() if value}
     layer, projection = groups.pop("layer"), groups.pop("projection", None)
@@ -70,9 +86,9 @@ def read_key(key: str) -> LoraKey | None:
     if home["kohya"]:
         spelling: Spelling = "kohya"
         layer = layer.replace(".", "_")
-        part = _KOHYA_PARTS.get(home["kohya_part"] or "", "unet")
+        part = _kohya_part(home["kohya_part"] or "unet")
     else:
-        spelling, part = ("peft", "unet") if home["peft"] else ("diffusers", home["part"])
+        spelling, part = ("peft", DENOISER) if home["peft"] else ("diffusers", home["part"])
     if not home["diffusers"] and not home["kohya_part"] and _OF_TEXT.match(layer):
         part = "text_encoder"
     return LoraKey(spelling, part, layer, _WHICH.get(tensor, tensor))
@@ -81,8 +97,10 @@ def read_key(key: str) -> LoraKey | None:
 def write_key(spelling: Spelling, part: str, layer: str, tensor: str, *, two_encoders: bool = False) -> str:
     """The key of a network's layer in a file of that spelling; kohya numbers the text encoders of SDXL."""
     if spelling == "kohya":
-        first = "lora_te1_" if two_encoders else "lora_te_"
-        prefix = {"unet": "lora_unet_", "text_encoder": first, "text_encoder_2": "lora_te2_"}[part]
+        from fewstep.models.families import denoisers
+
+        number = part.removeprefix("text_encoder").removeprefix("_") or ("1" if two_encoders else "")
+        prefix = "lora_unet_" if part in denoisers() else f"lora_te{number}_"
         ending = f"lora_{tensor}.weight" if tensor in ("down", "up") else tensor
         return f"{prefix}{layer.replace('.', '_')}.{ending}"
     home = f"{part}." if spelling == "diffusers" else "base_model.model."

@@ -21,6 +21,7 @@ from fewstep.models.adapters.lora.kinds.base import Change
 from fewstep.models.adapters.lora.layer import AdaptedLayer, Shares
 from fewstep.models.adapters.lora.names import kohya_names
 from fewstep.models.adapters.lora.source import LoraSpec, check_weight, find_lora
+from fewstep.models.families import denoisers
 from fewstep.models.families.base import Family
 from fewstep.models.families.unets import named
 from fewstep.models.rebuilt import Part, rebuilt
@@ -52,7 +53,7 @@ class LoraStack:
     @property
     def reads_text(self) -> bool:
         """Whether one of them changes a text encoder, so that a prompt means something else under another weight."""
-        return any(part != "unet" for file in self.files for part in file.layers)
+        return any(part not in denoisers() for file in self.files for part in file.layers)
 
     @property
     def makes_few_step(self) -> bool:
@@ -110,7 +111,7 @@ def _placed(file: LoraFile, model: Model) -> dict[str, dict[str, Change]]:
     """The file's changes by part and layer of the model; warns of those that the model does not have."""
     placed: dict[str, dict[str, Change]] = {}
     unmatched: list[str] = []
-    for part, layers in file.layers.items():
+    for part, layers in file.for_family(model.family).items():
         network = model.networks.get(part)
         if network is None:
             unmatched += [f"{part}: {name}" for name in layers]
@@ -190,7 +191,7 @@ def place(
 ) -> tuple[dict[str, Change], list[str]]:
     """The file's layers under the names of the network's own, shaped for them, and the names that do not fit."""
     there = layers_of(network)
-    prefix = "" if part == "unet" or any(name.startswith("text_model.") for name in there) else "text_model."
+    prefix = "" if part == family.denoiser or any(name.startswith("text_model.") for name in there) else "text_model."
     names = {prefix + name: name for name in there}  # files write `text_model.` though transformers dropped it
     spelled = kohya_names(names, family.lora_names(part, names.values(), network.config))  # type: ignore[arg-type]
     placed, missing = {}, []
