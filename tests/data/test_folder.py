@@ -152,7 +152,7 @@ def test_columns_are_named_by_options(tmp_path: Path) -> None:
         assert captions(home, image_column="right", caption_column="said")["b.png"] == ("a fox",)
 
 
-def told_of(home: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+def notes_of(home: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FewstepWarning)
         found = captions(home)
@@ -163,10 +163,10 @@ def told_of(home: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
 def test_captions_are_read_in_the_encodings_that_editors_write(tmp_path: Path, encoding: str, ends: str) -> None:
     text = f"Ein Fuchs in Köln – „müde“{ends}the same fox{ends}"
-    found, told = told_of(write(tmp_path, {"a.png": "", "a.txt": text.encode(encoding)}))
+    found, notes = notes_of(write(tmp_path, {"a.png": "", "a.txt": text.encode(encoding)}))
     assert found == {"a.png": ("Ein Fuchs in Köln – „müde“", "the same fox")}
-    assert [each for each in told if "a.txt" in each and "cp1252" in each] == (told if encoding == "cp1252" else [])
-    assert bool(told) == (encoding == "cp1252")
+    assert [each for each in notes if "a.txt" in each and "cp1252" in each] == (notes if encoding == "cp1252" else [])
+    assert bool(notes) == (encoding == "cp1252")
 
 
 BESIDE: dict[str, tuple[dict[str, str | bytes], dict[str, tuple[str, ...]], str | None]] = {
@@ -188,10 +188,10 @@ BESIDE: dict[str, tuple[dict[str, str | bytes], dict[str, tuple[str, ...]], str 
 @pytest.mark.parametrize("case", BESIDE)
 def test_files_beside_pictures_are_theirs_or_are_named(tmp_path: Path, case: str) -> None:
     files, expected, message = BESIDE[case]
-    found, told = told_of(write(tmp_path, files))
+    found, notes = notes_of(write(tmp_path, files))
     assert found == expected
-    assert len(told) == (message is not None)
-    assert all(re.search(message or "nothing", each) for each in told)
+    assert len(notes) == (message is not None)
+    assert all(re.search(message or "nothing", each) for each in notes)
 
 
 def test_names_in_an_old_encoding_are_captions_too(tmp_path: Path) -> None:

@@ -134,9 +134,9 @@ def test_captions_in_tars_are_decoded_or_left_out_by_name(tmp_path: Path) -> Non
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FewstepWarning)
         examples = {each.name: each for each in open_source(tmp_path / "s.tar")}
-    told = " | ".join(str(each.message) for each in caught)
-    assert "not in UTF-8, and read as cp1252 (Windows): the .txt of a" in told
-    assert "1 of 5 pictures have no caption: e" in told
+    said = " | ".join(str(each.message) for each in caught)
+    assert "not in UTF-8, and read as cp1252 (Windows): the .txt of a" in said
+    assert "1 of 5 pictures have no caption: e" in said
     assert {name: each.captions for name, each in examples.items() if each.problem is None} == {
         "a": ("Köln",),
         "b": ("Köln",),

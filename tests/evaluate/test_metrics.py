@@ -52,11 +52,11 @@ def test_kernel_distance_as_torchmetrics_has_it() -> None:
             return x.flatten(1).double() / 64
 
     generator = torch.Generator().manual_seed(0)
-    real, painted = (torch.randint(low, 256, (40, 3, 2, 2), generator=generator) for low in (0, 90))
+    real, generated = (torch.randint(low, 256, (40, 3, 2, 2), generator=generator) for low in (0, 90))
     theirs = KernelInceptionDistance(feature=Pixels(), subsets=1, subset_size=40)
     theirs.update(real.to(torch.uint8), real=True)
-    theirs.update(painted.to(torch.uint8), real=False)
-    ours = KernelSums.of(painted.flatten(1) / 64, real.flatten(1) / 64, 4).distance()
+    theirs.update(generated.to(torch.uint8), real=False)
+    ours = KernelSums.of(generated.flatten(1) / 64, real.flatten(1) / 64, 4).distance()
     assert ours == pytest.approx(float(theirs.compute()[0]), rel=1e-5)
 
 

@@ -50,11 +50,11 @@ def test_as_torchmetrics_has_it() -> None:
             return x.flatten(1).double()
 
     generator = torch.Generator().manual_seed(0)
-    real, painted = (torch.randint(low, 256, (n, 3, 2, 2), generator=generator) for n, low in ((60, 0), (45, 90)))
+    real, generated = (torch.randint(low, 256, (n, 3, 2, 2), generator=generator) for n, low in ((60, 0), (45, 90)))
     theirs = FrechetInceptionDistance(feature=Pixels())
     theirs.update(real.to(torch.uint8), real=True)
-    theirs.update(painted.to(torch.uint8), real=False)
-    ours = frechet_distance(Moments.of(real.flatten(1)), Moments.of(painted.flatten(1)))
+    theirs.update(generated.to(torch.uint8), real=False)
+    ours = frechet_distance(Moments.of(real.flatten(1)), Moments.of(generated.flatten(1)))
     assert ours == pytest.approx(float(theirs.compute()), rel=1e-5)
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from fewstep.errors import CannotWrite, FewstepWarning, InvalidRequest, ModelNotFound
 from fewstep.evaluate import sweep as sweeping
-from fewstep.evaluate.candidates import Source
+from fewstep.evaluate.candidates import ModelSpec
 from fewstep.evaluate.config import EvaluateConfig
 from fewstep.evaluate.features import Eye
 from fewstep.evaluate.prompts import read_prompts
@@ -92,7 +92,7 @@ def figures(results: Results | None) -> dict[str, dict[str, Any]]:
     return {row.label: dict(row.measures) for row in results.rows}
 
 
-def test_every_way_to_paint_is_measured(whole: tuple[Results, Path]) -> None:
+def test_every_way_to_sample_is_measured(whole: tuple[Results, Path]) -> None:
     results, folder = whole
     assert [(row.role, row.sampler, row.steps) for row in results.rows] == [
         ("teacher", "dpm++", 3),
@@ -134,7 +134,7 @@ def test_two_runs_give_the_same_figures(whole: tuple[Results, Path], config: Eva
 def test_a_killed_run_goes_on_to_the_same_figures(
     whole: tuple[Results, Path], config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    painted = Sweep._paint_unit
+    generate = Sweep._generate_unit
     calls = 0
 
     def killed(*arguments: Any) -> None:
@@ -142,16 +142,16 @@ def test_a_killed_run_goes_on_to_the_same_figures(
         calls += 1
         if calls == 7:
             raise KeyboardInterrupt
-        painted(*arguments)
+        generate(*arguments)
 
-    monkeypatch.setattr(Sweep, "_paint_unit", killed)
+    monkeypatch.setattr(Sweep, "_generate_unit", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate(config, tmp_path)
     assert not (tmp_path / "results.json").exists()
     pieces = sorted((tmp_path / "work").rglob("*.safetensors"))
     assert len(pieces) == 7  # six of pictures, and the reference
     pieces[0].write_bytes(b"broken")  # as after a full disk
-    monkeypatch.setattr(Sweep, "_paint_unit", painted)
+    monkeypatch.setattr(Sweep, "_generate_unit", generate)
     assert figures(evaluate(config, tmp_path)) == figures(whole[0])
 
 
@@ -159,7 +159,7 @@ def test_a_killed_run_goes_on_to_the_same_figures(
 def test_more_pictures_go_on_from_fewer(
     whole: tuple[Results, Path], config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a run first: the rest is painted, nothing again. The first prompts are the same, so are their pictures."""
+    """Half a run first: the rest is generated, nothing again. The first prompts are the same, so are their pictures."""
     monkeypatch.setattr("fewstep.evaluate.config.FEWEST_PICTURES", 8)
     evaluate(dataclasses.replace(config, num_images=8), tmp_path)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*/*.safetensors")}
@@ -172,7 +172,7 @@ def team(rank: int, size: int) -> Team:
 
 
 @pytest.mark.slow
-def test_pieces_may_be_painted_by_others_and_in_any_order(
+def test_pieces_may_be_generated_by_others_and_in_any_order(
     whole: tuple[Results, Path], config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three processes, the last one first, each with its pieces in a random order."""
@@ -187,7 +187,7 @@ def test_pieces_may_be_painted_by_others_and_in_any_order(
     (tmp_path / "work").mkdir()
     eye = Eye.load()
     for rank in (2, 1):
-        Sweep(config, read_prompts(config.prompts), tmp_path / "work", team(rank, 3)).paint(eye, lambda *_: None)
+        Sweep(config, read_prompts(config.prompts), tmp_path / "work", team(rank, 3)).generate(eye, lambda *_: None)
     share = [len(list(folder.glob("*.safetensors"))) for folder in (tmp_path / "work").iterdir()]
     assert share == [2] * 5  # pieces 1 and 2 of 4 for every candidate
     assert figures(evaluate(config, tmp_path)) == figures(whole[0])
@@ -266,9 +266,9 @@ def test_mistakes_are_found_before_anything_is_loaded(
     ],
 )
 def test_what_is_named(text: str, name: str, loras: tuple[str, ...], sampler: str | None) -> None:
-    source = Source.of(text)
-    assert (source.name, source.loras, source.sampler) == (name, loras, sampler)
-    assert str(source) == text
+    spec = ModelSpec.of(text)
+    assert (spec.name, spec.loras, spec.sampler) == (name, loras, sampler)
+    assert str(spec) == text
 
 
 def test_mistakes_that_only_the_models_show(config: EvaluateConfig, miniature: Path, tmp_path: Path) -> None:
@@ -335,10 +335,10 @@ def test_bad_references(config: EvaluateConfig, tmp_path: Path) -> None:
 
 
 def test_features_are_those_of_the_pictures_alone(whole: tuple[Results, Path], config: EvaluateConfig) -> None:
-    """Every piece holds what the eye sees of these very prompts and seeds, painted one by one."""
+    """Every piece holds what the eye sees of these very prompts and seeds, generated one by one."""
     sweep = Sweep(config, read_prompts(config.prompts), whole[1] / "work", team(0, 1))
     eye, candidate = Eye.load(), sweep.candidates[2]
     kept = load_file(sweep.shards(candidate, eye).path(2))["features"]
-    alone = sweep.images(candidate, sweep.load(candidate.source), [9])
-    size = sweep.load(candidate.source).traits.default_size
+    alone = sweep.images(candidate, sweep.load(candidate.spec), [9])
+    size = sweep.load(candidate.spec).traits.default_size
     torch.testing.assert_close(sweeping.look(alone, eye, size).features[0], kept[1], rtol=0.05, atol=0.05)

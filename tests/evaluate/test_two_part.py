@@ -15,7 +15,7 @@ from torch import Tensor
 from evaluate.made_up import measure, results, row
 from fewstep.errors import InvalidModel
 from fewstep.evaluate import two_part, two_part_score
-from fewstep.evaluate.candidates import Candidate, Source
+from fewstep.evaluate.candidates import Candidate, ModelSpec
 from fewstep.evaluate.colours import WORDS, dominating
 from fewstep.evaluate.pieces import SIDE, alone, halves_of, ink_of, pieces_of
 from fewstep.evaluate.report_two_parts import lines, two_parts
@@ -180,7 +180,7 @@ def test_a_head_for_another_eye_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 class FakeSweep:
-    """Candidates that paint a real composition of what they are asked, or of the next prompt."""
+    """Candidates that give a real composition of what they are asked, or of the next prompt."""
 
     def __init__(self, folder: Path) -> None:
         from fewstep.evaluate.config import EvaluateConfig
@@ -188,38 +188,38 @@ class FakeSweep:
 
         self.folder, self.team = folder, Team(0, 1, lambda: None)
         self.config = EvaluateConfig(draws=20, batch_size=50)
-        self.candidates = [Candidate(Source("starter"), "model", "starter", "tcd", steps) for steps in (1, 4)]
-        self.candidates.append(Candidate(Source("starter-teacher"), "solver", "teacher, ddim", "ddim", 4))
+        self.candidates = [Candidate(ModelSpec("starter"), "model", "starter", "tcd", steps) for steps in (1, 4)]
+        self.candidates.append(Candidate(ModelSpec("starter-teacher"), "solver", "teacher, ddim", "ddim", 4))
 
-    def load(self, source: Source) -> Any:
+    def load(self, spec: ModelSpec) -> Any:
         import fewstep
 
         return fewstep.load("starter", device="cpu")
 
 
 @pytest.fixture
-def painted(monkeypatch: pytest.MonkeyPatch, real: Tensor) -> Callable[[], int]:
-    """Four steps paint what is asked, one step always the same picture; returns how many pictures were painted."""
+def generated(monkeypatch: pytest.MonkeyPatch, real: Tensor) -> Callable[[], int]:
+    """Four steps give what is asked, one step always the same picture; returns how many pictures were generated."""
     asked = [each.prompt for each in built_in()]
     count = 0
 
-    def paint(candidate: Candidate, model: Any, some: list[TwoPart], seeds: list[int]) -> Tensor:
+    def generate(candidate: Candidate, model: Any, some: list[TwoPart], seeds: list[int]) -> Tensor:
         nonlocal count
         count += len(some)
         numbers = [asked.index(each.prompt) if candidate.steps == 4 else 0 for each in some]
         return real[numbers]
 
-    monkeypatch.setattr(two_part_score, "_painted", paint)
+    monkeypatch.setattr(two_part_score, "_pixels", generate)
     return lambda: count
 
 
 @pytest.mark.slow
-def test_every_candidate_but_plain_solvers_is_asked_once(tmp_path: Path, painted: Callable[[], int]) -> None:
+def test_every_candidate_but_plain_solvers_is_asked_once(tmp_path: Path, generated: Callable[[], int]) -> None:
     sweep: Any = FakeSweep(tmp_path)
-    two_part_score.paint_two_parts(sweep, lambda *_: None)
-    assert painted() == 200
-    two_part_score.paint_two_parts(sweep, lambda *_: None)
-    assert painted() == 200
+    two_part_score.score_two_parts(sweep, lambda *_: None)
+    assert generated() == 200
+    two_part_score.score_two_parts(sweep, lambda *_: None)
+    assert generated() == 200
     one, four, solver = (two_part_score.two_part_measures(sweep, candidate) for candidate in sweep.candidates)
     ceiling = two_part_score.two_part_ceiling(20)
     assert solver == {}

@@ -51,7 +51,7 @@ def build_cache(model: LatentModel, config: DataConfig, folder: Path, on_picture
             if on_picture is not None:
                 on_picture(writer.pictures)
         if not writer.pictures:
-            raise InvalidData(f"no picture of {source.where} can be used: {writer.told()}")
+            raise InvalidData(f"no picture of {source.where} can be used: {writer.why_skipped()}")
         writer.finish()
         manifest = Manifest(
             model=model.name,
@@ -159,7 +159,7 @@ class _Writer:
         for index, some in enumerate(_chunks(self.texts, PICTURES_PER_SHARD // 4)):
             write_shard(self.folder, "texts", index, self._states(some))
 
-    def told(self) -> str:
+    def why_skipped(self) -> str:
         return "; ".join(f"{len(names)} x {reason} ({names[0]}, …)" for reason, names in self.skipped.items()) or "none"
 
     def _row(self, caption: str) -> int:
@@ -183,17 +183,17 @@ class _Writer:
 
     def _states(self, texts: tuple[str, ...]) -> dict[str, Tensor | None]:
         conds: list[Conditioning] = []
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", FewstepWarning)
             for some in _chunks(texts, AT_ONCE):
                 empty = [self.model.encode_negative("")] if some[0] == "" else []
                 rest = some[len(empty) :]
                 read = [*empty, *([self.model.encode_text(rest)] if rest else [])]
                 conds += [cond.to("cpu", torch.half) for cond in read]
-        if told:
+        if caught:
             warnings.warn(
-                f"{len(told)} captions are longer than {self.model.name} reads, and end early; the first: "
-                f"{told[0].message}",
+                f"{len(caught)} captions are longer than {self.model.name} reads, and end early; the first: "
+                f"{caught[0].message}",
                 FewstepWarning,
                 stacklevel=5,
             )

@@ -25,7 +25,7 @@ class Folder:
     (or .caption) beside the picture (a caption a line; an empty file is the empty caption), or the file's name.
 
     Raises `InvalidData` as it begins, before the first picture, for captions that cannot be read or that belong to
-    nothing; what is usable, but perhaps not as it is meant, is told by a `FewstepWarning`.
+    nothing; what is usable, but perhaps not as it is meant, is said by a `FewstepWarning`.
     """
 
     path: Path
@@ -46,8 +46,8 @@ class Folder:
 
     def __iter__(self) -> Iterator[Example]:
         found = self._read()
-        for told in found.told:
-            warnings.warn(told, FewstepWarning, stacklevel=2)
+        for note in found.notes:
+            warnings.warn(note, FewstepWarning, stacklevel=2)
         yield from found.examples
 
     def _read(self) -> _Read:
@@ -55,7 +55,7 @@ class Folder:
         if not found.pictures:
             raise InvalidData(
                 f"{self.path} holds no pictures ({', '.join(PICTURES)}), at any depth"
-                + "".join(f"; {told}" for told in found.told())
+                + "".join(f"; {note}" for note in found.notes())
             )
         guessed: list[str] = []
         listings = [file for file in found.others if file.name.lower() in LISTINGS]
@@ -69,15 +69,15 @@ class Folder:
         ]
         examples += [Example(self._name(file), file, (), reason) for file, reason in found.left_out.items()]
         silent = [self._name(file) for file, of_file in captions.items() if of_file is None]
-        told = []
+        notes = []
         if silent and len(silent) < len(captions):
-            told.append(f"{len(silent)} of {len(captions)} pictures have no caption, and are called by their file's "
+            notes.append(f"{len(silent)} of {len(captions)} pictures have no caption, and are called by their file's "
                         f"name: {few(silent)}")  # fmt: skip
         if unused := [self._name(file) for file in beside.unused()]:
-            told.append(f"no picture has the name of these files, which are not used: {few(unused)}")
+            notes.append(f"no picture has the name of these files, which are not used: {few(unused)}")
         if guessed:
-            told.append(not_in_utf8(guessed))
-        return _Read(examples, told)
+            notes.append(not_in_utf8(guessed))
+        return _Read(examples, notes)
 
     def _caption_of_name(self, file: Path, guessed: list[str]) -> str:
         return caption_of_name(decoded(os.fsencode(file.stem), f"the name {self._name(file)}", guessed))
@@ -88,10 +88,10 @@ class Folder:
 
 @dataclass(frozen=True)
 class _Read:
-    """What a folder gives, and what a person should be told about it."""
+    """What a folder gives, and what people should know about it."""
 
     examples: Sequence[Example]
-    told: Sequence[str]
+    notes: Sequence[str]
 
 
 class _Beside:

@@ -34,7 +34,7 @@ def listed_captions(
     """The captions that `listings` give to files below `folder`; of several rows for one file, all.
 
     files    all that a row may name
-    guessed  is told of listings that had to be read in `text.FALLBACK`
+    guessed  gets the listings that had to be read in `text.FALLBACK`
 
     A row names its file from the listing's folder, or from one around it; where no file has that very name, one that
     differs in case or in the way that accents are written, if it is the only one. Raises `InvalidData`, naming listing

@@ -161,8 +161,8 @@ class Tars:
                         yield example
             except (OSError, ValueError) as error:
                 raise InvalidData(f"{file} cannot be read as a tar: {_first_line(error)}") from error
-        told = [f"{len(silent)} of {count} pictures have no caption: {few(silent)}"] if silent else []
-        for each in told + ([not_in_utf8(guessed)] if guessed else []):
+        notes = [f"{len(silent)} of {count} pictures have no caption: {few(silent)}"] if silent else []
+        for each in notes + ([not_in_utf8(guessed)] if guessed else []):
             warnings.warn(each, FewstepWarning, stacklevel=2)
 
     def _example(self, sample: Mapping[str, Any], guessed: list[str]) -> Example | None:

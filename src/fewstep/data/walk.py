@@ -32,7 +32,7 @@ class Contents:
     others: list[Path] = field(default_factory=list)
     left_out: dict[Path, str] = field(default_factory=dict)
 
-    def told(self) -> list[str]:
+    def notes(self) -> list[str]:
         """What is left out, a line for each reason."""
         reasons: dict[str, list[str]] = {}
         for file, reason in self.left_out.items():

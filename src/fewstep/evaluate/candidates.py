@@ -20,7 +20,7 @@ MOST = 1_000  # steps of one candidate
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSpec:
     """What is loaded: a model by its name, with adapters on top ("model+style.safetensors:0.8+lcm-lora"), and how it is
     sampled where that is not its own way ("model@tcd").
     """
@@ -30,7 +30,7 @@ class Source:
     sampler: str | None = None
 
     @classmethod
-    def of(cls, text: str) -> Source:
+    def of(cls, text: str) -> ModelSpec:
         start, at, sampler = text.rpartition("@")
         whole = start if at and sampler in SAMPLERS else text
         name, *loras = whole.split("+")
@@ -46,9 +46,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to paint. `line` names those that differ in their steps alone: a curve of the report."""
+    """One way to sample. `line` names those that differ in their steps alone: a curve of the report."""
 
-    source: Source
+    spec: ModelSpec
     role: Role
     line: str
     sampler: str
@@ -79,7 +79,7 @@ class Candidate:
             raise InvalidRequest(f"{self.label}: {error}") from error
 
     def key(self, model: LatentModel, *salt: object) -> str:
-        """Tells apart all that would paint other pictures: what `salt` names, weights, sampler, times, guidance."""
+        """Tells apart all that would give other pictures: what `salt` names, weights, sampler, times, guidance."""
         plan = self.plan(model, ("-",), (0,), 1)
         record = json.loads(describe(model, plan, 0)[RECORD])
         said = {name: value for name, value in record.items() if name != "version" and value is not None}
@@ -88,15 +88,15 @@ class Candidate:
 
 
 def line_up(
-    model: Source,
-    teacher: Source | None,
-    also: Sequence[Source],
+    model: ModelSpec,
+    teacher: ModelSpec | None,
+    also: Sequence[ModelSpec],
     steps: Sequence[int],
     *,
     teacher_steps: int | None = None,
     guidance_scale: float | None = None,
     solvers: Sequence[str] = one_call_solvers(),
-    load: Callable[[Source], LatentModel],
+    load: Callable[[ModelSpec], LatentModel],
 ) -> list[Candidate]:
     """All candidates, the teacher at its full length first: the others are measured against its pictures."""
     found: list[Candidate] = []
@@ -112,22 +112,22 @@ def line_up(
     if teacher is not None:
         for solver in solvers:
             found += _at_each(teacher, "solver", load(teacher), solver, steps, guidance_scale)
-    for source in also:
-        found += _at_each(source, "also", load(source), None, steps, guidance_scale)
-    unique: dict[tuple[Source, str, int], Candidate] = {}
+    for spec in also:
+        found += _at_each(spec, "also", load(spec), None, steps, guidance_scale)
+    unique: dict[tuple[ModelSpec, str, int], Candidate] = {}
     for candidate in found:
-        unique.setdefault((candidate.source, candidate.sampler, candidate.steps), candidate)
+        unique.setdefault((candidate.spec, candidate.sampler, candidate.steps), candidate)
     return list(unique.values())
 
 
 def _at_each(
-    source: Source, role: Role, model: LatentModel, sampler: str | None, steps: Sequence[int], guidance: float | None
+    spec: ModelSpec, role: Role, model: LatentModel, sampler: str | None, steps: Sequence[int], guidance: float | None
 ) -> Iterator[Candidate]:
-    sampler = sampler or source.sampler or samplers_of(model.profile)[0]
-    name = "+".join((model.name, *(lora.rpartition("/")[2] for lora in source.loras)))
+    sampler = sampler or spec.sampler or samplers_of(model.profile)[0]
+    name = "+".join((model.name, *(lora.rpartition("/")[2] for lora in spec.loras)))
     line = name if sampler == "lcm" else f"{name}, {sampler}"
     for count in steps:
-        yield Candidate(source, role, line, sampler, count, guidance)
+        yield Candidate(spec, role, line, sampler, count, guidance)
 
 
 def check_steps(steps: Sequence[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fewstep.evaluate.kinds import KINDS
+from fewstep.evaluate.metric_table import METRICS
 from fewstep.evaluate.results import Results, Row
 
 COLUMNS = ("fd", "kid", "retrieval", "two_part", "clip_score", "coverage", "agreement", "diversity_ratio", "saturation")
@@ -54,7 +54,7 @@ def table(results: Results, rows: Sequence[Row]) -> list[str]:
     names = [name for name in COLUMNS if any(name in row.measures for row in rows)]
     if "fd" not in names:
         names = ["fd_teacher", *names] if any("fd_teacher" in row.measures for row in rows) else names
-    heads = ["way to paint", *(SHORT[name] for name in names), "ms", "pictures/s"]
+    heads = ["way to sample", *(SHORT[name] for name in names), "ms", "pictures/s"]
     lines = [f"| {' | '.join(heads)} |", f"| --- |{' --: |' * (len(heads) - 1)}"]
     for row in rows:
         cells = [_cell(row, name, with_interval=name == names[0]) for name in names]
@@ -69,9 +69,9 @@ def table(results: Results, rows: Sequence[Row]) -> list[str]:
 def _cell(row: Row, name: str, *, with_interval: bool) -> str:
     if name not in row.measures:
         return "–"
-    kind, measure = KINDS[name], row.measures[name]
-    text = kind.written(measure.value)
-    return f"{text} ± {kind.written(measure.high - measure.value)}" if with_interval else text
+    metric, measure = METRICS[name], row.measures[name]
+    text = metric.written(measure.value)
+    return f"{text} ± {metric.written(measure.high - measure.value)}" if with_interval else text
 
 
 def _small_print(results: Results) -> Iterator[str]:

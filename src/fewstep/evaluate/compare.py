@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fewstep.errors import InvalidRequest
 from fewstep.evaluate.bootstrap import Difference, difference
-from fewstep.evaluate.kinds import KINDS
+from fewstep.evaluate.metric_table import METRICS
 from fewstep.evaluate.results import Conditions, Results, Row
 
 LEVEL = 0.05  # of all comparisons together (Holm 1979)
@@ -62,11 +62,11 @@ def compare(a: Results, b: Results) -> Comparison:
     paired = _same_draws(a.conditions, b.conditions)
     pairs = list(_pairs(a, b))
     if not pairs:
-        raise InvalidRequest("A and B have no step count and no way to paint in common")
+        raise InvalidRequest("A and B have no step count and no way to sample in common")
     found = [
         (one, other, name, difference(one.measures[name], other.measures[name], paired=paired))
         for one, other in pairs
-        for name in KINDS
+        for name in METRICS
         if name in one.measures and name in other.measures and name not in left_out
     ]
     certain = _holm([each[3].p for each in found])
@@ -114,7 +114,7 @@ def _pairs(a: Results, b: Results) -> Iterator[tuple[Row, Row]]:
 
 def _better(a: Row, b: Row, name: str) -> str:
     first, second = a.measures[name].value, b.measures[name].value
-    match KINDS[name].better:
+    match METRICS[name].better:
         case "lower":
             return "A" if first < second else "B"
         case "higher":
@@ -140,10 +140,10 @@ def as_markdown(comparison: Comparison) -> str:
     """A table for people and for issues."""
     lines = ["| | measure | A | B | A - B | p | better |", "| --- | --- | --: | --: | --: | --: | :-: |"]
     for row in comparison.rows:
-        kind = KINDS[row.name]
-        a, b = (kind.written(side.measures[row.name].value) for side in (row.a, row.b))
-        apart = kind.written(row.difference.value)
+        metric = METRICS[row.name]
+        a, b = (metric.written(side.measures[row.name].value) for side in (row.a, row.b))
+        apart = metric.written(row.difference.value)
         lines.append(
-            f"| {row.title} | {kind.title} | {a} | {b} | {apart} | {row.difference.p:.2g} | {row.better or '='} |"
+            f"| {row.title} | {metric.title} | {a} | {b} | {apart} | {row.difference.p:.2g} | {row.better or '='} |"
         )
     return "\n".join([*lines, "", comparison.verdict + ".", *(f"Note: {remark}." for remark in comparison.remarks), ""])

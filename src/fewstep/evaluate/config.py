@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fewstep.core.samplers import SOLVERS, one_call_solvers
 from fewstep.errors import InvalidRequest
-from fewstep.evaluate.candidates import Source, check_steps
+from fewstep.evaluate.candidates import ModelSpec, check_steps
 from fewstep.evaluate.features import CLIP, NETWORKS
 from fewstep.evaluate.prompts import BUILT_IN, read_prompts
 from fewstep.evaluate.reference import check_reference
@@ -59,7 +59,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         check_steps(self.steps)
         for text in (self.model, *self.also):
-            Source.of(text)
+            ModelSpec.of(text)
         if self.features not in (AUTO, *NETWORKS):
             raise InvalidRequest(f"unknown features {self.features[:60]!r}; choose auto, {', '.join(NETWORKS)}")
         if unknown := [name for name in self.solvers if name not in SOLVERS]:
@@ -101,8 +101,8 @@ class EvaluateConfig:
 
     @property
     def of_starter(self) -> bool:
-        """Whether the model paints what the built-in prompts, reference and eye are about."""
-        return Source.of(self.model).name in BUILT_IN_MODELS
+        """Whether the model draws what the built-in prompts, reference and eye are about."""
+        return ModelSpec.of(self.model).name in BUILT_IN_MODELS
 
     @property
     def asks_two_parts(self) -> bool:

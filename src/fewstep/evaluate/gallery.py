@@ -19,12 +19,12 @@ SAMPLE = 2_000  # real pictures over which the usual distance of neighbours is t
 
 @dataclass(frozen=True, eq=False)
 class Twin:
-    """A painted picture beside the real one that it is nearest to.
+    """A generated picture beside the real one that it is nearest to.
 
     closeness  their distance over the median distance of a real picture to its nearest other: well below 1 is a copy
     """
 
-    painted: Image
+    generated: Image
     prompt: str
     real: Image
     name: str
@@ -46,7 +46,7 @@ class Gallery:
 
     @classmethod
     def of(cls, sweep: Sweep, network: FeatureNetwork, reference: Reference | None, results: Results) -> Gallery:
-        """From the kept pictures of a sweep; the twins are painted again, from their prompts and noise."""
+        """From the kept pictures of a sweep; the twins are generated again, from their prompts and noise."""
         each = sweep.config.per_prompt
         prompts = sweep.prompts.texts[:SHOWN]
         stores = {candidate.label: sweep.shards(candidate, network) for candidate in sweep.candidates}
@@ -70,12 +70,12 @@ def _twins(
 ) -> tuple[tuple[Twin, ...], str, float]:
     final = results.recommendation.get("final")
     candidate = next(c for c in sweep.candidates if c.role == "model" and final in (None, c.steps))
-    painted = sweep.shards(candidate, network).read(sweep.config.num_images).features.double()
+    ours = sweep.shards(candidate, network).read(sweep.config.num_images).features.double()
     real = reference.features.double()
-    nearest = torch.cat([torch.cdist(rows, real) for rows in painted.split(512)]).min(1)
+    nearest = torch.cat([torch.cdist(rows, real) for rows in ours.split(512)]).min(1)
     usual = _neighbours(real)
     order = nearest.values.argsort()[:NEAREST].tolist()
-    images = sweep.images(candidate, sweep.load(candidate.source), order)
+    images = sweep.images(candidate, sweep.load(candidate.spec), order)
     assert reference.pictures is not None
     twins = []
     for number, image in zip(order, images, strict=True):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewstep.evaluate import bootstrap
 from fewstep.evaluate.bootstrap import Measure
-from fewstep.evaluate.kinds import KINDS
+from fewstep.evaluate.metric_table import METRICS
 from fewstep.evaluate.metrics import (
     KernelSums,
     Neighbourhoods,
@@ -23,7 +23,7 @@ from fewstep.evaluate.metrics import (
     vendi_score,
 )
 from fewstep.evaluate.moments import Moments, frechet_distance
-from fewstep.evaluate.shards import Sight
+from fewstep.evaluate.shards import PictureFeatures
 
 MOST_AT_ONCE = 512  # features above which a Fréchet distance takes seconds, so that fewer draws must do
 FEW_DRAWS = 20
@@ -39,7 +39,7 @@ class Yardstick:
     """
 
     reference: Tensor | None
-    teacher: Sight | None
+    teacher: PictureFeatures | None
     words: Tensor
     per_prompt: int
     num_draws: int
@@ -85,40 +85,40 @@ class Yardstick:
         assert x is not None
         return float(mean_pairwise_distance(x[:2048]))
 
-    def moments(self, sight: Sight, weights: Tensor | None) -> Moments:
-        return Moments.of(sight.features, None if weights is None else weights.repeat_interleave(self.per_prompt))
+    def moments(self, pictures: PictureFeatures, weights: Tensor | None) -> Moments:
+        return Moments.of(pictures.features, None if weights is None else weights.repeat_interleave(self.per_prompt))
 
     def groups(self, values: Tensor) -> Tensor:
         """One value a picture (N,) to the means for each prompt (P,)."""
         return values.double().view(-1, self.per_prompt).mean(1)
 
 
-def measures_of(sight: Sight, yard: Yardstick, *, is_teacher: bool = False) -> dict[str, Measure]:
-    """All measures of a candidate that `yard` allows, by their names in `KINDS`; the teacher's own are not compared to
+def measures_of(pictures: PictureFeatures, yard: Yardstick, *, is_teacher: bool = False) -> dict[str, Measure]:
+    """All measures of a candidate that `yard` allows, by their names in `METRICS`; the teacher is not compared with
     itself."""
-    found = dict(_words(sight, yard))
+    found = dict(_words(pictures, yard))
     if yard.reference is not None:
-        found |= _against_reference(sight, yard, yard.reference)
+        found |= _against_reference(pictures, yard, yard.reference)
     if yard.teacher is not None and not is_teacher:
-        found |= _against_teacher(sight, yard, yard.teacher)
+        found |= _against_teacher(pictures, yard, yard.teacher)
     if yard.per_prompt > 1:
-        found |= _variety(sight, yard, is_teacher=is_teacher)
-    return {name: found[name] for name in KINDS if name in found and found[name].known}
+        found |= _variety(pictures, yard, is_teacher=is_teacher)
+    return {name: found[name] for name in METRICS if name in found and found[name].known}
 
 
-def _words(sight: Sight, yard: Yardstick) -> Iterator[tuple[str, Measure]]:
+def _words(pictures: PictureFeatures, yard: Yardstick) -> Iterator[tuple[str, Measure]]:
     targets = torch.arange(len(yard.words)).repeat_interleave(yard.per_prompt)
-    score = cosine_score(sight.embeddings, yard.words[targets])
+    score = cosine_score(pictures.embeddings, yard.words[targets])
     yield "clip_score", bootstrap.mean_of(yard.groups(score), yard.draws)
-    yield "retrieval", bootstrap.mean_of(yard.groups(retrieved(sight.embeddings, yard.words, targets)), yard.draws)
+    yield "retrieval", bootstrap.mean_of(yard.groups(retrieved(pictures.embeddings, yard.words, targets)), yard.draws)
 
 
-def _against_reference(sight: Sight, yard: Yardstick, reference: Tensor) -> dict[str, Measure]:
+def _against_reference(pictures: PictureFeatures, yard: Yardstick, reference: Tensor) -> dict[str, Measure]:
     def fd(weights: Tensor | None) -> float:
-        return frechet_distance(yard.real, yard.moments(sight, weights))
+        return frechet_distance(yard.real, yard.moments(pictures, weights))
 
-    kernel = KernelSums.of(sight.features, reference, yard.per_prompt, fixed_mean=yard.real_kernel)
-    near = Neighbourhoods.of(sight.features, reference, yard.per_prompt, yard.radii)
+    kernel = KernelSums.of(pictures.features, reference, yard.per_prompt, fixed_mean=yard.real_kernel)
+    near = Neighbourhoods.of(pictures.features, reference, yard.per_prompt, yard.radii)
     return {
         "fd": bootstrap.measure(fd, yard.few_draws),
         "kid": bootstrap.measure(kernel.distance, yard.draws),
@@ -129,17 +129,17 @@ def _against_reference(sight: Sight, yard: Yardstick, reference: Tensor) -> dict
     }
 
 
-def _against_teacher(sight: Sight, yard: Yardstick, teacher: Sight) -> dict[str, Measure]:
-    apart = (sight.features.double() - teacher.features.double()).norm(dim=1) / yard.unrelated
+def _against_teacher(pictures: PictureFeatures, yard: Yardstick, teacher: PictureFeatures) -> dict[str, Measure]:
+    apart = (pictures.features.double() - teacher.features.double()).norm(dim=1) / yard.unrelated
     pairs = zip([None, *yard.few_draws], yard.teachers, strict=True)
-    fd = [frechet_distance(theirs, yard.moments(sight, weights)) for weights, theirs in pairs]
-    kernel = KernelSums.of(sight.features, teacher.features, yard.per_prompt, paired=True)
+    fd = [frechet_distance(theirs, yard.moments(pictures, weights)) for weights, theirs in pairs]
+    kernel = KernelSums.of(pictures.features, teacher.features, yard.per_prompt, paired=True)
     return {
         "fd_teacher": Measure(fd[0], tuple(fd[1:])),
         "kid_teacher": bootstrap.measure(kernel.distance, yard.draws),
         "agreement": bootstrap.mean_of(yard.groups(apart), yard.draws),
-        "saturation": _drift(sight.chroma, teacher.chroma, yard),
-        "contrast": _drift(sight.contrast, teacher.contrast, yard),
+        "saturation": _drift(pictures.chroma, teacher.chroma, yard),
+        "contrast": _drift(pictures.contrast, teacher.contrast, yard),
     }
 
 
@@ -148,15 +148,15 @@ def _drift(ours: Tensor, theirs: Tensor, yard: Yardstick) -> Measure:
     return Measure(ratio.value - 1, tuple(draw - 1 for draw in ratio.draws))
 
 
-def _variety(sight: Sight, yard: Yardstick, *, is_teacher: bool) -> dict[str, Measure]:
-    def by_prompt(of: Callable[[Tensor], Tensor], seen: Sight) -> Tensor:
+def _variety(pictures: PictureFeatures, yard: Yardstick, *, is_teacher: bool) -> dict[str, Measure]:
+    def by_prompt(of: Callable[[Tensor], Tensor], seen: PictureFeatures) -> Tensor:
         return of(seen.features.view(-1, yard.per_prompt, seen.features.shape[1]))
 
-    vendi = by_prompt(vendi_score, sight)
+    vendi = by_prompt(vendi_score, pictures)
     found = {"vendi": bootstrap.mean_of(vendi, yard.draws)}
     if yard.teacher is None and yard.reference is None:
         return found
-    apart = by_prompt(mean_pairwise_distance, sight) / yard.unrelated
+    apart = by_prompt(mean_pairwise_distance, pictures) / yard.unrelated
     found["diversity"] = bootstrap.mean_of(apart, yard.draws)
     if yard.teacher is not None and not is_teacher:
         theirs = by_prompt(mean_pairwise_distance, yard.teacher) / yard.unrelated
@@ -169,15 +169,15 @@ def _variety(sight: Sight, yard: Yardstick, *, is_teacher: bool) -> dict[str, Me
 def warnings_for(num_images: int, num_features: int, per_prompt: int, names: list[str]) -> list[str]:
     """What the sample is too small for, a sentence each."""
     found = []
-    frechet = [KINDS[name].title for name in ("fd", "fd_teacher") if name in names]
-    enough = KINDS["fd"].needs * num_features
+    frechet = [METRICS[name].title for name in ("fd", "fd_teacher") if name in names]
+    enough = METRICS["fd"].needs * num_features
     if frechet and num_images < enough:
         found.append(
             f"{num_images} pictures are few for a Fréchet distance over {num_features} features (below {enough}): it "
             "is too large by a bias that falls with the number of pictures, so compare it at equal numbers only; the "
             "kernel distance has no such bias"
         )
-    few = [KINDS[name].title for name in names if not name.startswith("fd") and num_images < KINDS[name].needs]
+    few = [METRICS[name].title for name in names if not name.startswith("fd") and num_images < METRICS[name].needs]
     if few:
         more = f", and {len(few) - 3} more" if len(few) > 4 else ""
         found.append(f"{num_images} pictures are few for: {', '.join(few[: 3 if more else None])}{more}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from fewstep.evaluate.bootstrap import Difference, Measure, difference
-from fewstep.evaluate.kinds import KINDS
+from fewstep.evaluate.metric_table import METRICS
 from fewstep.evaluate.results import Results, Row
 
 QUALITY = ("fd", "fd_teacher")
@@ -21,7 +21,7 @@ TAME = 0.9  # of the teacher's variety
 @dataclass(frozen=True)
 class Recommendation:
     """live, final: step counts, None where nothing could be said. avoid: those not to ship. Sentences give reasons:
-    `reasons` for the counts, `losses` where another way of painting is better, `notes` for what else users must know.
+    `reasons` for the counts, `losses` where another way to sample is better, `notes` for what else users must know.
     """
 
     live: int | None
@@ -70,7 +70,7 @@ def recommend(results: Results) -> Recommendation:
         reasons=tuple(_reasons(rows, best, final, live, avoid, name)),
         losses=tuple(_losses(results, rows, name)),
         notes=tuple(_notes(results, final)),
-        guess=f"{c.num_images} pictures" if c.num_images < KINDS[name].needs * c.num_features else "",
+        guess=f"{c.num_images} pictures" if c.num_images < METRICS[name].needs * c.num_features else "",
     )
 
 
@@ -94,7 +94,7 @@ def _worse(row: Row, other: Row, name: str) -> Difference:
 
 
 def _reasons(rows: Sequence[Row], best: Row, final: Row, live: Row, avoid: Sequence[Row], name: str) -> Iterator[str]:
-    title = KINDS[name].title
+    title = METRICS[name].title
     yield (
         f"{_steps(final.steps).capitalize()}: {title} {_with_interval(name, final.measures[name])}, "
         f"{_shown('retrieval', final)} of the prompts found again"
@@ -172,13 +172,13 @@ def _notes(results: Results, final: Row | None) -> Iterator[str]:
 
 
 def _shown(name: str, row: Row) -> str:
-    return KINDS[name].written(row.measures[name].value)
+    return METRICS[name].written(row.measures[name].value)
 
 
 def _with_interval(name: str, measure: Measure) -> str:
-    kind = KINDS[name]
-    low, high = kind.interval(measure)
-    return f"{kind.written(measure.value)} ({kind.written(low)} to {kind.written(high)})"
+    metric = METRICS[name]
+    low, high = metric.interval(measure)
+    return f"{metric.written(measure.value)} ({metric.written(low)} to {metric.written(high)})"
 
 
 def _steps(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The real pictures that painted ones are compared to: a folder, an array, or features of them that were kept."""
+"""The real pictures that generated ones are compared to: a folder, an array, or features of them that were kept."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_reference(source: str | Path | None) -> None:
         if len(found.pictures) < FEWEST:
             raise InvalidRequest(
                 f"the reference {path} holds {len(found.pictures)} pictures that can be used; it takes at least "
-                f"{FEWEST}, and hundreds to say something" + "".join(f"; {told}" for told in found.told())
+                f"{FEWEST}, and hundreds to say something" + "".join(f"; {note}" for note in found.notes())
             )
     elif path.suffix == ".safetensors" and path.is_file():
         _kind(path)
@@ -72,7 +72,7 @@ def read_reference(
 
     source  a folder of pictures (searched through, with all folders in it); a .safetensors file with `pixels` uint8
             (M, H, W, 3); or one with `features` that was kept before; or "builtin", the art of the starter
-    size    height and width in pixels to which pictures are cut: those of the painted ones
+    size    height and width in pixels to which pictures are cut: those of the generated ones
     keep    where to keep the features, so that the same pictures need not be looked at again; may be a source, too
 
     Raises `InvalidRequest`.
@@ -129,8 +129,8 @@ def _pictures(path: Path) -> tuple[_Folder | _Array, str]:
     """The pictures, and what changes when they do."""
     if path.is_dir():
         found = contents(path)
-        for told in found.told():
-            warnings.warn(f"the reference {path}: {told}", FewstepWarning, stacklevel=3)
+        for note in found.notes():
+            warnings.warn(f"the reference {path}: {note}", FewstepWarning, stacklevel=3)
         files = found.pictures
         stats = (f"{file.relative_to(path)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
         return _Folder(files), hashlib.sha256("\n".join(stats).encode()).hexdigest()

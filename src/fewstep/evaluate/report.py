@@ -10,7 +10,7 @@ from pathlib import Path
 from fewstep.evaluate.card import sentence
 from fewstep.evaluate.charts import Point, Series, curves, scatter
 from fewstep.evaluate.gallery import Gallery
-from fewstep.evaluate.kinds import KINDS, Kind
+from fewstep.evaluate.metric_table import METRICS, Metric
 from fewstep.evaluate.recommend import QUALITY
 from fewstep.evaluate.report_pictures import grid, scroll, strips, twins
 from fewstep.evaluate.report_two_parts import two_parts
@@ -81,7 +81,7 @@ def _hero(results: Results) -> str:
     ]
     chips = [
         f"{c.num_images:,} pictures each",
-        f"{len(results.rows)} ways to paint",
+        f"{len(results.rows)} ways to sample",
         f"{c.width} × {c.height}",
         c.device,
     ]
@@ -105,7 +105,7 @@ def _glance(results: Results) -> str:
         names = ["fd_teacher", *names]
     rows = [row for row in results.rows if row.role in ("model", "teacher", "also")]
     best = {name: _best(rows, name) for name in names}
-    head = "".join(f"<th>{escape(KINDS[name].title)}<small>{ARROWS[KINDS[name].better]}</small></th>" for name in names)
+    head = "".join(f"<th>{escape(METRICS[n].title)}<small>{ARROWS[METRICS[n].better]}</small></th>" for n in names)
     body = []
     for row in rows:
         cells = "".join(_cell(row, name, bold=row is best[name]) for name in names)
@@ -113,7 +113,7 @@ def _glance(results: Results) -> str:
         speed = "<td>–</td>" if row.speed is None else f"<td>{_ms(row.speed.p50)}</td>"
         body.append(f'<tr class="{row.role}"><th scope="row">{escape(row.label)}{badge}</th>{cells}{speed}</tr>')
     return (
-        f'<section id="glance"><h2>At a glance</h2>{scroll("At a glance")}<table><thead><tr><th>Way to paint</th>'
+        f'<section id="glance"><h2>At a glance</h2>{scroll("At a glance")}<table><thead><tr><th>Way to sample</th>'
         f"{head}"
         f"<th>One picture<small>median time</small></th></tr></thead><tbody>{''.join(body)}</tbody></table></div>"
         "</section>"
@@ -131,7 +131,7 @@ def _badge(results: Results, row: Row) -> str:
 
 
 def _best(rows: Sequence[Row], name: str) -> Row | None:
-    better = KINDS[name].better
+    better = METRICS[name].better
     having = [row for row in rows if name in row.measures]
     if better not in ("lower", "higher") or not having:
         return None
@@ -141,14 +141,14 @@ def _best(rows: Sequence[Row], name: str) -> Row | None:
 def _cell(row: Row, name: str, *, bold: bool = False) -> str:
     if name not in row.measures:
         return "<td>–</td>"
-    kind, measure = KINDS[name], row.measures[name]
-    text = kind.written(measure.value)
+    metric, measure = METRICS[name], row.measures[name]
+    text = metric.written(measure.value)
     text = f"<b>{text}</b>" if bold else text
-    return f"<td>{text}{_interval(kind, *kind.interval(measure))}</td>"
+    return f"<td>{text}{_interval(metric, *metric.interval(measure))}</td>"
 
 
-def _interval(kind: Kind, low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"<small>{kind.written(low)} … {kind.written(high)}</small>"
+def _interval(metric: Metric, low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"<small>{metric.written(low)} … {metric.written(high)}</small>"
 
 
 def _ms(seconds: float) -> str:
@@ -174,11 +174,11 @@ def _series(results: Results, name: str) -> list[Series]:
 
 
 def _point(row: Row, name: str, x: float) -> Point:
-    kind, measure = KINDS[name], row.measures[name]
-    label = f"{row.label}: {kind.written(measure.value)}"
-    low, high = kind.interval(measure)
+    metric, measure = METRICS[name], row.measures[name]
+    label = f"{row.label}: {metric.written(measure.value)}"
+    low, high = metric.interval(measure)
     if not math.isnan(low):
-        label += f" ({kind.written(low)} to {kind.written(high)})"
+        label += f" ({metric.written(low)} to {metric.written(high)})"
     return Point(x, measure.value, low, high, label)
 
 
@@ -193,7 +193,7 @@ def _pareto(results: Results) -> str:
     name = next((n for n in QUALITY if any(n in row.measures and row.speed for row in results.rows)), None)
     if name is None:
         return ""
-    kind, colors, series = KINDS[name], lines_of(results), []
+    metric, colors, series = METRICS[name], lines_of(results), []
     for line, color in colors.items():
         rows = [row for row in results.rows if row.line == line and row.role != "teacher"]
         points = tuple(_point(row, name, row.speed.p50) for row in rows if row.speed and name in row.measures)
@@ -201,27 +201,27 @@ def _pareto(results: Results) -> str:
     teacher = results.teacher
     if teacher is not None and teacher.speed and name in teacher.measures:
         series.append(Series(teacher.line, COLORS, (_point(teacher, name, teacher.speed.p50),)))
-    chart = scatter([s for s in series if s.points], lambda v: f"{v:g}", _ms, f"{kind.title} against time")
+    chart = scatter([s for s in series if s.points], lambda v: f"{v:g}", _ms, f"{metric.title} against time")
     return (
-        f'<section id="cost"><h2>Quality against time</h2><p class="lead">{escape(kind.title)} against the median time '
-        "for one picture; down and left is better. The line joins what nothing else beats in both; the numbers are "
-        f"steps.</p>{_legend(results)}{scroll('Quality against time')}{chart}</div></section>"
+        f'<section id="cost"><h2>Quality against time</h2><p class="lead">{escape(metric.title)} against the median '
+        "time for one picture; down and left is better. The line joins what nothing else beats in both; the numbers "
+        f"are steps.</p>{_legend(results)}{scroll('Quality against time')}{chart}</div></section>"
     )
 
 
 def _curves(results: Results) -> str:
     cards = []
-    for name, kind in KINDS.items():
+    for name, metric in METRICS.items():
         series = _series(results, name)
         if not series:
             continue
         teacher = results.teacher
         level = _point(teacher, name, 1) if teacher is not None and name in teacher.measures else None
-        form = (lambda v: f"{v:.0%}") if kind.percent else (lambda v: f"{v:g}")
-        chart = curves(series, level, form, f"{kind.title} against steps")
+        form = (lambda v: f"{v:.0%}") if metric.percent else (lambda v: f"{v:g}")
+        chart = curves(series, level, form, f"{metric.title} against steps")
         cards.append(
-            f'<figure class="card"><figcaption><b>{escape(kind.title)}</b><span>{ARROWS[kind.better]}</span>'
-            f"</figcaption>{chart}<p>{escape(kind.about)}</p></figure>"
+            f'<figure class="card"><figcaption><b>{escape(metric.title)}</b><span>{ARROWS[metric.better]}</span>'
+            f"</figcaption>{chart}<p>{escape(metric.about)}</p></figure>"
         )
     if not cards:
         return ""
@@ -233,8 +233,8 @@ def _curves(results: Results) -> str:
 
 
 def _everything(results: Results) -> str:
-    names = [name for name in KINDS if any(name in row.measures for row in results.rows)]
-    head = "".join(f"<th>{escape(KINDS[n].title)}<small>{ARROWS[KINDS[n].better]}</small></th>" for n in names)
+    names = [name for name in METRICS if any(name in row.measures for row in results.rows)]
+    head = "".join(f"<th>{escape(METRICS[n].title)}<small>{ARROWS[METRICS[n].better]}</small></th>" for n in names)
     speeds = ("p50", "p95", "Pictures a second", "Peak memory")
     head += "".join(f"<th>{name}</th>" for name in speeds)
     body = []
@@ -242,7 +242,7 @@ def _everything(results: Results) -> str:
         cells = "".join(_cell(row, name) for name in names)
         body.append(f'<tr class="{row.role}"><th scope="row">{escape(row.label)}</th>{cells}{_speed_cells(row)}</tr>')
     return (
-        f'<section id="all"><h2>All numbers</h2>{scroll("All numbers")}<table><thead><tr><th>Way to paint</th>'
+        f'<section id="all"><h2>All numbers</h2>{scroll("All numbers")}<table><thead><tr><th>Way to sample</th>'
         f"{head}</tr>"
         f"</thead><tbody>{''.join(body)}</tbody></table></div></section>"
     )
@@ -267,7 +267,7 @@ def _facts(results: Results) -> Iterator[tuple[str, str]]:
         yield "Command", results.command
     yield (
         "Pictures",
-        f"{c.num_images:,} for each way to paint: {c.per_prompt} of each of {c.num_images // c.per_prompt}",
+        f"{c.num_images:,} for each way to sample: {c.per_prompt} of each of {c.num_images // c.per_prompt}",
     )
     yield "Prompts", f"{c.prompts} ({c.prompts_identity}); picture number i has the seed {c.seed} + i for all"
     yield "Real pictures", f"{c.reference_size:,} of {c.reference} ({c.reference_identity})" if c.reference else "none"

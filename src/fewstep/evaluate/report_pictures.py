@@ -21,7 +21,7 @@ def scroll(name: str, kind: str = "") -> str:
 
 
 def grid(gallery: Gallery, results: Results) -> str:
-    """One prompt a column, one way to paint a row."""
+    """One prompt a column, one way to sample a row."""
     head = "".join(f"<th>{escape(text)}</th>" for text in gallery.prompts)
     body = []
     for row in results.rows:
@@ -35,7 +35,7 @@ def grid(gallery: Gallery, results: Results) -> str:
 
 
 def strips(gallery: Gallery, results: Results) -> str:
-    """Several pictures of one prompt for each way to paint; nothing where there is one of each."""
+    """Several pictures of one prompt for each way to sample; nothing where there is one of each."""
     if not gallery.strips:
         return ""
     blocks = []
@@ -47,16 +47,16 @@ def strips(gallery: Gallery, results: Results) -> str:
         blocks.append(f'<div class="card"><h3>{escape(prompt)}</h3>{"".join(rows)}</div>')
     return (
         '<section><h2>Variety within a prompt</h2><p class="lead">One prompt, other noise: a model that became tamer '
-        f'in distillation paints the same picture again.</p><div class="cards">{"".join(blocks)}</div></section>'
+        f'in distillation gives the same picture again.</p><div class="cards">{"".join(blocks)}</div></section>'
     )
 
 
 def twins(gallery: Gallery) -> str:
-    """Painted pictures beside the real ones that they are nearest to."""
+    """Generated pictures beside the real ones that they are nearest to."""
     if not gallery.twins:
         return ""
     pairs = "".join(
-        f'<figure class="twin"><div>{_img(t.painted, t.prompt)}{_img(t.real, t.name)}</div>'
+        f'<figure class="twin"><div>{_img(t.generated, t.prompt)}{_img(t.real, t.name)}</div>'
         f"<figcaption><b>{t.closeness:.2f}</b> {escape(t.prompt)}<br><small>nearest: {escape(t.name)}</small>"
         "</figcaption></figure>"
         for t in gallery.twins

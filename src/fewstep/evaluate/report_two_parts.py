@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 
 from fewstep.evaluate.bootstrap import Measure
-from fewstep.evaluate.kinds import KINDS
+from fewstep.evaluate.metric_table import METRICS
 from fewstep.evaluate.report_pictures import scroll
 from fewstep.evaluate.results import Results
 
@@ -24,7 +24,7 @@ def _rows(results: Results) -> Iterator[tuple[str, Mapping[str, Measure]]]:
 def lines(results: Results) -> list[str]:
     """One a candidate, kinds with their intervals; none where two-part prompts were not asked."""
     return [
-        f"{label}: " + ", ".join(f"{KINDS[name].title.lower()} {_written(name, measures[name])}" for name in NAMES)
+        f"{label}: " + ", ".join(f"{METRICS[name].title.lower()} {_written(name, measures[name])}" for name in NAMES)
         for label, measures in _rows(results)
     ]
 
@@ -34,7 +34,7 @@ def two_parts(results: Results) -> str:
     rows = list(_rows(results))
     if not rows:
         return ""
-    head = "".join(f"<th>{escape(KINDS[name].title)}<small>↑ higher is better</small></th>" for name in NAMES)
+    head = "".join(f"<th>{escape(METRICS[name].title)}<small>↑ higher is better</small></th>" for name in NAMES)
     body = "".join(
         f'<tr><th scope="row">{escape(label)}</th>'
         + "".join(f"<td>{_cell(name, measures[name])}</td>" for name in NAMES)
@@ -45,16 +45,16 @@ def two_parts(results: Results) -> str:
     return (
         f'<section id="two-parts"><h2>{title}</h2><p class="lead">A hundred prompts of two parts, one picture each: '
         "the share in which the eye finds both. Real compositions say how much of it the eye can find at all.</p>"
-        f"{scroll(title)}<table><thead><tr><th>Way to paint</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"{scroll(title)}<table><thead><tr><th>Way to sample</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         "</section>"
     )
 
 
 def _written(name: str, measure: Measure) -> str:
-    low, high = KINDS[name].interval(measure)
+    low, high = METRICS[name].interval(measure)
     return f"{measure.value:.0%} ({low:.0%} to {high:.0%})"
 
 
 def _cell(name: str, measure: Measure) -> str:
-    low, high = KINDS[name].interval(measure)
+    low, high = METRICS[name].interval(measure)
     return f"{measure.value:.0%}<small>{low:.0%} … {high:.0%}</small>"

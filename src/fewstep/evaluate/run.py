@@ -25,9 +25,9 @@ from fewstep.evaluate.report import write_report
 from fewstep.evaluate.results import Conditions, Results, Row
 from fewstep.evaluate.search import Found, search_timesteps
 from fewstep.evaluate.speed import Speed
-from fewstep.evaluate.sweep import Progress, Sweep, Team, check_painted
+from fewstep.evaluate.sweep import Progress, Sweep, Team, check_not_blank
 from fewstep.evaluate.two_part_score import (
-    paint_two_parts,
+    score_two_parts,
     two_part_ceiling,
     two_part_identity,
     two_part_measures,
@@ -44,10 +44,10 @@ def _silent(what: str, done: int, total: int) -> None:
 def evaluate(
     config: EvaluateConfig, output: Path, *, command: str = "", on_progress: Progress = _silent
 ) -> Results | None:
-    """Paint, look, measure and report into the folder `output`; the same call again goes on where it was stopped.
+    """Generate, look, measure and report into the folder `output`; the same call again goes on where it was stopped.
 
-    Under `accelerate launch` the processes share the painting; all but the first return None.
-    Raises `InvalidRequest` and `ModelNotFound` before any picture is painted, where something cannot work.
+    Under `accelerate launch` the processes share the work; all but the first return None.
+    Raises `InvalidRequest` and `ModelNotFound` before any picture is generated, where something cannot work.
     """
     check_output(output)
     team = Team.of_environment()
@@ -63,9 +63,9 @@ def _evaluate(config: EvaluateConfig, output: Path, team: Team, command: str, on
     network = load_features(config.feature_network, model.device, config.clip)
     reference = _reference(config, network, model.traits.default_size, work, on_progress) if team.rank == 0 else None
     team.wait()
-    sweep.paint(network, on_progress)
+    sweep.generate(network, on_progress)
     if config.asks_two_parts:
-        paint_two_parts(sweep, on_progress)
+        score_two_parts(sweep, on_progress)
     speeds = sweep.speeds(on_progress)
     if team.rank != 0:
         return None
@@ -84,7 +84,7 @@ def _evaluate(config: EvaluateConfig, output: Path, team: Team, command: str, on
 def search(config: EvaluateConfig, output: Path, *, on_progress: Progress = _silent) -> list[Found]:
     """Better times for the model's step counts, by the Fréchet distance to the reference, or to the teacher's pictures.
 
-    What is painted is kept in the folder `output`, and the findings in its `timesteps.json`.
+    What is generated is kept in the folder `output`, and the findings in its `timesteps.json`.
     """
     check_output(output)
     with locked(output, "the evaluation"):
@@ -102,7 +102,7 @@ def _search(config: EvaluateConfig, output: Path, on_progress: Progress) -> list
     if reference is not None:
         target = Moments.of(reference.features)
     elif teacher is not None:
-        sweep.paint(network, on_progress, [teacher])
+        sweep.generate(network, on_progress, [teacher])
         target = Moments.of(sweep.shards(teacher, network).read(config.num_images).features)
     else:
         raise InvalidRequest("a search needs something to come near to: give a --reference or a --teacher")
@@ -143,11 +143,11 @@ def _measured(
         num_draws=config.draws,
     )
     rows: list[Row] = []
-    for index, (candidate, sight) in enumerate(sweep.sights(network)):
+    for index, (candidate, pictures) in enumerate(sweep.features(network)):
         on_progress("measuring", index, len(sweep.candidates))
-        check_painted(sight, candidate)
-        check_differ(sight.features, candidate.label)
-        measures = measures_of(sight, yard, is_teacher=candidate is teacher)
+        check_not_blank(pictures, candidate)
+        check_differ(pictures.features, candidate.label)
+        measures = measures_of(pictures, yard, is_teacher=candidate is teacher)
         if config.asks_two_parts:
             measures |= two_part_measures(sweep, candidate)
         rows.append(_row(sweep, candidate, speeds[index], measures))
@@ -157,21 +157,21 @@ def _measured(
         model=rows[1 if teacher is not None else 0].model,
         command=command,
         version=fewstep.__version__,
-        conditions=_conditions(sweep, network, sight.features.shape[1], reference, teacher),
+        conditions=_conditions(sweep, network, pictures.features.shape[1], reference, teacher),
         rows=tuple(rows),
-        warnings=tuple(warnings_for(config.num_images, sight.features.shape[1], config.per_prompt, names)),
+        warnings=tuple(warnings_for(config.num_images, pictures.features.shape[1], config.per_prompt, names)),
         ceiling=two_part_ceiling(config.draws) if config.asks_two_parts else {},
     )
 
 
 def _row(sweep: Sweep, candidate: Candidate, speed: Speed, measures: dict) -> Row:
-    model = sweep.load(candidate.source)
+    model = sweep.load(candidate.spec)
     plan = candidate.plan(model, ("-",), (0,), 1)
     return Row(
         label=candidate.label,
         line=candidate.line,
         role=candidate.role,
-        model=str(candidate.source),
+        model=str(candidate.spec),
         model_hash=model.origin.hash,
         sampler=candidate.sampler,
         steps=candidate.steps,
@@ -199,7 +199,7 @@ def _conditions(
         reference_identity=None if reference is None else reference.identity,
         reference_size=0 if reference is None else len(reference.features),
         teacher=None if teacher is None else teacher.label,
-        teacher_hash=None if teacher is None else sweep.load(teacher.source).origin.hash,
+        teacher_hash=None if teacher is None else sweep.load(teacher.spec).origin.hash,
         prompts=sweep.prompts.source,
         prompts_identity=sweep.prompts.identity,
         num_images=config.num_images,

@@ -14,7 +14,7 @@ from fewstep.evaluate.bootstrap import Difference, Measure, difference
 from fewstep.evaluate.candidates import Candidate
 from fewstep.evaluate.features import FeatureNetwork
 from fewstep.evaluate.moments import Moments, frechet_distance
-from fewstep.evaluate.shards import Sight
+from fewstep.evaluate.shards import PictureFeatures
 from fewstep.evaluate.sweep import Progress, Sweep
 
 ROUNDS = 2
@@ -60,14 +60,14 @@ def search_timesteps(
 def _search(
     sweep: Sweep, network: FeatureNetwork, target: Moments, candidate: Candidate, on_progress: Progress
 ) -> Found:
-    model = sweep.load(candidate.source)
+    model = sweep.load(candidate.spec)
     usual = tuple(candidate.plan(model, ("-",), (0,), 1).timesteps.tolist())
     half = sweep.config.num_images // 2
     known: dict[tuple[int, ...], float] = {}
 
-    def seen(times: tuple[int, ...], count: int) -> Sight:
+    def seen(times: tuple[int, ...], count: int) -> PictureFeatures:
         moved = candidate if times == usual else replace(candidate, timesteps=times)
-        sweep.paint(network, on_progress, [moved], count)
+        sweep.generate(network, on_progress, [moved], count)
         return sweep.shards(moved, network).read(count)
 
     def distance(times: tuple[int, ...]) -> float:

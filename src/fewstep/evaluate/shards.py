@@ -1,4 +1,4 @@
-"""What was seen of painted pictures, on disk in pieces that are whole or absent: a killed run goes on from them."""
+"""The features of generated pictures, on disk in pieces that are whole or absent: a killed run goes on from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fewstep.imaging.reading import read_image
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class PictureFeatures:
     """Of N pictures in the order of their numbers.
 
     features, embeddings  what the feature network says of them, (N, D) and (N, E) float32
@@ -32,12 +32,12 @@ class Sight:
     flat: Tensor
 
     @classmethod
-    def joined(cls, parts: Sequence[Sight]) -> Sight:
+    def joined(cls, parts: Sequence[PictureFeatures]) -> PictureFeatures:
         names = [field.name for field in fields(cls)]
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
-    def first(self, count: int) -> Sight:
-        return Sight(*(getattr(self, field.name)[:count] for field in fields(self)))
+    def first(self, count: int) -> PictureFeatures:
+        return PictureFeatures(*(getattr(self, field.name)[:count] for field in fields(self)))
 
     def __len__(self) -> int:
         return len(self.features)
@@ -45,9 +45,9 @@ class Sight:
 
 @dataclass(frozen=True)
 class Shards:
-    """The pieces of one candidate, in a folder whose name says how its pictures are painted.
+    """The pieces of one candidate, in a folder whose name says how its pictures are generated.
 
-    Piece u holds the pictures u * size … (u + 1) * size - 1, always painted together: the same batch has the same
+    Piece u holds the pictures u * size … (u + 1) * size - 1, always generated together: the same batch has the same
     rounding, so figures do not depend on where a run was cut or how many processes shared it.
     """
 
@@ -61,27 +61,27 @@ class Shards:
         """The pieces that are not there yet, of those that hold the first `count` pictures."""
         return (unit for unit in range(-(-count // self.size)) if not self.path(unit).is_file())
 
-    def write(self, unit: int, sight: Sight, pictures: dict[int, Image]) -> None:
+    def write(self, unit: int, features: PictureFeatures, shown: dict[int, Image]) -> None:
         """A piece, after the pictures by their numbers that the report shows."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for number, picture in pictures.items():
+        for number, picture in shown.items():
             with replacing(self._picture(number)) as file:
                 picture.save(file, format="PNG")
-        write_tensors(self.path(unit), {field.name: getattr(sight, field.name) for field in fields(sight)})
+        write_tensors(self.path(unit), {field.name: getattr(features, field.name) for field in fields(features)})
 
-    def read(self, count: int) -> Sight:
+    def read(self, count: int) -> PictureFeatures:
         """The first `count` pictures."""
         parts = [self._read(unit) for unit in range(-(-count // self.size))]
-        return Sight.joined(parts).first(count)
+        return PictureFeatures.joined(parts).first(count)
 
     def picture(self, number: int) -> Image:
         return read_image(self._picture(number))
 
-    def _read(self, unit: int) -> Sight:
-        return Sight(**load_file(self.path(unit)))
+    def _read(self, unit: int) -> PictureFeatures:
+        return PictureFeatures(**load_file(self.path(unit)))
 
     def drop_damaged(self, count: int) -> None:
-        """Remove pieces that cannot be read (a full disk, a copy that broke off), so that they are painted again."""
+        """Remove pieces that cannot be read (a full disk, a copy that broke off), so that they are generated again."""
         for unit in range(-(-count // self.size)):
             if self.path(unit).is_file():
                 try:

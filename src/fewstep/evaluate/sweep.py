@@ -1,4 +1,4 @@
-"""Painting all candidates from the same prompts and the same noise, piece by piece, by any number of processes."""
+"""The pictures of all candidates, from the same prompts and noise, in pieces, by any number of processes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from PIL.Image import Image
 from torch import Tensor
 
 from fewstep.errors import InvalidRequest
-from fewstep.evaluate.candidates import Candidate, Source, check_comparable, line_up
+from fewstep.evaluate.candidates import Candidate, ModelSpec, check_comparable, line_up
 from fewstep.evaluate.config import AUTO, NONE, EvaluateConfig
 from fewstep.evaluate.features import FeatureNetwork
 from fewstep.evaluate.prompts import Prompts
-from fewstep.evaluate.shards import Shards, Sight
+from fewstep.evaluate.shards import PictureFeatures, Shards
 from fewstep.evaluate.speed import Speed, measure_speed
 from fewstep.files import replacing
 from fewstep.imaging.pixels import to_pixels
@@ -66,13 +66,13 @@ class Sweep:
         self.config, self.folder, self.team = config, folder, team
         self.all_prompts, self.prompts = prompts, prompts.first(config.num_prompts)
         self._loaded = lru_cache(maxsize=2)(self._load)
-        self.model = Source.of(config.model)
+        self.model = ModelSpec.of(config.model)
         self.teacher = self._teacher()
-        check_comparable([self.load(source) for source in self.sources])
+        check_comparable([self.load(spec) for spec in self.specs])
         self.candidates = line_up(
             self.model,
             self.teacher,
-            [Source.of(text) for text in config.also],
+            [ModelSpec.of(text) for text in config.also],
             config.steps,
             teacher_steps=config.teacher_steps,
             guidance_scale=config.guidance_scale,
@@ -80,29 +80,29 @@ class Sweep:
             load=self.load,
         )
         for candidate in self.candidates:
-            candidate.plan(self.load(candidate.source), self.prompts.texts[:1], (0,), 1)
+            candidate.plan(self.load(candidate.spec), self.prompts.texts[:1], (0,), 1)
 
     @property
-    def sources(self) -> list[Source]:
+    def specs(self) -> list[ModelSpec]:
         """What is loaded, each once."""
-        wanted = (self.model, *(() if self.teacher is None else (self.teacher,)), *map(Source.of, self.config.also))
+        wanted = (self.model, *(() if self.teacher is None else (self.teacher,)), *map(ModelSpec.of, self.config.also))
         return list(dict.fromkeys(wanted))
 
-    def load(self, source: Source) -> LatentModel:
+    def load(self, spec: ModelSpec) -> LatentModel:
         """Once for all ways to sample it; the last two stay in memory."""
-        return self._loaded(replace(source, sampler=None))
+        return self._loaded(replace(spec, sampler=None))
 
-    def _load(self, source: Source) -> LatentModel:
+    def _load(self, spec: ModelSpec) -> LatentModel:
         device = self.config.device or self.team.device
-        return load(source.name, device=device, dtype=self.config.dtype, loras=source.loras)
+        return load(spec.name, device=device, dtype=self.config.dtype, loras=spec.loras)
 
-    def _teacher(self) -> Source | None:
+    def _teacher(self) -> ModelSpec | None:
         if self.config.teacher == NONE:
             return None
         if self.config.teacher != AUTO:
-            return Source.of(self.config.teacher)
+            return ModelSpec.of(self.config.teacher)
         named = self.load(self.model).card.teacher
-        return Source(named) if named in BUILT_IN_MODELS else None
+        return ModelSpec(named) if named in BUILT_IN_MODELS else None
 
     def seeds(self, numbers: Sequence[int]) -> list[int]:
         """Every picture has its own noise, and picture number i of every candidate the same."""
@@ -113,13 +113,13 @@ class Sweep:
 
     def shards(self, candidate: Candidate, network: FeatureNetwork) -> Shards:
         """Where the pieces of a candidate are, whatever number of pictures is asked for."""
-        model = self.load(candidate.source)
+        model = self.load(candidate.spec)
         size = candidate.plan(model, ("-",), (0,), self.config.batch_size).batch_size
         text = "\n".join(self.all_prompts.texts)
         key = candidate.key(model, network.identity, text, self.config.seed, self.config.per_prompt, size)
         return Shards(self.folder / key, size)
 
-    def paint(
+    def generate(
         self,
         network: FeatureNetwork,
         on_progress: Progress,
@@ -131,24 +131,24 @@ class Sweep:
         candidates, count  others than all, and another number of pictures than the configuration's
         """
         count = count or self.config.num_images
-        order = self.sources
-        chosen = sorted(candidates or self.candidates, key=lambda candidate: order.index(candidate.source))
+        order = self.specs
+        chosen = sorted(candidates or self.candidates, key=lambda candidate: order.index(candidate.spec))
         stores = [(candidate, self.shards(candidate, network)) for candidate in chosen]
         if self.team.rank == 0:
             for _, shards in stores:
                 shards.drop_damaged(count)
         self.team.wait()
         for candidate, shards in stores:
-            model = self.load(candidate.source)
+            model = self.load(candidate.spec)
             on_progress(candidate.label, 0, count)
             for unit in shards.missing(count):
                 if unit % self.team.size == self.team.rank:
-                    self._paint_unit(candidate, model, shards, unit, network)
+                    self._generate_unit(candidate, model, shards, unit, network)
                     on_progress(candidate.label, min((unit + 1) * shards.size, count), count)
             on_progress(candidate.label, count, count)
         self.team.wait()
 
-    def _paint_unit(
+    def _generate_unit(
         self, candidate: Candidate, model: LatentModel, shards: Shards, unit: int, network: FeatureNetwork
     ) -> None:
         last = len(self.all_prompts.texts) * self.config.per_prompt
@@ -172,13 +172,13 @@ class Sweep:
 
     def _measure_speeds(self, file: Path, on_progress: Progress) -> None:
         found: dict[Candidate, Speed] = {}
-        for source in self.sources:
-            model = self.load(source)
-            group = [candidate for candidate in self.candidates if candidate.source == source]
+        for spec in self.specs:
+            model = self.load(spec)
+            group = [candidate for candidate in self.candidates if candidate.spec == spec]
             if not group:
                 continue
 
-            def timed(done: int, total: int, what: str = f"timing {source}") -> None:
+            def timed(done: int, total: int, what: str = f"timing {spec}") -> None:
                 on_progress(what, done, total)
 
             size = group[0].plan(model, ("-",), (0,), self.config.batch_size).batch_size
@@ -194,26 +194,28 @@ class Sweep:
         import hashlib
 
         keys = [
-            c.key(self.load(c.source), self.config.batch_size, self.config.rounds, torch.get_num_threads())
+            c.key(self.load(c.spec), self.config.batch_size, self.config.rounds, torch.get_num_threads())
             for c in self.candidates
         ]
         return hashlib.sha256(" ".join(keys).encode()).hexdigest()[:16]
 
-    def sights(self, network: FeatureNetwork) -> Iterator[tuple[Candidate, Sight]]:
+    def features(self, network: FeatureNetwork) -> Iterator[tuple[Candidate, PictureFeatures]]:
         """What was seen of every candidate, one at a time."""
         for candidate in self.candidates:
             yield candidate, self.shards(candidate, network).read(self.config.num_images)
 
 
-def look(images: Sequence[Image], network: FeatureNetwork, size: tuple[int, int]) -> Sight:
-    """What is kept of painted pictures: they are looked at as they would be saved, in 8 bits."""
+def look(images: Sequence[Image], network: FeatureNetwork, size: tuple[int, int]) -> PictureFeatures:
+    """What is kept of generated pictures: they are looked at as they would be saved, in 8 bits."""
     pixels = torch.cat([to_pixels(image, *size) for image in images])
     seen = network.look(pixels)
     levels = pixels / 2 + 0.5
     chroma = (levels.amax(1) - levels.amin(1)).mean((1, 2))
     luma = (levels * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1).flatten(1)
     flat = luma.std(1) < WIDEST_VARIATION
-    return Sight(seen.features, seen.embeddings, chroma, luma.std(1), flat & (_spread(levels) < WIDEST_VARIATION))
+    return PictureFeatures(
+        seen.features, seen.embeddings, chroma, luma.std(1), flat & (_spread(levels) < WIDEST_VARIATION)
+    )
 
 
 def _spread(levels: Tensor) -> Tensor:
@@ -222,9 +224,9 @@ def _spread(levels: Tensor) -> Tensor:
     return (flat.amax(2) - flat.amin(2)).amax(1)
 
 
-def check_painted(sight: Sight, candidate: Candidate) -> None:
-    """Raises `InvalidRequest` where a candidate paints nothing: all black, all white, all one colour."""
-    if bool(sight.flat.all()):
+def check_not_blank(pictures: PictureFeatures, candidate: Candidate) -> None:
+    """Raises `InvalidRequest` where a candidate draws a blank: all black, all white, all one colour."""
+    if bool(pictures.flat.all()):
         raise InvalidRequest(
             f"every picture of {candidate.label} is of one colour (all black?): the model is broken, or overflows in "
             "its precision; try --dtype float32"

@@ -1,4 +1,4 @@
-"""The score of two-part prompts, of every candidate that is no plain solver: painted, looked at, kept, measured."""
+"""The score of two-part prompts, of every candidate that is no plain solver: generated, looked at, kept, measured."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def two_part_identity() -> str:
     return digest([FILE, HEAD, REAL])
 
 
-def paint_two_parts(sweep: Sweep, on_progress: Progress) -> None:
+def score_two_parts(sweep: Sweep, on_progress: Progress) -> None:
     """A picture of each prompt by each candidate, unless it is kept; the processes of a team share the candidates."""
     asked, finder = built_in(), Finder.load()
     for index, candidate in enumerate(_asked_of(sweep)):
-        model = sweep.load(candidate.source)
+        model = sweep.load(candidate.spec)
         file = _kept(sweep, candidate)
         if file.is_file() or index % sweep.team.size != sweep.team.rank:
             continue
@@ -43,14 +43,14 @@ def paint_two_parts(sweep: Sweep, on_progress: Progress) -> None:
             on_progress(f"two parts: {candidate.label}", start, len(asked))
             some = asked[start : start + size]
             seeds = [sweep.config.seed + start + i for i in range(len(some))]
-            right += finder.right(some, _painted(candidate, model, some, seeds)).tolist()
+            right += finder.right(some, _pixels(candidate, model, some, seeds)).tolist()
         on_progress(f"two parts: {candidate.label}", len(asked), len(asked))
         with replacing(file) as partial:
             partial.write_text(json.dumps(right))
     sweep.team.wait()
 
 
-def _painted(candidate: Candidate, model: LatentModel, asked: Sequence[TwoPart], seeds: Sequence[int]) -> Tensor:
+def _pixels(candidate: Candidate, model: LatentModel, asked: Sequence[TwoPart], seeds: Sequence[int]) -> Tensor:
     plan = candidate.plan(model, [each.prompt for each in asked], seeds, len(asked))
     return torch.cat([to_pixels(image, *model.traits.default_size) for image in generate_plan(model, plan)])
 
@@ -60,7 +60,7 @@ def _asked_of(sweep: Sweep) -> list[Candidate]:
 
 
 def _kept(sweep: Sweep, candidate: Candidate) -> Path:
-    key = candidate.key(sweep.load(candidate.source), two_part_identity(), sweep.config.seed, sweep.config.batch_size)
+    key = candidate.key(sweep.load(candidate.spec), two_part_identity(), sweep.config.seed, sweep.config.batch_size)
     return sweep.folder / f"two-parts-{key}.json"
 
 
@@ -79,7 +79,7 @@ def two_part_ceiling(num_draws: int) -> dict[str, Measure]:
 
 
 def measures_by_kind(asked: Sequence[TwoPart], right: Tensor, num_draws: int) -> dict[str, Measure]:
-    """Shares of what was found, by the names in `KINDS`."""
+    """Shares of what was found, by the names in `METRICS`."""
     found = {"two_part": bootstrap.mean_of(right, bootstrap.weights(len(right), num_draws))}
     for kind, name in NAMES.items():
         some = right[torch.tensor([each.kind == kind for each in asked])]

@@ -1,4 +1,4 @@
-"""The measures by name: what each is called, which way it is better, how it is written, and what it says."""
+"""The metrics by name: what each is called, which way it is better, how it is written, and what it says."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Better = Literal["lower", "higher", "near zero", "near one"]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A measure's name for people, its direction, how it is written, and what it says."""
+class Metric:
+    """A metric: its name for people, its direction, how it is written, and what it says."""
 
     title: str
     better: Better
@@ -38,22 +38,22 @@ class Kind:
         return self.form.format(value)
 
 
-KINDS: dict[str, Kind] = {
-    "fd": Kind(
+METRICS: dict[str, Metric] = {
+    "fd": Metric(
         "Fréchet distance to real pictures",
         "lower",
         "{:.2f}",
         "How far the whole set of pictures is from the reference, by mean and covariance of the features.",
         4,
     ),
-    "kid": Kind(
+    "kid": Metric(
         "Kernel distance to real pictures (KID)",
         "lower",
         "{:.4f}",
         "The same question by an unbiased kernel estimate, which may be asked of small samples, too.",
         100,
     ),
-    "precision": Kind(
+    "precision": Metric(
         "Precision",
         "higher",
         "{:.1%}",
@@ -61,7 +61,7 @@ KINDS: dict[str, Kind] = {
         200,
         share=True,
     ),
-    "recall": Kind(
+    "recall": Metric(
         "Recall",
         "higher",
         "{:.1%}",
@@ -69,10 +69,10 @@ KINDS: dict[str, Kind] = {
         200,
         share=True,
     ),
-    "density": Kind(
+    "density": Metric(
         "Density", "higher", "{:.2f}", "How many real pictures' neighbourhoods a picture lies in, over five.", 200
     ),
-    "coverage": Kind(
+    "coverage": Metric(
         "Coverage",
         "higher",
         "{:.1%}",
@@ -80,8 +80,8 @@ KINDS: dict[str, Kind] = {
         200,
         share=True,
     ),
-    "clip_score": Kind("CLIP score", "higher", "{:.2f}", "How near the pictures are to their prompts: 100 cos.", 50),
-    "retrieval": Kind(
+    "clip_score": Metric("CLIP score", "higher", "{:.2f}", "How near the pictures are to their prompts: 100 cos.", 50),
+    "retrieval": Metric(
         "Prompt found",
         "higher",
         "{:.1%}",
@@ -89,77 +89,79 @@ KINDS: dict[str, Kind] = {
         50,
         share=True,
     ),
-    "two_part": Kind(
+    "two_part": Metric(
         "Two-part prompts",
         "higher",
         "{:.1%}",
         "The share of a hundred prompts of two parts whose picture shows both.",
         share=True,
     ),
-    "two_part_colour": Kind(
+    "two_part_colour": Metric(
         "A colour and a thing",
         "higher",
         "{:.1%}",
         "Of these: that colour dominates, and the picture shows that thing.",
         share=True,
     ),
-    "two_part_things": Kind("Two things", "higher", "{:.1%}", "Of these: each half shows one of the two.", share=True),
-    "two_part_number": Kind(
+    "two_part_things": Metric(
+        "Two things", "higher", "{:.1%}", "Of these: each half shows one of the two.", share=True
+    ),
+    "two_part_number": Metric(
         "Two or three of a thing",
         "higher",
         "{:.1%}",
         "Of these: there are so many pieces, and most of them show it.",
         share=True,
     ),
-    "fd_teacher": Kind(
+    "fd_teacher": Metric(
         "Fréchet distance to the teacher",
         "lower",
         "{:.2f}",
         "How far the whole set is from the teacher's pictures for the same prompts and noise.",
         4,
     ),
-    "kid_teacher": Kind(
+    "kid_teacher": Metric(
         "Kernel distance to the teacher", "lower", "{:.4f}", "The same question by the unbiased kernel estimate.", 100
     ),
-    "agreement": Kind(
+    "agreement": Metric(
         "Distance to the teacher's picture",
         "lower",
         "{:.3f}",
         "Between pictures from equal noise, in units of the distance between unrelated ones: 0 the same, 1 unrelated.",
         50,
     ),
-    "diversity": Kind(
+    "diversity": Metric(
         "Variety within a prompt",
         "higher",
         "{:.3f}",
         "The mean distance of two pictures for one prompt, in units of the distance between unrelated ones.",
         50,
     ),
-    "vendi": Kind(
+    "vendi": Metric(
         "Vendi score within a prompt",
         "higher",
         "{:.2f}",
         "How many different pictures those of one prompt are worth.",
         50,
     ),
-    "diversity_ratio": Kind(
+    "diversity_ratio": Metric(
         "Variety against the teacher's", "higher", "{:.1%}", "Below 100 % the model is tamer than its teacher.", 50
     ),
-    "vendi_ratio": Kind(
+    "vendi_ratio": Metric(
         "Vendi score against the teacher's",
         "higher",
         "{:.1%}",
         "The same by the Vendi score, less 1 on both sides.",
         50,
     ),
-    "saturation": Kind(
+    "saturation": Metric(
         "Saturation against the teacher's",
         "near zero",
         "{:+.1%}",
         "More or less colour than the teacher's pictures: guidance that is baked in twice burns.",
         50,
     ),
-    "contrast": Kind(
+    "contrast": Metric(
         "Contrast against the teacher's",
         "near zero",
         "{:+.1%}",
