@@ -64,20 +64,20 @@ def test_pictures_to_start_from(run: Run) -> None:
 
 def test_the_same_again_goes_on_where_it_stopped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = "\n".join(json.dumps({"prompt": f"cat {n}", "steps": 1}) for n in range(5))
-    painted = command._paint
+    generate = command._generate
     calls = []
 
     def interrupted(*arguments: object) -> None:
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        painted(*arguments)  # type: ignore[arg-type]
+        generate(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(command, "_paint", interrupted)
+    monkeypatch.setattr(command, "_generate", interrupted)
     assert run(rows, ".jsonl", "--batch-size", 2)[0] == 130
     assert sorted(path.name for path in Path("out").iterdir()) == ["1.png", "2.png"]
     before = {path: path.stat().st_mtime_ns for path in Path("out").iterdir()}
-    monkeypatch.setattr(command, "_paint", painted)
+    monkeypatch.setattr(command, "_generate", generate)
     code, out, err = run(rows, ".jsonl", "--batch-size", 2)
     assert (code, len(out.split())) == (0, 5)
     assert "3 painted, 2 were there" in err

@@ -137,7 +137,7 @@ def test_another_autoencoder(miniature: Path, tmp_path: Path) -> None:
         assert fewstep.text2image(model, "a cat", seed=0).size == (128, 128)
     wrong = write_miniature_sdxl(tmp_path / "sdxl")
     for source, words in {
-        wrong: "has latents of 4 channels and this model paints 16",
+        wrong: "has latents of 4 channels and this model samples 16",
         tmp_path: "holds no autoencoder",
         "fast": "no fast decoder for",
         "no-such": "no autoencoder 'no-such'",
@@ -253,7 +253,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str, complaint:
 def test_an_inpainting_folder_is_called_by_its_name(broken: Path) -> None:
     config = read_json(broken / "unet" / "config.json")
     UNet2DConditionModel.from_config(config, in_channels=33).save_pretrained(broken / "unet")
-    with pytest.raises(InvalidModel, match="is an inpainting model; fewstep paints with ordinary"):
+    with pytest.raises(InvalidModel, match="is an inpainting model; fewstep works with ordinary"):
         fewstep.load(broken, device="cpu")
 
 

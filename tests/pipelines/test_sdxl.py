@@ -197,5 +197,5 @@ def test_a_refiner_is_called_by_its_name(tmp_path: Path) -> None:
     refiner = write_miniature_sdxl(tmp_path / "refiner")
     for part in ("text_encoder", "tokenizer"):
         shutil.rmtree(refiner / part)
-    with pytest.raises(InvalidModel, match="refiner is an SDXL refiner, which only paints over"):
+    with pytest.raises(InvalidModel, match="refiner is an SDXL refiner, which only refines"):
         fewstep.load(refiner)

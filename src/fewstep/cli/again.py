@@ -65,7 +65,7 @@ def recorded_embeddings(record: Record, path: Path) -> list[str | tuple[str, str
 
 
 def check_sources(record: Record, path: Path, source: Image | None, mask: Image | None) -> None:
-    """The picture that it was painted over, and the mask, must be given again; warns when others are."""
+    """The picture that it was generated over, and the mask, must be given again; warns when others are."""
     _check_source(path, record.source, source, "was painted over another picture", "--image")
     meant = None if mask is None else mask_of(mask)
     _check_source(path, record.mask, meant, "was painted inside another mask", "--mask")
@@ -116,7 +116,7 @@ def check_weights(record: Record, path: Path, model: LatentModel) -> None:
 
 
 def check_record(record: Record, path: Path, picture: Image) -> None:
-    """The same of a picture that a server painted."""
+    """The same of a picture that a server generated."""
     now = record_of(picture)
     if now is not None and (record.model_hash, _hashes(record)) != (now.model_hash, _hashes(now)):
         _warn(f"{path} was made with other weights than those of the server's {now.model_name}; the result will differ")

@@ -1,4 +1,4 @@
-"""`fewstep batch`: many pictures from a file of prompts; what is there already is not painted again."""
+"""`fewstep batch`: many pictures from a file of prompts; what is there already is not made again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def batch(
     batch_size: Annotated[int, typer.Option(help="Pictures through the network at once.", min=1)] = 8,
     quiet: options.Quiet = False,
 ) -> None:
-    """Paint many pictures from a file, and print their paths. The same command again goes on where it stopped.
+    """Generate many pictures from a file, and print their paths. The same command again goes on where it stopped.
 
     Rows may have what fewstep generate has options for (prompt, negative_prompt, seed, steps, guidance_scale, sampler,
     width, height, image, strength, mask, …), and a name (x.jpg and x.webp are written as that, all others as PNG).
@@ -82,7 +82,7 @@ def batch(
         plans = [(ones, _plan(ones, bundle)) for ones in batches(left, batch_size)]
         bar.expect(sum(plan.num_steps for _, plan in plans))
         for ones, plan in plans:
-            _paint(ones, plan, bundle, output, bar)
+            _generate(ones, plan, bundle, output, bar)
     for one in wanted:
         typer.echo(_path(output, one))
     if not is_quiet(quiet):
@@ -116,7 +116,7 @@ def _path(folder: Path, one: Wanted) -> Path:
 
 
 def _plan(ones: list[Wanted], model: LatentModel) -> Plan:
-    """All of them at once; raises `InvalidRequest` naming the picture that the model cannot paint."""
+    """All of them at once; raises `InvalidRequest` naming the picture that the model cannot generate."""
     from fewstep.pipelines.plan import complete
     from fewstep.pipelines.request import Request
 
@@ -148,7 +148,7 @@ def _recorded(path: Path) -> Record | None:
         return None
 
 
-def _paint(ones: list[Wanted], plan: Plan, model: LatentModel, folder: Path, bar: StepBar) -> None:
+def _generate(ones: list[Wanted], plan: Plan, model: LatentModel, folder: Path, bar: StepBar) -> None:
     from fewstep.pipelines.generate import generate_plan
 
     images: list[Any] = generate_plan(model, plan, bar.advance)

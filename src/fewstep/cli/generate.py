@@ -58,7 +58,7 @@ def generate(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Paint pictures from a sentence, and print the paths of the files.
+    """Generate pictures from a sentence, and print the paths of the files.
 
     **Examples**
 
@@ -101,7 +101,7 @@ def generate(
             check_beforehand(job.model or "", how, [("", job.request)])
         if asked["seed"] is None and again is None:
             typer.echo(f"seed {seeds[0]}", err=True)  # quiet or not: without it there is no second time
-        pictures = _paint(job, how, quiet) if server is None else _paint_there(server, job, quiet)
+        pictures = _generate(job, how, quiet) if server is None else _generate_there(server, job, quiet)
         _deliver(pictures, paths, grid, as_json)
 
 
@@ -207,7 +207,7 @@ def _with_named(request: Request, loras: list[LoraSource], model: str) -> list[L
     return [*loras, *found_by_name(request.loras or (), loras, model)]
 
 
-def _paint(job: _Job, loading: dict[str, Any], quiet: bool) -> Iterator[Image]:
+def _generate(job: _Job, loading: dict[str, Any], quiet: bool) -> Iterator[Image]:
     with StepBar(quiet) as bar:
         assert job.model is not None
         model = _load(job.model, **loading)
@@ -222,12 +222,12 @@ def _paint(job: _Job, loading: dict[str, Any], quiet: bool) -> Iterator[Image]:
         yield from generate_each(model, plan, bar.advance)
 
 
-def _paint_there(server: str, job: _Job, quiet: bool) -> Iterator[Image]:
-    from fewstep.cli.remote import loras_by_name, painted_by
+def _generate_there(server: str, job: _Job, quiet: bool) -> Iterator[Image]:
+    from fewstep.cli.remote import generated_by, loras_by_name
 
     loras = {**loras_by_name([str(lora) for lora in job.loras]), **(job.request.loras or {})}
     with StepBar(quiet) as bar:
-        for picture in painted_by(server, job.request, job.model, loras, bar.expect, bar.advance):
+        for picture in generated_by(server, job.request, job.model, loras, bar.expect, bar.advance):
             if job.record is not None:
                 check_record(job.record, job.recorded_in, picture)
             yield picture

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fewstep.cli.beforehand import check_beforehand
-from fewstep.cli.options import Config, Kind, PredictionType, Unet, Vae, Variant, ZeroSnr
+from fewstep.cli.options import Config, KindOption, PredictionType, Unet, Vae, Variant, ZeroSnr
 from fewstep.cli.output import check_outputs
 from fewstep.cli.progress import one_line_warnings
 from fewstep.errors import InvalidRequest
@@ -28,7 +28,7 @@ def merge(
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16: the precision to save in.")] = "float16",
     config: Config = None,
     vae: Vae = None,
-    kind: Kind = None,
+    kind: KindOption = None,
     prediction_type: PredictionType = None,
     zero_snr: ZeroSnr = None,
     unet: Unet = None,

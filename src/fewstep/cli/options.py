@@ -114,7 +114,7 @@ FastDecode = Annotated[
     ),
 ]
 
-Kind = Annotated[
+KindOption = Annotated[
     str | None,
     typer.Option(
         help="lcm or diffusion, where the model's files say it wrongly. [default: detected]", rich_help_panel=WHERE
@@ -213,7 +213,7 @@ class Loading:
     control: Control = None
     vae: Vae = None
     fast_decode: FastDecode = None
-    kind: Kind = None
+    kind: KindOption = None
     prediction_type: PredictionType = None
     zero_snr: ZeroSnr = None
     unet: Unet = None
@@ -235,7 +235,7 @@ class Loading:
 
 
 def default_model() -> str:
-    """What paints where no --model and no picture says: $FEWSTEP_MODEL, or the starter."""
+    """The model where no --model and no picture says: $FEWSTEP_MODEL, or the starter."""
     return os.environ.get("FEWSTEP_MODEL") or "starter"
 
 

@@ -1,4 +1,4 @@
-"""`--server URL`: a server that runs already paints, and nothing is loaded here."""
+"""`--server URL`: a server that runs already generates, and nothing is loaded here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ServerTrouble(FewstepError):
     """The server is not there, refuses, or breaks off."""
 
 
-def painted_by(
+def generated_by(
     url: str,
     wanted: Wanted,
     model: str | None,
@@ -60,7 +60,7 @@ def _call(
     url: str, body: Mapping[str, Any], count: int, on_expected: Callable[[int], None], on_step: Callable[[], None]
 ) -> Iterator[Image]:
     done: dict[int, Image] = {}
-    told = 0
+    given = 0
     for news in _news(url, body):
         if "error" in news:
             raise ServerTrouble(f"the server says: {news['error']}")
@@ -72,11 +72,11 @@ def _call(
             on_step()
         if "painted" in news:
             done[news["painted"]] = decode_image(io.BytesIO(base64.b64decode(news["png"])), "the server's picture")
-        while told in done:
-            yield done.pop(told)
-            told += 1
-    if told < count:
-        raise ServerTrouble(f"the server at {_shown(url)} broke off after {told} of {count} pictures")
+        while given in done:
+            yield done.pop(given)
+            given += 1
+    if given < count:
+        raise ServerTrouble(f"the server at {_shown(url)} broke off after {given} of {count} pictures")
 
 
 def _fields(wanted: Wanted) -> dict[str, Any]:

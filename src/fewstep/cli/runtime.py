@@ -30,7 +30,7 @@ def run_by(runtime: Runtime, model: Model) -> Model:
         return model
 
 
-def told(model: Model) -> str:
+def with_openvino(model: Model) -> str:
     """ " with OpenVINO", where that is so."""
     from fewstep.runtime.openvino import OpenVinoNetwork
 

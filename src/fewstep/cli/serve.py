@@ -15,7 +15,7 @@ import typer
 from fewstep.cli.beforehand import check_beforehand
 from fewstep.cli.options import decoder, default_model
 from fewstep.cli.progress import one_line_warnings
-from fewstep.cli.runtime import Runtime, run_by, told
+from fewstep.cli.runtime import Runtime, run_by, with_openvino
 from fewstep.cli.serve_options import HOW, WHO, Door, First, Models, Work
 from fewstep.cli.spread import spread
 from fewstep.cli.steering import read_controls
@@ -108,7 +108,7 @@ def serve(
         scheme = "https" if door.https else "http"
         shown = f"{scheme}://{door.host}:{listening.getsockname()[1]}/"
         typer.echo(shown + (f"?token={door.token}" if door.token else ""))
-        typer.echo(f"painting with {bundle.name} on {bundle.device}{told(bundle)}; Ctrl-C ends it", err=True)
+        typer.echo(f"painting with {bundle.name} on {bundle.device}{with_openvino(bundle)}; Ctrl-C ends it", err=True)
         try:
             server.run(sockets=[listening])
         except KeyboardInterrupt:  # all is over; Python's own end would take seconds, or abort in a network's call

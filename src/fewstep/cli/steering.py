@@ -1,4 +1,4 @@
-"""`--control NET=PICTURE:SCALE`, for every command that paints."""
+"""`--control NET=PICTURE:SCALE`, for every command that generates."""
 
 from __future__ import annotations
 

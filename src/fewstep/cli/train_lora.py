@@ -22,7 +22,7 @@ def train_lora(
     recipe: t.Recipe = None,
     dry_run: t.DryRun = False,
 ) -> int:
-    """Train an ordinary LoRA on a diffusion model; stacked with an LCM-LoRA it paints in few steps.
+    """Train an ordinary LoRA on a diffusion model; stacked with an LCM-LoRA it samples in few steps.
 
     **Examples**
 

@@ -65,7 +65,7 @@ def travel(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Paint an animation that travels through prompts and seeds; it carries its parameters, as pictures do.
+    """Generate an animation that travels through prompts and seeds; it carries its parameters, as pictures do.
 
     **Examples**
 
@@ -80,12 +80,12 @@ def travel(
         nets, controls = read_controls(loading.control or [])
         before = None if again is None else _recorded(again)
         way = _Way.of(prompts, seed, frames, fps, back, None if before is None else before.travel)
-        painting: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale, "controls": controls or None}
+        sampling: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale, "controls": controls or None}
         name, how = loading.model or options.default_model(), loading.options(nets, before)
         if before is not None and again is not None:
             check_controls(before, again, controls)
             recorded = {part: getattr(before, part) for part in ("steps", "guidance_scale")}
-            painting |= {part: value for part, value in recorded.items() if painting[part] is None}
+            sampling |= {part: value for part, value in recorded.items() if sampling[part] is None}
             if loading.lora is None:
                 how["loras"] = recorded_loras(before, again)
             if loading.embedding is None:
@@ -96,10 +96,10 @@ def travel(
         frames_on_the_way(len(way.stops), way.frames)
         stops, named = understood_stops(way.stops) if prompts else (way.stops, {})  # a record's are understood already
         how["loras"] = [*how["loras"], *found_by_name(named, how["loras"], name)]
-        asked = Request(tuple(p for p, _ in stops), tuple(s for _, s in stops), loras=named or None, **painting)
+        asked = Request(tuple(p for p, _ in stops), tuple(s for _, s in stops), loras=named or None, **sampling)
         check_beforehand(name, how, [("", asked)])
 
-        def paint() -> Iterator[Image]:
+        def generate() -> Iterator[Image]:
             with StepBar(quiet) as bar:
                 from fewstep.models.loading import load
 
@@ -111,7 +111,7 @@ def travel(
                 bar.expect(planned.plan.num_steps)
                 yield from planned.generate_each(bar.advance)
 
-        _deliver(paint(), way, output, as_json)
+        _deliver(generate(), way, output, as_json)
 
 
 @dataclass(frozen=True)

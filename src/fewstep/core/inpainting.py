@@ -17,7 +17,7 @@ class Inpainting:
     (RePaint's eq. 8 on x_0, 2201.09865).
 
     known  (B, ...) or broadcastable: the picture that is to stay
-    mask   broadcastable to it, in [0, 1]: 1 is painted anew, 0 stays
+    mask   broadcastable to it, in [0, 1]: 1 is inpainted, 0 stays
 
     Both samplers go on from x_0, so the known part gets its exact noise at the next time, and is exact at the end.
     """

@@ -1,4 +1,4 @@
-"""Settings: the fields of a record, each with its range and with what people are told of it."""
+"""Settings: the fields of a record, each with its range and its help for people."""
 
 from __future__ import annotations
 

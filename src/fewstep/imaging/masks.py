@@ -1,4 +1,4 @@
-"""Any picture as a mask: greys that say how much of each place is painted anew."""
+"""Any picture as a mask: greys that say how much of each place is inpainted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ LEAST = 8  # of 255: a mask that is nowhere lighter is a mistake, such as 0 and 
 
 
 def mask_of(picture: Image.Image) -> Image.Image:
-    """Any picture as a mask (mode L, 255 is painted anew): its alpha where any of that is not opaque, else its grey.
+    """Any picture as a mask (mode L, 255 is inpainted): its alpha where any of that is not opaque, else its grey.
 
-    This is A1111's contract: opaque or white is painted anew. Raises `InvalidRequest` for values that have no scale.
+    This is A1111's contract: opaque or white is inpainted. Raises `InvalidRequest` for values that have no scale.
     """
     if picture.mode == "L" and not picture.has_transparency_data:
         return picture
@@ -25,7 +25,7 @@ def mask_of(picture: Image.Image) -> Image.Image:
 
 
 def mask_of_transparency(picture: Image.Image, what: str = "the mask") -> Image.Image:
-    """The same by OpenAI's contract, the other way round: the transparent part is painted anew.
+    """The same by OpenAI's contract, the other way round: the transparent part is inpainted.
 
     Raises `InvalidRequest` where nothing is transparent.
     """
@@ -36,7 +36,7 @@ def mask_of_transparency(picture: Image.Image, what: str = "the mask") -> Image.
 
 
 def check_mask(mask: Image.Image) -> None:
-    """Raises `InvalidRequest` for a mask (as `mask_of` gives it) in which nothing is painted anew."""
+    """Raises `InvalidRequest` for a mask (as `mask_of` gives it) in which nothing is inpainted."""
     lightest = mask.getextrema()[1]
     assert isinstance(lightest, int)
     if lightest < LEAST:

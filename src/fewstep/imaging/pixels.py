@@ -29,18 +29,18 @@ def fitted(image: Image.Image, height: int, width: int) -> Image.Image:
 
 
 def mask_weights(mask: Image.Image, height: int, width: int) -> Tensor:
-    """A mask, cut like its picture, as (1, 1, height, width) float32 in [0, 1]; 1 is painted anew."""
+    """A mask, cut like its picture, as (1, 1, height, width) float32 in [0, 1]; 1 is generated anew."""
     cut = mask_fitted(mask, height, width)
     return torch.from_numpy(np.array(cut, dtype=np.float32))[None, None] / 255.0
 
 
-def composite(painted: Tensor, image: Image.Image, mask: Image.Image) -> Tensor:
-    """`painted` (B, 3, H, W) inside the mask, the picture outside, with a soft seam between them."""
-    height, width = painted.shape[-2:]
+def composite(generated: Tensor, image: Image.Image, mask: Image.Image) -> Tensor:
+    """`generated` (B, 3, H, W) inside the mask, the picture outside, with a soft seam between them."""
+    height, width = generated.shape[-2:]
     soft = mask_fitted(mask, height, width).filter(ImageFilter.GaussianBlur(max(height, width) * SEAM))
-    weights = mask_weights(soft, height, width).to(painted)
-    known = to_pixels(image, height, width).to(painted)
-    return known + weights * (painted - known)
+    weights = mask_weights(soft, height, width).to(generated)
+    known = to_pixels(image, height, width).to(generated)
+    return known + weights * (generated - known)
 
 
 def to_bytes(pixels: Tensor) -> NDArray[np.uint8]:

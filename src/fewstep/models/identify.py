@@ -58,7 +58,7 @@ THINGS: Mapping[Thing, tuple[str, str]] = {
     "text encoder": ("a text encoder", "it belongs into a model's folder, as text_encoder/"),
     "transformer": (
         "a transformer, of Flux, SD3 or their kin",
-        "fewstep paints with the U-Nets of Stable Diffusion 1.x, 2.x and SDXL",
+        "fewstep works with the U-Nets of Stable Diffusion 1.x, 2.x and SDXL",
     ),
     "tokenizer": ("a tokenizer", "it belongs into a model's folder, as tokenizer/"),
     "scheduler": ("a scheduler's config", "it belongs into a model's folder, as scheduler/"),

@@ -159,7 +159,7 @@ def _composed(source: _Source, dtype: torch.dtype, overrides: Overrides, referen
     channels = config_of(network)["in_channels"]
     family.check(source.origin, config_of(network))
     if (given := config_of(autoencoder)["latent_channels"]) != channels:
-        raise InvalidModel(f"the autoencoder has latents of {given} channels and this model paints {channels}")
+        raise InvalidModel(f"the autoencoder has latents of {given} channels and this model samples {channels}")
     decoder = None if source.decoder is None else source.decoder.to(dtype_of(autoencoder))
     tokenizers = {part: source.tokenizers[part] for part in family.tokenizers}
     return Model(

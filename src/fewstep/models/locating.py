@@ -27,7 +27,7 @@ IS_A_PICKLE = (
     "is a pickle, which can run any code when it is read: fewstep reads safetensors only. Where you trust it: read it "
     "with torch.load(…, weights_only=True) and save it with safetensors.torch.save_file (docs/models.md shows how)"
 )
-IS_A_REFINER = "is an SDXL refiner, which only paints over what the base has painted: give the base"
+IS_A_REFINER = "is an SDXL refiner, which only refines what the base has made: give the base"
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.safetensors)")  # which is a file that is not there
 _HUB_FILE = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*/.+\.safetensors")

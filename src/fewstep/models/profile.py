@@ -57,20 +57,20 @@ def _with_card(profile: SamplingProfile, facts: CardFacts) -> SamplingProfile:
     if own.get("kind") == "diffusion":
         own.pop("sampler", None)  # a consistency model's, in every card
     try:
-        told = checked(profile.updated(own))
+        stated = checked(profile.updated(own))
     except ValueError as error:
         raise InvalidModel(f"in {FILE}, {error}") from error
-    _warn_of_copies(profile, told, facts)
-    return dataclasses.replace(told, grid=profile.grid)
+    _warn_of_copies(profile, stated, facts)
+    return dataclasses.replace(stated, grid=profile.grid)
 
 
-def _warn_of_copies(profile: SamplingProfile, told: SamplingProfile, facts: CardFacts) -> None:
+def _warn_of_copies(profile: SamplingProfile, stated: SamplingProfile, facts: CardFacts) -> None:
     copies: list[tuple[str, object, object]] = [
         ("prediction_type", facts.get("prediction_type", profile.prediction.name), profile.prediction.name)
     ]
-    if told.kind == "lcm":
+    if stated.kind == "lcm":
         names = ("original_inference_steps", "timestep_scaling")
-        copies += [(name, getattr(told.grid, name), getattr(profile.grid, name)) for name in names]
+        copies += [(name, getattr(stated.grid, name), getattr(profile.grid, name)) for name in names]
     for name, copy, value in copies:
         if copy != value:
             warnings.warn(

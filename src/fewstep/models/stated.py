@@ -18,9 +18,9 @@ from typing import Any, Generic, Literal, TypeVar
 from fewstep.errors import FewstepWarning, InvalidModel
 from fewstep.models.locating import read_json
 
-Source = Literal["record", "config", "metadata", "marker", "shapes", "name"]
-ORDER: tuple[Source, ...] = ("record", "config", "metadata", "marker", "shapes", "name")
-WORDS: Mapping[Source, str] = {
+Evidence = Literal["record", "config", "metadata", "marker", "shapes", "name"]
+ORDER: tuple[Evidence, ...] = ("record", "config", "metadata", "marker", "shapes", "name")
+WORDS: Mapping[Evidence, str] = {
     "record": "fewstep's record in it",
     "config": "the config beside it",
     "metadata": "its metadata",
@@ -44,7 +44,7 @@ class Stated(Generic[T]):
     """A fact and what states it."""
 
     value: T
-    by: Source
+    by: Evidence
 
     @property
     def because(self) -> str:
@@ -172,7 +172,7 @@ def zero_snr(
     ) or Stated(False, "shapes")
 
 
-def _stated(value: T | None, by: Source) -> Stated[T] | None:
+def _stated(value: T | None, by: Evidence) -> Stated[T] | None:
     return None if value is None else Stated(value, by)
 
 

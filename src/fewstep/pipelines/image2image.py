@@ -59,15 +59,15 @@ def image2image(
     on_step: OnStep | None = None,
     **options: Any,
 ) -> Image | list[Image]:
-    """Paint `prompt` over `image`.
+    """Generate `prompt` over `image`.
 
     image     a picture or its path; it is scaled and cropped around its middle to the model's size
 
     and, of options:
 
-    strength  how much is painted anew, from just above 0 (nearly nothing) to 1 (everything); default 0.5, and 1
+    strength  how much is generated anew, from just above 0 (nearly nothing) to 1 (everything); default 0.5, and 1
               where a mask says what is to stay
-    mask      a picture of the same shape or its path: white is painted anew, black stays, with a soft seam; one with
+    mask      a picture of the same shape or its path: white is inpainted, black stays, with a soft seam; one with
               transparent parts: what is opaque is
 
     Everything else as in `text2image`.

@@ -34,14 +34,14 @@ class Plan(Settings):
 
     strength        1 without a picture to start from; None where the timesteps were given (a refinement, whose
                     timesteps are those below it, has one all the same)
-    mask            of a picture in part: white is painted anew, black stays
+    mask            of a picture in part: white is inpainted, black stays
     timesteps       (N,) int64, descending: where the network is asked
     profile         how it is sampled: as the model's says, but that a walk over times of one's own ends on clean data
     batch_size      how many pictures go through the network at once
     lora_weights    of each of the model's adapters, in their order
     controls        for each of `model.steered_by`, in that order; None: not followed
     windows         how often the text encoder reads for each prompt: 1, more for long ones
-    window          (height, width) in latents of the windows that a large picture is painted in; None: in one piece
+    window          (height, width) in latents of the windows that a large picture is sampled in; None: in one piece
     refinement      the plan of the second round, over the pictures of the first, each made larger
     advice          what was asked for and has no effect, a sentence each
     """

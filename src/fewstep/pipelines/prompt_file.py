@@ -1,4 +1,4 @@
-"""Many pictures from a file: a line, a row or an object for each, checked before the first is painted."""
+"""Many pictures from a file: a line, a row or an object for each, checked before the first is generated."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _NAME = re.compile(r"[^\\/:*?\"<>|\0]{1,200}")
 
 @dataclass(frozen=True)
 class Wanted:
-    """One picture: its file's name, without folder and ending, and the request that paints it."""
+    """One picture: its file's name, without folder and ending, and the request that makes it."""
 
     name: str
     request: Request
 
     def goes_with(self, other: Wanted) -> bool:
-        """Whether both can be painted in one batch: they differ in words and seed alone."""
+        """Whether both can be generated in one batch: they differ in words and seed alone."""
         return self.request.image is None and self.request.but_for(other.request)
 
 
@@ -54,7 +54,7 @@ def read_prompts(
 
     Fields: `COLUMNS`, of which seed is by default the number of the row, from 0, and image and mask are paths, from the
     file's folder; and name (of the picture; default: its number).
-    Raises `InvalidRequest` for the first row that cannot be painted, with its number.
+    Raises `InvalidRequest` for the first row that cannot be generated, with its number.
     """
     rows = list(_rows(path, text, form))
     if not rows:
@@ -75,7 +75,7 @@ def read_prompts(
 
 
 def batches(wanted: list[Wanted], size: int) -> Iterator[list[Wanted]]:
-    """Neighbours that can be painted together, at most `size` at a time."""
+    """Neighbours that can be generated together, at most `size` at a time."""
     batch: list[Wanted] = []
     for one in wanted:
         if batch and (len(batch) == size or not one.goes_with(batch[0])):

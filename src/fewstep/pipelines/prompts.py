@@ -28,7 +28,7 @@ LIVE = Policy(refuses_foreign=False, refuses_adapters=False)  # half a prompt mu
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as it is painted.
+    """A prompt as it is sampled.
 
     text    words, with the marks that `prompt_weights.parse` reads and no others
     loras   how much of which adapters it names
@@ -66,7 +66,7 @@ def understood(
     <lora:NAME:0.8>         so much of that adapter (1 where no number is given); also written <lyco:…>
     [a:b:0.5], [a|b], AND, __wildcard__, and the like
                             are other programs' and not done here: refused by name, or said
-    \\\\ before any of them   makes words of it, which are painted
+    \\\\ before any of them   makes words of it, which are sampled
 
     here      the names of the adapters that are loaded; None where that is not known yet, and `plan.complete` refuses
               the others

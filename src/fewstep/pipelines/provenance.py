@@ -84,10 +84,10 @@ class Record(Settings):
     embeddings  the words of its own
     controls   what ControlNets steered it by
     variation  how far its noise is turned towards that of `variation_seed`
-    upscale    how many times larger than width x height it was made, and painted over by `refine_strength`, in
+    upscale    how many times larger than width x height it was made, and generated over by `refine_strength`, in
     refine_steps  steps
-    tile       whether it was painted in windows
-    source     SHA-256 of the picture it was painted over, with `strength`; `mask`, that of the mask
+    tile       whether it was sampled in windows
+    source     SHA-256 of the picture it was generated over, with `strength`; `mask`, that of the mask
     travel     of an animation, or of a frame of one; prompt and seed are the first stop's
     """
 

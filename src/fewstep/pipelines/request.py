@@ -45,7 +45,7 @@ class Request(Settings):
 
     Of `Settings`, what is None is as the model's card says (`plan.complete`); what each means is in `FIELDS`. And
 
-    image, mask      the picture to start from, and where it is painted anew, as `imaging.masks.mask_of` gives it: white
+    image, mask      the picture to start from, and where it is inpainted, as `imaging.masks.mask_of` gives it: white
                      is, black stays; of the picture's shape
     timesteps        the very times to ask the network at, falling, in place of steps and strength; for models that want
                      their own (Turbo, Lightning, Hyper)

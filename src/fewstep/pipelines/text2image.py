@@ -43,7 +43,7 @@ def text2image(
     on_step: OnStep | None = None,
     **options: Any,
 ) -> Image | list[Image]:
-    """Paint `prompt`, in which (words) count more, [words] less, and (words:1.3) as much as that; <lora:NAME:0.8> takes
+    """Generate `prompt`: (words) count more, [words] less, (words:1.3) as much as that; <lora:NAME:0.8> takes
     so much of a loaded adapter (`prompts.understood`).
 
     num_images      pictures for each prompt; a number, or several prompts, gives a list
@@ -63,10 +63,10 @@ def text2image(
     controls        pictures for the model's ControlNets, by name, alone or with a scale from 0 to 2
     variation       from 0 to 1: pictures near to that of `seed`, their noise turned so far towards that of
     variation_seed  and the seeds after it; default: seed + 1
-    upscale         above 1 to 4: the picture is made so many times larger, and then painted over by
+    upscale         above 1 to 4: the picture is made so many times larger, and then generated over by
     refine_strength above 0 to 1; default: 0.4; in
     refine_steps    steps; default: as many as the first time
-    tile            a picture larger than the model's own size is painted in windows of that size, blended at every step
+    tile            a picture larger than the model's own size is sampled in windows of that size, blended at every step
 
     The same seed gives the same picture alone and among others. Each picture carries its parameters in `.info`.
     Raises `InvalidRequest`.

@@ -88,9 +88,9 @@ class Way:
 def travel(
     model: LatentModel, stops: Sequence[Stop], frames: int = 24, *, on_step: OnStep | None = None, **options: Any
 ) -> list[Image]:
-    """Paint `frames` pictures on the way through `stops`, (prompt, seed) each, the first and the last stop included.
+    """Generate `frames` pictures on the way through `stops`, (prompt, seed) each, the first and the last stop included.
 
-    At a stop it is the picture that `text2image` paints. Between two prompts the text states, between two seeds the
+    At a stop it is the picture that `text2image` gives. Between two prompts the text states, between two seeds the
     noise, move along an arc (slerp). `options` as for `text2image`, without seed and variations. Raises
     `InvalidRequest`.
     """
@@ -98,7 +98,7 @@ def travel(
 
 
 def understood_stops(stops: Sequence[Stop]) -> tuple[list[Stop], Mapping[str, float]]:
-    """Stops with their prompts as they are painted, and the adapters that all of them name.
+    """Stops with their prompts as they are sampled, and the adapters that all of them name.
 
     Raises `InvalidRequest` where they name different ones.
     """

@@ -22,7 +22,7 @@ PATH_STEPS = 20  # of DPM-Solver++(2M)
 class TeacherGap:
     """`teacher_gap`: the distance between one step of the student and the end of the teacher's guided path from the
     same noise, relative to the distance of that end from the mean of all ends. It is what distillation is to make
-    zero; a student that paints the mean of all pictures has 1.
+    zero; a student that gives the mean of all pictures has 1.
 
     teacher  as it was before training; w in LCM's form is the guidance of both
     """

@@ -213,7 +213,7 @@ def _check_kind(config: RunConfig, model: Model) -> None:
         return
     if wanted == "lcm":
         raise InvalidConfig(
-            f"{model.name} is a diffusion model, and fine-tuning as a consistency model needs one that paints in few "
+            f"{model.name} is a diffusion model, and fine-tuning as a consistency model needs one that samples in few "
             "steps already: distil it first (fewstep distill), or train a style on it (fewstep train-lora)"
         )
     raise InvalidConfig(

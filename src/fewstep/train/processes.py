@@ -81,9 +81,9 @@ class Processes:
         """What the main process measured, in all: what is decided by it must not differ in the last digit."""
         if not self.shards:
             return dict(values)
-        told = [dict(values)]
-        torch.distributed.broadcast_object_list(told)
-        return told[0]
+        sent = [dict(values)]
+        torch.distributed.broadcast_object_list(sent)
+        return sent[0]
 
     def wait(self) -> None:
         """Until all are here."""

@@ -37,7 +37,7 @@ class Guided:
     w_range: tuple[float, float] | None = setting(
         None,
         "--guidance",
-        "The guidance scales to learn: a range (1:9) that the student is told, one (7.5), or none. "
+        "The guidance scales to learn: a range (1:9) that the student is given, one (7.5), or none. "
         "[default: by the teacher's own scale]",
     )
     """Guidance, in LCM's form (guidance_scale - 1): drawn uniformly from the range, fixed where both ends are equal,

@@ -68,7 +68,7 @@ class StabilityFile:
         w = header.shapes.get(STABILITY_W_EMBEDDING)
         family, in_words = with_layers(width, Layout.of(header.shapes))
         record, names = json_in(header.metadata, RECORD)[0], names_of_file(path)
-        told = (record, config_beside(path), header.metadata, header.shapes.keys(), names)
+        evidence = (record, config_beside(path), header.metadata, header.shapes.keys(), names)
         published = with_width(width)
         default = "epsilon" if published is None else published.prediction
         checkpoint = Checkpoint(
@@ -78,8 +78,8 @@ class StabilityFile:
             embeds_w=w is not None,
             has_autoencoder=header.has("first_stage_model."),
             few_step=Stated(True, "shapes") if w is not None else few_step_adapter(record, header.metadata, names),
-            prediction=prediction(*told, default),
-            zero_snr=zero_snr(*told),
+            prediction=prediction(*evidence, default),
+            zero_snr=zero_snr(*evidence),
         )
         check_channels(path, header.shapes[f"{UNET}input_blocks.0.0.weight"][1], 4)
         if width == _REFINER_WIDTH:

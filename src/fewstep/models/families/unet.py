@@ -218,7 +218,7 @@ def check_channels(origin: Path, in_channels: int, latent_channels: int) -> None
     """Raises `InvalidModel` for a network that reads more than the latents: a mask, or another picture."""
     if in_channels > latent_channels:
         what = "an inpainting model" if in_channels == 2 * latent_channels + 1 else f"of {in_channels} input channels"
-        raise InvalidModel(f"{origin} is {what}; fewstep paints with ordinary text-to-image models (masks included)")
+        raise InvalidModel(f"{origin} is {what}; fewstep works with ordinary text-to-image models (masks included)")
 
 
 def reads_sizes(unet: Config) -> bool:

@@ -78,7 +78,7 @@ def resized(file: LoraFile, size: float) -> tuple[LoraFile, float]:
         beside = sum(2 * len(name) + NAMED for _, name in layers)
     if numbers + beside <= size:
         return file, 1.0
-    beside += sum(2 * len(rf"\"{name}\": 128.0, ") for _, name in layers)  # diffusers is told every rank and alpha
+    beside += sum(2 * len(rf"\"{name}\": 128.0, ") for _, name in layers)  # diffusers is given every rank and alpha
     least = sum(_bytes(layer) // layer.rank for layer in layers.values()) + beside
     if size < least:
         raise InvalidRequest(

@@ -155,7 +155,7 @@ def _check_fits(file: LoraFile, model: Model, kind: str | None) -> bool:
     if makes_few_step and model.profile.kind == "lcm":
         guessed = " (by its name; for a style of that name say --kind lcm)" if file.few_step.by == "name" else ""
         raise InvalidModel(
-            f"{file.path.name} is an LCM-LoRA{guessed}, for a diffusion model to paint in few steps, and {model.name} "
+            f"{file.path.name} is an LCM-LoRA{guessed}, for a diffusion model to sample in few steps, and {model.name} "
             "does so already: leave it out, or give the diffusion model (for the starter: --model starter-teacher)"
         )
     return makes_few_step
