@@ -37,6 +37,9 @@ def test_on_cuda_they_lie_with_the_host_between_two_looks(tmp_path: Path) -> Non
         def to(self, device: object) -> None:
             self.moves.append(str(device))
 
+        def state_dict(self) -> dict[str, torch.Tensor]:
+            return {}
+
     parts = {"autoencoder": SimpleNamespace(module=Part()), "text": SimpleNamespace(encoders={"text_encoder": Part()})}
     model = SimpleNamespace(device=torch.device("cuda:1"), **parts)
     with resting(model, tmp_path) as encoders:  # type: ignore[arg-type]

@@ -90,8 +90,10 @@ class Model:
 
     def with_networks(self, networks: Mapping[str, nn.Module], adapters: Adapters) -> Model:
         """The same model with other `networks` and the adapters in them."""
-        network = self.network.holding(networks[self.family.denoiser])
-        return replace(self, network=network, text=self.text.holding(networks), adapters=adapters)
+        network, text = self.network.holding(networks[self.family.denoiser]), self.text.holding(networks)
+        if adapters.embeddings is not None:
+            text = text.knowing(adapters.embeddings)
+        return replace(self, network=network, text=text, adapters=adapters)
 
     @cached_property
     def denoise(self) -> Denoiser:
@@ -100,17 +102,17 @@ class Model:
 
     def encode_text(self, texts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
         for text in dict.fromkeys(texts):
-            if (long := self._text.too_long(text)) is not None:
+            if (long := self.text.too_long(text)) is not None:
                 tokens, room, unread = long
                 warnings.warn(
                     f"the text has {tokens} tokens and {self.name} reads {room}; it does not see: {unread!r}",
                     FewstepWarning,
                     stacklevel=2,
                 )
-        return self._encoded(len(texts), lambda: self._text.read(texts, self.device), lora_weights)
+        return self._encoded(len(texts), lambda: self.text.read(texts, self.device), lora_weights)
 
     def encode_prompts(self, prompts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
-        return self._encoded(len(prompts), lambda: self._text.read_prompts(prompts, self.device), lora_weights)
+        return self._encoded(len(prompts), lambda: self.text.read_prompts(prompts, self.device), lora_weights)
 
     def encode_negative(self, prompt: str, lora_weights: Sequence[float] = ()) -> Conditioning:
         cond = self.encode_prompts([prompt], lora_weights)
@@ -120,14 +122,10 @@ class Model:
         return self.text.dropped(cond)
 
     def num_windows(self, prompt: str) -> int:
-        return self._text.num_windows(prompt)
+        return self.text.num_windows(prompt)
 
     def unread(self, prompt: str) -> str:
-        return self._text.unread(prompt)
-
-    @cached_property
-    def _text(self) -> Text:
-        return self.text if self.embeddings is None else self.text.knowing(self.embeddings)
+        return self.text.unread(prompt)
 
     @torch.no_grad()
     def _encoded(self, rows: int, read: Callable[[], Conditioning], lora_weights: Sequence[float]) -> Conditioning:

@@ -6,12 +6,13 @@ in the host's memory (CUDA), or in a file of the run's folder, of which the syst
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from fewstep.files import write_tensors
 from fewstep.models.memory import free_cache
@@ -26,6 +27,7 @@ class Resting:
     def __init__(self, model: Model, keep: Path) -> None:
         self.parts: dict[str, nn.Module] = {"autoencoder": model.autoencoder.module, **model.text.encoders}
         self.device, self.keep = model.device, keep
+        self._kept_as = _first_names(self.parts)
         if self.device.type == "cpu":
             self._write()
         self._rest()
@@ -49,15 +51,23 @@ class Resting:
         elif self.device.type == "cpu":  # anew from the file, which forgets what was read of it
             tensors = load_file(self.keep)
             for name, part in self.parts.items():
-                mine = {key: tensors[f"{name}.{key}"] for key in part.state_dict()}
+                mine = {key: tensors[self._kept_as[f"{name}.{key}"]] for key in part.state_dict()}
                 part.load_state_dict(mine, assign=True)
         free_cache(self.device)
 
     def _write(self) -> None:
-        tensors = {
-            f"{name}.{key}": tensor for name, part in self.parts.items() for key, tensor in part.state_dict().items()
-        }
-        write_tensors(self.keep, tensors)
+        kept = set(self._kept_as.values())
+        write_tensors(self.keep, {name: tensor for name, tensor in _named_tensors(self.parts) if name in kept})
+
+
+def _named_tensors(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
+    return ((f"{name}.{key}", tensor) for name, part in parts.items() for key, tensor in part.state_dict().items())
+
+
+def _first_names(parts: Mapping[str, nn.Module]) -> dict[str, str]:
+    """For each tensor's name that under which a file keeps it: T5 has one under two names, and a file wants one."""
+    first: dict[tuple[int, torch.Size], str] = {}
+    return {name: first.setdefault((tensor.data_ptr(), tensor.shape), name) for name, tensor in _named_tensors(parts)}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from fewstep.errors import ModelNotFound
+from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.adapters.controlnet.file import read_controlnet
 from fewstep.models.adapters.host import Host
 from fewstep.models.adapters.ip_adapter import with_image_prompts
@@ -30,6 +30,8 @@ CONTROLNET = Part(
 def with_steering(model: Model, sources: Iterable[str | Path]) -> Model:
     """With ControlNets and T2I-Adapters, which are folders, and IP-Adapters, which are files."""
     wanted = [str(source) for source in sources]
+    if wanted and "unet" not in model.networks:
+        raise InvalidModel(f"ControlNets, T2I-Adapters and IP-Adapters steer a U-Net, and {model.name} has none")
     named = list(zip(names_of(wanted), wanted, strict=True))
     prompts = [(name, source) for name, source in named if _is_image_prompt(source)]
     networks = []

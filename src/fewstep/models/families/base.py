@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -17,6 +18,8 @@ from fewstep.models.conditioning import Conditioning
 from fewstep.models.latent_model import Traits
 
 if TYPE_CHECKING:
+    from diffusers import ModelMixin
+
     from fewstep.models.adapters.embeddings import Embeddings
 
 Config = Mapping[str, Any]  # of a network or a folder, as it lies on the disk
@@ -130,6 +133,44 @@ class Network(ABC):
 
 
 @dataclass(frozen=True, eq=False)
+class DiffusersNetwork(Network):
+    """One of diffusers' networks, which reads no w: a family adds `text_width`, `inputs` and `run`."""
+
+    model: ModelMixin
+
+    @property
+    def module(self) -> nn.Module:
+        return self.model
+
+    @property
+    def config(self) -> Config:
+        config: Config = self.model.config
+        return config
+
+    @property
+    def embeds_w(self) -> bool:
+        return False
+
+    def holding(self, module: nn.Module) -> Self:
+        return replace(self, model=module)
+
+    def student(self, w_dim: int | None) -> nn.Module:
+        """Raises `InvalidModel` where w is to be read."""
+        if w_dim is not None:
+            raise InvalidModel("this network has no place for w: train it for one guidance, or for none")
+        return self.copy(self.model.state_dict(), frozen=False)
+
+    def copy(self, state: Mapping[str, Tensor], *, frozen: bool = True) -> nn.Module:
+        # of a network that is divided among processes, PyTorch makes a class of its own
+        kind = next(each for each in type(self.model).__mro__ if each.__module__.startswith("diffusers."))
+        with torch.random.fork_rng(devices=[]):  # not on the meta device: some buffers are in no state
+            copy: ModelMixin = kind.from_config(self.config)  # type: ignore[attr-defined]
+        copy.load_state_dict(state, assign=True)
+        copy.to(next(iter(state.values())).device)
+        return copy.eval().requires_grad_(False) if frozen else deepcopy(copy).float().requires_grad_(True)
+
+
+@dataclass(frozen=True, eq=False)
 class NetworkWrapper(Network):
     """Around another: a wrapper changes `inputs`, `run` or the call, and leaves the rest to the one inside."""
 
@@ -178,6 +219,15 @@ class Part:
     what: str
     classes: Mapping[str, str]
     files: tuple[str, ...] = ("*.json", "*.safetensors")
+
+
+AUTOENCODER = Part(
+    "autoencoder",
+    {
+        "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
+        "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
+    },
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

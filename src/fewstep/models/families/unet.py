@@ -15,7 +15,17 @@ from fewstep.core.profile import SamplingProfile
 from fewstep.errors import InvalidModel
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.families.architecture import blank
-from fewstep.models.families.base import Config, Family, Inputs, Network, Part, Text, Tokenizer
+from fewstep.models.families.base import (
+    AUTOENCODER,
+    Config,
+    DiffusersNetwork,
+    Family,
+    Inputs,
+    Network,
+    Part,
+    Text,
+    Tokenizer,
+)
 from fewstep.models.families.layout import Layout
 from fewstep.models.families.unet_file import W_EMBEDDING, read_unet
 from fewstep.models.families.unet_names import stability_names
@@ -28,13 +38,7 @@ if TYPE_CHECKING:
 
 NETWORKS = {
     "unet": Part("U-Net", {"UNet2DConditionModel": "diffusers.models.unets.unet_2d_condition"}),
-    "vae": Part(
-        "autoencoder",
-        {
-            "AutoencoderTiny": "diffusers.models.autoencoders.autoencoder_tiny",
-            "AutoencoderKL": "diffusers.models.autoencoders.autoencoder_kl",
-        },
-    ),
+    "vae": AUTOENCODER,
     "text_encoder": Part(
         "text encoder of Stable Diffusion", {"CLIPTextModel": "transformers.models.clip.modeling_clip"}
     ),
@@ -44,19 +48,10 @@ ADDED = ("text_embeds", "time_ids", "image_embeds")  # inputs that diffusers tak
 
 
 @dataclass(frozen=True, eq=False)
-class UNet(Network):
+class UNet(DiffusersNetwork):
     """A `UNet2DConditionModel`; where its `time_cond_proj_dim` is set, w is embedded and enters beside the time."""
 
-    unet: UNet2DConditionModel
-
-    @property
-    def module(self) -> nn.Module:
-        return self.unet
-
-    @property
-    def config(self) -> Config:
-        config: Config = self.unet.config
-        return config
+    model: UNet2DConditionModel
 
     @property
     def text_width(self) -> int:
@@ -67,11 +62,8 @@ class UNet(Network):
     def embeds_w(self) -> bool:
         return self.config.get("time_cond_proj_dim") is not None
 
-    def holding(self, module: nn.Module) -> UNet:
-        return UNet(module)
-
     def inputs(self, x_t: Tensor, t: Tensor, cond: Conditioning, w: Tensor | None) -> Inputs:
-        dtype = dtype_of(self.unet)
+        dtype = dtype_of(self.model)
         inputs: Inputs = {
             "sample": x_t.to(dtype),
             "timestep": t,
@@ -88,7 +80,7 @@ class UNet(Network):
     def run(self, inputs: Inputs) -> Tensor:
         rest = {name: value for name, value in inputs.items() if name not in ("sample", "timestep", *ADDED)}
         added = {name: inputs[name] for name in ADDED if name in inputs} or None
-        output: Tensor = self.unet(
+        output: Tensor = self.model(
             inputs["sample"], inputs["timestep"], **rest, added_cond_kwargs=added, return_dict=False
         )[0]
         return output
@@ -103,21 +95,13 @@ class UNet(Network):
             config["time_cond_proj_dim"] = w_dim
         with torch.random.fork_rng(devices=[]):
             student: UNet2DConditionModel = UNet2DConditionModel.from_config(config)
-        result = student.load_state_dict(self.unet.state_dict(), strict=False)
+        result = student.load_state_dict(self.model.state_dict(), strict=False)
         if result.missing_keys not in ([], [W_EMBEDDING]) or result.unexpected_keys:
             strange = result.missing_keys + result.unexpected_keys
             raise InvalidModel(f"a student cannot be made of this network: {strange}")
         if result.missing_keys:
             student.time_embedding.cond_proj.weight.zero_()
-        return student.to(self.unet.device).requires_grad_(True)
-
-    def copy(self, state: Mapping[str, Tensor]) -> nn.Module:
-        from diffusers import UNet2DConditionModel
-
-        with torch.device("meta"):
-            copy: UNet2DConditionModel = UNet2DConditionModel.from_config(self.config)
-        copy.load_state_dict(state, assign=True)
-        return copy.eval().requires_grad_(False)
+        return student.to(self.model.device).requires_grad_(True)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
