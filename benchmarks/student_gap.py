@@ -29,6 +29,7 @@ from fewstep.core.objectives import path
 from fewstep.core.objectives.base import Networks
 from fewstep.data.latents import LatentCache
 from fewstep.models.adapters.lora.stack import merged
+from fewstep.models.conditioning import Conditioning
 from fewstep.train.task import OverCache
 from recipes.emoji.cache import STARTER_TEACHER
 
@@ -48,7 +49,7 @@ def main(
     objective = path.Path(w_range=(w, w))
     task = OverCache(objective, networks, cache)
     adapted = {name: fewstep.load(STARTER_TEACHER, device="cpu", loras=[name]) for name in adapter or ["lcm-lora"]}
-    steps: dict[str, Denoise] = {"teacher, unguided": teacher.denoise, "starter": student.denoise}
+    steps: dict[str, Denoise[Conditioning]] = {"teacher, unguided": teacher.denoise, "starter": student.denoise}
     steps |= {f"teacher + {name}": merged(model).denoise for name, model in adapted.items()}
     generator = torch.Generator().manual_seed(0)
     found: dict[str, list[Tensor]] = {}
@@ -68,7 +69,7 @@ def main(
 
 @torch.no_grad()
 def _gaps(
-    objective: path.Path, task: OverCache, steps: Mapping[str, Denoise], generator: torch.Generator
+    objective: path.Path, task: OverCache, steps: Mapping[str, Denoise[Conditioning]], generator: torch.Generator
 ) -> dict[str, Tensor]:
     """(phases, states of a phase) for each way to step."""
     cache, networks, substeps = task.cache, task.networks, objective.substeps

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Generic
 
 import torch
 from torch import Tensor
 
-from fewstep.core.denoise import Denoise
+from fewstep.core.denoise import Cond, Denoise
 from fewstep.core.schedule import Schedule, Time, broadcast, real
 
 Scalings = Callable[[Time], tuple[Tensor, Tensor]]
@@ -55,22 +55,22 @@ def scalings_of(schedule: Schedule, timestep_scaling: float = 10.0) -> Scalings:
 
 
 @dataclass(frozen=True, eq=False)
-class ConsistencyFunction:
+class ConsistencyFunction(Generic[Cond]):
     """f(x_t, t) = c_skip(t) x_t + c_out(t) denoise(x_t, t): clean data in one call (LCM, sec. 4.1).
 
     Itself a `Denoise`, so whatever takes a denoiser takes an f.
     """
 
-    denoise: Denoise
+    denoise: Denoise[Cond]
     scalings: Scalings = boundary_scalings
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond, w: float | Tensor | None = None) -> Tensor:
         c_skip, c_out = (broadcast(c, x_t) for c in self.scalings(t))
         return c_skip * x_t + c_out * self.denoise(x_t, t, cond, w)
 
 
 @dataclass(frozen=True, eq=False)
-class TrajectoryFunction:
+class TrajectoryFunction(Generic[Cond]):
     """g(x_t, t) = x_m at t_m, one exact step along the estimate of x_0, to any earlier time and not only to clean data.
 
     alpha_m x_0 + sigma_m eps with the eps that x_t and x_0 imply (TCD, Zheng et al. 2024, 2402.19159, eq. 15; PCM,
@@ -79,9 +79,9 @@ class TrajectoryFunction:
     t_m  where the step of each sample ends, a number or (B,), at or below every t that it is asked about
     """
 
-    denoise: Denoise
+    denoise: Denoise[Cond]
     schedule: Schedule
     t_m: Time
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond, w: float | Tensor | None = None) -> Tensor:
         return self.schedule.transfer(x_t, self.denoise(x_t, t, cond, w), t, self.t_m)

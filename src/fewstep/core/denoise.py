@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,21 +12,23 @@ from torch import Tensor
 from fewstep.core.prediction import EPSILON, Prediction
 from fewstep.core.schedule import Schedule, Time, broadcast, finest
 
-Network = Callable[[Tensor, Tensor, Any, Tensor | None], Tensor]
+Cond = TypeVar("Cond")  # what a network is conditioned on, one row per sample: core passes it through
+Cond_contra = TypeVar("Cond_contra", contravariant=True)
+Network = Callable[[Tensor, Tensor, Cond, Tensor | None], Tensor]
 
 
-class Denoise(Protocol):
+class Denoise(Protocol[Cond_contra]):
     """The one contract: an estimate of x_0 (B, ...) from x_t (B, ...).
 
-    t: a number or (B,). cond: whatever the network wants; core never looks at it.
+    t: a number or (B,). cond: what the network wants; core never looks at it.
     w: the guidance that a distilled network is to imitate, a number or (B,); None for one without that input.
     """
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor: ...
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond_contra, w: float | Tensor | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
-class Denoiser:
+class Denoiser(Generic[Cond]):
     """A network as a `Denoise`: `denoise(x_t, t, cond, w) -> x_0` in float32 at least.
 
     network     (x_t, t (B,), cond, w (B,) float32 or None) -> raw output; rounds its own inputs. t is int64 for whole
@@ -36,7 +38,7 @@ class Denoiser:
     Raises ValueError for a prediction that loses x_0 at the last time: epsilon on a schedule that ends in pure noise.
     """
 
-    network: Network
+    network: Network[Cond]
     schedule: Schedule
     prediction: Prediction = EPSILON
 
@@ -44,20 +46,20 @@ class Denoiser:
         last = self.schedule.last
         self.prediction.check(self.schedule.alpha(last), self.schedule.sigma(last))
 
-    def output(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+    def output(self, x_t: Tensor, t: Time, cond: Cond, w: float | Tensor | None = None) -> Tensor:
         """The network's raw output, with t and w given as one value per sample."""
         whole = torch.int64 if isinstance(t, int) else finest(x_t.device)
         times = t.to(x_t.device) if isinstance(t, Tensor) else torch.tensor(t, dtype=whole, device=x_t.device)
         scales = None if w is None else torch.as_tensor(w, device=x_t.device, dtype=torch.float32).expand(len(x_t))
         return self.network(x_t, times.expand(len(x_t)), cond, scales)
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond, w: float | Tensor | None = None) -> Tensor:
         output = self.output(x_t, t, cond, w)
         return self.prediction.x0(output, x_t, self.schedule.alpha(t), self.schedule.sigma(t))
 
 
 @dataclass(frozen=True, eq=False)
-class Reparametrised:
+class Reparametrised(Generic[Cond]):
     """A `Denoise` of one process, asked at the samples and times of another; no retraining, and exact.
 
     Where two processes have the same log-SNR their x_t differ by a factor alone, and x_0 is x_0 in both. A rectified
@@ -68,11 +70,11 @@ class Reparametrised:
     schedule      the process of those who ask
     """
 
-    denoise: Denoise
+    denoise: Denoise[Cond]
     own: Schedule
     schedule: Schedule
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond, w: float | Tensor | None = None) -> Tensor:
         own_t = self.own.time_of(self.schedule.log_snr(t))
         factor = _length(self.own, own_t) / _length(self.schedule, t)
         return self.denoise(broadcast(factor, x_t) * x_t, own_t, cond, w)

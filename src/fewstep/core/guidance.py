@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic
 
 import torch
 from torch import Tensor
 
-from fewstep.core.denoise import Denoise
+from fewstep.core.denoise import Cond, Denoise
 from fewstep.core.schedule import Time, broadcast
 
 
@@ -24,7 +24,7 @@ def guidance_scale_from_w(w: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class ClassifierFreeGuidance:
+class ClassifierFreeGuidance(Generic[Cond]):
     """A `Denoise` that guides another: c + w (c - u) on x_0 (Ho & Salimans 2022, 2207.12598, eq. 6).
 
     At a fixed x_t, eps and v are affine in x_0 and the weights 1 + w and -w add up to 1, so to guide x_0 is
@@ -34,11 +34,11 @@ class ClassifierFreeGuidance:
     w       a number or (B,); the number 0 spends no second call
     """
 
-    denoise: Denoise
-    uncond: Any
+    denoise: Denoise[Cond]
+    uncond: Cond
     w: float | Tensor
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond, w: float | Tensor | None = None) -> Tensor:
         """As `denoise`; the argument w goes on to the network and is not the guidance applied here."""
         c = self.denoise(x_t, t, cond, w)
         if not isinstance(self.w, Tensor) and self.w == 0:
@@ -48,7 +48,7 @@ class ClassifierFreeGuidance:
 
 
 @dataclass(frozen=True, eq=False)
-class LearntGuidance:
+class LearntGuidance(Generic[Cond]):
     """What a network that embeds w adds to its estimate of x_0 for it; called as a `Denoise`.
 
     Guidance is linear in w (eq. 6, above): where w = 0 was not trained, its effect is told from both ends of the range.
@@ -56,10 +56,10 @@ class LearntGuidance:
     w_range  that the network was trained in, 0 <= low < high
     """
 
-    denoise: Denoise
+    denoise: Denoise[Cond]
     w_range: tuple[float, float]
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond, w: float | Tensor | None = None) -> Tensor:
         low, high = self.w_range
         w = 0.0 if w is None else w
         if low == 0.0:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic
 
 from torch import Tensor
 
-from fewstep.core.denoise import Denoise
+from fewstep.core.denoise import Cond, Denoise
 from fewstep.core.schedule import Time
 
 
 @dataclass(frozen=True, eq=False)
-class Inpainting:
+class Inpainting(Generic[Cond]):
     """A `Denoise` whose x_0 is another's inside a mask and the known picture outside
     (RePaint's eq. 8 on x_0, 2201.09865).
 
@@ -22,9 +22,9 @@ class Inpainting:
     Both samplers go on from x_0, so the known part gets its exact noise at the next time, and is exact at the end.
     """
 
-    denoise: Denoise
+    denoise: Denoise[Cond]
     known: Tensor
     mask: Tensor
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond, w: float | Tensor | None = None) -> Tensor:
         return self.known + self.mask * (self.denoise(x_t, t, cond, w) - self.known)

@@ -173,7 +173,8 @@ class SamplingProfile:
     @property
     def zero_snr(self) -> bool:
         """Whether its schedule is a table of betas that was rescaled to end in pure noise (zero terminal SNR)."""
-        return bool(self.schedule.to_config().get("rescale_zero_terminal_snr", False))
+        config = self.schedule.to_config()
+        return "kind" in config and config["rescale_zero_terminal_snr"]
 
     def with_zero_snr(self, wanted: bool) -> SamplingProfile:
         """On betas that end in pure noise, or on those before they were rescaled to (2305.08891).
@@ -187,7 +188,7 @@ class SamplingProfile:
             raise ValueError("this schedule is not made of betas, so its end cannot be changed (zero terminal SNR)")
         from fewstep.core.schedules import from_config
 
-        return replace(self, schedule=from_config(config | {"rescale_zero_terminal_snr": wanted}))
+        return replace(self, schedule=from_config({**config, "rescale_zero_terminal_snr": wanted}))
 
     def of_kind(self, kind: Kind) -> SamplingProfile:
         """As a model of that kind, with its defaults, where it is of another."""

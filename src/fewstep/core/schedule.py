@@ -7,10 +7,11 @@ All arithmetic here is float64 (float32 on Apple's MPS).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from fewstep.core.schedule_config import ScheduleConfig
 
 Time = float | Tensor
 
@@ -88,7 +89,7 @@ class Schedule(ABC):
         """The time at which the log-SNR is this: the inverse of `log_snr`, of plus and minus infinity too."""
 
     @abstractmethod
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> ScheduleConfig:
         """JSON types that `schedules.from_config` turns into the same schedule, to the last bit."""
 
     def log_snr(self, t: Time) -> Tensor:

@@ -46,7 +46,7 @@ class Rows:
             groups.setdefault(part.shape[1:], []).append(torch.arange(start, end))
         return [torch.cat(some) for some in groups.values()]
 
-    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+    def __getitem__(self, rows: Tensor | slice[int, int, int | None]) -> Tensor:
         if isinstance(rows, slice):
             rows = torch.arange(*rows.indices(len(self)))
         of_part = torch.searchsorted(self.ends, rows.contiguous(), right=True)

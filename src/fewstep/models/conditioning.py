@@ -59,7 +59,7 @@ class Conditioning:
     def nbytes(self) -> int:
         return sum(x.nbytes for x in self._fields().values() if x is not None)
 
-    def __getitem__(self, rows: Tensor | slice) -> Conditioning:
+    def __getitem__(self, rows: Tensor | slice[int, int, int | None]) -> Conditioning:
         return self._map(lambda x: x[rows])
 
     @staticmethod

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from fewstep.core.denoise import Denoise
     from fewstep.core.profile import SamplingProfile
+    from fewstep.core.tiling import Span
     from fewstep.models.adapters.embeddings import Embeddings
     from fewstep.models.adapters.lora.stack import LoraStack
     from fewstep.models.card import ModelCard
@@ -115,7 +116,7 @@ class LatentModel(Described, Protocol):
         ...
 
     @property
-    def denoise(self) -> Denoise: ...
+    def denoise(self) -> Denoise[Conditioning]: ...
 
     def encode_text(self, texts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
         """Texts to the letter, as captions are read, to a `Conditioning` of as many rows; warns of what is cut off.
@@ -156,7 +157,7 @@ class LatentModel(Described, Protocol):
         """The vector of sizes for a picture (height, width), of which a crop with that corner (top, left) is made."""
         ...
 
-    def window(self, cond: Conditioning, rows: slice, columns: slice) -> Conditioning:
+    def window(self, cond: Conditioning, rows: Span, columns: Span) -> Conditioning:
         """What belongs to a part, in latents, of the picture."""
         ...
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fewstep.core.denoise import Denoiser
 from fewstep.core.profile import SamplingProfile
+from fewstep.core.tiling import Span
 from fewstep.errors import FewstepWarning
 from fewstep.models.adapters.adapted import Adapted
 from fewstep.models.adapters.embeddings import Embeddings
@@ -96,7 +97,7 @@ class Model:
         return replace(self, network=network, text=text, adapters=adapters)
 
     @cached_property
-    def denoise(self) -> Denoiser:
+    def denoise(self) -> Denoiser[Conditioning]:
         network = Adapted(self.network, self.adapters)
         return Denoiser(network, self.profile.schedule, self.profile.prediction)
 
@@ -148,7 +149,7 @@ class Model:
         cond = self._framed(cond, height, width)
         return self.adapters.steer(cond, height, width, controls, self.device, away=away) if any(controls) else cond
 
-    def window(self, cond: Conditioning, rows: slice, columns: slice) -> Conditioning:
+    def window(self, cond: Conditioning, rows: Span, columns: Span) -> Conditioning:
         unit = self.traits.pixels_per_latent
         down, across = (slice(each.start * unit, each.stop * unit) for each in (rows, columns))
         controls = None if cond.controls is None else cond.controls[..., down, across]

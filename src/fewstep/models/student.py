@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from fewstep.core.denoise import Denoiser
 from fewstep.core.schedule import Schedule, Time
 from fewstep.errors import InvalidModel, NotInstalled
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
+from fewstep.models.conditioning import Conditioning
 
 ADAPTER = "trained"
 W_DIM = 256  # of the embedding of w, as in the published LCMs
@@ -44,9 +45,21 @@ def add_adapter(unet: nn.Module, rank: int, alpha: float, targets: Sequence[str]
             weight.data = weight.data.float()
 
 
-def adapted_layers(unet: nn.Module) -> dict[str, Any]:
+@runtime_checkable
+class AdaptedLayer(Protocol):
+    """PEFT's layer with LoRAs, by their names."""
+
+    lora_A: Mapping[str, nn.Linear | nn.Conv2d]
+    lora_B: Mapping[str, nn.Linear | nn.Conv2d]
+    lora_alpha: Mapping[str, float]
+
+    def enable_adapters(self, enabled: bool) -> None: ...
+
+
+def adapted_layers(unet: nn.Module) -> dict[str, AdaptedLayer]:
     """The layers with a LoRA in training, by their names without it."""
-    return {name: module for name, module in unet.named_modules() if ADAPTER in getattr(module, "lora_A", ())}
+    layers = {name: module for name, module in unet.named_modules() if isinstance(module, AdaptedLayer)}
+    return {name: layer for name, layer in layers.items() if ADAPTER in layer.lora_A}
 
 
 @torch.no_grad()
@@ -82,13 +95,13 @@ def adapter_off(unet: nn.Module) -> Iterator[None]:
 class Unadapted:
     """A denoiser whose network is `unet`, as it was before its LoRA; without gradient."""
 
-    denoiser: Denoiser
+    denoiser: Denoiser[Conditioning]
     unet: nn.Module
 
     @property
     def schedule(self) -> Schedule:
         return self.denoiser.schedule
 
-    def __call__(self, x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Time, cond: Conditioning, w: float | Tensor | None = None) -> Tensor:
         with torch.no_grad(), adapter_off(self.unet):
             return self.denoiser(x_t, t, cond, w)

@@ -43,7 +43,9 @@ def sample(
     yield from SAMPLERS[plan.sampler].walk(denoise, plan.profile, x_T, plan.timesteps, cond, w, draw)
 
 
-def _from_picture(model: LatentModel, plan: Plan, denoise: Denoise, noise: Tensor) -> tuple[Denoise, Tensor]:
+def _from_picture(
+    model: LatentModel, plan: Plan, denoise: Denoise[Conditioning], noise: Tensor
+) -> tuple[Denoise[Conditioning], Tensor]:
     """Where the walk begins: in pure noise, or in as much of it as leaves something of a picture to start from."""
     if plan.image is None:
         return denoise, noise
@@ -63,10 +65,10 @@ def noise_of(plan: Plan) -> Noise:
     return NoiseBetween(plan.seeds, plan.variation_seeds, [plan.variation] * len(plan.seeds))
 
 
-def guided(model: LatentModel, plan: Plan) -> tuple[Denoise, Tensor | None]:
+def guided(model: LatentModel, plan: Plan) -> tuple[Denoise[Conditioning], Tensor | None]:
     """The denoiser that follows the guidance scale, and the w that is left for the network to embed."""
     w = w_from_guidance_scale(plan.guidance_scale)
-    denoise: Denoise = model.denoise
+    denoise: Denoise[Conditioning] = model.denoise
     if plan.window is not None:
         denoise = Tiled(denoise, plan.window, model.window)
     if model.profile.guidance.embedded:

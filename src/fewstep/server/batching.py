@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.schedule import Time
+from fewstep.core.tiling import Span
 from fewstep.models.adapters.embeddings import Embeddings
 from fewstep.models.adapters.lora.stack import LoraStack
 from fewstep.models.card import ModelCard
@@ -154,7 +155,7 @@ class SharedModel:
     def sizes(self, picture: tuple[int, int], corner: tuple[int, int], crop: tuple[int, int]) -> tuple[int, ...] | None:
         return self.shared.sizes(picture, corner, crop)
 
-    def window(self, cond: Conditioning, rows: slice, columns: slice) -> Conditioning:
+    def window(self, cond: Conditioning, rows: Span, columns: Span) -> Conditioning:
         return self.shared.window(cond, rows, columns)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
@@ -244,7 +245,7 @@ def _shares(batch: Tensor, asks: Sequence[Ask]) -> list[Tensor]:
     return [batch[rows] for rows in _slices(asks)]
 
 
-def _slices(asks: Sequence[Ask]) -> Iterator[slice]:
+def _slices(asks: Sequence[Ask]) -> Iterator[Span]:
     start = 0
     for ask in asks:
         yield slice(start, start + ask.rows)

@@ -29,7 +29,9 @@ class TeacherGap:
 
     name = "teacher_gap"
 
-    def __init__(self, teacher: Denoise, model: LatentModel, prompts: Sequence[str], w: float, seed: int = 0) -> None:
+    def __init__(
+        self, teacher: Denoise[Conditioning], model: LatentModel, prompts: Sequence[str], w: float, seed: int = 0
+    ) -> None:
         self.prompts, self.w = prompts, w
         height, width = model.traits.default_size
         self.size = (height, width)
@@ -45,7 +47,7 @@ class TeacherGap:
             self.ends = self._paths(model, cond)
         last = model.profile.schedule.last
         w = torch.full((len(self.prompts),), self.w, device=model.device)
-        denoise: Denoise = model.denoise
+        denoise: Denoise[Conditioning] = model.denoise
         if not model.profile.guidance.embedded and model.profile.guidance.w_range == (0.0, 0.0) and self.w:
             denoise = ClassifierFreeGuidance(denoise, self._uncond(model), self.w)
         jumps = denoise(self.x_T, last, cond, w if model.profile.guidance.embedded else None)

@@ -22,6 +22,7 @@ from fewstep.core.profile import Facts
 from fewstep.data.latents import LatentCache
 from fewstep.errors import InvalidConfig
 from fewstep.models.adapters.lora.convert import write_lora
+from fewstep.models.conditioning import Conditioning
 from fewstep.models.model import Model
 from fewstep.models.saving import save
 from fewstep.models.student import W_DIM, Unadapted, adapter_layers, add_adapter
@@ -51,7 +52,7 @@ class Training:
     student: Model
     network: nn.Module
     objective: Objective
-    networks: Networks
+    networks: Networks[Conditioning]
     base: Path | None
     target: AveragedTarget | None
     record: Mapping[str, Any]
@@ -235,7 +236,7 @@ def _network(config: RunConfig, objective: Objective, model: Model) -> Any:
     return model.network.student(W_DIM if embeds else None)
 
 
-def _teacher(config: RunConfig, model: Model) -> Denoise | None:
+def _teacher(config: RunConfig, model: Model) -> Denoise[Conditioning] | None:
     """The model as it was, of a distillation: with its adapter off, where there is one."""
     if config.method != "distill":
         return None
@@ -262,7 +263,7 @@ def _few_step_student(student: Model, objective: Distillation) -> Model:
     return dataclasses.replace(student, profile=profile, card=dataclasses.replace(student.card, teacher=student.name))
 
 
-def _as_it_was(config: RunConfig, model: Model, processes: Processes) -> Denoise:
+def _as_it_was(config: RunConfig, model: Model, processes: Processes) -> Denoise[Conditioning]:
     """The model before fine-tuning: with its adapter off, or a frozen copy."""
     if config.lora is not None:
         return Unadapted(model.denoise, model.network.module)

@@ -24,6 +24,7 @@ from fewstep.core.denoise import Denoise
 from fewstep.core.schedule import Time
 from fewstep.errors import CannotWrite, FewstepError, FewstepWarning
 from fewstep.files import replacing
+from fewstep.models.conditioning import Conditioning
 from fewstep.train.sharding import all_whole, is_part, part
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -75,10 +76,10 @@ class AveragedTarget:
         for name, weight in trained(self.model).items():
             self.weights[name].lerp_(weight, 1 - self.decay)
 
-    def wrap(self, denoise: Denoise) -> Denoise:
+    def wrap(self, denoise: Denoise[Conditioning]) -> Denoise[Conditioning]:
         """`denoise`, whose network is the model, with the averaged weights; without gradient."""
 
-        def averaged(x_t: Tensor, t: Time, cond: Any, w: float | Tensor | None = None) -> Tensor:
+        def averaged(x_t: Tensor, t: Time, cond: Conditioning, w: float | Tensor | None = None) -> Tensor:
             with torch.no_grad(), exchanged(self.model, self.weights):
                 return denoise(x_t, t, cond, w)
 

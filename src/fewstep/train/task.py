@@ -13,12 +13,13 @@ from fewstep.core.objectives.base import Batch, Draw, Loss, Networks, Objective
 from fewstep.core.schedule import Schedule
 from fewstep.data.latents import LatentCache
 from fewstep.errors import InvalidConfig
+from fewstep.models.conditioning import Conditioning
 
 
 class Drawn(Protocol):
     """All that is random about a batch, on the CPU, so that every process draws the same and takes its part."""
 
-    def __getitem__(self, part: slice, /) -> Self: ...
+    def __getitem__(self, part: slice[int, int, int | None], /) -> Self: ...
 
     def tensors(self) -> Mapping[str, Tensor]:
         """What is kept of a batch whose loss diverged."""
@@ -42,14 +43,14 @@ class OverCache:
     """An objective, the networks that it asks, and the data that it draws from."""
 
     objective: Objective
-    networks: Networks
+    networks: Networks[Conditioning]
     cache: LatentCache
     device: torch.device | str = "cpu"
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Draw:
         return self.objective.draw(rows, self.cache, self.networks.schedule, generator)
 
-    def batch(self, drawn: Draw) -> Batch:
+    def batch(self, drawn: Draw) -> Batch[Conditioning]:
         """What was drawn with its data, on the device."""
         x_0, noise = (x.to(self.device) for x in (self.cache.latents[drawn.rows].float(), drawn.noise))
         cond = self.cache.conditioning(drawn.captions, drawn.rows, self.device)
@@ -67,7 +68,7 @@ class Undrawn:
     rows: Tensor
     generator: torch.Generator
 
-    def __getitem__(self, part: slice) -> Undrawn:
+    def __getitem__(self, part: slice[int, int, int | None]) -> Undrawn:
         if len(self.rows[part]) < len(self.rows):
             raise InvalidConfig("this loss is of the whole batch and cannot be divided: use accumulate=1, one process")
         return self

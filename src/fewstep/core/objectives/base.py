@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from fewstep.core.denoise import Denoise, Denoiser
+from fewstep.core.guidance import ClassifierFreeGuidance
 from fewstep.core.objectives.metrics import Metric
 from fewstep.core.schedule import Schedule
 from fewstep.core.settings import Record
@@ -53,7 +54,7 @@ class Draw:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, part: slice) -> Draw:
+    def __getitem__(self, part: slice[int, int, int | None]) -> Draw:
         return Draw(**{name: tensor[part] for name, tensor in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
@@ -69,8 +70,11 @@ class Condition(Protocol):
         ...
 
 
+Cond = TypeVar("Cond", bound=Condition)
+
+
 @dataclass(frozen=True, eq=False)
-class Batch:
+class Batch(Generic[Cond]):
     """What a loss is computed of: a draw, or a part of one, with its data, on the device of the networks.
 
     x_0           (B, C, h, w) latents of pictures
@@ -81,8 +85,8 @@ class Batch:
     x_0: Tensor
     noise: Tensor
     times: Tensor
-    cond: Condition
-    uncond: Condition | None = None
+    cond: Cond
+    uncond: Cond | None = None
     w: Tensor | None = None
     u: Tensor | None = None
 
@@ -93,7 +97,7 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class Networks:
+class Networks(Generic[Cond]):
     """Who is asked. Only the student has a gradient.
 
     student   in training: x_0 from x_t
@@ -103,11 +107,21 @@ class Networks:
     guidance  what w adds to x_0 in the model as it was before fine-tuning; None where w adds nothing
     """
 
-    student: Denoiser
+    student: Denoiser[Cond]
     schedule: Schedule
-    target: Denoise | None = None
-    teacher: Denoise | None = None
-    guidance: Denoise | None = None
+    target: Denoise[Cond] | None = None
+    teacher: Denoise[Cond] | None = None
+    guidance: Denoise[Cond] | None = None
+
+    def guided(self, batch: Batch[Cond]) -> Denoise[Cond]:
+        """The teacher with the guidance of the batch. Raises ValueError without one, or nothing to guide away from."""
+        if self.teacher is None:
+            raise ValueError("a distillation needs a teacher")
+        if batch.w is None:
+            return self.teacher
+        if batch.uncond is None:
+            raise ValueError("guidance needs the conditioning of the empty caption")
+        return ClassifierFreeGuidance(self.teacher, batch.uncond, batch.w)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +158,6 @@ class Objective(Record, Protocol):
         """All that is random about the batch of the pictures (B,) `rows`."""
         ...
 
-    def loss(self, networks: Networks, batch: Batch) -> Loss:
+    def loss(self, networks: Networks[Cond], batch: Batch[Cond]) -> Loss:
         """What the networks answer, compared; with gradient for the student alone."""
         ...

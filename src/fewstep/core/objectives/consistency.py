@@ -8,8 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fewstep.core.guidance import ClassifierFreeGuidance
-from fewstep.core.objectives.base import Batch, Networks
+from fewstep.core.objectives.base import Batch, Cond, Networks
 from fewstep.core.objectives.ends import CleanData, Ends, Times
 from fewstep.core.objectives.guided import Distillation
 from fewstep.core.objectives.pairs import Pairs
@@ -50,11 +49,9 @@ class Consistency(Pairs, Distillation):
     def ode(self, schedule: Schedule) -> Solver:
         return SOLVERS[self.solver](schedule)
 
-    def earlier(self, networks: Networks, batch: Batch, x_t: Tensor, times: Times) -> Tensor:
+    def earlier(self, networks: Networks[Cond], batch: Batch[Cond], x_t: Tensor, times: Times) -> Tensor:
         """In `substeps` equal steps; between whole times (int64) the steps are whole as well."""
-        if networks.teacher is None:
-            raise ValueError("a distillation needs a teacher")
-        guided = ClassifierFreeGuidance(networks.teacher, batch.uncond, batch.guidance)
+        guided = networks.guided(batch)
         solver, way = self.ode(networks.schedule), times.t_n - times.t
         rounding = None if way.is_floating_point() else "floor"
         state = solver.init()

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fewstep.core.objectives.base import Batch, Data, Draw, Loss, Method, Networks, compared
+from fewstep.core.objectives.base import Batch, Cond, Data, Draw, Loss, Method, Networks, compared
 from fewstep.core.objectives.metrics import l2
 from fewstep.core.schedule import Schedule
 from fewstep.core.settings import check, setting
@@ -36,7 +36,7 @@ class Diffusion:
         noise = data.draw_noise(rows, generator)
         return Draw(rows, data.draw_captions(rows, generator, self.empty), t, noise)
 
-    def loss(self, networks: Networks, batch: Batch) -> Loss:
+    def loss(self, networks: Networks[Cond], batch: Batch[Cond]) -> Loss:
         student, schedule = networks.student, networks.schedule
         t = batch.times.to(batch.noise.device)
         x_t = schedule.add_noise(batch.x_0, batch.noise, t)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewstep.core.consistency import ConsistencyFunction, Scalings, TrajectoryFunction
-from fewstep.core.denoise import Denoise
+from fewstep.core.denoise import Cond, Denoise
 from fewstep.core.samplers.grids import phase_ends
 from fewstep.core.schedule import Schedule
 
@@ -46,7 +46,7 @@ class Ends(Protocol):
         """Where the step from t ends, at most at t_n; u (B,) in [0, 1) where it is random."""
         ...
 
-    def function(self, denoise: Denoise, scalings: Scalings, schedule: Schedule, t_m: Tensor) -> Denoise:
+    def function(self, denoise: Denoise[Cond], scalings: Scalings, schedule: Schedule, t_m: Tensor) -> Denoise[Cond]:
         """The step that is learnt: x_t at t to x at t_m."""
         ...
 
@@ -63,7 +63,7 @@ class CleanData:
     def t_m(self, t: Tensor, t_n: Tensor, floor: Tensor, u: Tensor | None, schedule: Schedule) -> Tensor:
         return floor
 
-    def function(self, denoise: Denoise, scalings: Scalings, schedule: Schedule, t_m: Tensor) -> Denoise:
+    def function(self, denoise: Denoise[Cond], scalings: Scalings, schedule: Schedule, t_m: Tensor) -> Denoise[Cond]:
         return ConsistencyFunction(denoise, scalings)
 
 
@@ -81,7 +81,7 @@ class PhaseEnds:
     def t_m(self, t: Tensor, t_n: Tensor, floor: Tensor, u: Tensor | None, schedule: Schedule) -> Tensor:
         return floor
 
-    def function(self, denoise: Denoise, scalings: Scalings, schedule: Schedule, t_m: Tensor) -> Denoise:
+    def function(self, denoise: Denoise[Cond], scalings: Scalings, schedule: Schedule, t_m: Tensor) -> Denoise[Cond]:
         return TrajectoryFunction(denoise, schedule, t_m)
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fewstep.core.objectives.base import Batch, Method, Networks
+from fewstep.core.objectives.base import Batch, Cond, Method, Networks
 from fewstep.core.objectives.ends import CleanData, Ends, Times
 from fewstep.core.objectives.pairs import Pairs
 from fewstep.core.settings import setting
@@ -43,7 +43,7 @@ class FineTuning(Pairs):
     def ends(self) -> Ends:
         return self.distilled
 
-    def earlier(self, networks: Networks, batch: Batch, x_t: Tensor, times: Times) -> Tensor:
+    def earlier(self, networks: Networks[Cond], batch: Batch[Cond], x_t: Tensor, times: Times) -> Tensor:
         if networks.guidance is None:
             return networks.schedule.add_noise(batch.x_0, batch.noise, times.t_n)
         moved = batch.x_0 + networks.guidance(x_t, times.t, batch.cond, batch.guidance)

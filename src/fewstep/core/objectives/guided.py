@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fewstep.core.consistency import Scalings, hard_scalings, scalings_of
-from fewstep.core.objectives.base import Batch, Data, Draw, Loss, Method, Networks
+from fewstep.core.objectives.base import Batch, Cond, Data, Draw, Loss, Method, Networks
 from fewstep.core.objectives.metrics import METRICS
 from fewstep.core.schedule import Schedule
 from fewstep.core.settings import Value, check, setting
@@ -109,7 +109,7 @@ class Distillation(Guided, ABC):
     def draw(self, rows: Tensor, data: Data, schedule: Schedule, generator: torch.Generator) -> Draw: ...
 
     @abstractmethod
-    def loss(self, networks: Networks, batch: Batch) -> Loss: ...
+    def loss(self, networks: Networks[Cond], batch: Batch[Cond]) -> Loss: ...
 
     @property
     def num_phases(self) -> int:

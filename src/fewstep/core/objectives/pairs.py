@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewstep.core.objectives.base import Batch, Data, Draw, Loss, Networks, compared
+from fewstep.core.objectives.base import Batch, Cond, Data, Draw, Loss, Networks, compared
 from fewstep.core.objectives.ends import Ends, Times
 from fewstep.core.objectives.guided import Guided
 from fewstep.core.objectives.metrics import METRICS
@@ -44,7 +44,7 @@ class Pairs(Guided, ABC):
         """Where the steps end that are learnt."""
 
     @abstractmethod
-    def earlier(self, networks: Networks, batch: Batch, x_t: Tensor, times: Times) -> Tensor:
+    def earlier(self, networks: Networks[Cond], batch: Batch[Cond], x_t: Tensor, times: Times) -> Tensor:
         """x_n, at t_n, on the trajectory of x_t; called without gradient."""
 
     def interval(self, schedule: Schedule) -> float:
@@ -65,14 +65,14 @@ class Pairs(Guided, ABC):
         u = torch.rand(len(rows), generator=generator) if self.ends.drawn else None
         return Draw(rows, captions, indices, noise, w, u)
 
-    def times(self, batch: Batch | Draw, schedule: Schedule) -> Times:
+    def times(self, batch: Batch[Cond] | Draw, schedule: Schedule) -> Times:
         """t, t_n and t_m of what was drawn, on the CPU. At index 0 of LCM's grid t_n is 0, not -1."""
         grid = self.grid(schedule)
         t, floor = grid[batch.times], self.ends.floor(grid, schedule)[batch.times]
         t_n = torch.maximum(schedule.before(t, self.interval(schedule)), floor)
         return Times(t, t_n, self.ends.t_m(t, t_n, floor, batch.u, schedule))
 
-    def loss(self, networks: Networks, batch: Batch) -> Loss:
+    def loss(self, networks: Networks[Cond], batch: Batch[Cond]) -> Loss:
         schedule, w = networks.schedule, batch.guidance
         drawn = self.times(batch, schedule)
         at = drawn.to(batch.noise.device)

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from fewstep.core.consistency import ConsistencyFunction, TrajectoryFunction
 from fewstep.core.denoise import Denoise
-from fewstep.core.guidance import ClassifierFreeGuidance
-from fewstep.core.objectives.base import Batch, Data, Draw, Loss, Networks, compared
+from fewstep.core.objectives.base import Batch, Cond, Data, Draw, Loss, Networks, compared
 from fewstep.core.objectives.guided import Distillation
 from fewstep.core.objectives.metrics import METRICS
 from fewstep.core.objectives.phases import at_most_the_grid
@@ -77,7 +76,7 @@ class Path(Distillation):
         times = starts[:, None] - (back if starts.is_floating_point() else back.long())
         return Draw(rows, captions, times.flatten(1), noise, w)
 
-    def loss(self, networks: Networks, batch: Batch) -> Loss:
+    def loss(self, networks: Networks[Cond], batch: Batch[Cond]) -> Loss:
         schedule, w = networks.schedule, batch.guidance
         states = self.walk(networks, batch)
         many = len(states) - 1
@@ -85,7 +84,7 @@ class Path(Distillation):
         t, t_m = batch.times.T.flatten(), self.ends(schedule)[phase_of].repeat_interleave(len(batch.times))
         x_t = torch.cat(states[:-1])
         target = torch.cat([states[(phase + 1) * self.substeps] for phase in phase_of.tolist()])
-        denoise: Denoise = networks.student
+        denoise: Denoise[Cond] = networks.student
         if self.phases == 1:
             denoise = ConsistencyFunction(denoise, self.scalings(schedule))
         step = TrajectoryFunction(denoise, schedule, t_m.to(x_t.device))
@@ -94,11 +93,9 @@ class Path(Distillation):
         return compared(prediction, target, METRICS[self.metric], t)
 
     @torch.no_grad()
-    def walk(self, networks: Networks, batch: Batch) -> list[Tensor]:
+    def walk(self, networks: Networks[Cond], batch: Batch[Cond]) -> list[Tensor]:
         """Where the guided teacher is at each of the times, and at the end."""
-        if networks.teacher is None:
-            raise ValueError("a distillation needs a teacher")
-        guided = ClassifierFreeGuidance(networks.teacher, batch.uncond, batch.guidance)
+        guided = networks.guided(batch)
         solver = SOLVERS[self.solver](networks.schedule)
         x_t, state = batch.noise, solver.init()
         states, times = [x_t], batch.times.to(x_t.device).unbind(1)

@@ -6,11 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor
 
-from fewstep.core.denoise import Denoise
+from fewstep.core.denoise import Cond, Denoise
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.schedule import Schedule
 
@@ -69,11 +68,11 @@ class Sampler(ABC):
     @abstractmethod
     def walk(
         self,
-        denoise: Denoise,
+        denoise: Denoise[Cond],
         profile: SamplingProfile,
         x_T: Tensor,
         times: Sequence[float] | Tensor,
-        cond: Any,
+        cond: Cond,
         w: float | Tensor | None,
         draw: Draw,
     ) -> Iterator[Step]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from fewstep.core.denoise import Denoise
+from fewstep.core.denoise import Cond, Denoise
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.ode import ODESampler, SolverState
 from fewstep.core.schedule import Schedule, Time
@@ -24,7 +24,7 @@ class DDIM:
         return None
 
     def step(
-        self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
+        self, denoise: Denoise[Cond], x_t: Tensor, t: Time, s: Time, cond: Cond, state: SolverState | None
     ) -> tuple[Tensor, SolverState]:
         x0 = denoise(x_t, t, cond)
         return self.schedule.transfer(x_t, x0, t, s), SolverState(x0, self.schedule.log_snr(t))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from fewstep.core.denoise import Denoise
+from fewstep.core.denoise import Cond, Denoise
 from fewstep.core.samplers.ode import ODESampler, SolverState
 from fewstep.core.schedule import Schedule, Time, broadcast
 
@@ -27,7 +27,7 @@ class DPMSolverPP2M:
         return None
 
     def step(
-        self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
+        self, denoise: Denoise[Cond], x_t: Tensor, t: Time, s: Time, cond: Cond, state: SolverState | None
     ) -> tuple[Tensor, SolverState]:
         log_snr_t, log_snr_s = self.schedule.log_snr(t), self.schedule.log_snr(s)
         x0 = mean = denoise(x_t, t, cond)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor
 
 from fewstep.core.consistency import ConsistencyFunction, scalings_of
-from fewstep.core.denoise import Denoise
+from fewstep.core.denoise import Cond, Denoise
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.base import Draw, Sampler, Step, falling
 from fewstep.core.samplers.grids import consistency_timesteps
@@ -18,11 +17,11 @@ from fewstep.core.schedule import Schedule
 
 
 def sample_consistency(
-    f: Denoise,
+    f: Denoise[Cond],
     schedule: Schedule,
     x_T: Tensor,
     timesteps: Sequence[float] | Tensor,
-    cond: Any,
+    cond: Cond,
     w: float | Tensor | None = None,
     noise: Draw | None = None,
 ) -> Iterator[Step]:
@@ -57,11 +56,11 @@ class LCM(Sampler):
 
     def walk(
         self,
-        denoise: Denoise,
+        denoise: Denoise[Cond],
         profile: SamplingProfile,
         x_T: Tensor,
         times: Sequence[float] | Tensor,
-        cond: Any,
+        cond: Cond,
         w: float | Tensor | None,
         draw: Draw,
     ) -> Iterator[Step]:

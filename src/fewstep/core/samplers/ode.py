@@ -15,11 +15,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from fewstep.core.denoise import Denoise
+from fewstep.core.denoise import Cond, Denoise
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.base import Draw, Sampler, Step, falling
 from fewstep.core.samplers.grids import ode_timesteps
@@ -47,7 +47,7 @@ class Solver(Protocol):
         ...
 
     def step(
-        self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
+        self, denoise: Denoise[Cond], x_t: Tensor, t: Time, s: Time, cond: Cond, state: SolverState | None
     ) -> tuple[Tensor, SolverState]:
         """x_t (B, ...) at t to x_s at s <= t, in float32 at least. Times: numbers or (B,)."""
         ...
@@ -85,11 +85,11 @@ class ODESampler(Sampler):
 
     def walk(
         self,
-        denoise: Denoise,
+        denoise: Denoise[Cond],
         profile: SamplingProfile,
         x_T: Tensor,
         times: Sequence[float] | Tensor,
-        cond: Any,
+        cond: Cond,
         w: float | Tensor | None,
         draw: Draw,
     ) -> Iterator[Step]:
@@ -103,10 +103,10 @@ class ODESampler(Sampler):
 
 def sample_ode(
     solver: Solver,
-    denoise: Denoise,
+    denoise: Denoise[Cond],
     x_T: Tensor,
     timesteps: Sequence[float] | Tensor,
-    cond: Any,
+    cond: Cond,
     *,
     final_timestep: float | None = None,
 ) -> Iterator[Step]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from fewstep.core.denoise import Denoise
+from fewstep.core.denoise import Cond, Denoise
 from fewstep.core.samplers.dpmpp import DPMSolverPP2M
 from fewstep.core.samplers.ode import ODESampler, SolverState
 from fewstep.core.schedule import Schedule, Time, broadcast
@@ -39,7 +39,7 @@ class UniPC:
         return None
 
     def step(
-        self, denoise: Denoise, x_t: Tensor, t: Time, s: Time, cond: Any, state: SolverState | None
+        self, denoise: Denoise[Cond], x_t: Tensor, t: Time, s: Time, cond: Cond, state: SolverState | None
     ) -> tuple[Tensor, SolverState]:
         x0 = denoise(x_t, t, cond)
         log_snr = self.schedule.log_snr(t)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewstep.core.schedule import Schedule, Time, finest, real
+from fewstep.core.schedule_config import Betas, Table
 
 CLEAN = -1
 BETA_KINDS = ("linear", "scaled_linear", "squaredcos_cap_v2")
@@ -21,7 +20,7 @@ class DiscreteSchedule(Schedule):
     """The times 0 .. T-1, and -1 for clean data; alpha^2 + sigma^2 = 1. Make one with the `from_...` constructors.
 
     table   (2, T + 1) float64 on the CPU: alphas, then sigmas; column t + 1 is time t, column 0 clean data
-    config  what `to_config` returns; JSON types only
+    config  what `to_config` returns
 
     A whole time reads the table. Between two of them the angle atan2(sigma, alpha) is linear in t. k-diffusion has
     log(sigma / alpha) linear there: on Stable Diffusion's table that is 5e-4 apart in sigma between times 0 and 1, and
@@ -31,7 +30,7 @@ class DiscreteSchedule(Schedule):
     """
 
     table: Tensor
-    config: Mapping[str, Any] = field(repr=False)
+    config: Betas | Table = field(repr=False)
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +62,7 @@ class DiscreteSchedule(Schedule):
         alphas_cumprod = torch.cumprod(1.0 - _betas(kind, beta_start, beta_end, num_train_timesteps), dim=0)
         if rescale_zero_terminal_snr:
             alphas_cumprod = _rescale_zero_terminal_snr(alphas_cumprod)
-        config = {
+        config: Betas = {
             "kind": kind,
             "beta_start": beta_start,
             "beta_end": beta_end,
@@ -80,8 +79,8 @@ class DiscreteSchedule(Schedule):
             raise ValueError(f"alphas_cumprod must have the shape (T,); got {tuple(table.shape)}")
         return cls(_variance_preserving(table), {"alphas_cumprod": table.tolist()})
 
-    def to_config(self) -> dict[str, Any]:
-        return dict(self.config)
+    def to_config(self) -> Betas | Table:
+        return self.config.copy()
 
     @property
     def num_train_timesteps(self) -> int:

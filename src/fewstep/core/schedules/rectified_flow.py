@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewstep.core.schedule import Schedule, Time, real
+from fewstep.core.schedule_config import Flow, SizeShift
 
 SHIFT_TYPES = ("exponential", "linear")
 
@@ -42,6 +42,15 @@ class ShiftBySize:
         slope = (self.max_shift - self.base_shift) / (self.max_image_seq_len - self.base_image_seq_len)
         mu = self.base_shift + slope * (tokens - self.base_image_seq_len)
         return math.exp(mu) if self.time_shift_type == "exponential" else mu
+
+    def to_config(self) -> SizeShift:
+        return {
+            "base_shift": self.base_shift,
+            "max_shift": self.max_shift,
+            "base_image_seq_len": self.base_image_seq_len,
+            "max_image_seq_len": self.max_image_seq_len,
+            "time_shift_type": self.time_shift_type,
+        }
 
 
 @dataclass(frozen=True)
@@ -93,10 +102,13 @@ class RectifiedFlow(Schedule):
             return self
         return dataclasses.replace(self, shift=self.by_size(tokens), by_size=None)
 
-    def to_config(self) -> dict[str, Any]:
-        by_size = None if self.by_size is None else dataclasses.asdict(self.by_size)
-        sizes = {"shift": self.shift, "by_size": by_size, "time_scale": self.time_scale}
-        return {"process": "rectified_flow", **sizes}
+    def to_config(self) -> Flow:
+        return {
+            "process": "rectified_flow",
+            "shift": self.shift,
+            "by_size": None if self.by_size is None else self.by_size.to_config(),
+            "time_scale": self.time_scale,
+        }
 
     @property
     def _known_shift(self) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewstep.core.schedule import Schedule, Time, real
+from fewstep.core.schedule_config import Trig
 
 
 @dataclass(frozen=True)
@@ -52,5 +52,5 @@ class TrigFlow(Schedule):
     def time_of(self, log_snr: float | Tensor) -> Tensor:
         return torch.atan(torch.exp(-0.5 * real(log_snr)) / self.sigma_data)
 
-    def to_config(self) -> dict[str, Any]:
+    def to_config(self) -> Trig:
         return {"process": "trigflow", "sigma_data": self.sigma_data}
