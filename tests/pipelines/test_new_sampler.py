@@ -21,8 +21,8 @@ from fewstep.core.schedules import DiscreteSchedule
 from fewstep.errors import InvalidRequest
 from fewstep.models.model import Model
 from fewstep.pipelines.fields import FIELDS
-from fewstep.server.compat import sdapi_lists
 from fewstep.server.controls import controls
+from fewstep.server.doors.sdapi import lists
 from oracle import GaussianWorld
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -69,6 +69,6 @@ def test_it_is_listed_where_the_others_are(teacher: Model, student: Model) -> No
     assert "ancestral" in FIELDS["sampler"].description
     (choice,) = (control for control in controls(teacher) if control["name"] == "sampler")
     assert tuple(choice["choices"]) == named
-    assert "ancestral" in [listed["name"] for listed in sdapi_lists.samplers(teacher)]
+    assert "ancestral" in [listed["name"] for listed in lists.samplers(teacher)]
     with pytest.raises(InvalidRequest, match=r"'ancestral' is not for miniature.*use lcm or tcd"):
         fewstep.text2image(student, "a cat", sampler="ancestral")

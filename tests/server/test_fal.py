@@ -25,8 +25,8 @@ from websockets.sync.client import connect
 
 from fewstep.models.model import Model
 from fewstep.server.certificate import self_signed
-from fewstep.server.compat import fal_queue, fal_realtime
-from fewstep.server.compat.fal_realtime import Realtime
+from fewstep.server.doors.fal import queue, realtime
+from fewstep.server.doors.fal.realtime import Realtime
 from fewstep.server.engine import Engine
 from fewstep.server.places import Places
 from fewstep.server.security import Access
@@ -251,12 +251,12 @@ def test_the_newest_answers_are_kept_and_the_oldest_forgotten(server: Server, mo
             assert httpx.get(told["response_url"]).status_code in (200, 400)
         return told
 
-    monkeypatch.setattr(fal_queue, "KEPT_REQUESTS", 2)
+    monkeypatch.setattr(queue, "KEPT_REQUESTS", 2)
     first, second, third = handed(), handed(), handed()
     assert answers(first, second, third) == [404, 200, 200]
-    monkeypatch.setattr(fal_queue, "KEPT_BYTES", 1)
+    monkeypatch.setattr(queue, "KEPT_BYTES", 1)
     assert answers(second, third) == [404, 200]
-    monkeypatch.setattr(fal_queue, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(queue, "KEPT_SECONDS", 0.0)
     assert answers(third) == [404]
 
 
@@ -306,7 +306,7 @@ def test_large_requests_that_wait_give_way_to_newer_ones(monkeypatch: pytest.Mon
         asyncio.run(door._read(cast(WebSocket, Socket(*sizes)), waiting, asyncio.Event()))
         return [len(message["bytes"]) for message in waiting]
 
-    monkeypatch.setattr(fal_realtime, "MAX_BYTES", 100)
+    monkeypatch.setattr(realtime, "MAX_BYTES", 100)
     assert kept(40, 50, 30) == [50, 30]
     assert kept(40, 500) == [500]
     assert kept(*[1] * 70) == [1] * 60

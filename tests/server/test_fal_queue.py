@@ -15,9 +15,9 @@ from PIL import Image
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.model import Model
-from fewstep.server.compat.fal_fields import Input
-from fewstep.server.compat.fal_painting import Painting
-from fewstep.server.compat.fal_queue import START_WITHIN, Queue, patience
+from fewstep.server.doors.fal.fields import Input
+from fewstep.server.doors.fal.painting import Painting
+from fewstep.server.doors.fal.queue import START_WITHIN, Queue, patience
 from fewstep.server.engine import Engine
 from serving import Server
 

@@ -89,7 +89,7 @@ def test_the_newest_pictures_are_kept_and_of_large_ones_fewer(
 
     first, second = url(), url()
     assert [httpx.get(each).status_code for each in (first, second)] == [200, 200]
-    monkeypatch.setattr("fewstep.server.compat.kept.KEPT_BYTES", 1)
+    monkeypatch.setattr("fewstep.server.doors.openai.kept.KEPT_BYTES", 1)
     third = url()
     assert [httpx.get(each).status_code for each in (first, second, third)] == [404, 404, 200]
 
@@ -98,7 +98,7 @@ def test_a_url_opens_by_itself_for_an_hour_where_a_token_is_needed(
     student: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.monotonic()
-    monkeypatch.setattr("fewstep.server.compat.kept.monotonic", lambda: now)
+    monkeypatch.setattr("fewstep.server.doors.openai.kept.monotonic", lambda: now)
     token = "a-long-secret"
     with (
         serving(student, Access.of("0.0.0.0", token)) as server,

@@ -14,7 +14,9 @@ from websockets.sync.client import connect
 from fewstep.errors import InvalidRequest
 from fewstep.models.model import Model
 from fewstep.server.app import create_app
-from fewstep.server.compat import fal, openai, sdapi
+from fewstep.server.doors.fal import routes as fal
+from fewstep.server.doors.openai import routes as openai
+from fewstep.server.doors.sdapi import routes as sdapi
 from fewstep.server.engine import Engine
 from fewstep.server.passes import OURS, Passes
 from fewstep.server.security import Access

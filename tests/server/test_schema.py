@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 
 from fewstep.models.model import Model
 from fewstep.server.app import create_app
-from fewstep.server.compat import fal, openai, sdapi
+from fewstep.server.doors.fal import routes as fal
+from fewstep.server.doors.openai import routes as openai
+from fewstep.server.doors.sdapi import routes as sdapi
 from serving import Server, serving
 
 if TYPE_CHECKING:

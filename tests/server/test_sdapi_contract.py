@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from fewstep.models.model import Model
-from fewstep.server.compat.fal_fields import Input
-from fewstep.server.compat.openai_fields import Images
-from fewstep.server.compat.sdapi_fields import Img2Img, Txt2Img
+from fewstep.server.doors.fal.fields import Input
+from fewstep.server.doors.openai.fields import Images
+from fewstep.server.doors.sdapi.fields import Img2Img, Txt2Img
 from serving import Server, serving
 
 SMALL = {"prompt": "x", "seed": 7, "width": 32, "height": 32}

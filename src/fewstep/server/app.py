@@ -15,9 +15,12 @@ from starlette.exceptions import HTTPException
 
 import fewstep
 from fewstep.errors import FewstepError
-from fewstep.server import own_door, protocol
-from fewstep.server.compat import fal, openai, sdapi
-from fewstep.server.compat.fal_addresses import FalAddresses
+from fewstep.server import protocol
+from fewstep.server.doors import own
+from fewstep.server.doors.fal import routes as fal
+from fewstep.server.doors.fal.addresses import FalAddresses
+from fewstep.server.doors.openai import routes as openai
+from fewstep.server.doors.sdapi import routes as sdapi
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Reason
 from fewstep.server.live import LiveDoor
@@ -65,7 +68,7 @@ def create_app(
     app.add_api_websocket_route("/v1/live", live)
     access = access or Access()
     for doors in (
-        own_door.router(engine),
+        own.router(engine),
         openai.router(engine),
         sdapi.router(engine),
         fal.router(engine, access.passes, places),

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fewstep.errors import InvalidRequest
-from fewstep.server.compat.fal_painting import Answer, Painting
+from fewstep.server.doors.fal.painting import Answer, Painting
 from fewstep.server.engine import Engine, PaintingFailed, Ticket
 from fewstep.server.job import Failed, Reason
 

@@ -14,8 +14,8 @@ from fewstep.models.text.prompt_weights import literal
 from fewstep.pipelines.fields import MAX_SIDE
 from fewstep.pipelines.prompts import STRICT, Prompt, understood
 from fewstep.server.coding import Coding, Format
-from fewstep.server.compat.nulls import NullIsAbsent
 from fewstep.server.fields import served
+from fewstep.server.nulls import NullIsAbsent
 from fewstep.server.wording import in_words
 
 IGNORED = ("quality", "style", "background", "moderation", "user", "input_fidelity")  # known, and of no meaning here

@@ -24,8 +24,8 @@ from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.provenance import PARAMETERS, record_of
 from fewstep.pipelines.request import Request
 from fewstep.server.coding import Coding, decode_mask, encode
-from fewstep.server.compat.sdapi_control import SCRIPT, controls
-from fewstep.server.compat.sdapi_fields import (
+from fewstep.server.doors.sdapi.control import SCRIPT, controls
+from fewstep.server.doors.sdapi.fields import (
     DENOISING,
     Img2Img,
     PngInfo,
@@ -35,9 +35,9 @@ from fewstep.server.compat.sdapi_fields import (
     translate,
     upscaled,
 )
-from fewstep.server.compat.sdapi_lists import API, add_what_is_fixed, loras, samplers, schedulers, sd_models
-from fewstep.server.compat.sdapi_options import MODEL, chosen, options
-from fewstep.server.compat.sdapi_pictures import picture
+from fewstep.server.doors.sdapi.lists import API, add_what_is_fixed, loras, samplers, schedulers, sd_models
+from fewstep.server.doors.sdapi.options import MODEL, chosen, options
+from fewstep.server.doors.sdapi.pictures import picture
 from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
 from fewstep.server.presence import while_present

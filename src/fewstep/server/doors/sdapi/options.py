@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fewstep.models.latent_model import LatentModel
-from fewstep.server.compat.nulls import without_nulls
-from fewstep.server.compat.sdapi_lists import title
+from fewstep.server.doors.sdapi.lists import title
 from fewstep.server.engine import Engine
+from fewstep.server.nulls import without_nulls
 
 MODEL, HASH, FORMAT = "sd_model_checkpoint", "sd_checkpoint_hash", "samples_format"
 

@@ -28,8 +28,8 @@ from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.text2image import both
 from fewstep.server.coding import MEDIA_TYPES, decode, encode
-from fewstep.server.compat.kept import KeptPictures
-from fewstep.server.compat.openai_fields import IGNORED, Images, validated
+from fewstep.server.doors.openai.fields import IGNORED, Images, validated
+from fewstep.server.doors.openai.kept import KeptPictures
 from fewstep.server.engine import Engine, Order, PaintingFailed
 from fewstep.server.job import Failed, Painted, Pixels, Stepped
 from fewstep.server.presence import while_present

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewstep.server.coding import MEDIA_TYPES, Coding, Format, encode
-from fewstep.server.compat.fal_fields import Input
+from fewstep.server.doors.fal.fields import Input
 from fewstep.server.engine import Engine, Order
 from fewstep.server.job import Pixels
 

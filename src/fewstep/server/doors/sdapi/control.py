@@ -18,9 +18,9 @@ from pydantic import ConfigDict, Field, ValidationError
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.request import Control
-from fewstep.server.compat.nulls import NullIsAbsent
-from fewstep.server.compat.sdapi_fields import Wanted
-from fewstep.server.compat.sdapi_pictures import picture
+from fewstep.server.doors.sdapi.fields import Wanted
+from fewstep.server.doors.sdapi.pictures import picture
+from fewstep.server.nulls import NullIsAbsent
 from fewstep.server.wording import in_words
 
 SCRIPT = "controlnet"  # whatever its case

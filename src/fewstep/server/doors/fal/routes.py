@@ -3,10 +3,10 @@
     POST /{owner}/{app}                          one request, one answer (fal.run)
     POST /{owner}/{app}/stream                   the same with a preview of every step, as server-sent events
     POST /queue/{owner}/{app}                    hand in; .../requests/{id}, /status, /status/stream, /cancel
-    WS   /{owner}/{app}/realtime                 see `fal_realtime`
+    WS   /{owner}/{app}/realtime                 see `realtime`
     POST /tokens/                                a pass for a browser, in the place of the token
 
-How their clients come to these paths: see `fal_addresses`.
+How their clients come to these paths: see `addresses`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from fewstep.errors import FewstepError, InvalidRequest
-from fewstep.server.compat.fal_addresses import PROXY, TARGET
-from fewstep.server.compat.fal_fields import Input
-from fewstep.server.compat.fal_painting import Painting, for_json
-from fewstep.server.compat.fal_queue import Queue, Queued, patience
-from fewstep.server.compat.fal_realtime import Realtime
-from fewstep.server.compat.nulls import NullIsAbsent
+from fewstep.server.doors.fal.addresses import PROXY, TARGET
+from fewstep.server.doors.fal.fields import Input
+from fewstep.server.doors.fal.painting import Painting, for_json
+from fewstep.server.doors.fal.queue import Queue, Queued, patience
+from fewstep.server.doors.fal.realtime import Realtime
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Failed, Painted, Stepped
+from fewstep.server.nulls import NullIsAbsent
 from fewstep.server.passes import MAX_SECONDS, OURS, Passes
 from fewstep.server.places import Places
 from fewstep.server.presence import while_present
@@ -193,7 +193,7 @@ class QueueDoor:
         return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202)
 
     def _described(self, request: Queued, http: HttpRequest) -> dict[str, Any]:
-        """Where to ask: on the host that the client came to, which may be the queue's own (see `fal_addresses`)."""
+        """Where to ask: on the host that the client came to, which may be the queue's own (see `addresses`)."""
         url = f"{http.base_url}queue/{request.app}/requests/{request.id}"
         urls = {"response_url": url, "status_url": f"{url}/status", "cancel_url": f"{url}/cancel"}
         return {"request_id": request.id, **urls}

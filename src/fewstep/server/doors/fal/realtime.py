@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fewstep.errors import FewstepError, InvalidRequest
-from fewstep.server.compat.fal_fields import Input
-from fewstep.server.compat.fal_painting import Answer, Painting
+from fewstep.server.doors.fal.fields import Input
+from fewstep.server.doors.fal.painting import Answer, Painting
 from fewstep.server.engine import Engine
 from fewstep.server.places import Places
 from fewstep.server.scheduler import Busy, Lane

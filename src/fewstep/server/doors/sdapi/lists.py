@@ -9,7 +9,7 @@ from fastapi import APIRouter
 
 from fewstep.core.samplers import samplers_of
 from fewstep.models.latent_model import LatentModel
-from fewstep.server.compat.sdapi_fields import TITLES, aliases_of, title_of
+from fewstep.server.doors.sdapi.fields import TITLES, aliases_of, title_of
 
 FIXED: dict[str, Any] = {
     "sd-vae": [],

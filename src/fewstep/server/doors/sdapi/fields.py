@@ -13,9 +13,9 @@ from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.fields import FIELDS, MAX_SEED, MAX_SIDE
 from fewstep.pipelines.prompts import A1111, understood
 from fewstep.pipelines.provenance import PARAMETERS
-from fewstep.server.compat.nulls import NullIsAbsent
 from fewstep.server.engine import Order
 from fewstep.server.fields import MAX_STEPS, served
+from fewstep.server.nulls import NullIsAbsent
 
 # A1111's names of our samplers, and what else its clients call them; others go by our name alone
 TITLES = {"lcm": "LCM", "tcd": "TCD", "ddim": "DDIM", "dpm++": "DPM++ 2M", "heun": "Heun", "unipc": "UniPC"}

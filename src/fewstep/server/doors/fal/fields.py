@@ -16,8 +16,8 @@ from fewstep.models.latent_model import LatentModel
 from fewstep.models.text.prompt_weights import literal
 from fewstep.pipelines.request import Request
 from fewstep.server.coding import decode, decode_mask
-from fewstep.server.compat.nulls import NullIsAbsent
 from fewstep.server.fields import served
+from fewstep.server.nulls import NullIsAbsent
 
 SIZES = {  # fal's names, as (width, height) in units of the model's own size
     "square_hd": (2.0, 2.0),

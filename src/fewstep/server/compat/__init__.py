@@ -1,1 +1,0 @@
-"""The APIs that existing clients speak, each a thin translation onto the engine."""
