@@ -14,11 +14,11 @@ from websockets.sync.client import connect
 from fewstep.errors import InvalidRequest
 from fewstep.models.model import Model
 from fewstep.server.app import create_app
-from fewstep.server.doors.fal import routes as fal
-from fewstep.server.doors.openai import routes as openai
-from fewstep.server.doors.sdapi import routes as sdapi
+from fewstep.server.doors import doors, own_words
+from fewstep.server.doors.base import Services
 from fewstep.server.engine import Engine
-from fewstep.server.passes import OURS, Passes
+from fewstep.server.passes import Passes
+from fewstep.server.places import Places
 from fewstep.server.security import Access
 from serving import Server, serving
 
@@ -80,12 +80,13 @@ def test_every_path_of_the_server_begins_with_a_word_of_its_own(student: Model) 
     """So that none, not even one that is added later, is taken for an application's."""
     engine = Engine(student)
     app = create_app(engine)
-    routes = [*app.routes, *(route for door in (openai, sdapi, fal) for route in door.router(engine).routes)]
+    services = Services(engine, Passes(), Places(engine))
+    routes = [*app.routes, *(route for door in doors() for route in door.router(services).routes)]
     paths = {route.path for route in routes if isinstance(route, Route | WebSocketRoute | Mount)}
     assert {"/v1/live", "/images/edits", "/fal/proxy", "/tokens/", "/web", "/metrics"} < paths
     for path in paths | set(app.openapi()["paths"]):
         _, first, *others = path.split("/")
-        assert not others or first in OURS or path.startswith("/{owner}/{app}")
+        assert not others or first in own_words() or path.startswith("/{owner}/{app}")
 
 
 def test_the_server_s_doors_stay_shut_to_passes(guarded: Server) -> None:

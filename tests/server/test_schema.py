@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 
 from fewstep.models.model import Model
 from fewstep.server.app import create_app
-from fewstep.server.doors.fal import routes as fal
-from fewstep.server.doors.openai import routes as openai
-from fewstep.server.doors.sdapi import routes as sdapi
+from fewstep.server.doors import doors
+from fewstep.server.doors.base import Services
+from fewstep.server.doors.fal.addresses import PROXY
+from fewstep.server.passes import Passes
+from fewstep.server.places import Places
 from serving import Server, serving
 
 if TYPE_CHECKING:
@@ -35,10 +37,11 @@ def without_tail(path: str) -> str:
 def test_every_door_is_in_the_schema(small: Server) -> None:
     """What is not described is a page, or a second name of something that is."""
     described = httpx.get(f"{small.url}/openapi.json").json()["paths"]
-    routers = [door.router(small.engine) for door in (openai, sdapi, fal)]
+    services = Services(small.engine, Passes(), Places(small.engine))
+    routers = [door.router(services) for door in doors()]
     routes = [*create_app(small.engine).routes, *(route for router in routers for route in router.routes)]
-    doors = {getattr(route, "path_format", route.path) for route in routes if hasattr(route, "path")}
-    hidden = {path for path in doors if path not in described}
+    paths = {getattr(route, "path_format", route.path) for route in routes if hasattr(route, "path")}
+    hidden = {path for path in paths if path not in described}
     again = {path for path in hidden if f"/v1{path}" in described or without_tail(path) in described}
     assert hidden - again == {
         "/",
@@ -47,7 +50,7 @@ def test_every_door_is_in_the_schema(small: Server) -> None:
         "/v1/live",
         "/web/{path}",
         "/{owner}/{app}/{path}",
-        fal.PROXY,
+        PROXY,
     }
     assert {"/v1/images/edits", "/sdapi/v1/img2img", "/{owner}/{app}", "/v1/live/schema", "/metrics"} <= {*described}
 

@@ -16,11 +16,8 @@ from starlette.exceptions import HTTPException
 import fewstep
 from fewstep.errors import FewstepError
 from fewstep.server import protocol
-from fewstep.server.doors import own
-from fewstep.server.doors.fal import routes as fal
-from fewstep.server.doors.fal.addresses import FalAddresses
-from fewstep.server.doors.openai import routes as openai
-from fewstep.server.doors.sdapi import routes as sdapi
+from fewstep.server.doors import door_of, doors
+from fewstep.server.doors.base import Failure, Services, everybodys
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Reason
 from fewstep.server.live import LiveDoor
@@ -62,25 +59,24 @@ def create_app(
         version=fewstep.__version__,
         summary="Pictures in one to four steps, for many people at once.",
         lifespan=lifespan,
+        openapi_tags=[{"name": door.name, "description": door.about} for door in doors()],
         docs_url=None,  # FastAPI's viewers come from elsewhere; ours is web/docs.html
         redoc_url=None,
     )
     app.add_api_websocket_route("/v1/live", live)
     access = access or Access()
-    for doors in (
-        own.router(engine),
-        openai.router(engine),
-        sdapi.router(engine),
-        fal.router(engine, access.passes, places),
-    ):
-        app.include_router(doors)
+    services = Services(engine, access.passes, places)
+    for door in doors():
+        app.include_router(door.router(services), tags=[door.name])
     _add_health(app, engine, metrics)
     _add_errors(app)
     app.add_api_route("/v1/live/schema", protocol.schema, tags=["live"], summary="The messages of the live protocol")
     app.add_api_route("/", _page("index.html"), include_in_schema=False)
     app.add_api_route("/docs", _page("docs.html"), include_in_schema=False)
     app.mount("/web", StaticFiles(directory=str(WEB)), name="web")
-    app.add_middleware(FalAddresses)
+    for door in doors():
+        if door.middleware is not None:
+            app.add_middleware(door.middleware)
     app.add_middleware(Guard, access=access)
     app.add_middleware(Proxied, proxy=proxy or Proxy())
     app.add_middleware(Ending, engine=engine)  # the outermost
@@ -140,9 +136,8 @@ def _status(error: FewstepError) -> tuple[int, str]:
 
 
 def failure(request: Request, status: int, kind: str, message: str, retry_after: float | None = None) -> Response:
-    """One body for all: OpenAI's clients read `error.message`, FastAPI's and A1111's `detail`."""
+    """What the clients of a path's door expect."""
     headers = {} if retry_after is None else {"retry-after": str(max(1, round(retry_after)))}
-    error: Any = {"message": message, "type": kind, "param": None, "code": None}
-    if own_path(request.scope).startswith("/sdapi/"):
-        error = kind  # A1111's is a word
-    return JSONResponse({"error": error, "detail": message, "errors": message}, status, headers)
+    told = Failure(own_path(request.scope), status, kind, message)
+    door = door_of(told.path)
+    return JSONResponse((everybodys if door is None else door.error_body)(told), status, headers)

@@ -16,10 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fewstep.errors import InvalidRequest
+from fewstep.server.doors import own_words
 
 MAX_SECONDS = 3600
-OURS = frozenset(("v1", "images", "models", "sdapi", "controlnet", "queue", "web", "fal", "tokens"))
-"""First words of the paths that are the server's own; under any other one, `/{owner}/{app}` is an application's."""
 _HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
@@ -33,10 +32,10 @@ class Passes:
         """
         for name in apps:
             words = name.split("/")
-            if len(words) > 2 or "" in words or not OURS.isdisjoint(words):
+            if len(words) > 2 or "" in words or not own_words().isdisjoint(words):
                 raise InvalidRequest(
                     f"{name[:60]!r} is no application's name; it must be `app` or `owner/app`, "
-                    f"without the server's own words: {', '.join(sorted(OURS))}"
+                    f"without the server's own words: {', '.join(sorted(own_words()))}"
                 )
         claims = {"apps": list(apps), "exp": time.time() + seconds}
         said = f"{_coded(json.dumps(_HEADER).encode())}.{_coded(json.dumps(claims).encode())}"
@@ -57,7 +56,7 @@ class Passes:
 def _names(path: str) -> frozenset[str]:
     """Of the application whose door a path is, those that a pass may have for it; none where it is no such door."""
     root, owner, app, *_ = [*path.split("/"), "", ""]
-    if root or not (owner and app) or owner in OURS:
+    if root or not (owner and app) or owner in own_words():
         return frozenset()
     return frozenset((app, f"{owner}/{app}"))
 

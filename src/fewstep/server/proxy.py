@@ -12,12 +12,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from fewstep.errors import InvalidRequest
-from fewstep.server.passes import OURS
+from fewstep.server.doors import own_words
 from fewstep.server.refusing import answer, refuse
 
 PREFIX, HOST = "x-forwarded-prefix", "x-forwarded-host"
 HERE = ("127.0.0.1", "::1")  # a proxy on this machine says for whom it speaks, and by http or https; no more
-WORDS = OURS | {"docs", "openapi.json", "healthz", "readyz", "metrics", "favicon.ico"}
+PAGES = frozenset(("docs", "openapi.json", "healthz", "readyz", "metrics", "favicon.ico"))
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -58,7 +58,7 @@ def checked_path(text: str, what: str) -> str:
     path = text.strip().rstrip("/")
     if path and not _PATH.fullmatch(path):
         raise InvalidRequest(f"{what} is {text[:60]!r}; it must be a path of plain words, /lcm for example")
-    if (word := path.split("/")[1] if path else "") in WORDS:
+    if (word := path.split("/")[1] if path else "") in own_words() | PAGES:
         raise InvalidRequest(f"{what} is {text[:60]!r}; {word!r} is a word of the server's own paths: choose another")
     return path
 

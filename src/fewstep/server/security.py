@@ -15,15 +15,15 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewstep.errors import InvalidRequest
+from fewstep.server.doors import doors
 from fewstep.server.passes import Passes
 from fewstep.server.proxy import own_path
 from fewstep.server.refusing import answer, refuse
 
 MAX_BODY = 32 * 2**20
 OPEN_PATHS = ("/", "/docs", "/favicon.ico", "/healthz", "/readyz")
-OPEN_PREFIXES = ("/web/", "/v1/images/files/", "/images/files/")  # no secret there, or the name itself is it
+OPEN_PREFIX = "/web/"  # no secret there
 TOKEN_PROTOCOL = "fewstep.token."
-EXPOSED = "retry-after, x-fal-request-id, x-fewstep-warnings"  # that a page from elsewhere may read
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -81,6 +81,9 @@ class Guard:
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
+        self._open = (OPEN_PREFIX, *(prefix for door in doors() for prefix in door.open_prefixes))
+        self._exposed = ", ".join(sorted({"retry-after", *(name for door in doors() for name in door.exposed_headers)}))
+        self._parameters = ("token", *(name for door in doors() for name in door.token_parameters))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -102,7 +105,11 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or origin not in self.access.origins:
             return {}
-        allowed = {"access-control-allow-origin": origin, "vary": "origin", "access-control-expose-headers": EXPOSED}
+        allowed = {
+            "access-control-allow-origin": origin,
+            "vary": "origin",
+            "access-control-expose-headers": self._exposed,
+        }
         if _is_preflight(scope):
             allowed["access-control-allow-methods"] = "GET, POST, PUT"
             allowed["access-control-allow-headers"] = headers.get("access-control-request-headers", "")
@@ -122,14 +129,17 @@ class Guard:
             return 403, f"pages from {origin[:100]!r} may not use this server; allow them with --origin"
         if int(headers.get("content-length", "0") or 0) > MAX_BODY:
             return 413, f"the body is larger than {MAX_BODY // 2**20} MiB"
-        if self.access.token is None or _is_open(own_path(scope)) or (origin is not None and _is_preflight(scope)):
+        if self.access.token is None or self._opens(own_path(scope)) or (origin is not None and _is_preflight(scope)):
             return None
-        shown = _tokens(scope, headers)
+        shown = _tokens(scope, headers, self._parameters)
         if any(hmac.compare_digest(each.encode(), self.access.token.encode()) for each in shown):
             return None
         if any(self.access.passes.opens(each, own_path(scope)) for each in shown):
             return None
         return 401, "a token is needed: as `Authorization: Bearer TOKEN`, or as `?token=TOKEN`"
+
+    def _opens(self, path: str) -> bool:
+        return path in OPEN_PATHS or path.startswith(self._open)
 
 
 def _is_preflight(scope: Scope) -> bool:
@@ -137,16 +147,12 @@ def _is_preflight(scope: Scope) -> bool:
     return scope.get("method") == "OPTIONS" and b"access-control-request-method" in dict(scope["headers"])
 
 
-def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)
-
-
 def _name(host: str) -> str:
     """A Host header without its port."""
     return host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.split(":", 1)[0]
 
 
-def _tokens(scope: Scope, headers: Headers) -> list[str]:
+def _tokens(scope: Scope, headers: Headers, parameters: Iterable[str]) -> list[str]:
     """Every token that a client shows, in whatever way its protocol has for that."""
     shown = []
     kind, _, value = headers.get("authorization", "").partition(" ")
@@ -156,7 +162,7 @@ def _tokens(scope: Scope, headers: Headers) -> list[str]:
         with suppress(binascii.Error, UnicodeDecodeError):
             shown.append(base64.b64decode(value, validate=True).decode().partition(":")[2])
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-    for name in ("token", "fal_jwt_token"):
+    for name in parameters:
         shown.extend(query.get(name, []))
     for protocol in scope.get("subprotocols", []):
         if protocol.startswith(TOKEN_PROTOCOL):

@@ -25,6 +25,7 @@ from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.pipelines.fields import FIELDS
 from fewstep.pipelines.request import Control, Request
 from fewstep.server.coding import Coding, decode, encode
+from fewstep.server.doors.base import Door, Services
 from fewstep.server.engine import Engine, Order, PaintingFailed
 from fewstep.server.fields import Asked, Message, asking, served
 from fewstep.server.job import Failed, Painted, Stepped
@@ -60,8 +61,8 @@ class Wanted(Asked):
         return Request.of(**fields, **pictures, controls=controls or None)
 
 
-def router(engine: Engine) -> APIRouter:
-    routes = APIRouter(tags=["fewstep"])
+def router(services: Services) -> APIRouter:
+    engine, routes = services.engine, APIRouter()
 
     @routes.post("/v1/paint", summary="Pictures by every option of fewstep generate, as they are painted")
     async def paint(wanted: Wanted, http: HttpRequest) -> StreamingResponse:
@@ -103,3 +104,12 @@ def _picture(data: str | None, what: str) -> Any:
         if isinstance(error, InvalidRequest):
             raise
         raise InvalidRequest(f"{what} is not base64: {error}") from error
+
+
+DOOR = Door(
+    name="fewstep",
+    about="Every option of fewstep generate, answered in lines of JSON as it is painted.",
+    prefixes=("/v1/paint",),
+    router=router,
+    rank=10,
+)

@@ -136,10 +136,12 @@ async function show() {
       byTag.set(tag, [...byTag.get(tag) ?? [], operation(path, method, told, whole)]);
     }
   }
+  const about = new Map((whole.tags ?? []).map((tag) => [tag.name, tag.description]));
   const sections = [...byTag].map(([tag, operations]) => {
     const id = tag.replaceAll(" ", "-");
     document.getElementById("tags").append(element("a", { href: `#${id}` }, tag));
-    return element("section", {}, element("h2", { id }, tag), ...operations);
+    return element("section", {}, element("h2", { id }, tag),
+      ...(about.has(tag) ? [element("p", { class: "note" }, about.get(tag))] : []), ...operations);
   });
   document.getElementById("operations").replaceChildren(...sections);
   await showLive();

@@ -26,6 +26,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.server.doors import own_words
+from fewstep.server.doors.base import Services
 from fewstep.server.doors.fal.addresses import PROXY, TARGET
 from fewstep.server.doors.fal.fields import Input
 from fewstep.server.doors.fal.painting import Painting, for_json
@@ -34,8 +36,7 @@ from fewstep.server.doors.fal.realtime import Realtime
 from fewstep.server.engine import Engine, PaintingFailed
 from fewstep.server.job import Failed, Painted, Stepped
 from fewstep.server.nulls import NullIsAbsent
-from fewstep.server.passes import MAX_SECONDS, OURS, Passes
-from fewstep.server.places import Places
+from fewstep.server.passes import MAX_SECONDS
 from fewstep.server.presence import while_present
 
 TAILS = ("", "/image-to-image", "/inpainting")  # what their applications call the same thing with a picture
@@ -48,9 +49,9 @@ class TokenRequest(NullIsAbsent):
     token_expiration: int = Field(120, ge=1, le=MAX_SECONDS)
 
 
-def router(engine: Engine, passes: Passes | None = None, places: Places | None = None) -> APIRouter:
-    calls, queue, granted = Calls(engine), QueueDoor(engine), passes or Passes()
-    routes = APIRouter(tags=["fal"], dependencies=[Depends(_theirs)])
+def router(services: Services) -> APIRouter:
+    calls, queue = Calls(services.engine), QueueCalls(services.engine)
+    routes = APIRouter(dependencies=[Depends(_theirs)])
     routes.add_api_route(PROXY, _nowhere, methods=["GET", "POST", "PUT"], include_in_schema=False)
     for tail in TAILS:
         for path, call, summary in (
@@ -64,18 +65,18 @@ def router(engine: Engine, passes: Passes | None = None, places: Places | None =
     routes.add_api_route(f"{base}/status", queue.status, summary="How it goes with what was handed in")
     routes.add_api_route(f"{base}/status/stream", queue.stream, summary="The same, whenever it changes")
     routes.add_api_route(f"{base}/cancel", queue.cancel, methods=["PUT"], summary="Do not paint it")
-    routes.add_api_websocket_route("/{owner}/{app}/{path:path}", Realtime(engine, places or Places(engine)))
+    routes.add_api_websocket_route("/{owner}/{app}/{path:path}", Realtime(services.engine, services.places))
 
     @routes.post("/tokens/", summary="A pass for a browser, in the place of the token")
     async def tokens(asked: TokenRequest) -> str:
-        return granted.grant(asked.allowed_apps, asked.token_expiration)
+        return services.passes.grant(asked.allowed_apps, asked.token_expiration)
 
     return routes
 
 
 async def _theirs(http: HTTPConnection) -> None:
     """A misspelt address of another door is no application of theirs."""
-    if http.path_params.get("owner") in OURS:
+    if http.path_params.get("owner") in own_words():
         raise HTTPException(404, f"there is nothing at {http.url.path}")
 
 
@@ -139,7 +140,7 @@ def _sse(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data)}\n\n"
 
 
-class QueueDoor:
+class QueueCalls:
     """What queue.fal.run does."""
 
     def __init__(self, engine: Engine) -> None:

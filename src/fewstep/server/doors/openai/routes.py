@@ -28,6 +28,7 @@ from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.text2image import both
 from fewstep.server.coding import MEDIA_TYPES, decode, encode
+from fewstep.server.doors.base import Services
 from fewstep.server.doors.openai.fields import IGNORED, Images, validated
 from fewstep.server.doors.openai.kept import KeptPictures
 from fewstep.server.engine import Engine, Order, PaintingFailed
@@ -35,18 +36,18 @@ from fewstep.server.job import Failed, Painted, Pixels, Stepped
 from fewstep.server.presence import while_present
 
 
-def router(engine: Engine) -> APIRouter:
-    door, routes = Door(engine), APIRouter(tags=["OpenAI Images"])
+def router(services: Services) -> APIRouter:
+    calls, routes = Calls(services.engine), APIRouter()
     for prefix in ("/v1", ""):
         shown = prefix == "/v1"
         routes.add_api_route(
             f"{prefix}/images/generations",
-            door.generations,
+            calls.generations,
             methods=["POST"],
             include_in_schema=shown,
             openapi_extra=_body("application/json"),
         )
-        for name, call in (("edits", door.edits), ("variations", door.variations)):
+        for name, call in (("edits", calls.edits), ("variations", calls.variations)):
             routes.add_api_route(
                 f"{prefix}/images/{name}",
                 call,
@@ -54,9 +55,9 @@ def router(engine: Engine) -> APIRouter:
                 include_in_schema=shown,
                 openapi_extra=_body("multipart/form-data"),
             )
-        routes.add_api_route(f"{prefix}/models", door.models, include_in_schema=shown)
-        routes.add_api_route(f"{prefix}/models/{{name:path}}", door.one_model, include_in_schema=shown)
-        routes.add_api_route(f"{prefix}/images/files/{{name}}", door.file, include_in_schema=shown)
+        routes.add_api_route(f"{prefix}/models", calls.models, include_in_schema=shown)
+        routes.add_api_route(f"{prefix}/models/{{name:path}}", calls.one_model, include_in_schema=shown)
+        routes.add_api_route(f"{prefix}/images/files/{{name}}", calls.file, include_in_schema=shown)
     return routes
 
 
@@ -69,7 +70,9 @@ def _body(media_type: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
 
 
-class Door:
+class Calls:
+    """What answers at each path."""
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._kept = KeptPictures()

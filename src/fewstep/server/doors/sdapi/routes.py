@@ -24,6 +24,7 @@ from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.provenance import PARAMETERS, record_of
 from fewstep.pipelines.request import Request
 from fewstep.server.coding import Coding, decode_mask, encode
+from fewstep.server.doors.base import Services
 from fewstep.server.doors.sdapi.control import SCRIPT, controls
 from fewstep.server.doors.sdapi.fields import (
     DENOISING,
@@ -58,27 +59,29 @@ class Progress:
         return min(1.0, (self.done + self.step / max(1, self.steps)) / self.pictures)
 
 
-def router(engine: Engine) -> APIRouter:
-    door, routes = Door(engine), APIRouter(tags=["AUTOMATIC1111"])
-    routes.add_api_route(f"{API}/txt2img", door.txt2img, methods=["POST"])
-    routes.add_api_route(f"{API}/img2img", door.img2img, methods=["POST"])
-    routes.add_api_route(f"{API}/progress", door.progress)
-    routes.add_api_route(f"{API}/interrupt", door.interrupt, methods=["POST"])
-    routes.add_api_route(f"{API}/skip", door.interrupt, methods=["POST"])
-    routes.add_api_route(f"{API}/options", door.options)
-    routes.add_api_route(f"{API}/options", door.set_options, methods=["POST"])
-    routes.add_api_route(f"{API}/png-info", door.png_info, methods=["POST"])
-    routes.add_api_route(f"{API}/sd-models", door.sd_models)
-    routes.add_api_route(f"{API}/loras", door.loras)
-    routes.add_api_route(f"{API}/samplers", door.samplers)
-    routes.add_api_route(f"{API}/schedulers", door.schedulers)
-    routes.add_api_route(f"{API}/scripts", door.scripts)
-    routes.add_api_route("/controlnet/model_list", door.controlnets)
+def router(services: Services) -> APIRouter:
+    calls, routes = Calls(services.engine), APIRouter()
+    routes.add_api_route(f"{API}/txt2img", calls.txt2img, methods=["POST"])
+    routes.add_api_route(f"{API}/img2img", calls.img2img, methods=["POST"])
+    routes.add_api_route(f"{API}/progress", calls.progress)
+    routes.add_api_route(f"{API}/interrupt", calls.interrupt, methods=["POST"])
+    routes.add_api_route(f"{API}/skip", calls.interrupt, methods=["POST"])
+    routes.add_api_route(f"{API}/options", calls.options)
+    routes.add_api_route(f"{API}/options", calls.set_options, methods=["POST"])
+    routes.add_api_route(f"{API}/png-info", calls.png_info, methods=["POST"])
+    routes.add_api_route(f"{API}/sd-models", calls.sd_models)
+    routes.add_api_route(f"{API}/loras", calls.loras)
+    routes.add_api_route(f"{API}/samplers", calls.samplers)
+    routes.add_api_route(f"{API}/schedulers", calls.schedulers)
+    routes.add_api_route(f"{API}/scripts", calls.scripts)
+    routes.add_api_route("/controlnet/model_list", calls.controlnets)
     add_what_is_fixed(routes)
     return routes
 
 
-class Door:
+class Calls:
+    """What answers at each path."""
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.model = engine.model  # what paints where a request does not say, as `options` sets it
