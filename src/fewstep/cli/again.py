@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.imaging.masks import mask_of
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from fewstep.models.latent_model import LatentModel
-    from fewstep.pipelines.request import Control
+    from fewstep.pipelines.request import Control, Values
 
 # what a record says as a request does: of pictures it has hashes, and of adapters what finds them
 RECORDED = [name for name, field in FIELDS.items() if field.type not in ("picture", "pictures", "weights")]
 
 
-def recorded_options(record: Record, given: Mapping[str, Any]) -> dict[str, Any]:
+def recorded_options(record: Record, given: Values) -> Values:
     """What `Request.of` takes: from the record, except where something was given."""
     values = {name: getattr(record, name) for name in RECORDED}
     if values["timesteps"] or "timesteps" in given:  # they stand for all of these: whichever was given wins
         counted = ("steps", "strength", "refine_steps")
         values |= dict.fromkeys(counted if not set(counted) & set(given) else ("timesteps",))
-    return values | dict(given)
+    return cast("Values", values | given)
 
 
 def recorded_model(record: Record, path: Path) -> str:

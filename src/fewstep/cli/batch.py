@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -68,7 +68,7 @@ def batch(
     wanted = read_prompts(prompts, defaults, controls or None, text, form)
     check_new_folder(output)
     name, given = loading.model or options.default_model(), list(loading.lora or ())
-    loras = [*given, *found_by_name(_named(wanted), given, name)]
+    loras: list[options.LoraSource] = [*given, *found_by_name(_named(wanted), given, name)]
     how = loading.options(nets, loras=loras)
     check_beforehand(name, how, [(one.name, one.request) for one in wanted])
     _make_folder(output)
@@ -151,6 +151,5 @@ def _recorded(path: Path) -> Record | None:
 def _generate(ones: list[Wanted], plan: Plan, model: LatentModel, folder: Path, bar: StepBar) -> None:
     from fewstep.pipelines.generate import generate_plan
 
-    images: list[Any] = generate_plan(model, plan, bar.advance)
-    for one, image in zip(ones, images, strict=True):
+    for one, image in zip(ones, generate_plan(model, plan, bar.advance), strict=True):
         write_picture(image, _path(folder, one))

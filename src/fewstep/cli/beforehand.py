@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from fewstep.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from fewstep.pipelines.request import Request
+    from fewstep.cli.options import LoadOptions
+    from fewstep.pipelines.request import Common, Request
 
 # what an adapter on top may change the meaning of: an LCM-LoRA makes another kind of model
-UNCERTAIN_WITH_ADAPTERS = (
-    "loras",
-    "steps",
-    "guidance_scale",
-    "sampler",
-    "timesteps",
-    "strength",
-    "upscale",
-    "refine_strength",
-    "refine_steps",
-)
+UNCERTAIN_WITH_ADAPTERS: Common = {
+    "loras": None,
+    "steps": None,
+    "guidance_scale": None,
+    "sampler": None,
+    "timesteps": None,
+    "strength": None,
+    "upscale": None,
+    "refine_strength": None,
+    "refine_steps": None,
+}
 
 
-def check_beforehand(model: str, loading: Mapping[str, Any], requests: Iterable[tuple[str, Request]] = ()) -> None:
+def check_beforehand(model: str, loading: LoadOptions, requests: Iterable[tuple[str, Request]] = ()) -> None:
     """Raise what loading `model` with the options `loading`, and planning the requests, would raise later, as far as
     small files say it.
 
@@ -48,17 +49,18 @@ def check_beforehand(model: str, loading: Mapping[str, Any], requests: Iterable[
         for source in sources:
             if source not in (None, "fast"):
                 check_there(source, what)
-    overruled = {name: loading.get(name) for name in ("kind", "prediction_type", "zero_snr")}
-    outline = Outline.of(model, controlnets=nets, **overruled)
+    outline = Outline.of(
+        model,
+        controlnets=nets,
+        kind=loading.get("kind"),
+        prediction_type=loading.get("prediction_type"),
+        zero_snr=loading.get("zero_snr"),
+    )
     if outline is None or loading.get("unet") is not None:
         return
     for name, request in requests:
-        certain = dataclasses.replace(request, **_unsure(loading))
+        certain = dataclasses.replace(request, **UNCERTAIN_WITH_ADAPTERS) if loading.get("loras") else request
         try:
             complete(certain, outline)
         except InvalidRequest as error:
             raise InvalidRequest(f"{name}: {error}" if name else str(error)) from error
-
-
-def _unsure(loading: Mapping[str, Any]) -> dict[str, Any]:
-    return dict.fromkeys(UNCERTAIN_WITH_ADAPTERS) if loading.get("loras") else {}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NotRequired, TypedDict, final
 
 import typer
 
@@ -38,6 +37,51 @@ CODECS = {"jpg": "JPEG", "webp": "WebP", "zlib": "PNG"}  # Pillow's names, and o
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox", "microsoft-edge", "open")
 
 
+class Machine(TypedDict):
+    """What the networks run on; bytes, and FLOP/s."""
+
+    device: str
+    dtype: str
+    devices: list[str]
+    free_memory: int
+    flops: float
+
+
+@final
+class Expected(TypedDict):
+    """Seconds: of a step, of decoding, of pictures by their steps, and at least of published models."""
+
+    name: str
+    size: str
+    step: float
+    decoding: float
+    pictures: dict[int, float]
+    at_least: dict[str, float]
+
+
+@final
+class Refused(TypedDict):
+    """Why a model cannot be timed."""
+
+    name: str
+    error: str
+
+
+class Facts(TypedDict):
+    """All that `--json` prints; the last two where nothing is missing."""
+
+    fewstep: str
+    python: str
+    platform: str
+    packages: dict[str, str]
+    missing: list[str]
+    missing_for_server: list[str]
+    codecs: str
+    browser: str | None
+    machine: NotRequired[Machine]
+    expected: NotRequired[Expected | Refused]
+
+
 def doctor(
     model: Annotated[
         str | None, typer.Option(help="The model to time a step of. [default: $FEWSTEP_MODEL, or starter]")
@@ -59,6 +103,7 @@ def doctor(
         speed, machine = _machine(device, dtype)
         _show_machine(console, machine)
         name = model or default_model()
+        expected: Expected | Refused
         try:
             expected = _expected(name, device, dtype, speed)
         except FewstepError as error:
@@ -70,7 +115,7 @@ def doctor(
     return 1 if facts["missing"] or "error" in facts["expected"] else None
 
 
-def _installed() -> dict[str, Any]:
+def _installed() -> Facts:
     found = {name: _version(name) for name in (*NEEDED, *SERVING, "peft", "openvino")}
     return {
         "fewstep": fewstep.__version__,
@@ -84,7 +129,7 @@ def _installed() -> dict[str, Any]:
     }
 
 
-def _show_installed(console: Console, facts: Mapping[str, Any]) -> None:
+def _show_installed(console: Console, facts: Facts) -> None:
     there, absent = facts["packages"], facts["missing_for_server"]
     console.print(f"[bold]Installed[/]  Python {facts['python']}, {facts['platform']}")
     console.print("  " + ", ".join(f"{name} {there[name]}" for name in NEEDED if name in there))
@@ -113,7 +158,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _machine(wanted: str | None, precision: str | None) -> tuple[Speed, dict[str, Any]]:
+def _machine(wanted: str | None, precision: str | None) -> tuple[Speed, Machine]:
     from fewstep.models.memory import free_memory
     from fewstep.models.placement import choose_device, choose_dtype, devices_here
     from fewstep.runtime.machine import described, matrix_speed
@@ -129,14 +174,14 @@ def _machine(wanted: str | None, precision: str | None) -> tuple[Speed, dict[str
     }
 
 
-def _show_machine(console: Console, machine: Mapping[str, Any]) -> None:
+def _show_machine(console: Console, machine: Machine) -> None:
     console.print(f"\n[bold]This machine[/]  {machine['device']}, {machine['dtype']}")
     console.print(f"  devices: {', '.join(machine['devices'])}", markup=False)
     console.print(f"  free memory: {machine['free_memory'] / 2**30:.1f} GiB")
     console.print(f"  matrix products: {machine['flops'] / 1e9:,.0f} GFLOP/s")
 
 
-def _expected(name: str, device: str | None, dtype: str | None, speed: Speed) -> dict[str, Any]:
+def _expected(name: str, device: str | None, dtype: str | None, speed: Speed) -> Expected:
     """Seconds, measured of a model, and at least to be expected of the published ones; raises as `load` does."""
     from fewstep.models.families.sd import SD1
     from fewstep.models.families.sdxl import SDXL
@@ -161,7 +206,7 @@ def _expected(name: str, device: str | None, dtype: str | None, speed: Speed) ->
     }
 
 
-def _show_expected(console: Console, expected: Mapping[str, Any]) -> None:
+def _show_expected(console: Console, expected: Expected | Refused) -> None:
     console.print("\n[bold]What to expect[/]")
     if "error" in expected:
         console.print(f"  {expected['name']}: {expected['error']}", markup=False)

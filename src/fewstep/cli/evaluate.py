@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -136,7 +136,6 @@ def evaluate(
     """
     from fewstep.evaluate.config import EvaluateConfig
 
-    optional: dict[str, Any] = {} if clip is None else {"clip": clip}
     config = EvaluateConfig(
         model=model,
         teacher=teacher,
@@ -156,7 +155,7 @@ def evaluate(
         batch_size=batch_size,
         device=device,
         dtype=dtype,
-        **optional,
+        clip=EvaluateConfig.clip if clip is None else clip,
     )
     check_new_folder(output)
     with one_line_warnings(quiet), TaskBars(quiet) as bars:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Unpack, cast
 
 import typer
 
@@ -35,22 +35,19 @@ from fewstep.models.adapters.lora.by_name import found_by_name
 from fewstep.pipelines.fields import FIELDS
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import Record, read_record, record_of
-from fewstep.pipelines.request import Request
+from fewstep.pipelines.request import Request, Values
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from fewstep.models.latent_model import LatentModel
 
-LoraSource = str | tuple[str, float]
-EmbeddingSource = str | tuple[str, str]
-
 
 @spread
 def generate(
     *,
     output: options.Output = None,
-    asked: Annotated[dict[str, Any], options.ASKED],
+    asked: Annotated[Mapping[str, options.Value], options.ASKED],
     grid: options.Grid = False,
     again: options.Again = None,
     loading: options.Loading,
@@ -130,14 +127,15 @@ def _deliver(pictures: Iterator[Image], paths: list[Path], grid: bool, as_json: 
             say(lines, paths[0])
 
 
-def _read(asked: dict[str, Any]) -> dict[str, Any]:
+def _read(asked: Mapping[str, options.Value]) -> Values:
     """The options that were given, as `Request.of` takes them."""
     given = {name: value for name, value in asked.items() if value is not None and value is not False}
     if given.get("prompt") == "-":
         given["prompt"] = read_stdin("the prompt")
     if "timesteps" in given:
-        given["timesteps"] = FIELDS["timesteps"].read(given["timesteps"])
-    return given | {name: read_image(given[name]) for name in ("image", "mask") if name in given}
+        given["timesteps"] = FIELDS["timesteps"].read(str(given["timesteps"]))
+    pictures = {name: read_image(file) for name, file in given.items() if isinstance(file, Path)}
+    return cast("Values", given | pictures)
 
 
 @dataclass(frozen=True)
@@ -146,8 +144,8 @@ class _Job:
 
     request: Request
     model: str | None
-    loras: list[LoraSource]
-    embeddings: list[EmbeddingSource]
+    loras: list[options.LoraSource]
+    embeddings: list[options.EmbeddingSource]
     record: Record | None = None
     recorded_in: Path = Path()
 
@@ -157,7 +155,7 @@ class _Job:
 
 
 def _plan_job(
-    given: dict[str, Any],
+    given: Values,
     loading: options.Loading,
     again: Path | None,
     *,
@@ -168,7 +166,7 @@ def _plan_job(
         if "prompt" not in given:
             raise InvalidRequest("nothing to paint: give a prompt in quotes, or --from a picture that fewstep made")
         request = Request.of(**given)
-        words: list[EmbeddingSource] = list(embedding or ())
+        words: list[options.EmbeddingSource] = list(embedding or ())
         if there:
             return _Job(request, loading.model, list(lora or ()), words)
         name = loading.model or options.default_model()
@@ -178,36 +176,36 @@ def _plan_job(
         what = "an animation" if record.travel.frame is None else "a frame of an animation"
         raise InvalidRequest(f"{again} is {what}: make an animation again with fewstep travel --from")
     check_sources(record, again, given.get("image"), given.get("mask"))
-    check_controls(record, again, given["controls"])
+    check_controls(record, again, given.get("controls") or {})
     request = Request.of(**recorded_options(record, given))
     if there:  # a server knows its models and adapters by their names
-        named: list[LoraSource] = [f"{used.name}:{used.weight}" for used in record.loras]
+        named: list[options.LoraSource] = [f"{used.name}:{used.weight}" for used in record.loras]
         words = list(embedding or ())
         return _Job(
             request, loading.model or record.model_name, named if lora is None else list(lora), words, record, again
         )
-    loras: list[LoraSource] = list(lora) if lora is not None else recorded_loras(record, again)
+    loras: list[options.LoraSource] = list(lora) if lora is not None else recorded_loras(record, again)
     words = list(embedding) if embedding is not None else list(recorded_embeddings(record, again))
     name = loading.model or recorded_model(record, again)
     return _Job(request, name, _with_named(request, loras, name), words, record, again)
 
 
-def _as_written(given: dict[str, Any]) -> dict[str, Any]:
+def _as_written(given: Values) -> Values:
     """The options with prompts understood; a recorded prompt has been, and is left as it is."""
-    written = dict(given)
-    if "prompt" in given:
-        prompt = understood(given["prompt"])
+    written = given.copy()
+    if isinstance(words := given.get("prompt"), str):
+        prompt = understood(words)
         written |= {"prompt": prompt.text, "loras": prompt.loras or None}
     if "negative_prompt" in given:
         written["negative_prompt"] = understood(given["negative_prompt"], negative=True).text
     return written
 
 
-def _with_named(request: Request, loras: list[LoraSource], model: str) -> list[LoraSource]:
+def _with_named(request: Request, loras: list[options.LoraSource], model: str) -> list[options.LoraSource]:
     return [*loras, *found_by_name(request.loras or (), loras, model)]
 
 
-def _generate(job: _Job, loading: dict[str, Any], quiet: bool) -> Iterator[Image]:
+def _generate(job: _Job, loading: options.LoadOptions, quiet: bool) -> Iterator[Image]:
     with StepBar(quiet) as bar:
         assert job.model is not None
         model = _load(job.model, **loading)
@@ -233,7 +231,7 @@ def _generate_there(server: str, job: _Job, quiet: bool) -> Iterator[Image]:
             yield picture
 
 
-def _check_server_options(loading: dict[str, Any]) -> None:
+def _check_server_options(loading: options.LoadOptions) -> None:
     """Raises `InvalidRequest` for what says how to load a model."""
     by_name = ("loras", "controlnets")
     if given := [
@@ -245,12 +243,12 @@ def _check_server_options(loading: dict[str, Any]) -> None:
         )
 
 
-def _load(name: str, **options: Any) -> LatentModel:
+def _load(name: str, **how: Unpack[options.LoadOptions]) -> LatentModel:
     gc.disable()  # the imports make a million objects that all stay: to look at them again and again takes a second
     try:
         from fewstep.models.loading import load
 
-        return load(name, **options)
+        return load(name, **how)
     finally:
         gc.freeze()
         gc.enable()

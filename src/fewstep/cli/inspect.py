@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fewstep.cli.progress import one_line_warnings
 
 if TYPE_CHECKING:
+    from fewstep.files import Json
     from fewstep.models.adapters.lora.file import LoraFile
     from fewstep.models.identify import Identity
     from fewstep.models.model import Model
@@ -58,11 +59,11 @@ def inspect(
         table = Table(title=Text(str(file)), title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, value in facts.items():
             if name != "record":
-                table.add_row(name, Text(value))
+                table.add_row(name, Text(str(value)))
         Console(soft_wrap=True, highlight=False, width=WIDTH).print(table)
 
 
-def _facts(path: Path, base: Model | None) -> dict[str, Any]:
+def _facts(path: Path, base: Model | None) -> Mapping[str, Json]:
     from fewstep.models.identify import identify, refusal
     from fewstep.models.locating import ADAPTERS
 
@@ -82,14 +83,14 @@ def _facts(path: Path, base: Model | None) -> dict[str, Any]:
     return _part_facts(found)
 
 
-def _picture_facts(path: Path) -> dict[str, Any]:
+def _picture_facts(path: Path) -> Mapping[str, Json]:
     """How it was made, by whatever program wrote that into it; `record` is all of it, for other programs."""
     from fewstep.imaging.reading import read_image
     from fewstep.pipelines.provenance import PARAMETERS, record_of
 
     image = read_image(path)
     record = record_of(image)
-    facts: dict[str, Any] = {"kind": "a picture", "size": f"{image.width} x {image.height}"}
+    facts: dict[str, Json] = {"kind": "a picture", "size": f"{image.width} x {image.height}"}
     if record is not None:
         again = f"fewstep {record.command} --from {quote(str(path))} -o again{path.suffix}"
         return facts | {"made from": record.to_parameters(), "again": again, "record": json.loads(record.to_json())}
@@ -126,7 +127,7 @@ def _checkpoint_facts(path: Path) -> dict[str, str]:
     }
 
 
-def _said_by(fact: Stated[Any]) -> str:
+def _said_by(fact: Stated[bool] | Stated[str]) -> str:
     """What says so, where it is more than the shapes."""
     return "" if fact.by == "shapes" else f" (says {fact.because})"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fewstep.cli.beforehand import check_beforehand
-from fewstep.cli.options import Config, KindOption, PredictionType, Unet, Vae, Variant, ZeroSnr
+from fewstep.cli.options import Config, KindOption, LoadOptions, PredictionType, Unet, Vae, Variant, ZeroSnr
 from fewstep.cli.output import check_outputs
 from fewstep.cli.progress import one_line_warnings
 from fewstep.errors import InvalidRequest
@@ -46,9 +46,18 @@ def merge(
         raise InvalidRequest("nothing to merge: give at least one --lora")
     check_new(output)
     check_outputs([output], None)
-    loading: dict[str, Any] = {"loras": lora, "vae": vae, "config": config, "kind": kind}
-    loading |= {"prediction_type": prediction_type, "device": "cpu", "zero_snr": zero_snr, "unet": unet}
-    loading["variant"] = variant
+    loading: LoadOptions = {
+        "device": "cpu",
+        "dtype": "float32",
+        "config": config,
+        "variant": variant,
+        "kind": kind,
+        "prediction_type": prediction_type,
+        "zero_snr": zero_snr,
+        "unet": unet,
+        "loras": lora,
+        "vae": vae,
+    }
     check_beforehand(model, loading)
     from fewstep.models.adapters.lora.stack import merged
     from fewstep.models.loading import load
@@ -56,7 +65,7 @@ def merge(
     from fewstep.models.saving import save
 
     with one_line_warnings():
-        base = load(model, dtype="float32", **loading)
+        base = load(model, **loading)
     folder, result = base.origin.folder, merged(base, dtype=choose_dtype(dtype, base.device))
     del base  # the weights before the change
     card = dataclasses.replace(result.card, name=output.name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -26,15 +27,19 @@ _TYPES = {"whole": int, "number": float, "switch": bool, "picture": Path}  # all
 
 def _option(field: Field) -> tuple[str, object, object]:
     """A field of the table as an option; the prompt is the argument."""
-    about: dict[str, Any] = {"help": field.description, "rich_help_panel": field.panel or None, "show_default": False}
+    text, panel = field.description, field.panel or None
     if field.name == "prompt":
-        return field.name, Annotated[str | None, typer.Argument(**about)], None
+        about = typer.Argument(help=text, rich_help_panel=panel, show_default=False)
+        return field.name, Annotated[str | None, about], None
+    flags = (f"--{field.name.replace('_', '-')}",) if field.type == "switch" else field.flags
+    option = typer.Option(*flags, help=text, rich_help_panel=panel, show_default=False)
     if field.type == "switch":
-        return field.name, Annotated[bool, typer.Option(f"--{field.name.replace('_', '-')}", **about)], False
-    return field.name, Annotated[_TYPES.get(field.type, str) | None, typer.Option(*field.flags, **about)], None
+        return field.name, Annotated[bool, option], False
+    return field.name, Annotated[_TYPES.get(field.type, str) | None, option], None
 
 
 # what is asked of a picture, but for what names networks to load: --control, --lora
+Value = str | int | float | bool | Path | None
 ASKED = Table(tuple(_option(field) for field in FIELDS.values() if field.type not in ("pictures", "weights")))
 
 Output = Annotated[
@@ -203,6 +208,28 @@ Dtype = Annotated[
 ]
 
 
+LoraSource = str | tuple[str, float]
+EmbeddingSource = str | tuple[str, str]
+
+
+class LoadOptions(TypedDict, total=False):
+    """What `load` takes beside the model's name."""
+
+    device: str | None
+    dtype: str | None
+    config: Path | None
+    variant: str | None
+    memory: str
+    kind: str | None
+    prediction_type: str | None
+    zero_snr: bool | None
+    unet: str | None
+    loras: Sequence[LoraSource]
+    embeddings: Sequence[EmbeddingSource]
+    vae: str | None
+    controlnets: Sequence[str]
+
+
 @dataclass(frozen=True)
 class Loading:
     """Which model is loaded, with what on top and in place of its parts, and where it runs."""
@@ -223,15 +250,34 @@ class Loading:
     dtype: Dtype = None
     memory: Memory = "auto"
 
-    def options(self, controlnets: Sequence[str], record: Record | None = None, **more: Any) -> dict[str, Any]:
-        """What `load` takes beside the model's name: these, `record`'s where nothing was given, and `more`."""
-        names = ("device", "dtype", "config", "variant", "memory")
-        given = {name: getattr(self, name) for name in (*names, *OVERRIDES)}
-        if record is not None:
-            given |= {name: getattr(record, name) for name in OVERRIDES if given[name] is None}
-        vae = decoder(self.vae, self.fast_decode, None if record is None else record.vae)
-        own = {"loras": list(self.lora or ()), "embeddings": list(self.embedding or ())}
-        return given | own | {"vae": vae, "controlnets": controlnets} | more
+    def options(
+        self,
+        controlnets: Sequence[str],
+        record: Record | None = None,
+        loras: Sequence[LoraSource] | None = None,
+        embeddings: Sequence[EmbeddingSource] | None = None,
+    ) -> LoadOptions:
+        """What `load` takes beside the model's name: these, and `record`'s where nothing was given.
+
+        loras, embeddings  in place of those that were given
+        """
+        recorded = {name: getattr(record, name) for name in OVERRIDES if record and getattr(self, name) is None}
+        wanted = dataclasses.replace(self, **recorded)
+        return {
+            "device": wanted.device,
+            "dtype": wanted.dtype,
+            "config": wanted.config,
+            "variant": wanted.variant,
+            "memory": wanted.memory,
+            "kind": wanted.kind,
+            "prediction_type": wanted.prediction_type,
+            "zero_snr": wanted.zero_snr,
+            "unet": wanted.unet,
+            "loras": list(wanted.lora or ()) if loras is None else loras,
+            "embeddings": list(wanted.embedding or ()) if embeddings is None else embeddings,
+            "vae": decoder(wanted.vae, wanted.fast_decode, None if record is None else record.vae),
+            "controlnets": controlnets,
+        }
 
 
 def default_model() -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 STDOUT = Path("-")
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 ANIMATED = {".webp": "WEBP", ".gif": "GIF", ".png": "PNG"}
-QUALITY: Mapping[str, Any] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95, "method": 4}}
-ANIMATED_QUALITY: Mapping[str, Any] = {
+QUALITY: Mapping[str, Mapping[str, int]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95, "method": 4},
+}
+ANIMATED_QUALITY: Mapping[str, Mapping[str, int]] = {
     "WEBP": {"quality": 90, "method": 4},
     "GIF": {"optimize": True, "disposal": 2},
 }
@@ -99,11 +102,10 @@ def write_animation(frames: list[Image], path: Path, fps: float) -> None:
     save(path, frames, form, duration=round(1000 / fps), loop=0, **ANIMATED_QUALITY.get(form, {}))
 
 
-def save(path: Path, images: list[Image], form: str, **options: Any) -> None:
+def save(path: Path, images: list[Image], form: str, **settings: int) -> None:
     first, *rest = images
-    options |= written_with({name: first.info[name] for name in (RECORD, PARAMETERS) if name in first.info}, form)
-    if rest:
-        options |= {"save_all": True, "append_images": rest}
+    said = written_with({name: first.info[name] for name in (RECORD, PARAMETERS) if name in first.info}, form)
+    options = {**settings, **said, **({"save_all": True, "append_images": rest} if rest else {})}
     if path == STDOUT:
         file = io.BytesIO()
         first.save(file, format=form, **options)

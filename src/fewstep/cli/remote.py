@@ -9,13 +9,14 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
+from http.client import HTTPException, HTTPMessage
+from typing import IO, TYPE_CHECKING, TypedDict
 from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from fewstep.errors import FewstepError, FewstepWarning, InvalidRequest
+from fewstep.files import Json
 from fewstep.imaging.reading import decode_image
 from fewstep.pipelines.fields import settings_of
 
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
 
 PATIENCE = 120.0  # seconds without any news
 AT_ONCE = 16  # pictures in one call
+
+
+class News(TypedDict, total=False):
+    """A line of the server's answer."""
+
+    error: str
+    advice: list[str]
+    num_steps: int
+    stepped: int
+    painted: int
+    png: str
 
 
 class ServerTrouble(FewstepError):
@@ -49,7 +61,7 @@ def generated_by(
     """
     fields = {"model": model, "loras": dict(loras) or None, **_fields(wanted)}
     for start in range(0, len(wanted.seeds), AT_ONCE):
-        rows = {"prompt": wanted.prompts[start], "seed": wanted.seeds[start]}
+        rows: dict[str, Json] = {"prompt": wanted.prompts[start], "seed": wanted.seeds[start]}
         if wanted.variation_seeds:
             rows |= {"variation": wanted.variation, "variation_seed": wanted.variation_seeds[start]}
         count = len(wanted.seeds[start : start + AT_ONCE])
@@ -57,7 +69,7 @@ def generated_by(
 
 
 def _call(
-    url: str, body: Mapping[str, Any], count: int, on_expected: Callable[[int], None], on_step: Callable[[], None]
+    url: str, body: Mapping[str, Json], count: int, on_expected: Callable[[int], None], on_step: Callable[[], None]
 ) -> Iterator[Image]:
     done: dict[int, Image] = {}
     given = 0
@@ -79,10 +91,10 @@ def _call(
         raise ServerTrouble(f"the server at {_shown(url)} broke off after {given} of {count} pictures")
 
 
-def _fields(wanted: Wanted) -> dict[str, Any]:
-    fields: dict[str, Any] = settings_of(wanted) | {"timesteps": wanted.timesteps}
+def _fields(wanted: Wanted) -> dict[str, Json]:
+    fields: dict[str, Json] = settings_of(wanted) | {"timesteps": wanted.timesteps}
     fields |= {name: _file(image) for name in ("image", "mask") if (image := getattr(wanted, name)) is not None}
-    controls = {
+    controls: dict[str, Json] = {
         name: {"image": _file(each.image), "scale": each.scale} for name, each in (wanted.controls or {}).items()
     }
     return fields | ({"controls": controls} if controls else {})
@@ -95,7 +107,7 @@ def _file(image: Image) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def _news(url: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _news(url: str, body: Mapping[str, Json]) -> Iterator[News]:
     """The lines of the server's answer."""
     address, headers = _door(url)
     request = Request(address, json.dumps(body).encode(), {"content-type": "application/json", **headers})
@@ -142,7 +154,9 @@ def _shown(url: str) -> str:
 class _StaysThere(HTTPRedirectHandler):
     """The token is for the server that was named: no redirection is followed."""
 
-    def redirect_request(self, *_: Any, **__: Any) -> None:
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> None:
         return None
 
 

@@ -8,12 +8,12 @@ import signal
 import socket
 import sys
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fewstep.cli.beforehand import check_beforehand
-from fewstep.cli.options import decoder, default_model
+from fewstep.cli.options import LoadOptions, decoder, default_model
 from fewstep.cli.progress import one_line_warnings
 from fewstep.cli.runtime import Runtime, run_by, with_openvino
 from fewstep.cli.serve_options import HOW, WHO, Door, First, Models, Work
@@ -21,6 +21,9 @@ from fewstep.cli.spread import spread
 from fewstep.cli.steering import read_controls
 from fewstep.errors import CannotWrite, InvalidRequest, NotInstalled
 from fewstep.files import cache_folder
+
+if TYPE_CHECKING:
+    from fewstep.server.engine import Checker
 
 
 @spread
@@ -79,11 +82,23 @@ def serve(
         fast = own.fast_decode or (own.fast_decode is None and brings_fast_decoder(name))
         return FAST if fast else None
 
-    placing: dict[str, Any] = {"device": own.device, "dtype": own.dtype, "memory": own.memory}
-    names = ("config", "kind", "prediction_type", "zero_snr", "unet", "variant")
-    loading = placing | {name: getattr(own, name) for name in names}
-    loading |= {"loras": models.lora or (), "embeddings": own.embedding or (), "controlnets": nets}
-    loading["vae"] = decoder(own.vae, own.fast_decode) or decoder_of(first)
+    def of_another(name: str) -> LoadOptions:
+        return {**placing, "vae": decoder_of(name)}
+
+    placing: LoadOptions = {"device": own.device, "dtype": own.dtype, "memory": own.memory}
+    loading: LoadOptions = {
+        **placing,
+        "config": own.config,
+        "variant": own.variant,
+        "kind": own.kind,
+        "prediction_type": own.prediction_type,
+        "zero_snr": own.zero_snr,
+        "unet": own.unet,
+        "loras": models.lora or (),
+        "embeddings": own.embedding or (),
+        "controlnets": nets,
+        "vae": decoder(own.vae, own.fast_decode) or decoder_of(first),
+    }
     check_beforehand(first, loading)
     for name in rest:
         check_beforehand(name, placing)
@@ -91,7 +106,7 @@ def serve(
         bundle = fewstep.load(first, **loading)
         if work.steps is not None:
             bundle = dataclasses.replace(bundle, profile=dataclasses.replace(bundle.profile, steps=work.steps))
-        others = [fewstep.load(name, vae=decoder_of(name), **placing) for name in rest]
+        others = [fewstep.load(name, **of_another(name)) for name in rest]
         bundle, *others = (run_by(runtime, each) for each in (bundle, *others))
         engine = Engine(
             bundle,
@@ -134,7 +149,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _function(name: str | None) -> Any:
+def _function(name: str | None) -> Checker | None:
     """What MODULE:FUNCTION names; raises `InvalidRequest`."""
     if name is None:
         return None

@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 class Table:
     """Options that are no dataclass's fields, as (name, Annotated[type, typer.Option(...)], default) each.
 
-    A parameter `values: Annotated[dict[str, Any], Table(rows)]` of a command is passed their values by name.
+    A parameter `values: Annotated[Mapping[str, Value], Table(rows)]` of a command is passed their values by name.
     """
 
     rows: tuple[tuple[str, object, object], ...]
@@ -31,7 +31,7 @@ def spread(command: Callable[..., Result]) -> Callable[..., Result]:
     annotations, defaults the fields' defaults.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, tuple[Callable[..., object], list[Parameter]]] = {}
+    groups: dict[str, tuple[type, list[Parameter]]] = {}
     shown: list[Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
         if (group := _group(hints[name])) is None:
@@ -52,7 +52,7 @@ def spread(command: Callable[..., Result]) -> Callable[..., Result]:
     return spread_out
 
 
-def _group(annotation: object) -> tuple[Callable[..., object], list[Parameter]] | None:
+def _group(annotation: object) -> tuple[type, list[Parameter]] | None:
     """What makes the record, and its parameters; None for an option of its own."""
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return annotation, [_parameter(*row) for row in _fields_of(annotation)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -80,12 +80,11 @@ def travel(
         nets, controls = read_controls(loading.control or [])
         before = None if again is None else _recorded(again)
         way = _Way.of(prompts, seed, frames, fps, back, None if before is None else before.travel)
-        sampling: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale, "controls": controls or None}
         name, how = loading.model or options.default_model(), loading.options(nets, before)
         if before is not None and again is not None:
             check_controls(before, again, controls)
-            recorded = {part: getattr(before, part) for part in ("steps", "guidance_scale")}
-            sampling |= {part: value for part, value in recorded.items() if sampling[part] is None}
+            steps = before.steps if steps is None else steps
+            guidance_scale = before.guidance_scale if guidance_scale is None else guidance_scale
             if loading.lora is None:
                 how["loras"] = recorded_loras(before, again)
             if loading.embedding is None:
@@ -96,7 +95,14 @@ def travel(
         frames_on_the_way(len(way.stops), way.frames)
         stops, named = understood_stops(way.stops) if prompts else (way.stops, {})  # a record's are understood already
         how["loras"] = [*how["loras"], *found_by_name(named, how["loras"], name)]
-        asked = Request(tuple(p for p, _ in stops), tuple(s for _, s in stops), loras=named or None, **sampling)
+        asked = Request(
+            tuple(prompt for prompt, _ in stops),
+            tuple(seed for _, seed in stops),
+            loras=named or None,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            controls=controls or None,
+        )
         check_beforehand(name, how, [("", asked)])
 
         def generate() -> Iterator[Image]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from fewstep.errors import FewstepWarning
 
 if TYPE_CHECKING:
     from PIL.Image import Exif, Image
+    from PIL.PngImagePlugin import PngInfo
 
 RECORD = "fewstep"  # the JSON record
 PARAMETERS = "parameters"  # the same for people and other programs, in the style of AUTOMATIC1111's web UI
@@ -19,7 +20,15 @@ _UNICODE, _OURS = b"UNICODE\0", b"fewstep\0"  # what the two begin with
 _MOST_IN_A_JPEG = 65_000  # bytes of EXIF: one marker holds no more
 
 
-def written_with(chunks: Mapping[str, str], form: str) -> dict[str, Any]:
+class Inscription(TypedDict, total=False):
+    """What Pillow's `save` takes of it, by the file's format."""
+
+    pnginfo: PngInfo
+    comment: bytes
+    exif: Exif
+
+
+def written_with(chunks: Mapping[str, str], form: str) -> Inscription:
     """What Pillow's `save` takes to write `chunks` (`RECORD`, `PARAMETERS`) into a file of this format.
 
     form  "PNG", "JPEG", "WEBP" or "GIF"; a GIF holds the record alone

@@ -2,7 +2,7 @@
 
 The command line's options, the checks of a `Request`, the record in a picture, what the server takes and the page's
 controls read their names, types, ranges, defaults and help here. A new field costs a row of `FIELDS`, a line of
-`Settings` and one of `Options`, all in this file, and the line that uses it.
+`Settings` and one of `Given`, all in this file, and the line that uses it.
 """
 
 from __future__ import annotations
@@ -286,24 +286,29 @@ def meant(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in on.items() if FIELDS[name].needs in ("", *on)}
 
 
-class Options(TypedDict, total=False):
-    """The options that the pipelines' functions have in common, for the type checker."""
+class Given(TypedDict, total=False):
+    """What may be given wherever pictures are asked for, with one meaning everywhere."""
 
     steps: int | None
-    seed: int | None
     guidance_scale: float | None
     negative_prompt: str
     height: int | None
     width: int | None
     sampler: str | None
-    timesteps: Sequence[int] | None
     loras: Mapping[str, float] | None
-    controls: Mapping[str, Picture | tuple[Picture, float]] | None
-    variation: float | None
-    variation_seed: int | None
     upscale: float | None
     refine_strength: float | None
     refine_steps: int | None
     tile: bool
+
+
+class Options(Given, total=False):
+    """The options that the pipelines' functions have in common."""
+
+    seed: int | None
+    variation: float | None
+    variation_seed: int | None
+    timesteps: Sequence[int] | None
+    controls: Mapping[str, Picture | tuple[Picture, float]] | None
     batch_size: int | None
     on_step: Callable[[Step], None] | None

@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.masks import check_mask, mask_of
-from fewstep.pipelines.fields import FIELDS, MAX_SEED, Settings, settings_of
+from fewstep.pipelines.fields import FIELDS, MAX_SEED, Given, Settings, settings_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,6 +37,26 @@ class Control:
 
     def __post_init__(self) -> None:
         FIELDS["controls"].check(self.scale)
+
+
+class Common(Given, total=False):
+    """What `Request.of` takes and hands on as it is; a mask may be any picture."""
+
+    image: Image | None
+    mask: Image | None
+    strength: float | None
+    timesteps: tuple[int, ...] | None
+    controls: Mapping[str, Control] | None
+
+
+class Values(Common, total=False):
+    """All that `Request.of` takes, by name."""
+
+    prompt: str | list[str] | tuple[str, ...]
+    seed: int | None
+    num_images: int | None
+    variation: float | None
+    variation_seed: int | None
 
 
 @dataclass(frozen=True)
@@ -73,7 +93,7 @@ class Request(Settings):
         num_images: int | None = None,
         variation: float | None = None,
         variation_seed: int | None = None,
-        **rest: Any,
+        **rest: Unpack[Common],
     ) -> Request:
         """`num_images` pictures for every prompt, with the seeds seed, seed + 1, … (a random one for None).
 
@@ -90,8 +110,8 @@ class Request(Settings):
         if variation is not None:
             other = VARIATION_SEED.check(first + 1 if variation_seed is None else variation_seed, MAX_SEED - each)
             seeds, towards = [first] * each, range(other, other + each)
-        if rest.get("mask") is not None:
-            rest["mask"] = mask_of(rest["mask"])
+        if (mask := rest.get("mask")) is not None:
+            rest["mask"] = mask_of(mask)
         return cls(
             prompts=tuple(p for p in prompts for _ in range(each)),
             seeds=tuple(seeds) * len(prompts),
