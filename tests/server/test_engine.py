@@ -19,8 +19,8 @@ import fewstep
 from fewstep.errors import InvalidRequest
 from fewstep.models.model import Model
 from fewstep.pipelines.request import Request
-from fewstep.server.engine import Engine, PaintingFailed
-from fewstep.server.job import Event, Failed, Painted, Pixels, Reason, Stepped
+from fewstep.server.engine import Engine, GenerationFailed
+from fewstep.server.job import Event, Failed, Generated, Pixels, Reason, Stepped
 from fewstep.server.scheduler import Busy, Lane
 
 ROUNDING = 1  # a batch of another size rounds its sums differently; it moves no byte further
@@ -99,7 +99,7 @@ def test_hundreds_of_interleaved_requests_give_the_pictures_made_alone(
                     async for _, event in ticket:
                         if number % 7 == 0:
                             break  # walks away
-                        if isinstance(event, Painted):
+                        if isinstance(event, Generated):
                             painted[number] = event.pixels
 
     async def everybody() -> None:
@@ -127,7 +127,7 @@ def test_the_newest_request_takes_the_place_of_those_that_wait(student: Model) -
             ends = [[event async for _, event in ticket][-1] for ticket in tickets]
             assert [getattr(event, "reason", None) for event in ends[:2]] == [Reason.SUPERSEDED] * 2
             last = ends[2]
-            assert isinstance(last, Painted)
+            assert isinstance(last, Generated)
             assert same(last.pixels, fewstep.text2image(student, "three", seed=0))
         await engine.stop()
 
@@ -143,7 +143,7 @@ def test_a_flood_of_one_client_delays_no_other(student: Model) -> None:
             with engine.lane() as lane:
                 order = await engine.order(Request.of(name, seed=0, num_images=pictures))
                 async for _, event in engine.submit(lane, order):
-                    if isinstance(event, Painted):
+                    if isinstance(event, Generated):
                         order_of_ends.append(name)
 
         engine = Engine(student, max_batch=4)
@@ -193,7 +193,7 @@ def test_every_step_is_told_with_a_preview_where_it_is_wanted(student: Model) ->
             steps = [event for event in events if isinstance(event, Stepped)]
             assert [(step.index, step.num_steps) for step in steps] == [(0, 4), (1, 4), (2, 4)]
             assert all((step.preview is not None) == previews for step in steps)
-        assert isinstance(shown[-1], Painted)
+        assert isinstance(shown[-1], Generated)
         first = shown[0]
         assert isinstance(first, Stepped)
         assert first.preview is not None
@@ -212,7 +212,7 @@ def test_a_deadline_ends_a_job_in_words(student: Model) -> None:
         for events in (waiting, working):
             assert isinstance(events[-1], Failed)
             assert events[-1].reason is Reason.DEADLINE
-        assert isinstance(fine[-1], Painted)
+        assert isinstance(fine[-1], Generated)
 
     run(scene())
 
@@ -233,7 +233,7 @@ def test_what_must_start_in_time_may_then_take_its_time(student: Model) -> None:
             engine.start()
             assert {getattr(event, "reason", None) async for _, event in late} == {Reason.DEADLINE}
             events = await events_of(engine, lane, wish, start_within=0.4)
-            assert [type(event) for event in events] == [Painted, Painted]
+            assert [type(event) for event in events] == [Generated, Generated]
         await engine.stop()
 
     run(scene())
@@ -296,7 +296,7 @@ def test_a_row_that_breaks_the_network_breaks_alone(student: Model) -> None:
         assert ends[3] == Failed(Reason.ERROR, "the server made a mistake")  # and not the secret
         for seed, event in {**ends, **again}.items():
             if seed != 3:
-                assert isinstance(event, Painted)
+                assert isinstance(event, Generated)
                 assert same(event.pixels, fewstep.text2image(student, "x", seed=seed))
 
     run(scene())
@@ -308,7 +308,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(student: Model) -> None:
     async def scene() -> None:
         async with running(with_network(student, network), max_batch=16) as engine:
             ends = await many(engine, range(12))
-        assert all(isinstance(event, Painted) for event in ends.values())
+        assert all(isinstance(event, Generated) for event in ends.values())
 
     run(scene())
     assert network.calls > 0
@@ -318,7 +318,7 @@ def test_a_picture_too_large_for_the_memory_says_so(student: Model) -> None:
     async def scene() -> None:
         async with running(with_network(student, Poisoned(student.network.module, limit=0))) as engine:
             with engine.lane() as lane:
-                with pytest.raises(PaintingFailed, match="does not fit into the memory") as caught:
+                with pytest.raises(GenerationFailed, match="does not fit into the memory") as caught:
                     await engine.pictures(lane, await engine.order(Request.of("x", seed=0)))
                 assert caught.value.reason is Reason.ERROR
 
@@ -353,11 +353,11 @@ def test_the_end_is_told_to_everybody(student: Model) -> None:
         await asyncio.sleep(0.05)
         await engine.stop()
         told = await ends
-        painted = [event for event in told.values() if isinstance(event, Painted)]
+        painted = [event for event in told.values() if isinstance(event, Generated)]
         failed = [event for event in told.values() if isinstance(event, Failed)]
         assert len(painted) + len(failed) == 30
         assert {event.reason for event in failed} == {Reason.SHUTDOWN}
-        with engine.lane() as lane, pytest.raises(PaintingFailed, match="shutting down"):
+        with engine.lane() as lane, pytest.raises(GenerationFailed, match="shutting down"):
             await events_of(engine, lane, Request.of("x", seed=0))
 
     run(scene())

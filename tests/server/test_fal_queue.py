@@ -15,8 +15,8 @@ from PIL import Image
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.model import Model
+from fewstep.server.doors.fal.accepted import Accepted
 from fewstep.server.doors.fal.fields import Input
-from fewstep.server.doors.fal.painting import Painting
 from fewstep.server.doors.fal.queue import START_WITHIN, Queue, patience
 from fewstep.server.engine import Engine
 from serving import Server
@@ -36,11 +36,11 @@ def test_of_what_is_done_only_the_answer_is_kept(student: Model, ended: str) -> 
         engine = Engine(student)
         queue = Queue(engine)
         wish = Input(prompt="x", image_bytes=png(), mask_bytes=png(), strength=0.5, num_inference_steps=4)
-        painting = await Painting.of(engine, wish)
-        plan = painting.order.plans[0]
-        held = [weakref.ref(plan.image), weakref.ref(plan.mask), weakref.ref(painting)]
-        request = await queue.submit("me", "fal-ai/lcm", painting, START_WITHIN)
-        del painting, plan
+        accepted = await Accepted.of(engine, wish)
+        plan = accepted.order.plans[0]
+        held = [weakref.ref(plan.image), weakref.ref(plan.mask), weakref.ref(accepted)]
+        request = await queue.submit("me", "fal-ai/lcm", accepted, START_WITHIN)
+        del accepted, plan
         if ended == "cancelled":
             request.cancel()
         engine.start()
@@ -57,26 +57,26 @@ def test_of_what_is_done_only_the_answer_is_kept(student: Model, ended: str) -> 
 
 
 def test_what_waits_keeps_no_files(student: Model) -> None:
-    """Of an input with a picture in base64 only the picture as it will be painted on is kept."""
+    """Of an input with a picture in base64 only the picture as it will be generated over is kept."""
 
     async def scene() -> None:
         engine = Engine(student)
         wish = Input(prompt="x", image_bytes=png(), strength=0.5)
         held = weakref.ref(wish)
-        painting = await Painting.of(engine, wish)
+        accepted = await Accepted.of(engine, wish)
         del wish
         gc.collect()
         assert held() is None
-        assert painting.order.plans[0].image is not None
+        assert accepted.order.plans[0].image is not None
 
     asyncio.run(scene())
 
 
-def test_a_server_that_ends_forgets_in_peace_what_it_was_painting(student: Model) -> None:
+def test_a_server_that_ends_forgets_in_peace_what_it_was_making(student: Model) -> None:
     async def scene() -> None:
         queue = Queue(Engine(student))  # which never starts: the request waits
-        painting = await Painting.of(queue._engine, Input(prompt="x"))
-        request = await queue.submit("me", "fal-ai/lcm", painting, START_WITHIN)
+        accepted = await Accepted.of(queue._engine, Input(prompt="x"))
+        request = await queue.submit("me", "fal-ai/lcm", accepted, START_WITHIN)
         mistakes: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: mistakes.append(context))
         request.task.cancel()
@@ -96,7 +96,7 @@ def test_a_mistake_of_the_server_is_not_told_to_its_clients(student: Model) -> N
         engine = Engine(student, checker=checker)
         engine.start()
         queue = Queue(engine)
-        request = await queue.submit("me", "fal-ai/lcm", await Painting.of(engine, Input(prompt="x")), START_WITHIN)
+        request = await queue.submit("me", "fal-ai/lcm", await Accepted.of(engine, Input(prompt="x")), START_WITHIN)
         await asyncio.wait((request.task,), timeout=30)
         assert request.status["error"] == "the server made a mistake"
         assert request.status["error_type"] == "error"

@@ -18,7 +18,7 @@ from fewstep.errors import FewstepError
 from fewstep.server import protocol
 from fewstep.server.doors import door_of, doors
 from fewstep.server.doors.base import Failure, Services, everybodys
-from fewstep.server.engine import Engine, PaintingFailed
+from fewstep.server.engine import Engine, GenerationFailed
 from fewstep.server.job import Reason
 from fewstep.server.live import LiveDoor
 from fewstep.server.places import PER_ADDRESS, Places
@@ -95,7 +95,7 @@ def _add_health(app: FastAPI, engine: Engine, metrics: bool) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operations"], summary="Whether pictures can be painted")
+    @app.get("/readyz", tags=["operations"], summary="Whether pictures can be generated")
     async def readyz(response: Response) -> dict[str, Any]:
         ready = engine.worker.alive and not engine.worker.stopping
         response.status_code = 200 if ready else 503
@@ -130,7 +130,7 @@ def _add_errors(app: FastAPI) -> None:
 def _status(error: FewstepError) -> tuple[int, str]:
     if isinstance(error, Busy):
         return 429, "rate_limit_error"
-    if not isinstance(error, PaintingFailed):
+    if not isinstance(error, GenerationFailed):
         return getattr(error, "status", 400), "invalid_request_error"
     return STATUSES.get(error.reason, 500), "server_error"
 
@@ -138,6 +138,6 @@ def _status(error: FewstepError) -> tuple[int, str]:
 def failure(request: Request, status: int, kind: str, message: str, retry_after: float | None = None) -> Response:
     """What the clients of a path's door expect."""
     headers = {} if retry_after is None else {"retry-after": str(max(1, round(retry_after)))}
-    told = Failure(own_path(request.scope), status, kind, message)
-    door = door_of(told.path)
-    return JSONResponse((everybodys if door is None else door.error_body)(told), status, headers)
+    trouble = Failure(own_path(request.scope), status, kind, message)
+    door = door_of(trouble.path)
+    return JSONResponse((everybodys if door is None else door.error_body)(trouble), status, headers)

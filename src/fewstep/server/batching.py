@@ -1,8 +1,8 @@
-"""Many paintings, one network: whatever a painting asks of the model waits for company and is answered in one call.
+"""Many pictures, one network: what the sampling of each asks of the model waits for company, for one common call.
 
-`paint` is written for one request and knows nothing of others. Here it runs unchanged inside a greenlet, over a
+`sample` is written for one request and knows nothing of others. Here it runs unchanged inside a greenlet, over a
 `SharedModel` whose calls suspend it; `answer` then gathers the suspended calls of the same kind and shape, of whatever
-prompt, seed, time or sampler, makes one batch of them, and hands every painting its own rows.
+prompt, seed, time or sampler, makes one batch of them, and hands every picture its own rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fewstep.models.origin import Origin
 from fewstep.server.prompts import PromptCache
 
 
-class Kind(IntEnum):
+class Call(IntEnum):
     """What is asked, in the order of answering: what lets a picture leave goes first."""
 
     DECODE = 0
@@ -45,19 +45,19 @@ class Ask:
     """
 
     model: LatentModel
-    kind: Kind
+    call: Call
     key: Hashable
     rows: int
     arguments: tuple[Any, ...]
 
     def goes_with(self, other: Ask) -> bool:
         """Whether one call of the network can answer both."""
-        return self.model is other.model and (self.kind, self.key) == (other.kind, other.key)
+        return self.model is other.model and (self.call, self.key) == (other.call, other.key)
 
 
 @dataclass(frozen=True, eq=False)
 class SharedModel:
-    """A `LatentModel` whose networks are another's: to call one suspends the painting until `answer` has the result."""
+    """A `LatentModel` whose networks are another's: to call one suspends the sampling until `answer` has the result."""
 
     shared: LatentModel
     prompts: PromptCache = field(default_factory=PromptCache)
@@ -110,7 +110,7 @@ class SharedModel:
         times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
         steered = cond.controls is None, cond.image_tokens is None
         key = (x_t.shape[1:], cond.states.shape[1:], w is None, steered)
-        return self._ask(Kind.DENOISE, key, len(x_t), x_t, times, cond, w)
+        return self._ask(Call.DENOISE, key, len(x_t), x_t, times, cond, w)
 
     def encode_text(self, texts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
         return self.shared.encode_text(texts, lora_weights)
@@ -121,7 +121,7 @@ class SharedModel:
         known = {prompt: cond for prompt in prompts if (cond := self.prompts.get((prompt, weights))) is not None}
         for prompt in set(prompts) - set(known):
             key = (weights, self.num_windows(prompt))  # long prompts are read with others as long
-            known[prompt] = self._ask(Kind.ENCODE_TEXT, key, 1, [prompt], weights)
+            known[prompt] = self._ask(Call.ENCODE_TEXT, key, 1, [prompt], weights)
             self.prompts.put((prompt, weights), known[prompt])
         cond = Conditioning.cat([known[prompt] for prompt in prompts])
         if self.loras is None:
@@ -159,16 +159,16 @@ class SharedModel:
         return self.shared.window(cond, rows, columns)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        return self._ask(Kind.ENCODE_IMAGES, pixels.shape[1:], len(pixels), pixels)
+        return self._ask(Call.ENCODE_IMAGES, pixels.shape[1:], len(pixels), pixels)
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self._ask(Kind.DECODE, latents.shape[1:], len(latents), latents)
+        return self._ask(Call.DECODE, latents.shape[1:], len(latents), latents)
 
     def take_less(self) -> str | None:
         return self.shared.take_less()
 
-    def _ask(self, kind: Kind, key: Hashable, rows: int, *arguments: Any) -> Any:
-        return getcurrent().parent.switch(Ask(self.shared, kind, key, rows, arguments))
+    def _ask(self, call: Call, key: Hashable, rows: int, *arguments: Any) -> Any:
+        return getcurrent().parent.switch(Ask(self.shared, call, key, rows, arguments))
 
 
 class Suspendable:
@@ -205,7 +205,7 @@ def answer(asks: Sequence[Ask]) -> list[Any]:
     other row anything but time.
     """
     try:
-        return _CALLS[asks[0].kind](asks[0].model, asks)
+        return _CALLS[asks[0].call](asks[0].model, asks)
     except Exception as error:
         if len(asks) == 1:
             return [error]
@@ -233,11 +233,11 @@ def _decode(model: LatentModel, asks: Sequence[Ask]) -> list[Tensor]:
     return _shares(model.decode(torch.cat([ask.arguments[0] for ask in asks])), asks)
 
 
-_CALLS: dict[Kind, Callable[[LatentModel, Sequence[Ask]], list[Any]]] = {
-    Kind.DECODE: _decode,
-    Kind.ENCODE_TEXT: _encode_text,
-    Kind.ENCODE_IMAGES: _encode_images,
-    Kind.DENOISE: _denoise,
+_CALLS: dict[Call, Callable[[LatentModel, Sequence[Ask]], list[Any]]] = {
+    Call.DECODE: _decode,
+    Call.ENCODE_TEXT: _encode_text,
+    Call.ENCODE_IMAGES: _encode_images,
+    Call.DENOISE: _denoise,
 }
 
 

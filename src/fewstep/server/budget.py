@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 FORGET = 0.2  # of the estimate, at each new measurement
 DECODING = 1  # counts as so many steps
-SMALLEST = 0.5  # of a side: below that a model no longer paints what it was trained on
+SMALLEST = 0.5  # of a side: below that a model no longer draws what it was trained on
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What a picture asks for: its steps and size in pixels, and what painting over it `upscale` times larger takes."""
+    """What a picture asks for: its steps and size in pixels, and what refining it `upscale` times larger takes."""
 
     steps: int
     height: int
@@ -22,7 +22,7 @@ class Effort:
 
     @property
     def second(self) -> float:
-        """The work of painting over what was made larger, for a pixel of the first picture."""
+        """The work of refining what was made larger, for a pixel of the first picture."""
         return (self.refine_steps + DECODING) * self.upscale**2 if self.upscale > 1 else 0.0
 
     @property

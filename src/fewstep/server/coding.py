@@ -63,5 +63,5 @@ def decode(data: bytes, what: str = "the picture") -> Image.Image:
 
 
 def decode_mask(data: bytes, what: str = "the mask") -> Image.Image:
-    """The same for a mask (`imaging.masks.mask_of`): opaque or white is painted anew."""
+    """The same for a mask (`imaging.masks.mask_of`): opaque or white is inpainted."""
     return mask_of(decode(data, what))

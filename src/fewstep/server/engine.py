@@ -19,7 +19,7 @@ from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.provenance import describe
 from fewstep.pipelines.request import Control, Request
-from fewstep.server.job import Deadline, Event, Failed, Job, Painted, Pixels, Reason, Stepped
+from fewstep.server.job import Deadline, Event, Failed, Generated, Job, Pixels, Reason, Stepped
 from fewstep.server.metrics import Metrics
 from fewstep.server.scheduler import Lane, Scheduler
 from fewstep.server.worker import Worker
@@ -36,7 +36,7 @@ class UnknownModel(InvalidRequest):
     status = 404
 
 
-class PaintingFailed(FewstepError):
+class GenerationFailed(FewstepError):
     """A picture did not come about; `reason` says of what kind the trouble was."""
 
     def __init__(self, failed: Failed) -> None:
@@ -66,7 +66,7 @@ class Order:
 
 
 class Engine:
-    """One thread that paints with one model, or with the others that a request may name, for any number of clients.
+    """One thread that samples with one model, or with the others that a request may name, for any number of clients.
 
     max_batch    pictures in the making at once
     max_clients  lanes at once; max_waiting pictures may wait in each
@@ -116,7 +116,7 @@ class Engine:
 
     @contextmanager
     def lane(self, client: str | None = None) -> Iterator[Lane]:
-        """A place in the line. Requests under one client's name share it; None is alone and paints one picture at a
+        """A place in the line. Requests under one client's name share it; None is alone and generates one picture at a
         time, as a live session wants. Raises `Busy`.
         """
         if client is None:
@@ -172,10 +172,10 @@ class Engine:
         """Queue an order; with `latest_wins` in the place of all that wait in the lane. It fails unless it is finished
         within `deadline` seconds; with `start_within` instead, unless its first picture has been started by then.
 
-        Raises `Busy`, and `PaintingFailed` when the server is shutting down.
+        Raises `Busy`, and `GenerationFailed` when the server is shutting down.
         """
         if self.worker.stopping:
-            raise PaintingFailed(Failed(Reason.SHUTDOWN, "the server is shutting down"))
+            raise GenerationFailed(Failed(Reason.SHUTDOWN, "the server is shutting down"))
         if start_within is None:
             until = Deadline(time.monotonic() + (self.deadline if deadline is None else deadline))
         else:
@@ -188,7 +188,7 @@ class Engine:
         """The event as it may be shown: without a picture that the content checker withholds."""
         if self._checker is None:
             return event
-        pixels = event.pixels if isinstance(event, Painted) else event.preview if isinstance(event, Stepped) else None
+        pixels = event.pixels if isinstance(event, Generated) else event.preview if isinstance(event, Stepped) else None
         if pixels is None or await asyncio.to_thread(self._checker, Image.fromarray(pixels)):
             return event
         if isinstance(event, Stepped):
@@ -196,7 +196,7 @@ class Engine:
         return Failed(Reason.WITHHELD, "the picture was withheld by this server's content checker")
 
     async def pictures(self, lane: Lane, order: Order) -> list[Pixels]:
-        """All pictures of an order; raises `Busy`, and `PaintingFailed` for the first that fails."""
+        """All pictures of an order; raises `Busy`, and `GenerationFailed` for the first that fails."""
         with self.submit(lane, order) as ticket:
             return await ticket.pictures()
 
@@ -230,12 +230,12 @@ class Ticket:
         self._engine.scheduler.cancel(self._lane, self.jobs)
 
     async def pictures(self) -> list[Pixels]:
-        """All of them, in their order; raises `PaintingFailed` for the first that fails."""
+        """All of them, in their order; raises `GenerationFailed` for the first that fails."""
         done: dict[int, Pixels] = {}
         async for index, event in self:
             if isinstance(event, Failed):
-                raise PaintingFailed(event)
-            if isinstance(event, Painted):
+                raise GenerationFailed(event)
+            if isinstance(event, Generated):
                 done[index] = event.pixels
         return [done[index] for index in range(len(self.jobs))]
 
@@ -252,5 +252,5 @@ class Ticket:
         if not self._left:
             raise StopAsyncIteration
         index, event = await self._events.get()
-        self._left -= isinstance(event, Painted | Failed)
+        self._left -= isinstance(event, Generated | Failed)
         return index, await self._engine.checked(event)

@@ -39,7 +39,7 @@ class Stepped:
 
 
 @dataclass(frozen=True, eq=False)
-class Painted:
+class Generated:
     """The picture (H, W, 3), and how many seconds it waited and was worked on."""
 
     pixels: Pixels
@@ -55,7 +55,7 @@ class Failed:
     message: str
 
 
-Event = Stepped | Painted | Failed
+Event = Stepped | Generated | Failed
 
 
 @dataclass(eq=False)
@@ -76,7 +76,7 @@ class Deadline:
 class Job:
     """A plan for one picture by `model`.
 
-    sink      is told every event, on whatever thread it happens: it must not block. After `Painted` or `Failed`, one of
+    sink      gets every event, on whatever thread it happens: it must not block. After `Generated` or `Failed`, one of
               which always comes, there is silence
     deadline  after which nobody wants the picture any more
     previews  whether `Stepped` should carry pictures (each costs a decoding)

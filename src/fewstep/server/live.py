@@ -258,7 +258,7 @@ async def _carry_out(parsed: FromClient, session: Session, outbox: Outbox) -> No
             if parsed.control is not None:
                 await session.steer(parsed.id, parsed.control, parsed.data)
             else:
-                await (session.paint_inside if parsed.mask else session.frame)(parsed.id, parsed.data)
+                await (session.inpaint if parsed.mask else session.frame)(parsed.id, parsed.data)
         case Cancel():
             session.cancel()
         case Describe():

@@ -8,7 +8,7 @@ import sys
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from fewstep.server.job import Event, Failed, Painted
+from fewstep.server.job import Event, Failed, Generated
 from fewstep.server.scheduler import Scheduler
 
 LATENCIES = (0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -20,7 +20,7 @@ class Metrics:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.registry = registry = CollectorRegistry()
-        self.pictures = Counter("fewstep_pictures_total", "Pictures painted.", registry=registry)
+        self.pictures = Counter("fewstep_pictures_total", "Pictures generated.", registry=registry)
         self.failed = Counter(
             "fewstep_failed_total", "Requests that ended without a picture.", ["reason"], registry=registry
         )
@@ -55,7 +55,7 @@ class Metrics:
         self.busy.labels(call).inc(seconds)
 
     def on_event(self, event: Event) -> None:
-        if isinstance(event, Painted):
+        if isinstance(event, Generated):
             self.pictures.inc()
             self.latency.observe(event.waited + event.worked)
         elif isinstance(event, Failed):

@@ -1,4 +1,4 @@
-"""Places for those who stay: each connection that paints has its own in the line, and one address only so many."""
+"""Places for those who stay: each connection that generates has its own in the line, and one address only so many."""
 
 from __future__ import annotations
 

@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from fewstep.server.engine import PaintingFailed
+from fewstep.server.engine import GenerationFailed
 from fewstep.server.job import Failed, Reason
 
 T = TypeVar("T")
 
 
 async def while_present(http: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns; it is cancelled when the client goes, and `PaintingFailed` says so to nobody.
+    """What `work` returns; it is cancelled when the client goes, and `GenerationFailed` says so to nobody.
 
     The body must have been read: what comes after it is the news that the client has gone.
     """
@@ -23,7 +23,7 @@ async def while_present(http: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise PaintingFailed(Failed(Reason.CANCELLED, "the client has gone"))
+            raise GenerationFailed(Failed(Reason.CANCELLED, "the client has gone"))
         return working.result()
     finally:
         for task in (working, gone):

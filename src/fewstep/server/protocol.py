@@ -13,9 +13,9 @@ The header of a picture, 40 bytes, little-endian:
     6  u16 flags (0)        16  u64  seed                      36  u32  length of the file
 
 kind: 0 the picture, 1 a preview on the way, 2 the picture again in more steps. format: 0 jpeg, 1 webp, 2 png.
-The header of a frame from the client, 12 bytes: b"FSL1", u8 kind (0 a picture to start from, 1 a mask: white is painted
-anew, black stays, 2 a picture for a ControlNet), u8 which ControlNet (its place in the hello's controls), u16 zero,
-u32 id.
+The header of a frame from the client, 12 bytes: b"FSL1", u8 kind (0 a picture to start from, 1 a mask: white is
+inpainted, black stays, 2 a picture for a ControlNet), u8 which ControlNet (its place in the hello's controls), u16
+zero, u32 id.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ MAGIC = b"FSL1"
 
 @asking
 class Parameters(Asked):
-    """What a live session paints: every option of `text2image` and `image2image`, by its name, and how it travels.
+    """What a live session generates: every option of `text2image` and `image2image`, by its name, and how it travels.
 
-    None is what those functions take it for. A session keeps what it was told, so what belongs to something that is
+    None is what those functions take it for. A session keeps what it was sent, so what belongs to something that is
     off (strength without a picture, refine_strength and refine_steps without an upscale, variation_seed without a
     variation) waits until that is on; an upscale of 1 and a variation of 0 are off.
 
     control_scales  how far each ControlNet's picture is followed, by name; 1 where nothing is said
     previews        every step is shown
-    rest_steps      once nothing has changed for a moment, the picture is painted again in so many steps
+    rest_steps      once nothing has changed for a moment, the picture is generated again in so many steps
     budget_ms       takes steps away, then size, until a picture takes no longer
     skip_similar    frames that differ less than that from the last one, 0 to 1, are left out
     """
@@ -76,7 +76,7 @@ class Parameters(Asked):
 
 
 class Set(Message):
-    """Change parameters (those that are given) and paint. `image`, `mask` or `controls` null forgets those pictures."""
+    """Change those parameters that are given, and generate. `image`, `mask` or `controls` null forgets them."""
 
     type: Literal["set"]
     id: int = Field(default=0, ge=0, lt=2**32)
@@ -99,7 +99,7 @@ class Frame(Message):
 
 
 class Cancel(Message):
-    """Paint nothing of what was asked for so far."""
+    """Generate nothing of what was asked for so far."""
 
     type: Literal["cancel"]
 
@@ -125,9 +125,9 @@ from_client: TypeAdapter[FromClient] = TypeAdapter(Annotated[FromClient, Field(d
 
 
 class Hello(Message):
-    """The first message: who paints, what may be set and within which limits, and where a resumed session stands.
+    """The first message: which model samples, what may be set within which limits, and where a resumed session stands.
 
-    `controls` are those of `model`, which paints where nobody asks for another; `models` has everybody's. `newest` is
+    `controls` are those of `model`, which samples where nobody asks for another; `models` has everybody's. `newest` is
     the id of the newest request that arrived, None where there was none yet: what a break has swallowed, a client that
     comes back sends again.
     """
@@ -171,7 +171,7 @@ class Trouble(Message):
 
 class Description(Message):
     """How the picture of the request `picture` was made, the newest that was shown: what a PNG of it carries, and the
-    command and the Python that paint it again. `notes` say what these need, a sentence each; `prompt` and
+    command and the Python that make it again. `notes` say what these need, a sentence each; `prompt` and
     `negative_prompt` are written as every door reads them that knows marks.
     """
 

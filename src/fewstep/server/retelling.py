@@ -1,4 +1,4 @@
-"""How a picture is painted again by other means: the command and the Python that do it, from what it carries."""
+"""How a picture is made again by other means: the command and the Python that do it, from what it carries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PICTURE = "picture.png"
 
 @dataclass(frozen=True)
 class Retelling:
-    """A shell command and a Python program that paint the very picture; `notes` say what they need, a sentence each.
+    """A shell command and a Python program that make the very picture; `notes` say what they need, a sentence each.
 
     prompt, negative_prompt  as they are written there, and at every door that reads marks
     """
@@ -47,9 +47,9 @@ class _Loading:
 def retell(
     model: LatentModel, record: Record, *, image: str = "input.png", mask: str = "mask.png", local: bool = False
 ) -> Retelling:
-    """`record` of a picture by `model`, told anew.
+    """`record` of a picture by `model`, retold.
 
-    image, mask  what the files of the picture that was painted over, and of its mask, are called
+    image, mask  what the files of the picture it starts from, and of its mask, are called
     local        whether the reader is at this machine, and may see where its files lie
     """
     loading = _loading(model, record, local)

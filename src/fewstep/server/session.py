@@ -1,4 +1,4 @@
-"""A live session: a person's parameters and picture, painted anew whenever they change, the newest state first."""
+"""A live session: a person's parameters and picture, generated anew whenever they change, the newest state first."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from fewstep.pipelines.provenance import RECORD, Record
 from fewstep.pipelines.request import Control, Request
 from fewstep.server.budget import Budget, Effort
 from fewstep.server.coding import Coding, decode, decode_mask, encode
-from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
-from fewstep.server.job import Failed, Painted, Pixels, Reason, Stepped
+from fewstep.server.engine import Engine, GenerationFailed, Order, Ticket
+from fewstep.server.job import Failed, Generated, Pixels, Reason, Stepped
 from fewstep.server.likeness import difference, read
 from fewstep.server.protocol import (
     Advice,
@@ -41,12 +41,12 @@ from fewstep.server.retelling import retell
 from fewstep.server.scheduler import Busy, Lane
 from fewstep.server.wording import in_words
 
-REFINE_AFTER = 0.3  # seconds of rest before a picture is painted again in more steps
+REFINE_AFTER = 0.3  # seconds of rest before a picture is generated again in more steps
 
 
 @dataclass
 class Counts:
-    painted: int = 0
+    generated: int = 0
     superseded: int = 0
     skipped: int = 0
 
@@ -118,7 +118,7 @@ class Session:
         if image or mask:
             self.mask = None
 
-    async def paint_inside(self, id_: int, data: bytes) -> None:
+    async def inpaint(self, id_: int, data: bytes) -> None:
         """A mask for the picture to start from."""
         self.mask = await asyncio.to_thread(decode_mask, data)
         self._want(id_)
@@ -139,7 +139,7 @@ class Session:
         image, thumbnail = await asyncio.to_thread(read, data)
         before, self._thumbnail = self._thumbnail, thumbnail
         if before is not None and difference(before, thumbnail) < self.parameters.skip_similar:
-            self._thumbnail = before  # the last that was painted: slow changes add up
+            self._thumbnail = before  # the last that was generated: slow changes add up
             self.counts.skipped += 1
             return
         self.image = image
@@ -151,16 +151,16 @@ class Session:
             raise InvalidRequest("there is no picture yet that could be described")
         request, model = self._made, self._made.order.model
         record = Record.from_json(request.order.chunks[0][RECORD])
-        told = retell(model, record, image=question.image, mask=question.mask, local=self.local)
+        retold = retell(model, record, image=question.image, mask=question.mask, local=self.local)
         return Description(
             id=question.id,
             picture=request.id,
             record=dataclasses.asdict(record),
-            command=told.command,
-            python=told.python,
-            notes=list(told.notes),
-            prompt=told.prompt,
-            negative_prompt=told.negative_prompt,
+            command=retold.command,
+            python=retold.python,
+            notes=list(retold.notes),
+            prompt=retold.prompt,
+            negative_prompt=retold.negative_prompt,
         )
 
     def cancel(self) -> None:
@@ -174,7 +174,7 @@ class Session:
         self._stop()
 
     def go_on(self) -> None:
-        """Somebody is there again: show the last picture, and paint what was not finished."""
+        """Somebody is there again: show the last picture, and generate what was not finished."""
         if self.last is not None:
             self.show(self.last)
         if self._owed and self.newest is not None:
@@ -197,10 +197,10 @@ class Session:
         self.engine.metrics.superseded.inc()
 
     def stats(self, dropped: int) -> Stats:
-        """How it goes; `dropped` pictures were painted but gave way to newer ones on the wire."""
+        """How it goes; `dropped` pictures were generated but gave way to newer ones on the wire."""
         counts, scheduler = self.counts, self.engine.scheduler
         return Stats(
-            painted=counts.painted,
+            painted=counts.generated,
             superseded=counts.superseded,
             skipped=counts.skipped,
             dropped=dropped,
@@ -209,7 +209,7 @@ class Session:
         )
 
     async def run(self) -> None:
-        """Paint whatever is newest, until cancelled."""
+        """Generate whatever is newest, until cancelled."""
         try:
             while True:
                 await self._changed.wait()
@@ -242,7 +242,7 @@ class Session:
         except Busy as error:
             self._refuse(id_, "busy", error, error.retry_after)
             return
-        except PaintingFailed as error:
+        except GenerationFailed as error:
             self._refuse(id_, error.reason, error)
             return
         if (position := ticket.position) > 1:
@@ -286,7 +286,7 @@ class Session:
         return request, [*prompt.advice, *negative.advice]
 
     def _steering(self, model: LatentModel) -> dict[str, Control] | None:
-        """The pictures for this model's ControlNets; those for another model's wait until that one paints."""
+        """The pictures for this model's ControlNets; those for another model's wait until that one samples."""
         scales = self.parameters.control_scales
         known = {name for each in self.engine.models.values() for name in each.steered_by}
         if unknown := sorted(set(scales) - known):
@@ -319,8 +319,8 @@ class Session:
         with ticket:
             async for _, event in ticket:
                 match event:
-                    case Painted():
-                        self.counts.painted += 1
+                    case Generated():
+                        self.counts.generated += 1
                         self._budget.measure(event.worked, _effort_of(plan))
                         self.last = await self._picture(request, event.pixels, request.kind, plan.steps, event)
                         self._made = request
@@ -338,10 +338,10 @@ class Session:
                 await self._start(request.id, time.monotonic(), PictureKind.REFINED)
 
     async def _picture(
-        self, request: LiveRequest, pixels: Pixels, kind: PictureKind, step: int, painted: Painted | None = None
+        self, request: LiveRequest, pixels: Pixels, kind: PictureKind, step: int, generated: Generated | None = None
     ) -> Picture:
         plan, coding = request.order.plans[0], Coding(self.parameters.format, self.parameters.quality)
-        chunks = request.order.chunks[0] if coding.format == "png" and painted else None
+        chunks = request.order.chunks[0] if coding.format == "png" and generated else None
         data = await asyncio.to_thread(encode, pixels, coding, chunks)
         return Picture(
             id=request.id,
@@ -349,8 +349,8 @@ class Session:
             step=step,
             num_steps=plan.steps,
             seed=plan.seeds[0],
-            waited_ms=1000 * painted.waited if painted else 0.0,
-            worked_ms=1000 * painted.worked if painted else 0.0,
+            waited_ms=1000 * generated.waited if generated else 0.0,
+            worked_ms=1000 * generated.worked if generated else 0.0,
             total_ms=1000 * (time.monotonic() - request.received),
             format=coding.format,
             data=data,

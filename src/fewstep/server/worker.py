@@ -19,7 +19,7 @@ from fewstep.models.memory import out_of_memory
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.sample import decoded, sample
 from fewstep.server.batching import Ask, SharedModel, Suspendable, answer
-from fewstep.server.job import Failed, Job, Painted, Pixels, Reason, Stepped
+from fewstep.server.job import Failed, Generated, Job, Pixels, Reason, Stepped
 from fewstep.server.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Worker:
     """Rows enter and leave between the steps: no job waits for the end of another.
 
     max_batch  jobs in the making at once, and so the largest batch
-    on_batch   is told (kind, rows, seconds) of every call of the network
+    on_batch   is called with (call, rows, seconds) of every call of the network
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class Worker:
         scheduler: Scheduler,
         *,
         max_batch: int = 16,
-        on_batch: Callable[[str, int, float], None] = lambda kind, rows, seconds: None,
+        on_batch: Callable[[str, int, float], None] = lambda call, rows, seconds: None,
     ) -> None:
         self._shared = {model: SharedModel(model) for model in models}
         self._scheduler = scheduler
         self.max_batch, self._on_batch = max_batch, on_batch
-        self._paintings: dict[Job, Suspendable] = {}
+        self._running: dict[Job, Suspendable] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fewstep-network", daemon=True)
 
@@ -75,12 +75,12 @@ class Worker:
 
     def _run(self) -> None:
         with torch.inference_mode():
-            while not self._stopping.is_set() or self._paintings:
+            while not self._stopping.is_set() or self._running:
                 try:
                     self._turn()
                 except Exception:
                     log.exception("a turn of the network thread failed; its jobs are given up")
-                    for job in list(self._paintings):
+                    for job in list(self._running):
                         self._end(job, Failed(Reason.ERROR, "the server made a mistake"))
 
     def _turn(self) -> None:
@@ -88,61 +88,61 @@ class Worker:
         now = time.monotonic()
         self._scheduler.expire(now)
         if not self._stopping.is_set():
-            for job in self._scheduler.take(self.max_batch - len(self._paintings)):
+            for job in self._scheduler.take(self.max_batch - len(self._running)):
                 self._begin(job)
-        for job in [job for job in self._paintings if job.over or job.deadline.at <= now]:
+        for job in [job for job in self._running if job.over or job.deadline.at <= now]:
             self._end(job, Failed(Reason.DEADLINE, "its deadline passed before it was finished"))
-        if self._paintings:
+        if self._running:
             self._answer(self._next_batch())
         else:
             self._scheduler.wait(IDLE_SECONDS)
 
     def _next_batch(self) -> list[tuple[Job, Ask]]:
         """The asks that can be answered together with the most urgent one; of two equally urgent, the older job's."""
-        asks = [(job, painting.ask) for job, painting in self._paintings.items() if painting.ask is not None]
-        first = min((ask for _, ask in asks), key=lambda ask: ask.kind)
+        asks = [(job, running.ask) for job, running in self._running.items() if running.ask is not None]
+        first = min((ask for _, ask in asks), key=lambda ask: ask.call)
         return [(job, ask) for job, ask in asks if ask.goes_with(first)]
 
     def _answer(self, batch: list[tuple[Job, Ask]]) -> None:
         started = time.perf_counter()
         results = answer([ask for _, ask in batch])
         seconds = time.perf_counter() - started
-        self._on_batch(batch[0][1].kind.name.lower(), sum(ask.rows for _, ask in batch), seconds)
+        self._on_batch(batch[0][1].call.name.lower(), sum(ask.rows for _, ask in batch), seconds)
         for (job, _), result in zip(batch, results, strict=True):
-            painting = self._paintings[job]
-            go_on = painting.fail if isinstance(result, Exception) else painting.resume
+            running = self._running[job]
+            go_on = running.fail if isinstance(result, Exception) else running.resume
             self._go_on(job, partial(go_on, result))
 
     def _begin(self, job: Job) -> None:
         job.begin()
-        self._paintings[job] = painting = Suspendable(lambda: self._paint(job))
-        self._go_on(job, painting.start)
+        self._running[job] = running = Suspendable(lambda: self._generate(job))
+        self._go_on(job, running.start)
 
     def _go_on(self, job: Job, move: Callable[[], None]) -> None:
         try:
             move()
         except Exception as error:
             if not isinstance(error, FewstepError) and not out_of_memory(error):
-                log.exception("a painting failed")
+                log.exception("a picture failed")
             self._end(job, Failed(Reason.ERROR, _message(error)))
         else:
-            if self._paintings[job].ask is None:
-                self._end(job, Failed(Reason.ERROR, "the painting ended without a picture"))
+            if self._running[job].ask is None:
+                self._end(job, Failed(Reason.ERROR, "the sampling ended without a picture"))
 
     def _end(self, job: Job, event: Failed) -> None:
         """The job leaves; `event` is heard only where nothing final was said before."""
-        self._paintings.pop(job).abandon()
+        self._running.pop(job).abandon()
         self._scheduler.finished(job)
         job.tell(event)
 
-    def _paint(self, job: Job) -> None:
+    def _generate(self, job: Job) -> None:
         """What happens to one job, seen from inside: the very pipeline that `text2image` runs."""
         pixels = self._round(job, job.plan, 0)
         if job.plan.refinement is not None:
             second = dataclasses.replace(job.plan.refinement, image=Image.fromarray(pixels))
             pixels = self._round(job, second, len(job.plan.timesteps))
         assert job.started is not None
-        job.tell(Painted(pixels, job.started - job.submitted, time.monotonic() - job.started))
+        job.tell(Generated(pixels, job.started - job.submitted, time.monotonic() - job.started))
 
     def _round(self, job: Job, plan: Plan, done: int) -> Pixels:
         """A plan carried out, after `done` steps of the job."""

@@ -26,9 +26,9 @@ from fewstep.pipelines.fields import FIELDS
 from fewstep.pipelines.request import Control, Request
 from fewstep.server.coding import Coding, decode, encode
 from fewstep.server.doors.base import Door, Services
-from fewstep.server.engine import Engine, Order, PaintingFailed
+from fewstep.server.engine import Engine, GenerationFailed, Order
 from fewstep.server.fields import Asked, Message, asking, served
-from fewstep.server.job import Failed, Painted, Stepped
+from fewstep.server.job import Failed, Generated, Stepped
 
 
 class Steering(Message):
@@ -64,7 +64,7 @@ class Wanted(Asked):
 def router(services: Services) -> APIRouter:
     engine, routes = services.engine, APIRouter()
 
-    @routes.post("/v1/paint", summary="Pictures by every option of fewstep generate, as they are painted")
+    @routes.post("/v1/paint", summary="Pictures by every option of fewstep generate, each as soon as it is done")
     async def paint(wanted: Wanted, http: HttpRequest) -> StreamingResponse:
         model = engine.named(wanted.model)
         order = await engine.order(await asyncio.to_thread(wanted.request), model)
@@ -82,11 +82,11 @@ async def _lines(engine: Engine, client: str, order: Order) -> AsyncIterator[str
                 match event:
                     case Stepped():
                         yield _line(stepped=index)
-                    case Painted(pixels=pixels):
+                    case Generated(pixels=pixels):
                         file = await asyncio.to_thread(encode, pixels, Coding("png"), order.chunks[index])
                         yield _line(painted=index, png=base64.b64encode(file).decode())
                     case Failed():
-                        raise PaintingFailed(event)
+                        raise GenerationFailed(event)
     except FewstepError as error:
         yield _line(error=str(error))
 

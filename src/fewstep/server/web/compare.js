@@ -1,4 +1,4 @@
-// The same wish to the same model in other steps, or to another model, painted beside.
+// The same request to the same model in other steps, or to another model, shown beside.
 
 import { show } from "./canvas.js";
 import { Live } from "./live.js";
@@ -34,7 +34,7 @@ export class Comparison extends EventTarget {
 
   set(wanted) { this.live?.set({ ...wanted, ...this.#own() }); }
 
-  // Whether another model paints the comparison.
+  // Whether another model makes the comparison.
   get elsewhere() { return "model" in JSON.parse($("compare").value || "{}"); }
 
   #own() {

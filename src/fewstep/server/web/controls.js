@@ -137,9 +137,9 @@ export class Controls extends EventTarget {
 
   // The values by name, without the advanced ones that are as ever.
   get chosen() {
-    const told = [...this.specifications.values()].filter(({ name, advanced, default: usual }) => name in this.values
+    const shown = [...this.specifications.values()].filter(({ name, advanced, default: usual }) => name in this.values
       && !(advanced && (this.values[name] === usual || this.values[name] === "")));
-    return Object.fromEntries(told.map(({ name }) => [name, this.values[name]]));
+    return Object.fromEntries(shown.map(({ name }) => [name, this.values[name]]));
   }
 
   shuffle() {

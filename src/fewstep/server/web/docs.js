@@ -51,22 +51,22 @@ function rowsOf(schema, whole) {
   ]);
 }
 
-function operation(path, method, told, whole) {
+function operation(path, method, described, whole) {
   const box = element("details", { class: "operation" }, element("summary", {},
     element("span", { class: "method" }, method.toUpperCase()), element("span", { class: "path" }, path),
-    element("span", { class: "note" }, told.description?.split("\n")[0] ?? told.summary ?? "")));
-  box.addEventListener("toggle", () => { if (box.open && box.children.length === 1) fill(box, path, method, told, whole); });
+    element("span", { class: "note" }, described.description?.split("\n")[0] ?? described.summary ?? "")));
+  box.addEventListener("toggle", () => { if (box.open && box.children.length === 1) fill(box, path, method, described, whole); });
   return box;
 }
 
-function fill(box, path, method, told, whole) {
-  const more = told.description?.split("\n").slice(1).join("\n").trim();
+function fill(box, path, method, described, whole) {
+  const more = described.description?.split("\n").slice(1).join("\n").trim();
   if (more) box.append(element("p", { class: "note" }, more));
-  const parameters = told.parameters ?? [];
+  const parameters = described.parameters ?? [];
   if (parameters.length) {
     box.append(table(parameters.map((each) => [each.name, typeOf(each.schema, whole), each.required ? "required" : JSON.stringify(each.schema?.default) ?? "", `in the ${each.in}`])));
   }
-  const content = told.requestBody?.content ?? {};
+  const content = described.requestBody?.content ?? {};
   const [media] = Object.keys(content);
   if (media) {
     box.append(element("p", { class: "note" }, media), table(rowsOf(content[media].schema, whole)));
@@ -111,17 +111,17 @@ async function call(path, method, inputs, sent) {
   const body = await answer.text();
   const type = answer.headers.get("content-type") ?? "";
   if (!type.includes("json")) return [text(`${took}\n\n${body.slice(0, 20_000)}`)];
-  const told = JSON.parse(body);
-  return [text(`${took}\n\n${shortened(told)}`), ...pictures(told)];
+  const parsed = JSON.parse(body);
+  return [text(`${took}\n\n${shortened(parsed)}`), ...pictures(parsed)];
 }
 
 // Pictures are looked at, not read.
-function shortened(told) {
-  return JSON.stringify(told, (_, value) => typeof value === "string" && value.length > 400 ? `${value.slice(0, 60)}… (${value.length} characters)` : value, 2);
+function shortened(parsed) {
+  return JSON.stringify(parsed, (_, value) => typeof value === "string" && value.length > 400 ? `${value.slice(0, 60)}… (${value.length} characters)` : value, 2);
 }
 
-function pictures(told) {
-  const coded = [...(told?.data ?? []).map?.((each) => each.b64_json) ?? [], ...(told?.images ?? []).map((each) => each.url ?? each)];
+function pictures(parsed) {
+  const coded = [...(parsed?.data ?? []).map?.((each) => each.b64_json) ?? [], ...(parsed?.images ?? []).map((each) => each.url ?? each)];
   return coded.filter((each) => typeof each === "string" && each.length > 400)
     .map((each) => element("img", { alt: "The picture that came", src: each.startsWith("data:") ? each : `data:image/png;base64,${each}` }));
 }
@@ -131,9 +131,9 @@ async function show() {
   const whole = await read("openapi.json");
   const byTag = new Map();
   for (const [path, methods] of Object.entries(whole.paths)) {
-    for (const [method, told] of Object.entries(methods)) {
-      const tag = told.tags?.[0] ?? "other";
-      byTag.set(tag, [...byTag.get(tag) ?? [], operation(path, method, told, whole)]);
+    for (const [method, described] of Object.entries(methods)) {
+      const tag = described.tags?.[0] ?? "other";
+      byTag.set(tag, [...byTag.get(tag) ?? [], operation(path, method, described, whole)]);
     }
   }
   const about = new Map((whole.tags ?? []).map((tag) => [tag.name, tag.description]));

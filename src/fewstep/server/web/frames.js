@@ -4,11 +4,11 @@ import { coded } from "./capture.js";
 
 const OFTEN = 16; // ms between two frames at least
 const SELDOM = 500;
-const REMEMBERED = 16; // sendings, of which a picture may still come that is to be told
+const REMEMBERED = 16; // sendings, of which a picture may still come that is to be retold
 
 export class Frames extends EventTarget {
   // Tells "sent" when the server has what is shown. `connections()` are where frames go, the first one sets the pace;
-  // `size()` is the size that the model paints.
+  // `size()` is the size that the model samples.
   constructor(sources, connections, size) {
     super();
     Object.assign(this, { sources, connections, size, sentAt: 0, timer: null, worked: OFTEN, sending: false });

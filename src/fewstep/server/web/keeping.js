@@ -23,10 +23,10 @@ export async function copy(text, done) {
   }
 }
 
-// `told`: how the picture was made, in the server's words; `files`: what it starts from, as blobs by name.
-export function showSnippets(told, files, names, token) {
-  const texts = [["Command", told.command], ["Python", told.python], ["curl", curl(told, names, token)]];
-  $("snippet-notes").replaceChildren(...told.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+// `recipe`: how the picture was made, in the server's words; `files`: what it starts from, as blobs by name.
+export function showSnippets(recipe, files, names, token) {
+  const texts = [["Command", recipe.command], ["Python", recipe.python], ["curl", curl(recipe, names, token)]];
+  $("snippet-notes").replaceChildren(...recipe.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
   $("snippet-files").replaceChildren(...Object.entries(files).map(([name, blob]) => button(`Save ${name}`, () => save(blob, name))));
   $("snippets").replaceChildren(...texts.filter(([, text]) => text).map(([title, text]) => snippet(title, text)));
   $("code").showModal();

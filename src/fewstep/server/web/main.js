@@ -34,8 +34,8 @@ const frames = new Frames(sources, () => [live, comparison.live].filter(Boolean)
 const meter = new Meter();
 const steering = new Map(); // what ControlNets read, by their places
 let models = {}; // the controls of each
-let model = ""; // the one that paints
-let painted = null; // the newest picture's facts, and its file
+let model = ""; // the one that samples
+let newest = null; // the newest picture's facts, and its file
 let skipped = 0; // frames that the server found to be the same
 let resting = null;
 
@@ -49,7 +49,7 @@ function state() {
   return { ...controls.chosen, model, prompt: words.text, ...drawn };
 }
 
-// What the server is told: everything, so that it has no state of its own.
+// What the server is sent: everything, so that it has no state of its own.
 function everything() {
   const named = [...controls.specifications.keys()].filter((name) => name in controls.values);
   const values = Object.fromEntries(named.map((name) => [name, controls.values[name]]));
@@ -120,7 +120,7 @@ controls.addEventListener("picture", async ({ detail: { index, file } }) => {
   for (const each of [live, comparison.live]) steer(each);
 });
 
-// What ControlNets read, to a connection that paints with this model.
+// What ControlNets read, to a connection that samples with this model.
 function steer(connection) {
   if (!connection || (connection !== live && comparison.elsewhere)) return;
   for (const [index, bytes] of steering) connection.frame(bytes, { control: index });
@@ -166,7 +166,7 @@ live.addEventListener("picture", async ({ detail }) => {
   $("empty").hidden = true;
   meter.shown(detail.kind === "picture" ? detail.sentAt : null);
   if (detail.kind === "preview") return;
-  painted = detail;
+  newest = detail;
   frames.worked = detail.worked;
   $("caption").textContent = `${counted(detail.steps)} · seed ${detail.seed} · ${Math.round(detail.worked)} ms`;
   $("output").setAttribute("aria-label", `The picture: ${words.text || "no words"}`);
@@ -203,12 +203,12 @@ function rest() {
   clearTimeout(resting);
   resting = setTimeout(() => {
     if (live.busy) rest(); // what is shown is still the picture before
-    else if (painted && words.text && sources.name === "words") keep();
+    else if (newest && words.text && sources.name === "words") keep();
   }, REST);
 }
 
 function keep() {
-  history.add($("output"), { ...state(), seed: painted.seed, steps: painted.steps });
+  history.add($("output"), { ...state(), seed: newest.seed, steps: newest.steps });
 }
 
 // All as it was, a drawing too: what is not named is as the model has it by default.
@@ -238,8 +238,8 @@ takePictures({ sources, token, restore });
 
 // The picture that is shown, without loss, its parameters inside.
 async function download() {
-  if (!painted) return;
-  const { blob, seed } = painted.lossless ? painted : await lossless(painted.kind);
+  if (!newest) return;
+  const { blob, seed } = newest.lossless ? newest : await lossless(newest.kind);
   save(blob, `${(words.text || "picture").replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40)}-${seed}.png`);
 }
 
@@ -260,31 +260,31 @@ function lossless(kind) {
 }
 
 function share() {
-  const told = state();
-  const link = new URL(addressOf(told), location.href).href;
+  const parameters = state();
+  const link = new URL(addressOf(parameters), location.href).href;
   if (sources.films) copy(link, `Link copied, without the picture of the ${sources.name}`);
-  else if (travels(told)) copy(link, told.drawing ? "Link copied, with the drawing" : "Link copied");
+  else if (travels(parameters)) copy(link, parameters.drawing ? "Link copied, with the drawing" : "Link copied");
   else copy(link, "Link copied, without the drawing: it is too large for a link");
 }
 
 async function tellHow() {
   const names = { image: sources.films ? "input.jpg" : "input.png", mask: "mask.png", hole: "hole.png" };
   try {
-    const told = await live.describe({ image: names.image, mask: names.mask });
-    const { picture, mask } = frames.before(told.picture);
+    const recipe = await live.describe({ image: names.image, mask: names.mask });
+    const { picture, mask } = frames.before(recipe.picture);
     const files = {};
-    if (told.record.source) files[names.image] = new Blob([picture]);
-    if (told.record.mask) {
+    if (recipe.record.source) files[names.image] = new Blob([picture]);
+    if (recipe.record.mask) {
       files[names.mask] = new Blob([mask]);
       files[names.hole] = await holed(mask);
     }
-    showSnippets(told, files, names, token);
+    showSnippets(recipe, files, names, token);
   } catch (error) {
     advise(error.message, true);
   }
 }
 
-$("keep").addEventListener("click", () => { if (painted) { keep(); toast("Kept"); } });
+$("keep").addEventListener("click", () => { if (newest) { keep(); toast("Kept"); } });
 $("download").addEventListener("click", () => download().catch((error) => advise(error.message, true)));
 $("share").addEventListener("click", share);
 $("code-open").addEventListener("click", tellHow);

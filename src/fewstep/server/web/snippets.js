@@ -4,7 +4,7 @@ const quoted = (text) => `'${String(text).replaceAll("'", `'\\''`)}'`;
 
 const MARKS = /[^\p{L}\p{N}\s',.!?]|BREAK|AND/u; // that a prompt may hold, and that door reads where it is told to
 
-// `told`: how the picture was made, in the server's words; `files`: the names of what it starts from; `token`: whether
+// `recipe`: how the picture was made, in the server's words; `files`: the names of what it starts from; `token`: whether
 // the server wants to see one.
 export function curl({ record, prompt, negative_prompt }, files, token) {
   if (record.controls.length) return null; // which that door does not have

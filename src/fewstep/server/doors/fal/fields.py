@@ -71,7 +71,7 @@ class Input(NullIsAbsent):
         return sorted(str(name)[:40] for name in (self.model_extra or {}) if name not in _WITHOUT_EFFECT)[:20]
 
     async def request(self, model: LatentModel) -> Request:
-        """What `model` is to paint, the prompts to the letter; raises `InvalidRequest`."""
+        """What `model` is to generate, the prompts to the letter; raises `InvalidRequest`."""
         width, height = _size(self.image_size, model)
         image = await _picture(self.image_bytes, self.image_url, "image", decode)
         mask = await _picture(self.mask_bytes, self.mask_url, "mask", decode_mask)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fewstep.errors import InvalidRequest
-from fewstep.server.doors.fal.painting import Answer, Painting
-from fewstep.server.engine import Engine, PaintingFailed, Ticket
+from fewstep.server.doors.fal.accepted import Accepted, Answer
+from fewstep.server.engine import Engine, GenerationFailed, Ticket
 from fewstep.server.job import Failed, Reason
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ class Queued:
 
     @property
     def answer(self) -> Answer:
-        """Of a request that is done; raises `PaintingFailed` where there is none."""
+        """Of a request that is done; raises `GenerationFailed` where there is none."""
         outcome = self.task.result()
         if isinstance(outcome, Failed):
-            raise PaintingFailed(outcome)
+            raise GenerationFailed(outcome)
         return outcome
 
     @property
@@ -94,12 +94,12 @@ class Queue:
         self._engine = engine
         self._requests: OrderedDict[str, Queued] = OrderedDict()
 
-    async def submit(self, client: str, app: str, painting: Painting, start_within: float) -> Queued:
+    async def submit(self, client: str, app: str, accepted: Accepted, start_within: float) -> Queued:
         """Raises `Busy`."""
         with ExitStack() as held:
             lane = held.enter_context(self._engine.lane(client))
-            ticket = held.enter_context(self._engine.submit(lane, painting.order, start_within=start_within))
-            task = asyncio.create_task(_paint(painting, ticket, held.pop_all()))
+            ticket = held.enter_context(self._engine.submit(lane, accepted.order, start_within=start_within))
+            task = asyncio.create_task(_generate(accepted, ticket, held.pop_all()))
         request = Queued(app, ticket, task)
         self._requests[request.id] = request
         task.add_done_callback(lambda _: self._ended(request))
@@ -142,14 +142,14 @@ class Queue:
                 del self._requests[request.id]
 
 
-async def _paint(painting: Painting, ticket: Ticket, held: ExitStack) -> Answer | Failed:
+async def _generate(accepted: Accepted, ticket: Ticket, held: ExitStack) -> Answer | Failed:
     """What comes of a request. Never an exception: its traceback would keep everything that was in the making."""
     started = time.perf_counter()
     try:
         with held:
             pictures = await ticket.pictures()
-        return await painting.answer(pictures, time.perf_counter() - started)
-    except PaintingFailed as error:
+        return await accepted.answer(pictures, time.perf_counter() - started)
+    except GenerationFailed as error:
         return Failed(error.reason, str(error))
     except Exception:
         log.exception("a queued request failed")

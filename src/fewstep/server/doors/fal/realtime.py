@@ -1,6 +1,6 @@
 """fal's realtime connections: msgpack maps in binary messages (or JSON in text) in, msgpack maps with bytes out.
 
-Errors are JSON text of the type `x-fal-error`. A client that sends faster than pictures are painted loses the oldest
+Errors are JSON text of the type `x-fal-error`. A client that sends faster than pictures are generated loses the oldest
 requests beyond `max_buffering`, or beyond 32 MiB of them.
 """
 
@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.server.doors.fal.accepted import Accepted, Answer
 from fewstep.server.doors.fal.fields import Input
-from fewstep.server.doors.fal.painting import Answer, Painting
 from fewstep.server.engine import Engine
 from fewstep.server.places import Places
 from fewstep.server.scheduler import Busy, Lane
@@ -60,15 +60,15 @@ class Realtime:
     async def _converse(self, socket: WebSocket, lane: Lane, waiting: deque[Any]) -> None:
         arrived = asyncio.Event()
         reader = asyncio.create_task(self._read(socket, waiting, arrived))
-        painter = asyncio.create_task(self._answer(socket, lane, waiting, arrived))
+        writer = asyncio.create_task(self._answer(socket, lane, waiting, arrived))
         try:
-            done, _ = await asyncio.wait((reader, painter), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (reader, painter):
+            for task in (reader, writer):
                 task.cancel()
-            await asyncio.gather(reader, painter, return_exceptions=True)
+            await asyncio.gather(reader, writer, return_exceptions=True)
 
     async def _read(self, socket: WebSocket, waiting: deque[Any], arrived: asyncio.Event) -> None:
         while True:
@@ -92,18 +92,18 @@ class Realtime:
                 arrived.clear()
                 continue
             try:
-                answer = await self._paint(lane, _input(waiting.popleft()))
+                answer = await self._generate(lane, _input(waiting.popleft()))
             except FewstepError as error:
                 kind = "INVALID_INPUT" if isinstance(error, InvalidRequest) else "INTERNAL_ERROR"
                 await _error(socket, kind, str(error))
             else:
                 await socket.send_bytes(msgpack.packb(answer))
 
-    async def _paint(self, lane: Lane, wanted: Input) -> Answer:
+    async def _generate(self, lane: Lane, wanted: Input) -> Answer:
         started = time.perf_counter()
-        painting = await Painting.of(self._engine, wanted)
-        pictures = await self._engine.pictures(lane, painting.order)
-        return await painting.answer(pictures, time.perf_counter() - started)
+        accepted = await Accepted.of(self._engine, wanted)
+        pictures = await self._engine.pictures(lane, accepted.order)
+        return await accepted.answer(pictures, time.perf_counter() - started)
 
 
 def _size(message: dict[str, Any]) -> int:

@@ -28,13 +28,13 @@ from starlette.requests import HTTPConnection
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.server.doors import own_words
 from fewstep.server.doors.base import Services
+from fewstep.server.doors.fal.accepted import Accepted, for_json
 from fewstep.server.doors.fal.addresses import PROXY, TARGET
 from fewstep.server.doors.fal.fields import Input
-from fewstep.server.doors.fal.painting import Painting, for_json
 from fewstep.server.doors.fal.queue import Queue, Queued, patience
 from fewstep.server.doors.fal.realtime import Realtime
-from fewstep.server.engine import Engine, PaintingFailed
-from fewstep.server.job import Failed, Painted, Stepped
+from fewstep.server.engine import Engine, GenerationFailed
+from fewstep.server.job import Failed, Generated, Stepped
 from fewstep.server.nulls import NullIsAbsent
 from fewstep.server.passes import MAX_SECONDS
 from fewstep.server.presence import while_present
@@ -64,7 +64,7 @@ def router(services: Services) -> APIRouter:
     routes.add_api_route(base, queue.answer, summary="The answer to what was handed in")
     routes.add_api_route(f"{base}/status", queue.status, summary="How it goes with what was handed in")
     routes.add_api_route(f"{base}/status/stream", queue.stream, summary="The same, whenever it changes")
-    routes.add_api_route(f"{base}/cancel", queue.cancel, methods=["PUT"], summary="Do not paint it")
+    routes.add_api_route(f"{base}/cancel", queue.cancel, methods=["PUT"], summary="Do not generate it")
     routes.add_api_websocket_route("/{owner}/{app}/{path:path}", Realtime(services.engine, services.places))
 
     @routes.post("/tokens/", summary="A pass for a browser, in the place of the token")
@@ -102,36 +102,36 @@ class Calls:
     async def run(self, owner: str, app: str, wanted: Input, http: HttpRequest, response: Response) -> dict[str, Any]:
         """Pictures as data URLs."""
         started = time.perf_counter()
-        painting = await Painting.of(self._engine, wanted)
+        accepted = await Accepted.of(self._engine, wanted)
         with self._engine.lane(_client(http)) as lane:
-            pictures = await while_present(http, self._engine.pictures(lane, painting.order))
+            pictures = await while_present(http, self._engine.pictures(lane, accepted.order))
         response.headers["x-fal-request-id"] = secrets.token_urlsafe(24)
-        return for_json(await painting.answer(pictures, time.perf_counter() - started))
+        return for_json(await accepted.answer(pictures, time.perf_counter() - started))
 
     async def stream(self, owner: str, app: str, wanted: Input, http: HttpRequest) -> StreamingResponse:
         """A preview of each step as `images`, with `step` and `num_steps`; last the answer of `run`."""
-        painting = await Painting.of(self._engine, wanted)
-        return StreamingResponse(self._events(_client(http), painting), media_type="text/event-stream")
+        accepted = await Accepted.of(self._engine, wanted)
+        return StreamingResponse(self._events(_client(http), accepted), media_type="text/event-stream")
 
-    async def _events(self, client: str, painting: Painting) -> AsyncIterator[str]:
+    async def _events(self, client: str, accepted: Accepted) -> AsyncIterator[str]:
         started, done = time.perf_counter(), {}
         try:
             with (
                 self._engine.lane(client) as lane,
-                self._engine.submit(lane, painting.order, previews=True) as ticket,
+                self._engine.submit(lane, accepted.order, previews=True) as ticket,
             ):
                 async for index, event in ticket:
                     match event:
                         case Stepped(preview=pixels) if pixels is not None:
-                            images = [await painting.image(pixels, index)]
+                            images = [await accepted.image(pixels, index)]
                             steps = {"step": event.index + 1, "num_steps": event.num_steps, "picture": index}
                             yield _sse(for_json({"images": images, **steps}))
-                        case Painted(pixels=pixels):
+                        case Generated(pixels=pixels):
                             done[index] = pixels
                         case Failed():
-                            raise PaintingFailed(event)
+                            raise GenerationFailed(event)
             pictures = [done[index] for index in sorted(done)]
-            yield _sse(for_json(await painting.answer(pictures, time.perf_counter() - started)))
+            yield _sse(for_json(await accepted.answer(pictures, time.perf_counter() - started)))
         except FewstepError as error:
             yield _sse({"error": str(error), "detail": str(error)})
 
@@ -161,8 +161,8 @@ class QueueCalls:
         if fal_webhook is not None:
             raise InvalidRequest("this server calls no webhooks; poll the status, or stream it")
         start_within = patience(x_fal_request_timeout)
-        painting = await Painting.of(self._engine, wanted)
-        request = await self._queue.submit(_client(http), f"{owner}/{app}", painting, start_within)
+        accepted = await Accepted.of(self._engine, wanted)
+        request = await self._queue.submit(_client(http), f"{owner}/{app}", accepted, start_within)
         return self._described(request, http) | {"status": "IN_QUEUE", "queue_position": request.position}
 
     async def status(self, owner: str, app: str, id_: str, http: HttpRequest, response: Response) -> dict[str, Any]:
@@ -185,7 +185,7 @@ class QueueCalls:
         return for_json(request.answer)
 
     async def cancel(self, owner: str, app: str, id_: str) -> JSONResponse:
-        """It is not painted, or not to its end; 400 where it is completed already."""
+        """It is not generated, or not to its end; 400 where it is completed already."""
         request = self._queue.find(f"{owner}/{app}", id_)
         if request.task.done():
             return JSONResponse({"status": "ALREADY_COMPLETED", "detail": "it is completed already"}, 400)

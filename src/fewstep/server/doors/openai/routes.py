@@ -31,8 +31,8 @@ from fewstep.server.coding import MEDIA_TYPES, decode, encode
 from fewstep.server.doors.base import Services
 from fewstep.server.doors.openai.fields import IGNORED, Images, validated
 from fewstep.server.doors.openai.kept import KeptPictures
-from fewstep.server.engine import Engine, Order, PaintingFailed
-from fewstep.server.job import Failed, Painted, Pixels, Stepped
+from fewstep.server.engine import Engine, GenerationFailed, Order
+from fewstep.server.job import Failed, Generated, Pixels, Stepped
 from fewstep.server.presence import while_present
 
 
@@ -149,7 +149,7 @@ class Calls:
         )
 
     def _named(self, name: str | None) -> LatentModel:
-        """One of our models, or one of OpenAI's, which means whatever paints here first."""
+        """One of our models, or one of OpenAI's, which means whatever serves here first."""
         ours = name in self.engine.models
         theirs = not ours and name is not None and name.startswith(("dall-e", "gpt-image", "chatgpt-image"))
         return self.engine.named(None if theirs else name)
@@ -191,17 +191,17 @@ class Calls:
                             file = await self._coded(pixels, wanted, order, index)
                             yield _sse(f"{event}.partial_image", file, common | {"partial_image_index": shown})
                             shown += 1
-                        case Painted(pixels=pixels):
+                        case Generated(pixels=pixels):
                             file = await self._coded(pixels, wanted, order, index)
                             yield _sse(f"{event}.completed", file, common | {"usage": _NO_USAGE})
                         case Failed():
-                            raise PaintingFailed(happened)
+                            raise GenerationFailed(happened)
         except FewstepError as error:
             failure = {"type": "error", "error": {"message": str(error), "type": "server_error", "code": None}}
             yield f"event: error\ndata: {json.dumps(failure)}\n\n"
 
     async def models(self) -> dict[str, Any]:
-        """The models that this server paints with, its default first."""
+        """The models that this server has, its default first."""
         return {"object": "list", "data": [self._model(name) for name in self.engine.models]}
 
     async def one_model(self, name: str) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def _sse(name: str, file: bytes, fields: dict[str, Any]) -> str:
 
 
 def _mask(data: bytes) -> Image:
-    """Our mask from OpenAI's, where the transparent part is to be painted."""
+    """Our mask from OpenAI's, where the transparent part is inpainted."""
     return mask_of_transparency(decode(data, "the mask"))
 
 

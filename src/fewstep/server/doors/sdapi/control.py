@@ -139,7 +139,7 @@ async def _picture(place: str, unit: Unit, over: Image | None) -> Image:
 
 
 def _size(wanted: Wanted, model: LatentModel) -> tuple[int, int]:
-    """(width, height) of what is painted."""
+    """(width, height) of what is generated."""
     height, width = model.traits.default_size
     return wanted.width or width, wanted.height or height
 

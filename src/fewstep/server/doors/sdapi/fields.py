@@ -75,7 +75,7 @@ class Wanted(NullIsAbsent):
 
 
 class Txt2Img(Wanted):
-    """With "hires fix": the picture is made larger, and painted over by `denoising_strength`."""
+    """With "hires fix": the picture is made larger, and refined by `denoising_strength`."""
 
     enable_hr: bool = False
     hr_scale: float | None = Field(None, ge=0, le=100)

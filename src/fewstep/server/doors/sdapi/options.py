@@ -1,4 +1,4 @@
-"""A1111's options. One can be set: the model that paints. The others say what is so, and are taken back as they were
+"""A1111's options. One can be set: the model that serves. The others say what is so, and are taken back as they were
 given: clients read all of them, change one, and send all of them.
 """
 
@@ -16,7 +16,7 @@ MODEL, HASH, FORMAT = "sd_model_checkpoint", "sd_checkpoint_hash", "samples_form
 
 
 def options(model: LatentModel) -> dict[str, Any]:
-    """All options, where `model` paints."""
+    """All options, where `model` serves."""
     return {MODEL: title(model), HASH: model.origin.hash, FORMAT: "png"}
 
 

@@ -39,8 +39,8 @@ from fewstep.server.doors.sdapi.fields import (
 from fewstep.server.doors.sdapi.lists import API, add_what_is_fixed, loras, samplers, schedulers, sd_models
 from fewstep.server.doors.sdapi.options import MODEL, chosen, options
 from fewstep.server.doors.sdapi.pictures import picture
-from fewstep.server.engine import Engine, Order, PaintingFailed, Ticket
-from fewstep.server.job import Failed, Painted, Pixels, Stepped
+from fewstep.server.engine import Engine, GenerationFailed, Order, Ticket
+from fewstep.server.job import Failed, Generated, Pixels, Stepped
 from fewstep.server.presence import while_present
 from fewstep.server.scheduler import Lane
 
@@ -84,14 +84,14 @@ class Calls:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.model = engine.model  # what paints where a request does not say, as `options` sets it
+        self.model = engine.model  # the one that serves where a request does not say, as `options` sets it
         self._running: dict[str, Progress] = {}
 
     async def txt2img(self, wanted: Txt2Img, http: HttpRequest) -> Response:
         model, remarks = self._chosen(wanted)
         larger, more = upscaled(wanted, model)
         steered, kept = await controls(wanted, model)
-        return await self._paint(wanted, model, larger | {"controls": steered}, [*remarks, *more, *kept], http)
+        return await self._generate(wanted, model, larger | {"controls": steered}, [*remarks, *more, *kept], http)
 
     async def img2img(self, wanted: Img2Img, http: HttpRequest) -> Response:
         strength = DENOISING if wanted.denoising_strength is None else wanted.denoising_strength
@@ -101,19 +101,19 @@ class Calls:
             over["mask"] = ImageChops.invert(mask) if wanted.inpainting_mask_invert else mask
         model, remarks = self._chosen(wanted)
         over["controls"], kept = await controls(wanted, model, over["image"])
-        return await self._paint(wanted, model, over, [*remarks, *kept], http)
+        return await self._generate(wanted, model, over, [*remarks, *kept], http)
 
-    async def _paint(
+    async def _generate(
         self, wanted: Wanted, model: LatentModel, over: dict[str, Any], remarks: list[str], http: HttpRequest
     ) -> Response:
         translated, warnings = translate(wanted, model)
         order = await self.engine.order(Request.of(**translated, **over), model)
         client = http.client.host if http.client else "unknown"
         with self.engine.lane(client) as lane:
-            painted = await while_present(http, self._watched(client, lane, order))
+            generated = await while_present(http, self._watched(client, lane, order))
         coded = [
             await asyncio.to_thread(encode, pixels, Coding("png"), order.chunks[index])
-            for index, pixels in painted.items()
+            for index, pixels in generated.items()
         ]
         images = [base64.b64encode(file).decode() for file in coded] if wanted.send_images else []
         info = describe(order, wanted, model, [*warnings, *remarks, *order.advice])
@@ -122,8 +122,8 @@ class Calls:
         return JSONResponse({"images": images, "parameters": echo, "info": json.dumps(info)}, headers=headers)
 
     async def _watched(self, client: str, lane: Lane, order: Order) -> dict[int, Pixels]:
-        """The pictures of an order, while `progress` can see how far it is; those painted before an interruption."""
-        painted: dict[int, Pixels] = {}
+        """The pictures of an order, while `progress` can see how far it is; those generated before an interruption."""
+        generated: dict[int, Pixels] = {}
         with self.engine.submit(lane, order, previews=True) as ticket:
             progress = self._running[client] = Progress(ticket, len(order.plans), order.plans[0].num_steps)
             try:
@@ -131,15 +131,15 @@ class Calls:
                     match event:
                         case Stepped():
                             progress.step, progress.preview = event.index + 1, event.preview
-                        case Painted():
-                            painted[index] = event.pixels
-                            progress.done, progress.step, progress.preview = len(painted), 0, event.pixels
+                        case Generated():
+                            generated[index] = event.pixels
+                            progress.done, progress.step, progress.preview = len(generated), 0, event.pixels
                         case Failed() if not progress.interrupted:
-                            raise PaintingFailed(event)
+                            raise GenerationFailed(event)
             finally:
                 if self._running.get(client) is progress:
                     del self._running[client]
-        return dict(sorted(painted.items()))
+        return dict(sorted(generated.items()))
 
     async def progress(self, http: HttpRequest, skip_current_image: bool = False) -> dict[str, Any]:
         """How far the newest request from this address is."""

@@ -17,7 +17,7 @@ Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Painting:
+class Accepted:
     """An input that the engine has found to be possible: its order, the form of its pictures, and what the answer
     repeats of it. The input itself, which may hold files, is not kept.
     """
@@ -27,7 +27,7 @@ class Painting:
     repeated: Answer
 
     @classmethod
-    async def of(cls, engine: Engine, wanted: Input) -> Painting:
+    async def of(cls, engine: Engine, wanted: Input) -> Accepted:
         """Raises `InvalidRequest`. A model's name that is not ours means the first one: theirs are addresses."""
         model = engine.models.get(wanted.model_name or "", engine.model)
         order = await engine.order(await wanted.request(model), model)
