@@ -36,7 +36,7 @@ from fewstep.core.objectives.guided import Distillation
 from fewstep.core.objectives.path import Path as PathDistillation
 from fewstep.core.objectives.trajectory import Trajectory
 from fewstep.evaluate.features import Eye
-from fewstep.evaluate.metrics import KernelSums
+from fewstep.evaluate.metrics.kernel import KernelSums
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.adapters.lora.stack import merged
 from fewstep.models.model import Model

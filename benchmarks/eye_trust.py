@@ -25,7 +25,10 @@ from torch.nn import functional
 
 from benchmarks import report
 from fewstep.evaluate.features import Eye
-from fewstep.evaluate.metrics import KernelSums, Neighbourhoods, retrieved, vendi_score
+from fewstep.evaluate.metrics.kernel import KernelSums
+from fewstep.evaluate.metrics.neighbourhoods import Neighbourhoods
+from fewstep.evaluate.metrics.variety import vendi_score
+from fewstep.evaluate.metrics.words import retrieved
 from fewstep.evaluate.moments import Moments, frechet_distance
 from fewstep.imaging.pixels import to_images
 from recipes.emoji.autoencoder import Pixels

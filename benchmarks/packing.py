@@ -19,7 +19,7 @@ import fewstep
 from benchmarks import report
 from fewstep.evaluate import bootstrap
 from fewstep.evaluate.features import Eye, Seen
-from fewstep.evaluate.metrics import retrieved
+from fewstep.evaluate.metrics.words import retrieved
 from fewstep.evaluate.moments import Moments, frechet_distance
 from fewstep.evaluate.prompts import read_prompts
 from fewstep.evaluate.reference import read_reference

@@ -38,7 +38,7 @@ def compare(
 
     from fewstep.evaluate.compare import as_markdown
     from fewstep.evaluate.compare import compare as compared
-    from fewstep.evaluate.metric_table import METRICS
+    from fewstep.evaluate.metrics import metrics
     from fewstep.evaluate.results import Results
     from fewstep.files import replacing
 
@@ -49,7 +49,7 @@ def compare(
     table = Table("", "measure", "A", "B", "p", "better", title=f"A: {a}   B: {b}")
     for row in comparison.rows:
         if everything or (row.better and row.a.role == "model"):
-            metric = METRICS[row.name]
+            metric = metrics()[row.name]
             values = [metric.written(side.measures[row.name].value) for side in (row.a, row.b)]
             table.add_row(row.title, metric.title, *values, f"{row.difference.p:.2g}", row.better or "may be chance")
     console = Console()

@@ -4,33 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fewstep.evaluate.metric_table import METRICS
+from fewstep.evaluate.metrics import led_by_quality, placed
+from fewstep.evaluate.metrics.base import Metric
 from fewstep.evaluate.results import Results, Row
-
-COLUMNS = ("fd", "kid", "retrieval", "two_part", "clip_score", "coverage", "agreement", "diversity_ratio", "saturation")
-SHORT = {
-    "fd": "FD ↓",
-    "kid": "KID ↓",
-    "retrieval": "prompt found ↑",
-    "clip_score": "CLIP ↑",
-    "coverage": "coverage ↑",
-    "agreement": "to teacher's ↓",
-    "diversity_ratio": "variety / teacher's",
-    "saturation": "colour drift",
-    "two_part": "two parts ↑",
-    "two_part_colour": "colour and thing ↑",
-    "two_part_things": "two things ↑",
-    "two_part_number": "number ↑",
-    "fd_teacher": "FD to teacher ↓",
-    "kid_teacher": "KID to teacher ↓",
-    "precision": "precision ↑",
-    "recall": "recall ↑",
-    "density": "density ↑",
-    "diversity": "variety ↑",
-    "vendi": "Vendi ↑",
-    "vendi_ratio": "Vendi / teacher's",
-    "contrast": "contrast drift",
-}
 
 
 def card_section(results: Results) -> str:
@@ -51,13 +27,12 @@ def sentence(headline: str) -> str:
 
 def table(results: Results, rows: Sequence[Row]) -> list[str]:
     """A Markdown table of candidates; the interval of 95 % behind the first measure."""
-    names = [name for name in COLUMNS if any(name in row.measures for row in rows)]
-    if "fd" not in names:
-        names = ["fd_teacher", *names] if any("fd_teacher" in row.measures for row in rows) else names
-    heads = ["way to sample", *(SHORT[name] for name in names), "ms", "pictures/s"]
+    columns = placed(lambda metric: metric.shown.column)
+    chosen = led_by_quality(columns, lambda metric: any(metric.name in row.measures for row in rows))
+    heads = ["way to sample", *(metric.shown.short for metric in chosen), "ms", "pictures/s"]
     lines = [f"| {' | '.join(heads)} |", f"| --- |{' --: |' * (len(heads) - 1)}"]
     for row in rows:
-        cells = [_cell(row, name, with_interval=name == names[0]) for name in names]
+        cells = [_cell(row, metric, with_interval=metric is chosen[0]) for metric in chosen]
         speed = ["–", "–"]
         if row.speed is not None:
             speed = [f"{1e3 * row.speed.p50:.0f}", f"{row.speed.pictures_per_second:.1f}"]
@@ -66,10 +41,10 @@ def table(results: Results, rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _cell(row: Row, name: str, *, with_interval: bool) -> str:
-    if name not in row.measures:
+def _cell(row: Row, metric: Metric, *, with_interval: bool) -> str:
+    if metric.name not in row.measures:
         return "–"
-    metric, measure = METRICS[name], row.measures[name]
+    measure = row.measures[metric.name]
     text = metric.written(measure.value)
     return f"{text} ± {metric.written(measure.high - measure.value)}" if with_interval else text
 

@@ -7,17 +7,11 @@ from dataclasses import dataclass
 
 from fewstep.errors import InvalidRequest
 from fewstep.evaluate.bootstrap import Difference, difference
-from fewstep.evaluate.metric_table import METRICS
+from fewstep.evaluate.metrics import metrics
+from fewstep.evaluate.metrics.base import Against
 from fewstep.evaluate.results import Conditions, Results, Row
 
 LEVEL = 0.05  # of all comparisons together (Holm 1979)
-AGAINST_REFERENCE = ("fd", "kid", "precision", "recall", "density", "coverage")
-AGAINST_TEACHER = (
-    *("fd_teacher", "kid_teacher", "agreement", "diversity", "diversity_ratio", "vendi_ratio"),
-    *("saturation", "contrast"),
-)
-TWO_PART = ("two_part", "two_part_colour", "two_part_things", "two_part_number")
-GROWS_WITH_SIZE = ("fd", "fd_teacher", "recall", "coverage", "retrieval")
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ def compare(a: Results, b: Results) -> Comparison:
     found = [
         (one, other, name, difference(one.measures[name], other.measures[name], paired=paired))
         for one, other in pairs
-        for name in METRICS
+        for name in metrics()
         if name in one.measures and name in other.measures and name not in left_out
     ]
     certain = _holm([each[3].p for each in found])
@@ -85,17 +79,21 @@ def compare(a: Results, b: Results) -> Comparison:
 def _left_out(a: Conditions, b: Conditions) -> Iterator[tuple[str, str]]:
     """Measures that mean something else in A and in B, and why."""
     if a.num_images != b.num_images or a.per_prompt != b.per_prompt:
-        for name in GROWS_WITH_SIZE:
+        for name in (metric.name for metric in metrics().values() if metric.by_size):
             yield name, f"A has {a.num_images} pictures and B {b.num_images}: distances and shares depend on that"
     if a.reference_identity != b.reference_identity:
-        for name in AGAINST_REFERENCE:
+        for name in _against("reference"):
             yield name, "the real pictures differ: nothing that was measured against them is compared"
     if a.two_part_identity != b.two_part_identity:
-        for name in TWO_PART:
+        for name in _against("two parts"):
             yield name, "the prompts of two parts, or what looks for them, differ: their scores are not compared"
     if a.teacher != b.teacher or a.teacher_hash != b.teacher_hash:
-        for name in AGAINST_TEACHER:
+        for name in _against("teacher"):
             yield name, "the teachers differ: nothing that was measured against them is compared"
+
+
+def _against(what: Against) -> Iterator[str]:
+    return (metric.name for metric in metrics().values() if metric.against == what)
 
 
 def _same_draws(a: Conditions, b: Conditions) -> bool:
@@ -114,7 +112,7 @@ def _pairs(a: Results, b: Results) -> Iterator[tuple[Row, Row]]:
 
 def _better(a: Row, b: Row, name: str) -> str:
     first, second = a.measures[name].value, b.measures[name].value
-    match METRICS[name].better:
+    match metrics()[name].better:
         case "lower":
             return "A" if first < second else "B"
         case "higher":
@@ -140,7 +138,7 @@ def as_markdown(comparison: Comparison) -> str:
     """A table for people and for issues."""
     lines = ["| | measure | A | B | A - B | p | better |", "| --- | --- | --: | --: | --: | --: | :-: |"]
     for row in comparison.rows:
-        metric = METRICS[row.name]
+        metric = metrics()[row.name]
         a, b = (metric.written(side.measures[row.name].value) for side in (row.a, row.b))
         apart = metric.written(row.difference.value)
         lines.append(

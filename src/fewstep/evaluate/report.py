@@ -10,8 +10,8 @@ from pathlib import Path
 from fewstep.evaluate.card import sentence
 from fewstep.evaluate.charts import Point, Series, curves, scatter
 from fewstep.evaluate.gallery import Gallery
-from fewstep.evaluate.metric_table import METRICS, Metric
-from fewstep.evaluate.recommend import QUALITY
+from fewstep.evaluate.metrics import led_by_quality, metrics, placed, qualities
+from fewstep.evaluate.metrics.base import Metric
 from fewstep.evaluate.report_pictures import grid, scroll, strips, twins
 from fewstep.evaluate.report_two_parts import two_parts
 from fewstep.evaluate.results import Results, Row
@@ -19,7 +19,6 @@ from fewstep.files import replacing
 
 STYLE = Path(__file__).parent / "page" / "report.css"
 COLORS = 8
-GLANCE = ("fd", "retrieval", "diversity_ratio", "agreement")
 ARROWS = {
     "lower": "↓ lower is better",
     "higher": "↑ higher is better",
@@ -100,15 +99,14 @@ def _list(title: str, items: Sequence[str], kind: str) -> str:
 
 
 def _glance(results: Results) -> str:
-    names = [name for name in GLANCE if any(name in row.measures for row in results.rows)]
-    if "fd" not in names and any("fd_teacher" in row.measures for row in results.rows):
-        names = ["fd_teacher", *names]
+    columns = placed(lambda metric: metric.shown.glance)
+    chosen = led_by_quality(columns, lambda metric: any(metric.name in row.measures for row in results.rows))
     rows = [row for row in results.rows if row.role in ("model", "teacher", "also")]
-    best = {name: _best(rows, name) for name in names}
-    head = "".join(f"<th>{escape(METRICS[n].title)}<small>{ARROWS[METRICS[n].better]}</small></th>" for n in names)
+    best = {metric.name: _best(rows, metric) for metric in chosen}
+    head = "".join(map(_head, chosen))
     body = []
     for row in rows:
-        cells = "".join(_cell(row, name, bold=row is best[name]) for name in names)
+        cells = "".join(_cell(row, metric, bold=row is best[metric.name]) for metric in chosen)
         badge = _badge(results, row)
         speed = "<td>–</td>" if row.speed is None else f"<td>{_ms(row.speed.p50)}</td>"
         body.append(f'<tr class="{row.role}"><th scope="row">{escape(row.label)}{badge}</th>{cells}{speed}</tr>')
@@ -130,18 +128,21 @@ def _badge(results: Results, row: Row) -> str:
     return f'<span class="badge yes">{" and ".join(uses)}</span>' if uses else ""
 
 
-def _best(rows: Sequence[Row], name: str) -> Row | None:
-    better = METRICS[name].better
-    having = [row for row in rows if name in row.measures]
-    if better not in ("lower", "higher") or not having:
+def _best(rows: Sequence[Row], metric: Metric) -> Row | None:
+    having = [row for row in rows if metric.name in row.measures]
+    if metric.better not in ("lower", "higher") or not having:
         return None
-    return (min if better == "lower" else max)(having, key=lambda row: row.measures[name].value)
+    return (min if metric.better == "lower" else max)(having, key=lambda row: row.measures[metric.name].value)
 
 
-def _cell(row: Row, name: str, *, bold: bool = False) -> str:
-    if name not in row.measures:
+def _head(metric: Metric) -> str:
+    return f"<th>{escape(metric.title)}<small>{ARROWS[metric.better]}</small></th>"
+
+
+def _cell(row: Row, metric: Metric, *, bold: bool = False) -> str:
+    if metric.name not in row.measures:
         return "<td>–</td>"
-    metric, measure = METRICS[name], row.measures[name]
+    measure = row.measures[metric.name]
     text = metric.written(measure.value)
     text = f"<b>{text}</b>" if bold else text
     return f"<td>{text}{_interval(metric, *metric.interval(measure))}</td>"
@@ -163,23 +164,22 @@ def lines_of(results: Results) -> dict[str, int]:
     return {name: min(index, COLORS - 1) for index, name in enumerate(names)}
 
 
-def _series(results: Results, name: str) -> list[Series]:
+def _series(results: Results, metric: Metric) -> list[Series]:
     found = []
     for line, color in lines_of(results).items():
-        rows = [row for row in results.rows if row.line == line and row.role != "teacher" and name in row.measures]
+        rows = [row for row in results.rows if row.line == line and row.role != "teacher"]
+        rows = [row for row in rows if metric.name in row.measures]
         rows.sort(key=lambda row: row.steps)
         if rows:
-            found.append(Series(line, color, tuple(_point(row, name, row.steps) for row in rows)))
+            found.append(Series(line, color, tuple(_point(row, metric, row.steps) for row in rows)))
     return found
 
 
-def _point(row: Row, name: str, x: float) -> Point:
-    metric, measure = METRICS[name], row.measures[name]
-    label = f"{row.label}: {metric.written(measure.value)}"
+def _point(row: Row, metric: Metric, x: float) -> Point:
+    measure = row.measures[metric.name]
     low, high = metric.interval(measure)
-    if not math.isnan(low):
-        label += f" ({metric.written(low)} to {metric.written(high)})"
-    return Point(x, measure.value, low, high, label)
+    text = metric.written(measure.value) if math.isnan(low) else metric.with_interval(measure)
+    return Point(x, measure.value, low, high, f"{row.label}: {text}")
 
 
 def _legend(results: Results, *, teacher: bool = True) -> str:
@@ -190,17 +190,18 @@ def _legend(results: Results, *, teacher: bool = True) -> str:
 
 
 def _pareto(results: Results) -> str:
-    name = next((n for n in QUALITY if any(n in row.measures and row.speed for row in results.rows)), None)
-    if name is None:
+    timed = [row for row in results.rows if row.speed]
+    metric = next((each for each in qualities() if any(each.name in row.measures for row in timed)), None)
+    if metric is None:
         return ""
-    metric, colors, series = METRICS[name], lines_of(results), []
-    for line, color in colors.items():
+    series = []
+    for line, color in lines_of(results).items():
         rows = [row for row in results.rows if row.line == line and row.role != "teacher"]
-        points = tuple(_point(row, name, row.speed.p50) for row in rows if row.speed and name in row.measures)
+        points = tuple(_point(row, metric, row.speed.p50) for row in rows if row.speed and metric.name in row.measures)
         series.append(Series(line, color, points))
     teacher = results.teacher
-    if teacher is not None and teacher.speed and name in teacher.measures:
-        series.append(Series(teacher.line, COLORS, (_point(teacher, name, teacher.speed.p50),)))
+    if teacher is not None and teacher.speed and metric.name in teacher.measures:
+        series.append(Series(teacher.line, COLORS, (_point(teacher, metric, teacher.speed.p50),)))
     chart = scatter([s for s in series if s.points], lambda v: f"{v:g}", _ms, f"{metric.title} against time")
     return (
         f'<section id="cost"><h2>Quality against time</h2><p class="lead">{escape(metric.title)} against the median '
@@ -211,12 +212,12 @@ def _pareto(results: Results) -> str:
 
 def _curves(results: Results) -> str:
     cards = []
-    for name, metric in METRICS.items():
-        series = _series(results, name)
+    for metric in metrics().values():
+        series = _series(results, metric)
         if not series:
             continue
         teacher = results.teacher
-        level = _point(teacher, name, 1) if teacher is not None and name in teacher.measures else None
+        level = _point(teacher, metric, 1) if teacher is not None and metric.name in teacher.measures else None
         form = (lambda v: f"{v:.0%}") if metric.percent else (lambda v: f"{v:g}")
         chart = curves(series, level, form, f"{metric.title} against steps")
         cards.append(
@@ -233,13 +234,13 @@ def _curves(results: Results) -> str:
 
 
 def _everything(results: Results) -> str:
-    names = [name for name in METRICS if any(name in row.measures for row in results.rows)]
-    head = "".join(f"<th>{escape(METRICS[n].title)}<small>{ARROWS[METRICS[n].better]}</small></th>" for n in names)
+    measured = [each for each in metrics().values() if any(each.name in row.measures for row in results.rows)]
+    head = "".join(map(_head, measured))
     speeds = ("p50", "p95", "Pictures a second", "Peak memory")
     head += "".join(f"<th>{name}</th>" for name in speeds)
     body = []
     for row in results.rows:
-        cells = "".join(_cell(row, name) for name in names)
+        cells = "".join(_cell(row, metric) for metric in measured)
         body.append(f'<tr class="{row.role}"><th scope="row">{escape(row.label)}</th>{cells}{_speed_cells(row)}</tr>')
     return (
         f'<section id="all"><h2>All numbers</h2>{scroll("All numbers")}<table><thead><tr><th>Way to sample</th>'

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from html import escape
 
 from fewstep.evaluate.bootstrap import Measure
-from fewstep.evaluate.metric_table import METRICS
+from fewstep.evaluate.metrics.base import Metric
+from fewstep.evaluate.metrics.two_parts import METRICS
 from fewstep.evaluate.report_pictures import scroll
 from fewstep.evaluate.results import Results
 
-NAMES = ("two_part", "two_part_colour", "two_part_things", "two_part_number")
 REAL = "real compositions (the ceiling)"
 
 
@@ -18,13 +18,13 @@ def _rows(results: Results) -> Iterator[tuple[str, Mapping[str, Measure]]]:
     """The ceiling first, then everything that was asked."""
     if results.ceiling:
         yield REAL, results.ceiling
-        yield from ((row.label, row.measures) for row in results.rows if NAMES[0] in row.measures)
+        yield from ((row.label, row.measures) for row in results.rows if METRICS[0].name in row.measures)
 
 
 def lines(results: Results) -> list[str]:
     """One a candidate, kinds with their intervals; none where two-part prompts were not asked."""
     return [
-        f"{label}: " + ", ".join(f"{METRICS[name].title.lower()} {_written(name, measures[name])}" for name in NAMES)
+        f"{label}: " + ", ".join(f"{each.title.lower()} {_written(each, measures[each.name])}" for each in METRICS)
         for label, measures in _rows(results)
     ]
 
@@ -34,10 +34,10 @@ def two_parts(results: Results) -> str:
     rows = list(_rows(results))
     if not rows:
         return ""
-    head = "".join(f"<th>{escape(METRICS[name].title)}<small>↑ higher is better</small></th>" for name in NAMES)
+    head = "".join(f"<th>{escape(each.title)}<small>↑ higher is better</small></th>" for each in METRICS)
     body = "".join(
         f'<tr><th scope="row">{escape(label)}</th>'
-        + "".join(f"<td>{_cell(name, measures[name])}</td>" for name in NAMES)
+        + "".join(f"<td>{_cell(each, measures[each.name])}</td>" for each in METRICS)
         + "</tr>"
         for label, measures in rows
     )
@@ -50,11 +50,11 @@ def two_parts(results: Results) -> str:
     )
 
 
-def _written(name: str, measure: Measure) -> str:
-    low, high = METRICS[name].interval(measure)
+def _written(metric: Metric, measure: Measure) -> str:
+    low, high = metric.interval(measure)
     return f"{measure.value:.0%} ({low:.0%} to {high:.0%})"
 
 
-def _cell(name: str, measure: Measure) -> str:
-    low, high = METRICS[name].interval(measure)
+def _cell(metric: Metric, measure: Measure) -> str:
+    low, high = metric.interval(measure)
     return f"{measure.value:.0%}<small>{low:.0%} … {high:.0%}</small>"

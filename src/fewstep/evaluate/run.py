@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,12 +12,14 @@ import torch
 
 import fewstep
 from fewstep.errors import InvalidRequest
+from fewstep.evaluate.bootstrap import Measure
 from fewstep.evaluate.candidates import Candidate
 from fewstep.evaluate.card import card_section
 from fewstep.evaluate.config import EvaluateConfig, check_output
 from fewstep.evaluate.features import FeatureNetwork, load_features
 from fewstep.evaluate.gallery import Gallery
-from fewstep.evaluate.measures import Yardstick, measures_of, warnings_for
+from fewstep.evaluate.measures import measures_of, warnings_for
+from fewstep.evaluate.metrics.base import Seen, Yardstick
 from fewstep.evaluate.moments import Moments
 from fewstep.evaluate.prompts import read_prompts
 from fewstep.evaluate.recommend import recommend
@@ -30,7 +33,7 @@ from fewstep.evaluate.two_part_score import (
     score_two_parts,
     two_part_ceiling,
     two_part_identity,
-    two_part_measures,
+    two_parts_found,
 )
 from fewstep.files import locked, replacing
 
@@ -147,9 +150,8 @@ def _measured(
         on_progress("measuring", index, len(sweep.candidates))
         check_not_blank(pictures, candidate)
         check_differ(pictures.features, candidate.label)
-        measures = measures_of(pictures, yard, is_teacher=candidate is teacher)
-        if config.asks_two_parts:
-            measures |= two_part_measures(sweep, candidate)
+        found = two_parts_found(sweep, candidate) if config.asks_two_parts else None
+        measures = measures_of(Seen(pictures, yard, is_teacher=candidate is teacher, two_parts=found))
         rows.append(_row(sweep, candidate, speeds[index], measures))
     on_progress("measuring", len(sweep.candidates), len(sweep.candidates))
     names = list(dict.fromkeys(name for row in rows for name in row.measures))
@@ -164,7 +166,7 @@ def _measured(
     )
 
 
-def _row(sweep: Sweep, candidate: Candidate, speed: Speed, measures: dict) -> Row:
+def _row(sweep: Sweep, candidate: Candidate, speed: Speed, measures: Mapping[str, Measure]) -> Row:
     model = sweep.load(candidate.spec)
     plan = candidate.plan(model, ("-",), (0,), 1)
     return Row(

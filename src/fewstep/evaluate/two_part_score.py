@@ -9,19 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fewstep.evaluate import bootstrap
 from fewstep.evaluate.bootstrap import Measure
 from fewstep.evaluate.candidates import Candidate
 from fewstep.evaluate.features import digest
+from fewstep.evaluate.metrics import two_parts
 from fewstep.evaluate.sweep import Progress, Sweep
 from fewstep.evaluate.two_part import HEAD, REAL, Finder, real_pictures
-from fewstep.evaluate.two_part_prompts import COLOUR, COUNT, FILE, PAIR, TwoPart, built_in
+from fewstep.evaluate.two_part_prompts import FILE, TwoPart, built_in
 from fewstep.files import replacing
 from fewstep.imaging.pixels import to_pixels
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.generate import generate_plan
-
-NAMES = {COLOUR: "two_part_colour", PAIR: "two_part_things", COUNT: "two_part_number"}
 
 
 def two_part_identity() -> str:
@@ -64,24 +62,14 @@ def _kept(sweep: Sweep, candidate: Candidate) -> Path:
     return sweep.folder / f"two-parts-{key}.json"
 
 
-def two_part_measures(sweep: Sweep, candidate: Candidate) -> dict[str, Measure]:
-    """All prompts together, then by kind; nothing of a plain solver, which is not asked."""
+def two_parts_found(sweep: Sweep, candidate: Candidate) -> Tensor | None:
+    """For each prompt, whether both parts were found; None of a plain solver, which is not asked."""
     if candidate not in _asked_of(sweep):
-        return {}
-    right = torch.tensor(json.loads(_kept(sweep, candidate).read_text())).double()
-    return measures_by_kind(built_in(), right, sweep.config.draws)
+        return None
+    return torch.tensor(json.loads(_kept(sweep, candidate).read_text())).double()
 
 
 def two_part_ceiling(num_draws: int) -> dict[str, Measure]:
     """What real compositions of the same prompts reach."""
     asked = built_in()
-    return measures_by_kind(asked, Finder.load().right(asked, real_pictures(len(asked))), num_draws)
-
-
-def measures_by_kind(asked: Sequence[TwoPart], right: Tensor, num_draws: int) -> dict[str, Measure]:
-    """Shares of what was found, by the names in `METRICS`."""
-    found = {"two_part": bootstrap.mean_of(right, bootstrap.weights(len(right), num_draws))}
-    for kind, name in NAMES.items():
-        some = right[torch.tensor([each.kind == kind for each in asked])]
-        found[name] = bootstrap.mean_of(some, bootstrap.weights(len(some), num_draws))
-    return found
+    return two_parts.measures_of(Finder.load().right(asked, real_pictures(len(asked))), num_draws)

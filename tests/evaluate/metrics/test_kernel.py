@@ -1,4 +1,4 @@
-"""Every formula against loops that follow its definition, against torchmetrics, or against a known answer."""
+"""The kernel distance against loops that follow its definition, and against torchmetrics."""
 
 from __future__ import annotations
 
@@ -9,16 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from fewstep.evaluate.metrics import (
-    NEIGHBOURS,
-    KernelSums,
-    Neighbourhoods,
-    cosine_score,
-    mean_pairwise_distance,
-    polynomial_kernel,
-    retrieved,
-    vendi_score,
-)
+from fewstep.evaluate.metrics.kernel import KernelSums, polynomial_kernel
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -93,58 +84,3 @@ def test_paired_sets_leave_out_their_pairs() -> None:
     own, other = (polynomial_kernel(z, z) for z in (x, y))
     exact = sum((q.sum() - q.trace()) / 56 for q in (own, other)) - 2 * across
     assert KernelSums.of(x, y, 2, paired=True).distance() == pytest.approx(float(exact), rel=1e-10)
-
-
-def test_neighbourhoods_by_their_definition() -> None:
-    x, y = randn(18, 3) * 1.2 + 0.3, randn(21, 3, seed=1)
-
-    def radius(z: Tensor, i: int) -> float:
-        return sorted(float((z[i] - other).norm()) for j, other in enumerate(z) if j != i)[NEIGHBOURS - 1]
-
-    ours, theirs = [radius(x, i) for i in range(18)], [radius(y, j) for j in range(21)]
-    far = [[float((a - b).norm()) for b in y] for a in x]
-    found = Neighbourhoods.of(x, y, 3)
-    inside = [[far[i][j] < theirs[j] for j in range(21)] for i in range(18)]
-    assert found.precise.tolist() == [float(any(row)) for row in inside]
-    assert found.dense.tolist() == [sum(row) / NEIGHBOURS for row in inside]
-    assert found.coverage() == sum(any(row[j] for row in inside) for j in range(21)) / 21
-    assert found.recall() == sum(any(far[i][j] < ours[i] for i in range(18)) for j in range(21)) / 21
-    assert found.nearest.tolist() == [min(range(21), key=row.__getitem__) for row in far]
-    weights = torch.tensor([1.0, 0.0, 2.0, 0.0, 0.0, 1.0])
-    there = [i for i in range(18) if weights[i // 3] > 0]
-    assert found.coverage(weights) == sum(any(inside[i][j] for i in there) for j in range(21)) / 21
-
-
-def test_the_same_set_covers_itself_and_a_far_one_nothing() -> None:
-    x = randn(30, 4)
-    same, far = Neighbourhoods.of(x, x, 1), Neighbourhoods.of(x + 1000, x, 1)
-    assert (float(same.precise.mean()), same.recall(), same.coverage()) == (1.0, 1.0, 1.0)
-    assert (float(far.precise.mean()), far.recall(), far.coverage(), float(far.dense.sum())) == (0.0, 0.0, 0.0, 0.0)
-
-
-def test_vendi_score_of_known_sets() -> None:
-    assert float(vendi_score(torch.ones(6, 3))) == pytest.approx(1.0)
-    assert float(vendi_score(torch.eye(6))) == pytest.approx(6.0)
-    twins = torch.eye(3).repeat_interleave(2, dim=0)
-    sets = torch.stack([twins, torch.eye(6)[:, :3] + torch.eye(6)[:, 3:]])
-    assert vendi_score(sets).tolist() == pytest.approx([3.0, 3.0])
-    # one third and two thirds: exp of the entropy of that
-    uneven = torch.eye(2)[[0, 1, 1]]
-    assert float(vendi_score(uneven)) == pytest.approx(math.exp(math.log(3) - 2 / 3 * math.log(2)))
-
-
-def test_mean_pairwise_distance() -> None:
-    assert float(mean_pairwise_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))) == pytest.approx(5.0)
-    assert float(mean_pairwise_distance(torch.tensor([[0.0], [1.0], [3.0]]))) == pytest.approx(2.0)
-
-
-def test_cosine_score_of_known_angles() -> None:
-    words = torch.tensor([[1.0, 0.0]]).expand(3, 2)
-    pictures = torch.tensor([[2.0, 0.0], [1.0, 3**0.5], [-1.0, 0.0]])
-    assert cosine_score(pictures, words).tolist() == pytest.approx([100.0, 50.0, 0.0])
-
-
-def test_retrieval_counts_ties_as_lost() -> None:
-    words = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    pictures = torch.tensor([[0.9, 0.1], [0.2, 5.0], [1.0, 0.9]])
-    assert retrieved(pictures, words, torch.tensor([0, 1, 1])).tolist() == [0.0, 1.0, 0.0]
