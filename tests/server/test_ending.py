@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,7 +38,12 @@ def process(model: Path, log: Path) -> Iterator[tuple[subprocess.Popen[str], str
     command = [sys.executable, "-m", "fewstep", "serve", "--model", str(model), "--port", "0", "--runtime", "pytorch"]
     with log.open("w") as errors:
         started = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
         )
     out: IO[str] = started.stdout  # type: ignore[assignment]
     with started, out:
