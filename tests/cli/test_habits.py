@@ -216,6 +216,7 @@ def test_the_environment_names_the_model_and_an_option_wins(
     assert options.default_model() == "starter"
 
 
+@pytest.mark.slow
 def test_long_work_says_a_line_every_ten_seconds_where_there_is_no_terminal(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,7 @@ def by_fal_client(script: str, certificate: Path, **hosts: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_fal_client_works_unchanged(secure: tuple[Server, Path]) -> None:
     server, certificate = secure
     queue = f"{server.address}/queue"

@@ -51,6 +51,7 @@ def spread(schedule: Schedule, num: int = 25) -> Tensor:
     return schedule.at(torch.arange(1, num + 1, dtype=torch.float64) / num)
 
 
+@pytest.mark.slow
 @every_process
 def test_the_consistency_function_in_closed_form(schedule: Schedule, kind: Prediction) -> None:
     """f = mu + s (x - alpha mu) / sqrt(alpha^2 s^2 + sigma^2): the oracle's, and where the ODE ends.
