@@ -362,6 +362,7 @@ def test_an_outline_says_what_the_loaded_model_says(miniature: Path) -> None:
         assert outline.traits == model.traits
 
 
+@pytest.mark.slow
 def test_an_animation_carries_its_parameters_and_is_made_again(run: Run) -> None:
     words = ("travel", "a cat", "a 犬", "--seed", 3, "--seed", 4, "--frames", 4, "--back", "--steps", 2, "--fps", 5)
     for name in ("way.gif", "way.webp", "way.png"):

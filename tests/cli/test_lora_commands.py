@@ -158,6 +158,7 @@ def test_convert_and_merge(run: Run, style: Path, miniature: Path) -> None:
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
+@pytest.mark.slow
 def test_one_file_is_merged_into_a_folder(run: Run) -> None:
     write_original(write_miniature_sd1(Path("sd1")), Path("model.safetensors"))
     layers = {"lora_unet": adapters.random_layers(fewstep.load("sd1", device="cpu").network.module, 1)}

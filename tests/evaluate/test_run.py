@@ -92,6 +92,7 @@ def figures(results: Results | None) -> dict[str, dict[str, Any]]:
     return {row.label: dict(row.measures) for row in results.rows}
 
 
+@pytest.mark.slow
 def test_every_way_to_sample_is_measured(whole: tuple[Results, Path]) -> None:
     results, folder = whole
     assert [(row.role, row.sampler, row.steps) for row in results.rows] == [
@@ -114,6 +115,7 @@ def test_every_way_to_sample_is_measured(whole: tuple[Results, Path]) -> None:
     assert (folder / "card.md").read_text().startswith("## Which step count to use\n")
 
 
+@pytest.mark.slow
 def test_the_file_holds_what_was_measured(whole: tuple[Results, Path]) -> None:
     results, folder = whole
     read = Results.read(folder / "results.json")
@@ -334,6 +336,7 @@ def test_bad_references(config: EvaluateConfig, tmp_path: Path) -> None:
         evaluate(dataclasses.replace(config, reference=str(tmp_path / "kept.safetensors")), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_pictures_alone(whole: tuple[Results, Path], config: EvaluateConfig) -> None:
     """Every piece holds what the eye sees of these very prompts and seeds, generated one by one."""
     sweep = Sweep(config, read_prompts(config.prompts), whole[1] / "work", team(0, 1))

@@ -153,6 +153,7 @@ def test_turbo_is_one_step_from_the_last_time(tmp_path: Path) -> None:
         assert apart(ours, theirs) <= GREY_LEVELS
 
 
+@pytest.mark.slow
 def test_hyper_is_an_adapter_and_ddim_at_its_own_times(tmp_path: Path) -> None:
     folder = write_miniature_sd1(tmp_path / "sd1")
     _, style = write_adapters(tmp_path / "loras", fewstep.load(folder, device="cpu"))

@@ -375,6 +375,7 @@ def test_stopped_and_repeated_it_ends_with_the_same_weights(tmp_path: Path, mini
     assert train(changed(asked, {"fit.pictures": 12}), tmp_path / "parts").seen == 12
 
 
+@pytest.mark.slow
 def test_the_best_by_a_measure_is_shipped_and_patience_ends_the_run(
     tmp_path: Path, miniature: Path, pictures: Path
 ) -> None:

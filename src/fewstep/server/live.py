@@ -42,6 +42,7 @@ from fewstep.server.session import Session
 from fewstep.server.wording import in_words
 
 MESSAGES_PER_SECOND, BURST = 200.0, 400.0
+STATS_EVERY = 1.0  # seconds
 SHUTDOWN, MISTAKE, FULL, REPLACED = 1001, 1011, 1013, 4001
 
 log = logging.getLogger(__name__)
@@ -202,10 +203,10 @@ async def _send(socket: WebSocket, outbox: Outbox, packed: bool) -> None:
 
 
 async def _report(session: Session, outbox: Outbox) -> None:
-    """Statistics, once a second while they change."""
+    """Statistics, every `STATS_EVERY` while they change."""
     before: Stats | None = None
     while True:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(STATS_EVERY)
         stats = session.stats(outbox.dropped)
         if stats != before:
             before = stats

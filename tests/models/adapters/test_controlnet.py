@@ -100,6 +100,7 @@ def test_pictures_are_those_of_diffusers(sd1: Path, scales: tuple[float, float])
     assert [(used.name, used.scale) for used in record.controls] == list(zip(("canny", "depth"), scales, strict=True))
 
 
+@pytest.mark.slow
 def test_sdxl(tmp_path: Path) -> None:
     folder = write_miniature_sdxl(tmp_path / "sdxl")
     net = write_net(tmp_path / "canny", fewstep.load(folder, device="cpu").network.module, 1)
@@ -199,6 +200,7 @@ def test_the_same_net_may_read_several_pictures(sd1: Path, tmp_path: Path, monke
     assert apart(Image.open("a.png"), alone) > 3
 
 
+@pytest.mark.slow
 def test_batch_travel_and_serve_steer_too(
     sd1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

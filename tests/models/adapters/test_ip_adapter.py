@@ -165,6 +165,7 @@ def test_pictures_are_those_of_diffusers(sd1: Path, tmp_path: Path, kinds: tuple
     assert apart(fewstep.text2image(model, PROMPT, controls={"ip-0": (pictures[0], 0)}, **options), plain) == 0
 
 
+@pytest.mark.slow
 def test_sdxl(tmp_path: Path) -> None:
     folder = write_miniature_sdxl(tmp_path / "sdxl")
     model, files = with_adapters(folder, tmp_path / "home", "plain")

@@ -114,6 +114,7 @@ def test_what_is_not_finite_is_said(tmp_path: Path) -> None:
         resized(LoraFile.read(tmp_path / "nan.safetensors"), 1_500)
 
 
+@pytest.mark.slow
 def test_it_works_as_before_where_only_spare_ranks_were_left_out(tmp_path: Path) -> None:
     """Twice the rank that the changes have: half of the file goes, and the network is the same, in diffusers' spelling
     and in kohya's."""
