@@ -295,8 +295,8 @@ def test_parked_pictures_have_a_limit_in_bytes() -> None:
     async def scene() -> None:
         sessions = [Session(cast(Engine, None), cast(Lane, None)) for _ in range(3)]
         for session in sessions:
-            session.image, session.mask = Image.new("RGB", (100, 100)), Image.new("L", (100, 100))
-        assert sessions[0].num_bytes == 40_000
+            session.pictures.image, session.pictures.mask = Image.new("RGB", (100, 100)), Image.new("L", (100, 100))
+        assert sessions[0].pictures.num_bytes == 40_000
         parking = Parking(most_bytes=100_000)
         for session in sessions:
             parking.put(session)

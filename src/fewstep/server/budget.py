@@ -29,6 +29,13 @@ class Effort:
     def work(self) -> float:
         return (self.steps + DECODING + self.second) * self.height * self.width
 
+    def less_than(self, full: Effort) -> str:
+        """In words: `1 of 4 steps, 96 x 96 instead of 128 x 128`."""
+        parts = [f"{self.steps} of {full.steps} steps"] if self.steps < full.steps else []
+        if (self.height, self.width) != (full.height, full.width):
+            parts.append(f"{self.width} x {self.height} instead of {full.width} x {full.height}")
+        return ", ".join(parts)
+
 
 class Budget:
     """Learns from each picture how long a unit of work takes here and now, other people's share included."""

@@ -253,7 +253,7 @@ async def _carry_out(parsed: FromClient, session: Session, outbox: Outbox) -> No
     match parsed:
         case Set():
             given = parsed.model_fields_set
-            session.forget(image="image" in given, mask="mask" in given, controls="controls" in given)
+            session.pictures.forget(image="image" in given, mask="mask" in given, controls="controls" in given)
             session.set(parsed.id, parsed.parameters)
         case Frame():
             if parsed.control is not None:

@@ -41,10 +41,10 @@ class Parking:
         self._sessions.clear()
 
     def _forget(self) -> None:
-        now, num_bytes = time.monotonic(), sum(session.num_bytes for session, _ in self._sessions.values())
+        now, num_bytes = time.monotonic(), sum(session.pictures.num_bytes for session, _ in self._sessions.values())
         while self._sessions:
             oldest, until = next(iter(self._sessions.values()))
             if until > now and len(self._sessions) <= self._most and num_bytes <= self._most_bytes:
                 return
             self._sessions.popitem(last=False)
-            num_bytes -= oldest.num_bytes
+            num_bytes -= oldest.pictures.num_bytes
