@@ -116,7 +116,7 @@ def test_hires_fix_keeps_to_the_server_s_limits(server: Server) -> None:
     sizes = {"width": 512, "height": 512, "enable_hr": True, "hr_scale": 4}
     answer = httpx.post(f"{server.url}/sdapi/v1/txt2img", json={"prompt": "x", **sizes})
     assert answer.status_code == 400
-    assert "2048 x 2048 is more than this server paints" in answer.json()["detail"]
+    assert "2048 x 2048 is more than this server generates" in answer.json()["detail"]
 
 
 def test_a_mask_says_where(api: webuiapi.WebUIApi, student: Model) -> None:

@@ -17,7 +17,7 @@ from fewstep.cli.standard_input import STDIN, read_stdin
 from fewstep.cli.steering import read_controls
 from fewstep.errors import CannotWrite, InvalidRequest
 from fewstep.models.adapters.lora.by_name import found_by_name
-from fewstep.pipelines.prompt_file import Wanted, batches, read_prompts
+from fewstep.pipelines.prompt_file import NamedRequest, batches, read_prompts
 from fewstep.pipelines.provenance import Record, describe, record_of
 
 if TYPE_CHECKING:
@@ -65,41 +65,41 @@ def batch(
     common = {"steps": steps, "guidance_scale": guidance_scale}
     defaults = {name: value for name, value in common.items() if value is not None}
     text = read_stdin("prompts") if prompts == STDIN else None
-    wanted = read_prompts(prompts, defaults, controls or None, text, form)
+    requests = read_prompts(prompts, defaults, controls or None, text, form)
     check_new_folder(output)
     name, given = loading.model or options.default_model(), list(loading.lora or ())
-    loras: list[options.LoraSource] = [*given, *found_by_name(_named(wanted), given, name)]
+    loras: list[options.LoraSource] = [*given, *found_by_name(_named(requests), given, name)]
     how = loading.options(nets, loras=loras)
-    check_beforehand(name, how, [(one.name, one.request) for one in wanted])
+    check_beforehand(name, how, [(one.name, one.request) for one in requests])
     _make_folder(output)
     from fewstep.models.loading import load
 
     with one_line_warnings(quiet), StepBar(quiet) as bar:
         bundle = load(name, **how)
         bar.loaded(bundle)
-        _check_few_step(wanted, bundle, len(given))
-        left = _left(wanted, output, bundle)
+        _check_few_step(requests, bundle, len(given))
+        left = _left(requests, output, bundle)
         plans = [(ones, _plan(ones, bundle)) for ones in batches(left, batch_size)]
         bar.expect(sum(plan.num_steps for _, plan in plans))
         for ones, plan in plans:
             _generate(ones, plan, bundle, output, bar)
-    for one in wanted:
+    for one in requests:
         typer.echo(_path(output, one))
     if not is_quiet(quiet):
-        typer.echo(f"{len(left)} painted, {len(wanted) - len(left)} were there", err=True)
+        typer.echo(f"{len(left)} painted, {len(requests) - len(left)} were there", err=True)
 
 
-def _named(wanted: list[Wanted]) -> Iterator[str]:
-    for one in wanted:
+def _named(requests: list[NamedRequest]) -> Iterator[str]:
+    for one in requests:
         yield from one.request.loras or ()
 
 
-def _check_few_step(wanted: list[Wanted], model: LatentModel, given: int) -> None:
+def _check_few_step(requests: list[NamedRequest], model: LatentModel, given: int) -> None:
     """Raises `InvalidRequest` where some prompts alone name an LCM-LoRA: it decides how all are sampled."""
     if model.loras is None:
         return
     for name, file in list(zip(model.loras.names, model.loras.files, strict=True))[given:]:
-        if file.kind == "lcm" and any(name not in (one.request.loras or ()) for one in wanted):
+        if file.kind == "lcm" and any(name not in (one.request.loras or ()) for one in requests):
             raise InvalidRequest(f"{name} is an LCM-LoRA, and some prompts do not name it: give it to all, with --lora")
 
 
@@ -110,12 +110,12 @@ def _make_folder(folder: Path) -> None:
         raise CannotWrite(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
-def _path(folder: Path, one: Wanted) -> Path:
+def _path(folder: Path, one: NamedRequest) -> Path:
     named = Path(one.name)
     return folder / (one.name if named.suffix.lower() in FORMATS else f"{one.name}.png")
 
 
-def _plan(ones: list[Wanted], model: LatentModel) -> Plan:
+def _plan(ones: list[NamedRequest], model: LatentModel) -> Plan:
     """All of them at once; raises `InvalidRequest` naming the picture that the model cannot generate."""
     from fewstep.pipelines.plan import complete
     from fewstep.pipelines.request import Request
@@ -127,10 +127,10 @@ def _plan(ones: list[Wanted], model: LatentModel) -> Plan:
         raise InvalidRequest(f"{ones[0].name}: {error}") from error
 
 
-def _left(wanted: list[Wanted], folder: Path, model: LatentModel) -> list[Wanted]:
+def _left(requests: list[NamedRequest], folder: Path, model: LatentModel) -> list[NamedRequest]:
     """Those that are not there yet; raises `CannotWrite` where another picture has the name."""
     left = []
-    for one in wanted:
+    for one in requests:
         path = _path(folder, one)
         if not path.exists():
             left.append(one)
@@ -148,7 +148,7 @@ def _recorded(path: Path) -> Record | None:
         return None
 
 
-def _generate(ones: list[Wanted], plan: Plan, model: LatentModel, folder: Path, bar: StepBar) -> None:
+def _generate(ones: list[NamedRequest], plan: Plan, model: LatentModel, folder: Path, bar: StepBar) -> None:
     from fewstep.pipelines.generate import generate_plan
 
     for one, image in zip(ones, generate_plan(model, plan, bar.advance), strict=True):

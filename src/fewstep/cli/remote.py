@@ -13,7 +13,8 @@ from http.client import HTTPException, HTTPMessage
 from typing import IO, TYPE_CHECKING, TypedDict
 from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qs, urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, build_opener
+from urllib.request import Request as HttpRequest
 
 from fewstep.errors import FewstepError, FewstepWarning, InvalidRequest
 from fewstep.files import Json
@@ -23,7 +24,7 @@ from fewstep.pipelines.fields import settings_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fewstep.pipelines.request import Request as Wanted
+    from fewstep.pipelines.request import Request
 
 PATIENCE = 120.0  # seconds without any news
 AT_ONCE = 16  # pictures in one call
@@ -46,7 +47,7 @@ class ServerTrouble(FewstepError):
 
 def generated_by(
     url: str,
-    wanted: Wanted,
+    request: Request,
     model: str | None,
     loras: Mapping[str, float],
     on_expected: Callable[[int], None],
@@ -59,12 +60,12 @@ def generated_by(
 
     Raises `ServerTrouble`, and `InvalidRequest` for what is no address.
     """
-    fields = {"model": model, "loras": dict(loras) or None, **_fields(wanted)}
-    for start in range(0, len(wanted.seeds), AT_ONCE):
-        rows: dict[str, Json] = {"prompt": wanted.prompts[start], "seed": wanted.seeds[start]}
-        if wanted.variation_seeds:
-            rows |= {"variation": wanted.variation, "variation_seed": wanted.variation_seeds[start]}
-        count = len(wanted.seeds[start : start + AT_ONCE])
+    fields = {"model": model, "loras": dict(loras) or None, **_fields(request)}
+    for start in range(0, len(request.seeds), AT_ONCE):
+        rows: dict[str, Json] = {"prompt": request.prompts[start], "seed": request.seeds[start]}
+        if request.variation_seeds:
+            rows |= {"variation": request.variation, "variation_seed": request.variation_seeds[start]}
+        count = len(request.seeds[start : start + AT_ONCE])
         yield from _call(url, {**fields, **rows, "num_images": count}, count, on_expected, on_step)
 
 
@@ -91,11 +92,11 @@ def _call(
         raise ServerTrouble(f"the server at {_shown(url)} broke off after {given} of {count} pictures")
 
 
-def _fields(wanted: Wanted) -> dict[str, Json]:
-    fields: dict[str, Json] = settings_of(wanted) | {"timesteps": wanted.timesteps}
-    fields |= {name: _file(image) for name in ("image", "mask") if (image := getattr(wanted, name)) is not None}
+def _fields(request: Request) -> dict[str, Json]:
+    fields: dict[str, Json] = settings_of(request) | {"timesteps": request.timesteps}
+    fields |= {name: _file(image) for name in ("image", "mask") if (image := getattr(request, name)) is not None}
     controls: dict[str, Json] = {
-        name: {"image": _file(each.image), "scale": each.scale} for name, each in (wanted.controls or {}).items()
+        name: {"image": _file(each.image), "scale": each.scale} for name, each in (request.controls or {}).items()
     }
     return fields | ({"controls": controls} if controls else {})
 
@@ -110,7 +111,7 @@ def _file(image: Image) -> str:
 def _news(url: str, body: Mapping[str, Json]) -> Iterator[News]:
     """The lines of the server's answer."""
     address, headers = _door(url)
-    request = Request(address, json.dumps(body).encode(), {"content-type": "application/json", **headers})
+    request = HttpRequest(address, json.dumps(body).encode(), {"content-type": "application/json", **headers})
     try:
         with _opener(address).open(request, timeout=PATIENCE) as answer:
             for line in answer:
@@ -155,7 +156,7 @@ class _StaysThere(HTTPRedirectHandler):
     """The token is for the server that was named: no redirection is followed."""
 
     def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+        self, req: HttpRequest, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
         return None
 

@@ -25,13 +25,13 @@ _NAME = re.compile(r"[^\\/:*?\"<>|\0]{1,200}")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class NamedRequest:
     """One picture: its file's name, without folder and ending, and the request that makes it."""
 
     name: str
     request: Request
 
-    def goes_with(self, other: Wanted) -> bool:
+    def goes_with(self, other: NamedRequest) -> bool:
         """Whether both can be generated in one batch: they differ in words and seed alone."""
         return self.request.image is None and self.request.but_for(other.request)
 
@@ -42,7 +42,7 @@ def read_prompts(
     controls: Mapping[str, Control] | None = None,
     text: str | None = None,
     form: str | None = None,
-) -> list[Wanted]:
+) -> list[NamedRequest]:
     """The pictures that a file asks for, with `defaults` where a row says nothing, all steered by `controls`.
 
     text  what came in place of a file's content, which `path` then only names
@@ -60,24 +60,24 @@ def read_prompts(
     if not rows:
         raise InvalidRequest(f"{path} asks for no pictures")
     digits = len(str(len(rows)))
-    wanted: list[Wanted] = []
+    requests: list[NamedRequest] = []
     names: set[str] = set()
     for number, row in enumerate(rows):
         try:
-            one = _wanted({**defaults, **row}, controls, number, digits, path.parent)
+            one = _named_request({**defaults, **row}, controls, number, digits, path.parent)
         except FewstepError as error:
             raise InvalidRequest(f"{path}, picture {number + 1}: {error}") from error
         if one.name.lower() in names:
             raise InvalidRequest(f"{path}, picture {number + 1}: another one is named {one.name!r}, too")
         names.add(one.name.lower())
-        wanted.append(one)
-    return wanted
+        requests.append(one)
+    return requests
 
 
-def batches(wanted: list[Wanted], size: int) -> Iterator[list[Wanted]]:
+def batches(requests: list[NamedRequest], size: int) -> Iterator[list[NamedRequest]]:
     """Neighbours that can be generated together, at most `size` at a time."""
-    batch: list[Wanted] = []
-    for one in wanted:
+    batch: list[NamedRequest] = []
+    for one in requests:
         if batch and (len(batch) == size or not one.goes_with(batch[0])):
             yield batch
             batch = []
@@ -128,9 +128,9 @@ def _object(line: str, where: str) -> Mapping[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _wanted(
+def _named_request(
     row: Mapping[str, Any], controls: Mapping[str, Control] | None, number: int, digits: int, folder: Path
-) -> Wanted:
+) -> NamedRequest:
     if unknown := sorted(map(str, set(row) - {*COLUMNS, "name"})):
         raise InvalidRequest(f"unknown field {unknown[0][:60]!r}; there are {', '.join(COLUMNS)}, name")
     if "prompt" not in row:
@@ -143,7 +143,7 @@ def _wanted(
     seed = values.pop("seed", number)
     if "negative_prompt" in values:
         values["negative_prompt"] = understood(values["negative_prompt"], negative=True).text
-    return Wanted(name, Request.of(prompt.text, seed, loras=prompt.loras or None, controls=controls, **values))
+    return NamedRequest(name, Request.of(prompt.text, seed, loras=prompt.loras or None, controls=controls, **values))
 
 
 def _value(field: Field, value: Any, folder: Path) -> Any:

@@ -47,18 +47,18 @@ class Budget:
         new = seconds / effort.work
         self._seconds = new if self._seconds is None else (1 - FORGET) * self._seconds + FORGET * new
 
-    def afford(self, wanted: Effort, seconds: float, unit: int) -> Effort:
-        """`wanted`, or as much of it as `seconds` pay for: fewer steps first, then smaller sides, in whole `unit`s.
+    def afford(self, full: Effort, seconds: float, unit: int) -> Effort:
+        """`full`, or as much of it as `seconds` pay for: fewer steps first, then smaller sides, in whole `unit`s.
 
         Nothing is known before the first picture: then all of it.
         """
-        if self._seconds is None or wanted.work * self._seconds <= seconds:
-            return wanted
+        if self._seconds is None or full.work * self._seconds <= seconds:
+            return full
         work = seconds / self._seconds
-        steps = int(work / (wanted.height * wanted.width) - wanted.second) - DECODING
+        steps = int(work / (full.height * full.width) - full.second) - DECODING
         if steps >= 1:
-            return replace(wanted, steps=min(steps, wanted.steps))
-        smallest = replace(wanted, steps=1)
+            return replace(full, steps=min(steps, full.steps))
+        smallest = replace(full, steps=1)
         scale = max(SMALLEST, min(1.0, math.sqrt(work / smallest.work)))
-        height, width = (max(unit, int(scale * side / unit) * unit) for side in (wanted.height, wanted.width))
+        height, width = (max(unit, int(scale * side / unit) * unit) for side in (full.height, full.width))
         return replace(smallest, height=height, width=width)

@@ -154,7 +154,7 @@ class Engine:
         height, width = (round(side * larger) for side in (request.height or height, request.width or width))
         if height * width > self.max_pixels:
             limit = f"at most {self.max_pixels} pixels"
-            raise InvalidRequest(f"{width} x {height} is more than this server paints with {model.name}: {limit}")
+            raise InvalidRequest(f"{width} x {height} is more than this server generates with {model.name}: {limit}")
         if request.image is None and not request.controls:
             return Order.of(model, request)
         return await asyncio.to_thread(Order.of, model, request)

@@ -71,8 +71,8 @@ def _options(record: Record) -> dict[str, Any]:
     own: dict[str, Any] = {"seed": record.seed, "variation_seed": record.variation_seed}
     if record.timesteps is not None:  # they say all that these say
         own |= {"steps": None, "strength": None, "timesteps": list(record.timesteps)}
-    wanted = settings_of(record) | own
-    return {name: value for name, value in wanted.items() if value not in (None, "") and value is not False}
+    options = settings_of(record) | own
+    return {name: value for name, value in options.items() if value not in (None, "") and value is not False}
 
 
 def _loading(model: LatentModel, record: Record, local: bool) -> _Loading:

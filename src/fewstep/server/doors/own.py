@@ -1,6 +1,6 @@
 """fewstep's own door over HTTP, for `fewstep generate --server`: every field of a `Request`, and an answer in lines.
 
-    POST /v1/paint   a JSON object (`Wanted`); pictures in it are files in base64
+    POST /v1/paint   a JSON object (`GenerateRequest`); pictures in it are files in base64
 
 The answer is JSON, a line for each piece of news (`application/x-ndjson`): first `{"advice": [...], "num_steps": n}`,
 then `{"stepped": i}` for each step of picture i and `{"painted": i, "png": "<base64>"}` when it is done, in any order;
@@ -39,7 +39,7 @@ class Steering(Message):
 
 
 @asking
-class Wanted(Asked):
+class GenerateRequest(Asked):
     """The arguments of `Request.of`, and the name of the model; None: as the model's card says."""
 
     prompt: Annotated[str, served("prompt")]
@@ -64,10 +64,12 @@ class Wanted(Asked):
 def router(services: Services) -> APIRouter:
     engine, routes = services.engine, APIRouter()
 
-    @routes.post("/v1/paint", summary="Pictures by every option of fewstep generate, each as soon as it is done")
-    async def paint(wanted: Wanted, http: HttpRequest) -> StreamingResponse:
-        model = engine.named(wanted.model)
-        order = await engine.order(await asyncio.to_thread(wanted.request), model)
+    @routes.post(
+        "/v1/paint", name="paint", summary="Pictures by every option of fewstep generate, each as soon as it is done"
+    )
+    async def generate(body: GenerateRequest, http: HttpRequest) -> StreamingResponse:
+        model = engine.named(body.model)
+        order = await engine.order(await asyncio.to_thread(body.request), model)
         client = http.client.host if http.client else "unknown"
         return StreamingResponse(_lines(engine, client, order), media_type="application/x-ndjson")
 
@@ -108,7 +110,7 @@ def _picture(data: str | None, what: str) -> Any:
 
 DOOR = Door(
     name="fewstep",
-    about="Every option of fewstep generate, answered in lines of JSON as it is painted.",
+    about="Every option of fewstep generate, answered in lines of JSON as it is generated.",
     prefixes=("/v1/paint",),
     router=router,
     rank=10,

@@ -16,7 +16,7 @@ export function takePictures({ sources, token, restore }) {
       const made = sources.name === "words" && file.type === "image/png" ? await parameters(file, token) : null;
       if (made) {
         restore(made);
-        toast("Its parameters are back; choose Draw to paint over it");
+        toast("Its parameters are back; choose Draw to draw over it");
       } else await sources.put(await createImageBitmap(file));
     } catch {
       advise("This file cannot be read as a picture.", true);

@@ -68,7 +68,7 @@ function everything() {
 function tell() {
   live.set(everything());
   comparison.set(everything());
-  if (live.open) setState("painting");
+  if (live.open) setState("generating");
   writeAddress(state);
   rest();
 }
@@ -100,7 +100,7 @@ function followMask() {
 sources.addEventListener("change", ({ detail }) => {
   followMask();
   frames.offer(detail);
-  if (live.open && !sources.films) setState("painting");
+  if (live.open && !sources.films) setState("generating");
   rest();
 });
 sources.addEventListener("choose", ({ detail: { name } }) => {
@@ -110,7 +110,7 @@ sources.addEventListener("choose", ({ detail: { name } }) => {
   live.set(everything());
   const forgotten = { words: { image: null }, draw: {} }[name] ?? { mask: null };
   if (name !== "draw") for (const each of [live, comparison.live]) each?.set({}, forgotten);
-  if (name === "words") { frames.forget(); setState("painting"); writeAddress(state); }
+  if (name === "words") { frames.forget(); setState("generating"); writeAddress(state); }
   frames.all();
 });
 frames.addEventListener("sent", () => { if (!sources.films) writeAddress(state); });
@@ -170,7 +170,7 @@ live.addEventListener("picture", async ({ detail }) => {
   frames.worked = detail.worked;
   $("caption").textContent = `${counted(detail.steps)} · seed ${detail.seed} · ${Math.round(detail.worked)} ms`;
   $("output").setAttribute("aria-label", `The picture: ${words.text || "no words"}`);
-  setState(live.busy && !sources.films ? "painting" : "live");
+  setState(live.busy && !sources.films ? "generating" : "live");
 });
 live.addEventListener("stats", ({ detail }) => {
   if (detail.skipped > skipped) live.forget();
@@ -179,7 +179,7 @@ live.addEventListener("stats", ({ detail }) => {
 live.addEventListener("state", ({ detail }) => setState(detail.state, detail));
 live.addEventListener("advice", ({ detail }) => advise(detail.messages.join(" ")));
 live.addEventListener("error", ({ detail }) => { setState("live", { reason: detail.message }); });
-live.addEventListener("queued", ({ detail }) => setState("painting", detail));
+live.addEventListener("queued", ({ detail }) => setState("generating", detail));
 
 // ---- the words and the settings
 
@@ -246,7 +246,7 @@ async function download() {
 // The newest picture of that kind once more, without loss.
 function lossless(kind) {
   return new Promise((done, failed) => {
-    const late = setTimeout(() => failed(new Error("The server has not painted it in time.")), PATIENCE);
+    const late = setTimeout(() => failed(new Error("The server has not generated it in time.")), PATIENCE);
     const take = ({ detail }) => {
       if (!detail.lossless || detail.kind !== kind) return;
       clearTimeout(late);

@@ -1,7 +1,7 @@
 // What the page says about itself: the state of the connection, the speed, advice, short notes.
 
 const $ = (id) => document.getElementById(id);
-const STATES = { connecting: "connecting", live: "live", painting: "painting", lost: "reconnecting", full: "server is full" };
+const STATES = { connecting: "connecting", live: "live", generating: "generating", lost: "reconnecting", full: "server is full" };
 const ADVICE_FOR = 8000; // ms
 
 export function setState(name, { reason = "", position = 0 } = {}) {

@@ -27,14 +27,14 @@ class Accepted:
     repeated: Answer
 
     @classmethod
-    async def of(cls, engine: Engine, wanted: Input) -> Accepted:
+    async def of(cls, engine: Engine, body: Input) -> Accepted:
         """Raises `InvalidRequest`. A model's name that is not ours means the first one: theirs are addresses."""
-        model = engine.models.get(wanted.model_name or "", engine.model)
-        order = await engine.order(await wanted.request(model), model)
-        repeated: Answer = {"prompt": wanted.prompt, "request_id": wanted.request_id}
-        if wanted.ignored:
-            repeated["ignored"] = wanted.ignored
-        return cls(order, wanted.format, repeated)
+        model = engine.models.get(body.model_name or "", engine.model)
+        order = await engine.order(await body.request(model), model)
+        repeated: Answer = {"prompt": body.prompt, "request_id": body.request_id}
+        if body.ignored:
+            repeated["ignored"] = body.ignored
+        return cls(order, body.format, repeated)
 
     async def answer(self, pictures: Sequence[Pixels], seconds: float) -> Answer:
         """With the pictures' files as bytes, as realtime connections carry them; `seconds` were spent on them."""

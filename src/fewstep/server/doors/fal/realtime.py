@@ -99,9 +99,9 @@ class Realtime:
             else:
                 await socket.send_bytes(msgpack.packb(answer))
 
-    async def _generate(self, lane: Lane, wanted: Input) -> Answer:
+    async def _generate(self, lane: Lane, body: Input) -> Answer:
         started = time.perf_counter()
-        accepted = await Accepted.of(self._engine, wanted)
+        accepted = await Accepted.of(self._engine, body)
         pictures = await self._engine.pictures(lane, accepted.order)
         return await accepted.answer(pictures, time.perf_counter() - started)
 

@@ -99,18 +99,18 @@ class Calls:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def run(self, owner: str, app: str, wanted: Input, http: HttpRequest, response: Response) -> dict[str, Any]:
+    async def run(self, owner: str, app: str, body: Input, http: HttpRequest, response: Response) -> dict[str, Any]:
         """Pictures as data URLs."""
         started = time.perf_counter()
-        accepted = await Accepted.of(self._engine, wanted)
+        accepted = await Accepted.of(self._engine, body)
         with self._engine.lane(_client(http)) as lane:
             pictures = await while_present(http, self._engine.pictures(lane, accepted.order))
         response.headers["x-fal-request-id"] = secrets.token_urlsafe(24)
         return for_json(await accepted.answer(pictures, time.perf_counter() - started))
 
-    async def stream(self, owner: str, app: str, wanted: Input, http: HttpRequest) -> StreamingResponse:
+    async def stream(self, owner: str, app: str, body: Input, http: HttpRequest) -> StreamingResponse:
         """A preview of each step as `images`, with `step` and `num_steps`; last the answer of `run`."""
-        accepted = await Accepted.of(self._engine, wanted)
+        accepted = await Accepted.of(self._engine, body)
         return StreamingResponse(self._events(_client(http), accepted), media_type="text/event-stream")
 
     async def _events(self, client: str, accepted: Accepted) -> AsyncIterator[str]:
@@ -150,7 +150,7 @@ class QueueCalls:
         self,
         owner: str,
         app: str,
-        wanted: Input,
+        body: Input,
         http: HttpRequest,
         fal_webhook: str | None = None,
         x_fal_request_timeout: Annotated[str | None, Header()] = None,
@@ -161,7 +161,7 @@ class QueueCalls:
         if fal_webhook is not None:
             raise InvalidRequest("this server calls no webhooks; poll the status, or stream it")
         start_within = patience(x_fal_request_timeout)
-        accepted = await Accepted.of(self._engine, wanted)
+        accepted = await Accepted.of(self._engine, body)
         request = await self._queue.submit(_client(http), f"{owner}/{app}", accepted, start_within)
         return self._described(request, http) | {"status": "IN_QUEUE", "queue_position": request.position}
 

@@ -91,7 +91,7 @@ class Images(NullIsAbsent):
         if not (cross and across.isascii() and across.isdigit() and down.isascii() and down.isdigit()):
             raise InvalidRequest(f"size is {self.size[:40]!r}; it must be WIDTHxHEIGHT, 512x512 for example, or auto")
         if max(int(across[:9]), int(down[:9])) > MAX_SIDE:
-            raise InvalidRequest(f"size is {self.size[:40]}; at most {MAX_SIDE} pixels a side are painted")
+            raise InvalidRequest(f"size is {self.size[:40]}; at most {MAX_SIDE} pixels a side are generated")
         return int(across), int(down)
 
 

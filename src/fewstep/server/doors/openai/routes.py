@@ -106,46 +106,44 @@ class Calls:
         image: bytes | None = None,
         mask: bytes | None = None,
     ) -> Response:
-        wanted = validated(fields)
-        model = self._named(wanted.model)
-        order = await self.engine.order(await self._request(wanted, model, image, mask), model)
-        warnings = [f"{name} has no meaning for this server" for name in IGNORED if getattr(wanted, name) is not None]
+        body = validated(fields)
+        model = self._named(body.model)
+        order = await self.engine.order(await self._request(body, model, image, mask), model)
+        warnings = [f"{name} has no meaning for this server" for name in IGNORED if getattr(body, name) is not None]
         warnings += order.advice
         client = http.client.host if http.client else "unknown"
-        if wanted.stream:
-            return StreamingResponse(
-                self._stream(client, wanted, order, event, warnings), media_type="text/event-stream"
-            )
+        if body.stream:
+            return StreamingResponse(self._stream(client, body, order, event, warnings), media_type="text/event-stream")
         with self.engine.lane(client) as lane:
             pictures = await while_present(http, self.engine.pictures(lane, order))
-        coded = [await self._coded(pixels, wanted, order, index) for index, pixels in enumerate(pictures)]
-        data = [self._datum(file, wanted, http) for file in coded]
-        return JSONResponse(self._envelope(wanted, order, warnings) | {"data": data})
+        coded = [await self._coded(pixels, body, order, index) for index, pixels in enumerate(pictures)]
+        data = [self._datum(file, body, http) for file in coded]
+        return JSONResponse(self._envelope(body, order, warnings) | {"data": data})
 
-    async def _request(self, wanted: Images, model: LatentModel, image: bytes | None, mask: bytes | None) -> Request:
-        width, height = wanted.size_in_pixels(model)
-        prompt, negative = wanted.prompts(model)
+    async def _request(self, body: Images, model: LatentModel, image: bytes | None, mask: bytes | None) -> Request:
+        width, height = body.size_in_pixels(model)
+        prompt, negative = body.prompts(model)
         return Request.of(
             prompt.text,
-            wanted.seed,
-            wanted.n,
+            body.seed,
+            body.n,
             negative_prompt=negative.text,
-            steps=wanted.steps or wanted.num_inference_steps,
-            guidance_scale=wanted.guidance_scale,
+            steps=body.steps or body.num_inference_steps,
+            guidance_scale=body.guidance_scale,
             width=width,
             height=height,
             image=None if image is None else await asyncio.to_thread(decode, image, "image"),
             mask=None if mask is None else await asyncio.to_thread(_mask, mask),
-            strength=wanted.strength,
-            sampler=wanted.sampler,
-            timesteps=None if wanted.timesteps is None else tuple(wanted.timesteps),
-            variation=wanted.variation,
-            variation_seed=wanted.variation_seed,
-            upscale=wanted.upscale,
-            refine_strength=wanted.refine_strength,
-            refine_steps=wanted.refine_steps,
-            tile=wanted.tile,
-            loras=both(wanted.loras, prompt.loras),
+            strength=body.strength,
+            sampler=body.sampler,
+            timesteps=None if body.timesteps is None else tuple(body.timesteps),
+            variation=body.variation,
+            variation_seed=body.variation_seed,
+            upscale=body.upscale,
+            refine_strength=body.refine_strength,
+            refine_steps=body.refine_steps,
+            tile=body.tile,
+            loras=both(body.loras, prompt.loras),
         )
 
     def _named(self, name: str | None) -> LatentModel:
@@ -154,45 +152,45 @@ class Calls:
         theirs = not ours and name is not None and name.startswith(("dall-e", "gpt-image", "chatgpt-image"))
         return self.engine.named(None if theirs else name)
 
-    async def _coded(self, pixels: Pixels, wanted: Images, order: Order, index: int) -> bytes:
-        return await asyncio.to_thread(encode, pixels, wanted.coding, order.chunks[index])
+    async def _coded(self, pixels: Pixels, body: Images, order: Order, index: int) -> bytes:
+        return await asyncio.to_thread(encode, pixels, body.coding, order.chunks[index])
 
-    def _envelope(self, wanted: Images, order: Order, warnings: list[str]) -> dict[str, Any]:
+    def _envelope(self, body: Images, order: Order, warnings: list[str]) -> dict[str, Any]:
         plan = order.plans[0]
         envelope: dict[str, Any] = {
             "created": int(time.time()),
-            "output_format": wanted.output_format,
+            "output_format": body.output_format,
             "size": f"{plan.width}x{plan.height}",
             "seed": plan.seeds[0],
         }
         return envelope | ({"warnings": warnings} if warnings else {})
 
-    def _datum(self, file: bytes, wanted: Images, http: HttpRequest) -> dict[str, Any]:
-        if wanted.response_format != "url":
+    def _datum(self, file: bytes, body: Images, http: HttpRequest) -> dict[str, Any]:
+        if body.response_format != "url":
             return {"b64_json": base64.b64encode(file).decode()}
-        name = self._kept.keep(file, MEDIA_TYPES[wanted.output_format], wanted.output_format)
+        name = self._kept.keep(file, MEDIA_TYPES[body.output_format], body.output_format)
         return {"url": f"{http.base_url}v1/images/files/{name}"}
 
     async def _stream(
-        self, client: str, wanted: Images, order: Order, event: str, warnings: list[str]
+        self, client: str, body: Images, order: Order, event: str, warnings: list[str]
     ) -> AsyncIterator[str]:
         """Server-sent events: up to `partial_images` previews on the way, then each picture."""
-        envelope = self._envelope(wanted, order, warnings)
+        envelope = self._envelope(body, order, warnings)
         common = {"created_at": envelope.pop("created"), **envelope, "background": "opaque", "quality": "auto"}
         shown = 0
         try:
             with (
                 self.engine.lane(client) as lane,
-                self.engine.submit(lane, order, previews=wanted.partial_images > 0) as ticket,
+                self.engine.submit(lane, order, previews=body.partial_images > 0) as ticket,
             ):
                 async for index, happened in ticket:
                     match happened:
-                        case Stepped(preview=pixels) if pixels is not None and shown < wanted.partial_images:
-                            file = await self._coded(pixels, wanted, order, index)
+                        case Stepped(preview=pixels) if pixels is not None and shown < body.partial_images:
+                            file = await self._coded(pixels, body, order, index)
                             yield _sse(f"{event}.partial_image", file, common | {"partial_image_index": shown})
                             shown += 1
                         case Generated(pixels=pixels):
-                            file = await self._coded(pixels, wanted, order, index)
+                            file = await self._coded(pixels, body, order, index)
                             yield _sse(f"{event}.completed", file, common | {"usage": _NO_USAGE})
                         case Failed():
                             raise GenerationFailed(happened)

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.request import Control
-from fewstep.server.doors.sdapi.fields import Wanted
+from fewstep.server.doors.sdapi.fields import ImageRequest
 from fewstep.server.doors.sdapi.pictures import picture
 from fewstep.server.nulls import NullIsAbsent
 from fewstep.server.wording import in_words
@@ -63,7 +63,7 @@ class Unit(NullIsAbsent):
 
 
 async def controls(
-    wanted: Wanted, model: LatentModel, over: Image | None = None
+    body: ImageRequest, model: LatentModel, over: Image | None = None
 ) -> tuple[dict[str, Control] | None, list[str]]:
     """What steers a request by its scripts, None where no unit does, and what of them was not kept.
 
@@ -71,7 +71,7 @@ async def controls(
     """
     found: dict[str, Control] = {}
     warnings: list[str] = []
-    for name, script in wanted.alwayson_scripts.items():
+    for name, script in body.alwayson_scripts.items():
         args = script.get("args") if isinstance(script, Mapping) else script
         if name.strip().lower() != SCRIPT:
             if args:
@@ -83,7 +83,7 @@ async def controls(
                 net = _named(place, unit, model, found)
                 image = await _picture(place, unit, over)
                 found[net] = Control(image, unit.weight)
-                warnings += _changed(place, unit, image, _size(wanted, model))
+                warnings += _changed(place, unit, image, _size(body, model))
     return found or None, warnings
 
 
@@ -138,10 +138,10 @@ async def _picture(place: str, unit: Unit, over: Image | None) -> Image:
     return over
 
 
-def _size(wanted: Wanted, model: LatentModel) -> tuple[int, int]:
+def _size(body: ImageRequest, model: LatentModel) -> tuple[int, int]:
     """(width, height) of what is generated."""
     height, width = model.traits.default_size
-    return wanted.width or width, wanted.height or height
+    return body.width or width, body.height or height
 
 
 def _changed(place: str, unit: Unit, image: Image, size: tuple[int, int]) -> list[str]:

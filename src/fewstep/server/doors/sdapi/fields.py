@@ -50,7 +50,7 @@ DENOISING, HR_SCALE = 0.75, 2.0  # A1111's, where nobody says
 SAME_UPSCALERS = ("", "None", "Latent", "Lanczos")  # A1111's default, which nobody chose, and what is done here
 
 
-class Wanted(NullIsAbsent):
+class ImageRequest(NullIsAbsent):
     """A1111's fields that mean something here; the others are accepted and, where they ask for something, warned of."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
@@ -74,7 +74,7 @@ class Wanted(NullIsAbsent):
     alwayson_scripts: dict[str, Any] = Field(default_factory=dict)
 
 
-class Txt2Img(Wanted):
+class Txt2Img(ImageRequest):
     """With "hires fix": the picture is made larger, and refined by `denoising_strength`."""
 
     enable_hr: bool = False
@@ -85,7 +85,7 @@ class Txt2Img(Wanted):
     hr_upscaler: str | None = None
 
 
-class Img2Img(Wanted):
+class Img2Img(ImageRequest):
     init_images: list[str] = Field(min_length=1, max_length=1)
     include_init_images: bool = False
     mask: str | None = None
@@ -96,52 +96,52 @@ class PngInfo(NullIsAbsent):
     image: str
 
 
-def translate(wanted: Wanted, model: LatentModel) -> tuple[dict[str, Any], list[str]]:
+def translate(body: ImageRequest, model: LatentModel) -> tuple[dict[str, Any], list[str]]:
     """Our request's fields, and what of the client's could not be kept; raises `InvalidRequest` for a prompt that asks
     for what is not done here.
     """
     warnings: list[str] = []
-    sampler = _sampler(wanted, model, warnings)
+    sampler = _sampler(body, model, warnings)
     here = model.loras.names if model.loras else ()
-    prompt, negative = understood(wanted.prompt, A1111, here), understood(wanted.negative_prompt, A1111, negative=True)
+    prompt, negative = understood(body.prompt, A1111, here), understood(body.negative_prompt, A1111, negative=True)
     warnings += [*prompt.advice, *negative.advice]
-    warnings += [f"{name} is not supported and was ignored" for name in _unsupported(wanted)]
-    guidance = wanted.cfg_scale
+    warnings += [f"{name} is not supported and was ignored" for name in _unsupported(body)]
+    guidance = body.cfg_scale
     if guidance is not None:
         low, high = model.profile.guidance_range
         guidance = min(max(guidance, low), high)
-        if guidance != wanted.cfg_scale:
+        if guidance != body.cfg_scale:
             warnings.append(
-                f"cfg_scale {wanted.cfg_scale:g} was moved to {guidance:g}: {model.name} knows {low:g} to {high:g}"
+                f"cfg_scale {body.cfg_scale:g} was moved to {guidance:g}: {model.name} knows {low:g} to {high:g}"
             )
-    steps = _at_most(MAX_STEPS, wanted.steps, warnings)
-    varied = wanted.subseed_strength > 0
+    steps = _at_most(MAX_STEPS, body.steps, warnings)
+    varied = body.subseed_strength > 0
     return {
-        "num_images": wanted.batch_size * wanted.n_iter,
-        "seed": None if wanted.seed == -1 else wanted.seed,
-        "variation": wanted.subseed_strength if varied else None,
-        "variation_seed": (secrets.randbelow(2**32) if wanted.subseed == -1 else wanted.subseed) if varied else None,
+        "num_images": body.batch_size * body.n_iter,
+        "seed": None if body.seed == -1 else body.seed,
+        "variation": body.subseed_strength if varied else None,
+        "variation_seed": (secrets.randbelow(2**32) if body.subseed == -1 else body.subseed) if varied else None,
         "prompt": prompt.text,
         "negative_prompt": negative.text,
         "steps": steps,
         "guidance_scale": guidance,
-        "width": wanted.width,
-        "height": wanted.height,
+        "width": body.width,
+        "height": body.height,
         "sampler": sampler,
         "loras": prompt.loras or None,
     }, warnings
 
 
-def upscaled(wanted: Txt2Img, model: LatentModel) -> tuple[dict[str, Any], list[str]]:
+def upscaled(body: Txt2Img, model: LatentModel) -> tuple[dict[str, Any], list[str]]:
     """The second round that "hires fix" asks for, and what of it could not be kept."""
     warnings: list[str] = []
-    if not wanted.enable_hr:
+    if not body.enable_hr:
         return {}, warnings
     own = model.traits.default_size
-    height, width = wanted.height or own[0], wanted.width or own[1]
+    height, width = body.height or own[0], body.width or own[1]
     most = FIELDS["upscale"].high
-    across, down = wanted.hr_resize_x or 0, wanted.hr_resize_y or 0
-    asked = max(across / width, down / height) or wanted.hr_scale or HR_SCALE
+    across, down = body.hr_resize_x or 0, body.hr_resize_y or 0
+    asked = max(across / width, down / height) or body.hr_scale or HR_SCALE
     scale = min(asked, most)
     unit = model.traits.pixels_per_latent
     size = tuple(round(side * scale / unit) * unit for side in (width, height))
@@ -152,10 +152,10 @@ def upscaled(wanted: Txt2Img, model: LatentModel) -> tuple[dict[str, Any], list[
         warnings.append(
             f"{wide} x {high} became {size[0]} x {size[1]}: the shape stays, and at most {most:g} times the size"
         )
-    if wanted.hr_upscaler not in (None, *SAME_UPSCALERS):
-        warnings.append(f"hr_upscaler {wanted.hr_upscaler[:40]!r} is not here; Lanczos was used")
-    strength = DENOISING if wanted.denoising_strength is None else wanted.denoising_strength
-    steps = _at_most(MAX_STEPS, wanted.hr_second_pass_steps or None, warnings)
+    if body.hr_upscaler not in (None, *SAME_UPSCALERS):
+        warnings.append(f"hr_upscaler {body.hr_upscaler[:40]!r} is not here; Lanczos was used")
+    strength = DENOISING if body.denoising_strength is None else body.denoising_strength
+    steps = _at_most(MAX_STEPS, body.hr_second_pass_steps or None, warnings)
     return {"upscale": scale, "refine_strength": strength, "refine_steps": steps}, warnings
 
 
@@ -166,20 +166,20 @@ def _at_most(most: int, steps: int | None, warnings: list[str]) -> int | None:
     return most
 
 
-def _unsupported(wanted: Wanted) -> list[str]:
+def _unsupported(body: ImageRequest) -> list[str]:
     """The fields that ask for something which this server does not do."""
 
     def asks(name: str, value: Any) -> bool:
         condition = next((other for start, other in ONLY_WITH.items() if name.startswith(start)), None)
-        if condition not in (None, name) and not getattr(wanted, condition, None):
+        if condition not in (None, name) and not getattr(body, condition, None):
             return False
         return bool(value) and value not in ASKS_NOTHING.get(name, ())
 
-    return [name[:40] for name, value in (wanted.model_extra or {}).items() if asks(name, value)][:20]
+    return [name[:40] for name, value in (body.model_extra or {}).items() if asks(name, value)][:20]
 
 
-def _sampler(wanted: Wanted, model: LatentModel, warnings: list[str]) -> str | None:
-    name = wanted.sampler_name or wanted.sampler_index
+def _sampler(body: ImageRequest, model: LatentModel, warnings: list[str]) -> str | None:
+    name = body.sampler_name or body.sampler_index
     if name is None:
         return None
     usable = samplers_of(model.profile)
@@ -197,7 +197,7 @@ def aliases_of(sampler: str) -> list[str]:
     return [*ALIASES.get(sampler, ()), sampler]
 
 
-def describe(order: Order, wanted: Wanted, model: LatentModel, warnings: list[str]) -> dict[str, Any]:
+def describe(order: Order, body: ImageRequest, model: LatentModel, warnings: list[str]) -> dict[str, Any]:
     """A1111's `info`."""
     plan, seeds = order.plans[0], [plan.seeds[0] for plan in order.plans]
     subseeds = [plan.variation_seeds[0] for plan in order.plans] if plan.variation else seeds
@@ -218,7 +218,7 @@ def describe(order: Order, wanted: Wanted, model: LatentModel, warnings: list[st
         "sampler_name": title_of(plan.sampler),
         "cfg_scale": plan.guidance_scale,
         "steps": plan.steps,
-        "batch_size": wanted.batch_size,
+        "batch_size": body.batch_size,
         "denoising_strength": over.strength if plan.image is not None or plan.refinement is not None else 0,
         "sd_model_name": model.name,
         "sd_model_hash": model.origin.hash,

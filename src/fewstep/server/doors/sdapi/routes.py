@@ -28,10 +28,10 @@ from fewstep.server.doors.base import Services
 from fewstep.server.doors.sdapi.control import SCRIPT, controls
 from fewstep.server.doors.sdapi.fields import (
     DENOISING,
+    ImageRequest,
     Img2Img,
     PngInfo,
     Txt2Img,
-    Wanted,
     describe,
     translate,
     upscaled,
@@ -87,26 +87,26 @@ class Calls:
         self.model = engine.model  # the one that serves where a request does not say, as `options` sets it
         self._running: dict[str, Progress] = {}
 
-    async def txt2img(self, wanted: Txt2Img, http: HttpRequest) -> Response:
-        model, remarks = self._chosen(wanted)
-        larger, more = upscaled(wanted, model)
-        steered, kept = await controls(wanted, model)
-        return await self._generate(wanted, model, larger | {"controls": steered}, [*remarks, *more, *kept], http)
+    async def txt2img(self, body: Txt2Img, http: HttpRequest) -> Response:
+        model, remarks = self._chosen(body)
+        larger, more = upscaled(body, model)
+        steered, kept = await controls(body, model)
+        return await self._generate(body, model, larger | {"controls": steered}, [*remarks, *more, *kept], http)
 
-    async def img2img(self, wanted: Img2Img, http: HttpRequest) -> Response:
-        strength = DENOISING if wanted.denoising_strength is None else wanted.denoising_strength
-        over: dict[str, Any] = {"image": await picture(wanted.init_images[0], "init_images[0]"), "strength": strength}
-        if wanted.mask is not None:
-            mask = await picture(wanted.mask, "mask", decode_mask)
-            over["mask"] = ImageChops.invert(mask) if wanted.inpainting_mask_invert else mask
-        model, remarks = self._chosen(wanted)
-        over["controls"], kept = await controls(wanted, model, over["image"])
-        return await self._generate(wanted, model, over, [*remarks, *kept], http)
+    async def img2img(self, body: Img2Img, http: HttpRequest) -> Response:
+        strength = DENOISING if body.denoising_strength is None else body.denoising_strength
+        over: dict[str, Any] = {"image": await picture(body.init_images[0], "init_images[0]"), "strength": strength}
+        if body.mask is not None:
+            mask = await picture(body.mask, "mask", decode_mask)
+            over["mask"] = ImageChops.invert(mask) if body.inpainting_mask_invert else mask
+        model, remarks = self._chosen(body)
+        over["controls"], kept = await controls(body, model, over["image"])
+        return await self._generate(body, model, over, [*remarks, *kept], http)
 
     async def _generate(
-        self, wanted: Wanted, model: LatentModel, over: dict[str, Any], remarks: list[str], http: HttpRequest
+        self, body: ImageRequest, model: LatentModel, over: dict[str, Any], remarks: list[str], http: HttpRequest
     ) -> Response:
-        translated, warnings = translate(wanted, model)
+        translated, warnings = translate(body, model)
         order = await self.engine.order(Request.of(**translated, **over), model)
         client = http.client.host if http.client else "unknown"
         with self.engine.lane(client) as lane:
@@ -115,10 +115,10 @@ class Calls:
             await asyncio.to_thread(encode, pixels, Coding("png"), order.chunks[index])
             for index, pixels in generated.items()
         ]
-        images = [base64.b64encode(file).decode() for file in coded] if wanted.send_images else []
-        info = describe(order, wanted, model, [*warnings, *remarks, *order.advice])
+        images = [base64.b64encode(file).decode() for file in coded] if body.send_images else []
+        info = describe(order, body, model, [*warnings, *remarks, *order.advice])
         headers = {"x-fewstep-warnings": _header_safe("; ".join(info["warnings"]))} if info["warnings"] else {}
-        echo = wanted.model_dump(exclude={"init_images", "mask", "alwayson_scripts"}) | {"init_images": None}
+        echo = body.model_dump(exclude={"init_images", "mask", "alwayson_scripts"}) | {"init_images": None}
         return JSONResponse({"images": images, "parameters": echo, "info": json.dumps(info)}, headers=headers)
 
     async def _watched(self, client: str, lane: Lane, order: Order) -> dict[int, Pixels]:
@@ -175,9 +175,9 @@ class Calls:
             progress.ticket.cancel()
         return {}
 
-    def _chosen(self, wanted: Wanted) -> tuple[LatentModel, list[str]]:
+    def _chosen(self, body: ImageRequest) -> tuple[LatentModel, list[str]]:
         """The model for a request, and what of its `override_settings` was not kept."""
-        model, refused = chosen(wanted.override_settings, self.engine, self.model)
+        model, refused = chosen(body.override_settings, self.engine, self.model)
         return model, [f"override_settings.{name} is not supported and was ignored" for name in refused]
 
     async def options(self) -> dict[str, Any]:
@@ -194,9 +194,9 @@ class Calls:
             )
         self.model = model
 
-    async def png_info(self, wanted: PngInfo) -> dict[str, Any]:
+    async def png_info(self, body: PngInfo) -> dict[str, Any]:
         """What a picture says about how it was made."""
-        image = await picture(wanted.image, "image")
+        image = await picture(body.image, "image")
         text = image.info.get(PARAMETERS, "")
         record = record_of(image)
         items = {name: value for name, value in image.info.items() if isinstance(value, str)}
