@@ -3,13 +3,15 @@
     python -m recipes.trunk                      go on, until it is stopped
     python -m recipes.trunk start                the same in the background (`make trunk`)
     python -m recipes.trunk autoencoder          its autoencoder goes on, on the same compositions; `--adopt` ends that
+    python -m recipes.trunk decoder              then the decoder alone, beside a critic; `--adopt` ends that, too
     python -m recipes.trunk branch               a copy whose rate falls to zero: weights to use
     python -m recipes.trunk gpu --output DIR     minutes on a GPU, back as weights (`make gpu-trunk`)
     python -m recipes.trunk status               how far it is
     python -m recipes.trunk curve                its log as a page in dev/log
 
 All of it lies in fewstep's cache folder, in `starter/`: `trunk/` holds the checkpoint, whose weights bear the network's
-own names, `log.jsonl` (the loss in training) and `watched.jsonl` (on pictures that are kept apart). One process writes;
+own names, `log.jsonl` (the loss in training) and `watched.jsonl` (on pictures that are kept apart, and every half
+million pictures what is found in generated ones). One process writes;
 every other one is refused. Ctrl-C and SIGTERM leave a checkpoint, and a kill costs five minutes.
 """
 
@@ -25,10 +27,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -46,15 +48,15 @@ from fewstep.train.config import FitConfig
 from fewstep.train.curves import write_report
 from fewstep.train.log import read_log
 from fewstep.train.state import CHECKPOINT, TrainState
-from fewstep.train.task import Undivided
 from recipes import lease
-from recipes.emoji import drawings, sharpening
+from recipes.emoji import crisping, drawings, sharpening
 from recipes.emoji.baggage import left_behind, pack_art
 from recipes.emoji.composed import Composed, Encoder, evaluation_shards, watched
 from recipes.emoji.composers import Composers
-from recipes.emoji.compositions import evaluation_sets
+from recipes.emoji.found import found_rates
 from recipes.emoji.pool import SIZE, Pool, Shard
 from recipes.emoji.run import run as fit
+from recipes.emoji.stage import WATCHED, Stage
 from recipes.emoji.world import World
 from recipes.lease import Turn
 
@@ -70,7 +72,7 @@ CONFIG = FitConfig(
 )
 WIDTH = 12  # shards in the pool: 49,152 pictures
 WATCHED_EVERY = 65_536
-WATCHED = "watched.jsonl"
+FOUND_EVERY = 500_000
 SETTLES = 8.0  # seconds after which a start has gone well
 MOST_MB = 15  # in a file that comes back from a GPU
 
@@ -135,22 +137,42 @@ class Trunk:
         finally:
             self.turn.release()
 
+    def train(self, stage: Stage, config: FitConfig, *, adopt: bool) -> None:
+        """Let a stage of the autoencoder go on, step by step in turn with others; `adopt` ends it for the trunk."""
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, self.stop)
+
+        def before_step() -> bool:
+            self.turn.offer()
+            return self.asked_to_stop
+
+        try:
+            stage.go_on(config, before_step, self.home / "vae" if adopt else None)
+        finally:
+            self.turn.release()
+
     def stop(self, number: int, frame: FrameType | None) -> None:
         self.asked_to_stop = True
 
 
 class Watch:
-    """Writes down the losses on what is kept apart, of the averaged weights, every `WATCHED_EVERY` pictures."""
+    """Writes down the losses on what is kept apart, of the averaged weights, every `WATCHED_EVERY` pictures, and every
+    `FOUND_EVERY` what is found in pictures by them."""
 
-    def __init__(self, file: Path, objective: Composed, shards: Any) -> None:
+    def __init__(self, file: Path, objective: Composed, shards: Mapping[str, Shard]) -> None:
         self.file, self.objective, self.shards = file, objective, shards
-        self.done = max((row["seen"] for row in read_rows(file)), default=-WATCHED_EVERY)
+        rows = read_rows(file)
+        self.done = max((row["seen"] for row in rows), default=-WATCHED_EVERY)
+        self.found = max((row["seen"] for row in rows if "found two parts" in row), default=0)
 
     def __call__(self, state: TrainState) -> None:
         if state.seen < self.done + WATCHED_EVERY:
             return
         with state.averaged():
             row = {"seen": state.seen, **watched(self.objective, self.shards)}
+            if state.seen // FOUND_EVERY > self.found // FOUND_EVERY:
+                row |= found_rates(self.objective.model)
+                self.found = state.seen
         with self.file.open("a") as log:
             log.write(json.dumps({name: round(value, 5) for name, value in row.items()}) + "\n")
         self.done = state.seen
@@ -256,39 +278,28 @@ def autoencoder(
 ) -> None:
     """Go on with the autoencoder, and print how near it comes, in decibels, on what is kept apart."""
     trunk = Trunk(folder)
-    home, sets = trunk.home / "sharper", evaluation_sets(trunk.world)
-    home.mkdir(parents=True, exist_ok=True)
     vae = trunk.model.autoencoder.module.requires_grad_(True)
-    pool = Pool(lambda number: sharpening.pictures(trunk.world, 1, number, SIZE), home / "shards", 4, SIZE)
-    with locked(home, "the autoencoder"):
-        if not (home / CHECKPOINT).is_file():
-            _say(sharpening.ladder(vae, sets), home, 0)
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, trunk.stop)
-
-        def before_step(state: TrainState) -> bool:
-            trunk.turn.offer()
-            pool.advance(state.seen)
-            return trunk.asked_to_stop
-
-        def on_checkpoint(state: TrainState) -> None:
-            with state.averaged():
-                _say(sharpening.ladder(vae, sets), home, state.seen)
-
-        config = dataclasses.replace(sharpening.CONFIG, pictures=pictures, minutes=0.0 if adopt else minutes)
-        objective = sharpening.Sharpening(vae, pool)
-        state = fit(vae, Undivided(objective), SIZE, config, home, on_checkpoint=on_checkpoint, before_step=before_step)
-        trunk.turn.release()
-        if adopt:
-            with state.averaged():
-                vae.save_pretrained(trunk.home / "vae")
+    stage = Stage(trunk.home / "sharper", trunk.world, vae, vae, partial(sharpening.Sharpening, vae), sharpening.ladder)
+    config = dataclasses.replace(sharpening.CONFIG, pictures=pictures, minutes=minutes)
+    trunk.train(stage, config, adopt=adopt)
 
 
-def _say(decibels: Mapping[str, float], home: Path, seen: int) -> None:
-    row = {"seen": seen, **{kind: round(value, 2) for kind, value in decibels.items()}}
-    with (home / WATCHED).open("a") as log:
-        log.write(json.dumps(row) + "\n")
-    typer.echo("  ".join(f"{name} {value:,g}" for name, value in row.items()))
+@app.command()
+def decoder(
+    folder: Folder = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after this long.")] = None,
+    pictures: Annotated[int, typer.Option(help="How many it sees in all.")] = crisping.CONFIG.pictures,
+    adopt: Annotated[bool, typer.Option(help="Let the trunk have what is there now, in place of training.")] = False,
+) -> None:
+    """Go on with the decoder alone beside a critic, and print decibels and how crisp the edges are."""
+    trunk = Trunk(folder)
+    vae, critic = trunk.model.autoencoder.module, crisping.Critic()
+    learners = crisping.learners(vae, critic)
+    stage = Stage(
+        trunk.home / "crisper", trunk.world, vae, learners, partial(crisping.Crisping, vae, critic), crisping.measured
+    )
+    config = dataclasses.replace(crisping.CONFIG, pictures=pictures, minutes=minutes)
+    trunk.train(stage, config, adopt=adopt)
 
 
 @app.command()

@@ -8,7 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -159,6 +162,24 @@ def test_a_second_writer_is_refused_and_what_was_watched_is_not_watched_again(tm
     assert "is in use by another process" in second.stderr
     (file := tmp_path / "watched").write_text('{"seen": 32}\n')
     assert Watch(file, None, {}).done == 32  # type: ignore[arg-type]
+
+
+def test_every_half_million_it_is_written_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class State:
+        averaged = staticmethod(nullcontext)
+        seen = 0
+
+    monkeypatch.setattr(trunk, "watched", lambda objective, shards: {"plain": 0.5})
+    monkeypatch.setattr(trunk, "found_rates", lambda model: {"found two parts": 0.25})
+    objective: Any = SimpleNamespace(model=None)
+    state: Any = State()
+    for end in (655_360, 1_179_648):  # the second one begins where the first one stopped
+        watch = Watch(tmp_path / "watched", objective, {})
+        while state.seen <= end:
+            watch(state)
+            state.seen += 131_072
+    rows = [json.loads(line) for line in (tmp_path / "watched").read_text().splitlines()]
+    assert [row["seen"] for row in rows if "found two parts" in row] == [524_288, 1_048_576]
 
 
 def test_a_branch_falls_from_where_the_trunk_is_to_nothing() -> None:
