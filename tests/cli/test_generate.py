@@ -272,6 +272,28 @@ def test_quiet_still_tells_a_random_seed(run: Run, monkeypatch: pytest.MonkeyPat
     assert outcome.err == f"seed {read_record('x.png').seed}\n"
 
 
+def test_fast_means_bfloat16_and_the_fast_decoder(
+    run: Run, miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fewstep.models.fast_decoder import FastDecoder, FastDecoderConfig
+
+    folder = shutil.copytree(miniature, tmp_path / "bringing")
+    (folder / "fast_decoder").mkdir()
+    FastDecoder(FastDecoderConfig(16, 8, (1, 1, 1, 1), 2)).save(folder / "fast_decoder")
+    model = ("--model", folder)
+    assert run("cat", "-o", "x.png", "--steps", 1, "--seed", 1, "--fast", *model).code == 0
+    record = read_record("x.png")
+    assert (record.precision, record.decoder) == ("bfloat16", "fast")
+    same = ("cat", "-o", "y.png", "--steps", 1, "--seed", 1, "--precision", "bfloat16", "--decoder", "fast")
+    assert run(*same, *model).code == 0
+    assert run("--from", "x.png", "-o", "z.png", *model).code == 0
+    pictures = [Image.open(name).tobytes() for name in ("x.png", "y.png", "z.png")]
+    assert pictures == [pictures[0]] * 3
+    outcome = run("cat", "--decoder", "fast")
+    assert outcome.code == 2
+    assert "brings no fast decoder" in outcome.err
+
+
 def test_fast_decode_takes_the_tiny_autoencoder(run: Run, miniature: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[str] = []
 

@@ -62,14 +62,16 @@ def batch(
     printf 'a cat\\na dog' | fewstep batch - -o pictures
     """
     nets, controls = read_controls(loading.control or [])
-    common = {"steps": steps, "guidance_scale": guidance_scale}
+    loading = loading.quick()
+    common = {"steps": steps, "guidance_scale": guidance_scale, **loading.precision()}
     defaults = {name: value for name, value in common.items() if value is not None}
     text = read_stdin("prompts") if prompts == STDIN else None
     requests = read_prompts(prompts, defaults, controls or None, text, form)
     check_new_folder(output)
     name, given = loading.model or options.default_model(), list(loading.lora or ())
     loras: list[options.LoraSource] = [*given, *found_by_name(_named(requests), given, name)]
-    how = loading.options(nets, loras=loras)
+    precision = next((each for one in requests if (each := one.request.precision) is not None), None)
+    how = loading.options(nets, loras=loras, precision=precision)
     check_beforehand(name, how, [(one.name, one.request) for one in requests])
     _make_folder(output)
     from fewstep.models.loading import load

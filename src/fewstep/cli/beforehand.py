@@ -40,7 +40,7 @@ def check_beforehand(model: str, loading: LoadOptions, requests: Iterable[tuple[
     from fewstep.models.placement import choose_device, choose_dtype
     from fewstep.pipelines.plan import complete
 
-    choose_dtype(loading.get("dtype"), choose_device(loading.get("device")))
+    dtype = choose_dtype(loading.get("dtype"), choose_device(loading.get("device")))
     check_policy(loading.get("memory", "auto"))
     for lora in loading.get("loras") or ():
         check_lora_there(LoraSpec.of(lora).source)
@@ -55,6 +55,8 @@ def check_beforehand(model: str, loading: LoadOptions, requests: Iterable[tuple[
         kind=loading.get("kind"),
         prediction_type=loading.get("prediction_type"),
         zero_snr=loading.get("zero_snr"),
+        dtype=str(dtype).removeprefix("torch."),
+        vae=loading.get("vae"),
     )
     if outline is None or loading.get("unet") is not None:
         return

@@ -32,6 +32,7 @@ from fewstep.errors import InvalidRequest
 from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.imaging.reading import read_image
 from fewstep.models.adapters.lora.by_name import found_by_name
+from fewstep.models.precisions import FAST
 from fewstep.pipelines.fields import FIELDS
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.provenance import Record, read_record, record_of
@@ -84,14 +85,19 @@ def generate(
     A picture carries its parameters (prompt, seed, steps, model), so that --from can make it again.
     """
     with one_line_warnings(quiet):
-        given = _read(asked)
+        given = _read({**asked, **loading.precision(asked["precision"])})
+        if server is None:
+            loading = loading.quick(asked["decoder"])
+        elif loading.fast:
+            given.setdefault("decoder", FAST)
         nets, given["controls"] = read_controls(loading.control or [])
         job = _plan_job(given, loading, again, there=server is not None)
         seeds = job.request.seeds
         grid = grid or job.is_sheet
         paths = output_paths(output or Path(f"fewstep-{seeds[0]}.png"), 1 if grid else len(seeds))
         record = None if server is not None else job.record
-        how = loading.options(nets, record, loras=job.loras, embeddings=job.embeddings)
+        precision = None if server is not None else job.request.precision
+        how = loading.options(nets, record, loras=job.loras, embeddings=job.embeddings, precision=precision)
         if server is not None:
             _check_server_options(how)
         else:
@@ -172,6 +178,8 @@ def _plan_job(
         name = loading.model or options.default_model()
         return _Job(request, name, _with_named(request, list(lora or ()), name), words)
     record = read_record(again)
+    if (loading.fast_decode, loading.vae) != (None, None):
+        given = {"decoder": None, **given}  # what is loaded says it
     if record.travel is not None:
         what = "an animation" if record.travel.frame is None else "a frame of an animation"
         raise InvalidRequest(f"{again} is {what}: make an animation again with fewstep travel --from")

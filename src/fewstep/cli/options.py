@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fewstep.pipelines.provenance import Record
 
 WHERE = "Where"
+FAST_PRECISION = "bfloat16"
 OVERRIDES = ("kind", "prediction_type", "zero_snr", "unet")  # of what a model's files say
 
 _TYPES = {"whole": int, "number": float, "switch": bool, "picture": Path}  # all else is text
@@ -200,6 +201,13 @@ Json = Annotated[
     typer.Option("--json", help="For each picture a line of JSON: its path and all parameters.", rich_help_panel=WHERE),
 ]
 
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast", help="Quicker and a little rougher: --precision bfloat16 and --fast-decode.", rich_help_panel=WHERE
+    ),
+]
+
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. [default: the best one here]", rich_help_panel=WHERE)]
 
 Dtype = Annotated[
@@ -249,6 +257,16 @@ class Loading:
     device: Device = None
     dtype: Dtype = None
     memory: Memory = "auto"
+    fast: Fast = False
+
+    def quick(self, decoder: object = None) -> Loading:
+        """With what --fast means for loading, where no other `decoder` is asked for."""
+        named = (self.vae, self.fast_decode, decoder) != (None, None, None)
+        return dataclasses.replace(self, fast_decode=True) if self.fast and not named else self
+
+    def precision(self, asked: object = None) -> dict[str, str]:
+        """What --fast means for a request, where no other precision is `asked` for."""
+        return {"precision": FAST_PRECISION} if self.fast and asked is None else {}
 
     def options(
         self,
@@ -256,16 +274,18 @@ class Loading:
         record: Record | None = None,
         loras: Sequence[LoraSource] | None = None,
         embeddings: Sequence[EmbeddingSource] | None = None,
+        precision: str | None = None,
     ) -> LoadOptions:
         """What `load` takes beside the model's name: these, and `record`'s where nothing was given.
 
         loras, embeddings  in place of those that were given
+        precision          that is asked for
         """
         recorded = {name: getattr(record, name) for name in OVERRIDES if record and getattr(self, name) is None}
         wanted = dataclasses.replace(self, **recorded)
         return {
             "device": wanted.device,
-            "dtype": wanted.dtype,
+            "dtype": wanted.dtype or _loaded_for(precision),
             "config": wanted.config,
             "variant": wanted.variant,
             "memory": wanted.memory,
@@ -278,6 +298,13 @@ class Loading:
             "vae": decoder(wanted.vae, wanted.fast_decode, None if record is None else record.vae),
             "controlnets": controlnets,
         }
+
+
+def _loaded_for(precision: str | None) -> str | None:
+    """In which precision a model lies that is to be sampled in another."""
+    if precision is None:
+        return None
+    return precision if precision == "float16" else "float32"
 
 
 def default_model() -> str:

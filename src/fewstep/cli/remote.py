@@ -93,7 +93,8 @@ def _call(
 
 
 def _fields(request: Request) -> dict[str, Json]:
-    fields: dict[str, Json] = settings_of(request) | {"timesteps": request.timesteps}
+    asked = settings_of(request) | {"timesteps": request.timesteps}
+    fields: dict[str, Json] = {name: value for name, value in asked.items() if value is not None}
     fields |= {name: _file(image) for name in ("image", "mask") if (image := getattr(request, name)) is not None}
     controls: dict[str, Json] = {
         name: {"image": _file(each.image), "scale": each.scale} for name, each in (request.controls or {}).items()

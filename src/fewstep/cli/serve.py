@@ -69,7 +69,7 @@ def serve(
         raise NotInstalled(f"{error.name} is missing; install the server with: pip install 'fewstep[serve]'") from error
     import fewstep
     from fewstep.models.folder import brings_fast_decoder
-    from fewstep.models.replaced import FAST
+    from fewstep.models.precisions import FAST
 
     access, check = Access.of(door.host, door.token, door.origin or ()), _function(checker)
     proxy = Proxy.of(door.root_path, door.trust_proxy or ())

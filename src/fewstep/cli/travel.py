@@ -80,7 +80,11 @@ def travel(
         nets, controls = read_controls(loading.control or [])
         before = None if again is None else _recorded(again)
         way = _Way.of(prompts, seed, frames, fps, back, None if before is None else before.travel)
-        name, how = loading.model or options.default_model(), loading.options(nets, before)
+        loading, precision, decoder = loading.quick(), loading.precision().get("precision"), None
+        if before is not None and precision is None:
+            precision, decoder = before.precision, before.decoder
+        name = loading.model or options.default_model()
+        how = loading.options(nets, before, precision=precision)
         if before is not None and again is not None:
             check_controls(before, again, controls)
             steps = before.steps if steps is None else steps
@@ -102,6 +106,8 @@ def travel(
             steps=steps,
             guidance_scale=guidance_scale,
             controls=controls or None,
+            precision=precision,
+            decoder=decoder,
         )
         check_beforehand(name, how, [("", asked)])
 

@@ -82,7 +82,9 @@ class Candidate:
         """Tells apart all that would give other pictures: what `salt` names, weights, sampler, times, guidance."""
         plan = self.plan(model, ("-",), (0,), 1)
         record = json.loads(describe(model, plan, 0)[RECORD])
-        said = {name: value for name, value in record.items() if name != "version" and value is not None}
+        usual = {"version": record["version"], "backend": record["backend"]}
+        usual |= {"precision": model.precisions[0], "decoder": model.decoders[0]}  # older keys say nothing of them
+        said = {name: value for name, value in record.items() if value is not None and value != usual.get(name)}
         facts = [said, plan.timesteps.tolist(), str(model.dtype), model.device.type, *map(str, salt)]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -29,10 +29,12 @@ class Autoencoder:
 
     module   diffusers' own
     decoder  what decodes in its place, if anything does: unscaled latents to pixels
+    fast     reads the fast decoder that the model brings, if it brings one
     """
 
     module: AutoencoderKL
     decoder: Decoder | None = None
+    fast: Callable[[], nn.Module] | None = None
 
     @property
     def config(self) -> Mapping[str, Any]:

@@ -83,6 +83,16 @@ class Described(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What its networks can compute in; the first: what they were loaded in."""
+        ...
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """What can decode, "whole" or "fast"; the first: what does where nothing is said."""
+        ...
+
     def num_windows(self, prompt: str) -> int:
         """How many times the text encoder must read for this prompt."""
         ...
@@ -109,6 +119,15 @@ class LatentModel(Described, Protocol):
 
     @property
     def embeddings(self) -> Embeddings | None: ...
+
+    @property
+    def backend(self) -> str:
+        """What runs its networks."""
+        ...
+
+    def at(self, precision: str, decoder: str) -> LatentModel:
+        """The same model in one of its `precisions`, with one of its `decoders`, as quick as may be (`runtime`)."""
+        ...
 
     @property
     def encoders_hash(self) -> str:

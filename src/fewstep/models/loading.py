@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,9 @@ from fewstep.models.origin import Origin
 from fewstep.models.overrides import Overrides
 from fewstep.models.parts import explained, quiet, read_decoder, read_network, read_tokenizer
 from fewstep.models.placement import choose_device, choose_dtype, dtype_of
+from fewstep.models.precisions import FAST
 from fewstep.models.profile import profile_of
-from fewstep.models.replaced import FAST, another_autoencoder, another_network, family_of
+from fewstep.models.replaced import another_autoencoder, another_network, family_of
 from fewstep.models.variants import announce, chosen_variant, variants_in
 
 if TYPE_CHECKING:
@@ -137,6 +139,7 @@ class _Source:
 
     networks, tokenizers  by their folders
     decoder               a fast one, in the place of the autoencoder's own
+    fast                  reads the fast one that it brings, if it brings one
     index                 the content of model_index.json
     """
 
@@ -149,6 +152,7 @@ class _Source:
     weight_files: tuple[Path, ...]
     index: Config
     decoder: nn.Module | None = None
+    fast: Callable[[], nn.Module] | None = None
     checkpoint: Checkpoint | None = None
 
 
@@ -168,7 +172,7 @@ def _composed(source: _Source, dtype: torch.dtype, overrides: Overrides, referen
         family=family_of(network, family),
         text=family.text({part: networks[part] for part in family.encoders}, tokenizers, source.index),
         network=family.network(network),
-        autoencoder=Autoencoder(autoencoder, decoder),
+        autoencoder=Autoencoder(autoencoder, decoder, source.fast),
         origin=Origin(source.origin if source.origin.is_dir() else None, reference, source.weight_files, overrides),
     )
 
@@ -187,7 +191,9 @@ def _read_folder(wanted: _Wanted) -> _Source:
     _announce_variants(folder.path, variants, variant)
     networks = {part: read_network(family.networks[part], parts[part], dtype, variants[part]) for part in present}
     files = [file for part in present for file in find_weights(parts[part], dtype, variants[part])]
-    decoder = None
+    decoder, fast = None, None
+    if vae in (None, FAST) and FAST_DECODER in parts:
+        fast = partial(read_decoder, parts[FAST_DECODER], dtype)
     if brings_fast:
         decoder = read_decoder(parts[FAST_DECODER], dtype)
         files += find_weights(parts[FAST_DECODER], dtype)
@@ -213,6 +219,7 @@ def _read_folder(wanted: _Wanted) -> _Source:
         weight_files=tuple(files),
         index=folder.index,
         decoder=decoder,
+        fast=fast,
     )
 
 

@@ -28,11 +28,17 @@ from fewstep.models.latent_model import Control, Traits
 from fewstep.models.memory import Placement, Stages
 from fewstep.models.origin import Origin
 from fewstep.models.placement import device_of, dtype_of
+from fewstep.models.precisions import DERIVED, EAGER, FAST, WHOLE
+from fewstep.models.renditions import Rendition, Runner, rendered
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A `LatentModel`. What is put around its parts is in `adapters`, and where their networks lie in `placement`."""
+    """A `LatentModel`. What is put around its parts is in `adapters`, and where their networks lie in `placement`.
+
+    runner     what runs its renditions; None: PyTorch, as they are
+    rendition  what it is of another model; None: it is whole itself
+    """
 
     card: ModelCard
     profile: SamplingProfile
@@ -43,6 +49,9 @@ class Model:
     adapters: Adapters = field(default_factory=Adapters)
     origin: Origin = field(default_factory=Origin)
     placement: Placement = field(default_factory=Placement)
+    runner: Runner | None = None
+    rendition: Rendition | None = None
+    _rendered: dict[tuple[str, str], Model] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -73,6 +82,34 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         return dtype_of(self.network.module)
+
+    @cached_property
+    def precisions(self) -> tuple[str, ...]:
+        if self.rendition is not None:
+            return self.rendition.of.precisions
+        own = str(self.dtype).removeprefix("torch.")
+        return (own, *DERIVED) if self.dtype is torch.float32 and self.placement.device is None else (own,)
+
+    @cached_property
+    def decoders(self) -> tuple[str, ...]:
+        if self.rendition is not None:
+            return self.rendition.of.decoders
+        own, other = (FAST, WHOLE) if self.origin.overrides.vae == FAST else (WHOLE, FAST)
+        return (own,) if self.autoencoder.fast is None else (own, other)
+
+    @property
+    def backend(self) -> str:
+        return EAGER if self.rendition is None else self.rendition.backend
+
+    def at(self, precision: str, decoder: str) -> Model:
+        if (made := self.rendition) is not None:
+            return self if (made.precision, made.decoder) == (precision, decoder) else made.of.at(precision, decoder)
+        key = (precision, decoder)
+        if self.runner is None and key == (self.precisions[0], self.decoders[0]):
+            return self
+        if key not in self._rendered:
+            self._rendered[key] = rendered(self, precision, decoder)
+        return self._rendered[key] if self.runner is None else self.runner.run(self._rendered[key])
 
     @property
     def text_width(self) -> int:

@@ -9,8 +9,9 @@ from fewstep.core.profile import SamplingProfile
 from fewstep.models.card import ModelCard
 from fewstep.models.folder import Folder, locate_model
 from fewstep.models.latent_model import Traits
-from fewstep.models.locating import is_elsewhere, names_of
+from fewstep.models.locating import FAST_DECODER, is_elsewhere, names_of
 from fewstep.models.overrides import Overrides
+from fewstep.models.precisions import DERIVED, FAST, WHOLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,8 @@ class Outline:
     profile: SamplingProfile
     traits: Traits
     steered_by: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("float32", *DERIVED)
+    decoders: tuple[str, ...] = (WHOLE,)
     loras: None = None
 
     @classmethod
@@ -31,8 +34,12 @@ class Outline:
         prediction_type: str | None = None,
         zero_snr: bool | None = None,
         controlnets: tuple[str, ...] = (),
+        dtype: str = "float32",
+        vae: str | Path | None = None,
     ) -> Outline | None:
         """Of a built-in model or a folder; None for what is elsewhere, in one file, or says too little.
+
+        dtype  that it will be loaded in; all else as of `load`
 
         Raises as `load` does.
         """
@@ -46,7 +53,15 @@ class Outline:
             return None  # left to diffusers' defaults
         card = folder.card or ModelCard(folder.path.resolve().name)
         profile = overrides.of_whole(overrides.of_base(folder.profile))
-        return cls(card, profile, traits, steered_by=tuple(names_of(controlnets)))
+        own, other = (FAST, WHOLE) if vae == FAST else (WHOLE, FAST)
+        return cls(
+            card,
+            profile,
+            traits,
+            steered_by=tuple(names_of(controlnets)),
+            precisions=(dtype, *DERIVED) if dtype == "float32" else (dtype,),
+            decoders=(own, other) if vae in (None, FAST) and FAST_DECODER in folder.parts else (own,),
+        )
 
     @property
     def name(self) -> str:

@@ -14,9 +14,8 @@ from fewstep.models.families.base import Config, Family
 from fewstep.models.identify import identify, refusal
 from fewstep.models.locating import find_weights, locate_network, read_json
 from fewstep.models.parts import class_name, explained, read_network
+from fewstep.models.precisions import FAST
 from fewstep.models.variants import announce, chosen_variant
-
-FAST = "fast"
 
 
 def another_autoencoder(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from fewstep.core.profile import MAX_GUIDANCE
 from fewstep.core.samplers import SAMPLERS
+from fewstep.models.precisions import DECODERS, PRECISIONS
 from fewstep.pipelines.field import Field
 
 if TYPE_CHECKING:
@@ -168,6 +169,26 @@ _ROWS = (
         title="Sampler",
     ),
     Field(
+        "precision",
+        "choice",
+        "precision",
+        "What the network and the decoder compute in: {choices}.",
+        default="as the model is loaded: float32 on a CPU",
+        choices=PRECISIONS,
+        title="Precision",
+        hint="Other than float32: quicker, and not quite the same picture.",
+    ),
+    Field(
+        "decoder",
+        "choice",
+        "decoder",
+        "{choices}: the model's own, or the much faster and a little rougher one that some bring.",
+        default="whole; fast with --fast-decode",
+        choices=DECODERS,
+        title="Decoder",
+        hint="Fast: in much less time, and a little rougher.",
+    ),
+    Field(
         "timesteps",
         "times",
         "a timestep",
@@ -267,6 +288,8 @@ class Settings:
     steps: int | None = None
     guidance_scale: float | None = None
     sampler: str | None = None
+    precision: str | None = None
+    decoder: str | None = None
     height: int | None = None
     width: int | None = None
     upscale: float | None = None
@@ -295,6 +318,8 @@ class Given(TypedDict, total=False):
     height: int | None
     width: int | None
     sampler: str | None
+    precision: str | None
+    decoder: str | None
     loras: Mapping[str, float] | None
     upscale: float | None
     refine_strength: float | None

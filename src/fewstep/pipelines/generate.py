@@ -52,6 +52,7 @@ def generate_plan(model: LatentModel, plan: Plan, on_step: OnStep | None = None)
 
 def generate_each(model: LatentModel, plan: Plan, on_step: OnStep | None = None) -> Iterator[Image]:
     """The same, each picture as soon as its batch is done."""
+    model = model.at(plan.precision, plan.decoder)
     for index, image in enumerate(images_of(model, plan, on_step)):
         image.info.update(describe(model, plan, index))
         yield image

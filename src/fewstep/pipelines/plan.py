@@ -15,6 +15,7 @@ from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers import SAMPLERS, samplers_of
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import Described
+from fewstep.models.precisions import FAST
 from fewstep.pipelines.advice import advice_on
 from fewstep.pipelines.fields import DEFAULT_STRENGTH, MAX_SIDE, REFINE_STRENGTH, Settings, settings_of
 from fewstep.pipelines.request import ROWS, Control, Request
@@ -66,6 +67,8 @@ class Plan(Settings):
     height: int = field()
     width: int = field()
     sampler: str = field()
+    precision: str = field()
+    decoder: str = field()
 
     @property
     def num_steps(self) -> int:
@@ -100,6 +103,8 @@ def complete(request: Request, model: Described, batch_size: int | None = None) 
         "height": height,
         "width": width,
         "sampler": sampler,
+        "precision": _checked_precision(request, model),
+        "decoder": _checked_decoder(request, model),
         "strength": strength,
     }
     return Plan(
@@ -175,6 +180,26 @@ def _checked_sampler(request: Request, model: Described) -> str:
         f"the sampler {sampler!r} is not for {model.name}, which is of kind {model.profile.kind!r}; "
         f"use {' or '.join(samplers)}"
     )
+
+
+def _checked_precision(request: Request, model: Described) -> str:
+    own, *others = model.precisions
+    if (wanted := _first(request.precision, own)) in model.precisions:
+        return wanted
+    able = f"float32 or {' or '.join(others)}" if others else f"{own} alone, which it is loaded in"
+    how = "float16 (--dtype float16)" if wanted == "float16" else "float32 (--dtype float32), whole on its device"
+    raise InvalidRequest(f"{model.name} can be sampled in {able}; for {wanted} load it in {how}")
+
+
+def _checked_decoder(request: Request, model: Described) -> str:
+    decoder = _first(request.decoder, model.decoders[0])
+    if decoder in model.decoders:
+        return decoder
+    if decoder == FAST:
+        raise InvalidRequest(
+            f"{model.name} brings no fast decoder; load it with another (--fast-decode; in Python vae=)"
+        )
+    raise InvalidRequest(f"{model.name} was loaded with the fast decoder alone; load it with its own (--full-decode)")
 
 
 def _steps(request: Request, model: Described, sampler: str) -> tuple[int, float | None, Tensor]:

@@ -15,6 +15,7 @@ from fewstep.errors import InvalidRequest
 from fewstep.imaging.channels import rgba
 from fewstep.imaging.inscription import PARAMETERS, RECORD
 from fewstep.imaging.reading import read_image
+from fewstep.models.precisions import EAGER, FAST, WHOLE
 from fewstep.pipelines.fields import FIELDS, Settings, settings_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 # settings that other programs have names for, or no use; all others stand in the parameters by their titles
 SPELT = {"steps", "sampler", "guidance_scale", "width", "height", "strength", "negative_prompt", "variation", "tile"}
-SPELT |= {"upscale", "refine_strength", "refine_steps"}
+SPELT |= {"upscale", "refine_strength", "refine_steps", "precision", "decoder"}
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Record(Settings):
     tile       whether it was sampled in windows
     source     SHA-256 of the picture it was generated over, with `strength`; `mask`, that of the mask
     travel     of an animation, or of a frame of one; prompt and seed are the first stop's
+    backend    what ran the networks; any other makes the same picture, within the tolerance of the precision
     """
 
     prompt: str
@@ -110,6 +112,7 @@ class Record(Settings):
     source: str | None = None
     mask: str | None = None
     travel: Travelled | None = None
+    backend: str = field(default=EAGER, compare=False)
     version: str = fewstep.__version__
     # of its settings, those that every picture has
     steps: int = field()
@@ -117,6 +120,8 @@ class Record(Settings):
     sampler: str = field()
     width: int = field()
     height: int = field()
+    precision: str = "float32"
+    decoder: str = WHOLE
 
     @property
     def command(self) -> str:
@@ -132,6 +137,7 @@ class Record(Settings):
         """Raises `InvalidRequest` when the text is not a record."""
         try:
             values = json.loads(text)
+            values.setdefault("decoder", FAST if values.get("vae") == FAST else WHOLE)  # older ones do not say it
             values["loras"] = tuple(UsedLora(**lora) for lora in values.get("loras") or ())
             values["embeddings"] = tuple(UsedEmbedding(**each) for each in values.get("embeddings") or ())
             values["controls"] = tuple(UsedControl(**control) for control in values.get("controls") or ())
@@ -140,7 +146,7 @@ class Record(Settings):
             record = cls(**values)
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             raise InvalidRequest(f"the picture's parameters cannot be read: {error}") from error
-        texts = ("model", "kind", "prediction_type", "unet", "vae", "source", "mask")
+        texts = ("precision", "decoder", "backend", "model", "kind", "prediction_type", "unet", "vae", "source", "mask")
         if wrong := [name for name in texts if not isinstance(getattr(record, name), (str, type(None)))]:
             raise InvalidRequest(f"the picture's parameters cannot be read: {wrong[0]} must be text")
         if not isinstance(record.zero_snr, (bool, type(None))):
@@ -174,6 +180,8 @@ class Record(Settings):
                 facts.setdefault("Denoising strength", f"{self.refine_strength:g}")
             if self.refine_steps is not None:
                 facts["Hires steps"] = self.refine_steps
+        if (how := (self.precision, self.decoder, self.backend)) != ("float32", WHOLE, EAGER):
+            facts["Computed"] = " ".join(how)
         facts |= {FIELDS[name].title: value for name, value in settings_of(self).items() if name not in SPELT and value}
         if self.travel is not None:
             stops = json.dumps([f"{prompt} ({seed})" for prompt, seed in self.travel.stops], ensure_ascii=False)
@@ -217,6 +225,7 @@ def describe(model: LatentModel, plan: Plan, index: int, travel: Travelled | Non
         source=None if plan.image is None else image_hash(plan.image),
         mask=None if plan.mask is None else image_hash(plan.mask),
         travel=travel,
+        backend=model.at(plan.precision, plan.decoder).backend,
     ).chunks()
 
 

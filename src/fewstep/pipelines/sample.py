@@ -31,6 +31,7 @@ def sample(
 
     A picture to start from is mixed with the noise up to the first of the timesteps (SDEdit, 2108.01073).
     """
+    model = model.at(plan.precision, plan.decoder)
     cond = words or model.encode_prompts(plan.prompts, plan.lora_weights)
     cond = model.conditioned(cond, plan.height, plan.width, plan.controls)
     denoise, w = guided(model, plan)
@@ -82,7 +83,7 @@ def guided(model: LatentModel, plan: Plan) -> tuple[Denoise[Conditioning], Tenso
 
 def decoded(model: LatentModel, plan: Plan, latents: Tensor) -> Tensor:
     """Latents to pixels (B, 3, H, W); outside of a mask, the picture that was given."""
-    pixels = model.decode(latents)
+    pixels = model.at(plan.precision, plan.decoder).decode(latents)
     if plan.image is None or plan.mask is None:
         return pixels
     return composite(pixels, plan.image, plan.mask)

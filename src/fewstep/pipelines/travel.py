@@ -67,6 +67,7 @@ class Way:
     def generate_each(self, on_step: OnStep | None = None) -> Iterator[Image]:
         """The frames in their order, each with its parameters, as soon as its batch is done."""
         encode = self.model.encode_prompts
+        model = self.model.at(self.plan.precision, self.plan.decoder)
         words = _equally_long([encode([prompt], self.plan.lora_weights) for prompt, _ in self.stops])
 
         def on_the_way(rows: range) -> tuple[Conditioning, Noise]:
@@ -76,9 +77,9 @@ class Way:
             return cond, NoiseBetween(*zip(*legs, strict=True))
 
         travelled = Travelled(tuple(self.stops), len(self.frames))
-        for index, image in enumerate(images_of(self.model, self.plan, on_step, on_the_way)):
+        for index, image in enumerate(images_of(model, self.plan, on_step, on_the_way)):
             frame = replace(travelled, frame=index)
-            image.info.update(describe(self.model, self.plan, 0, frame))
+            image.info.update(describe(model, self.plan, 0, frame))
             yield image
 
     def generate(self, on_step: OnStep | None = None) -> list[Image]:

@@ -103,6 +103,21 @@ class SharedModel:
         return self.shared.dtype
 
     @property
+    def precisions(self) -> tuple[str, ...]:
+        return self.shared.precisions
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        return self.shared.decoders
+
+    @property
+    def backend(self) -> str:
+        return self.shared.backend
+
+    def at(self, precision: str, decoder: str) -> SharedModel:
+        return dataclasses.replace(self, shared=self.shared.at(precision, decoder))
+
+    @property
     def encoders_hash(self) -> str:
         return self.shared.encoders_hash
 

@@ -72,6 +72,8 @@ def _of_model(model: LatentModel) -> dict[str, Control]:
         "width": side | {"default": width},
         "height": side | {"default": height},
         "sampler": {"choices": list(samplers), "default": samplers[0]},
+        "precision": {"choices": list(model.precisions), "default": model.precisions[0]},
+        "decoder": {"choices": list(model.decoders), "default": model.decoders[0]},
     }
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.models.latent_model import LatentModel
-from fewstep.models.loading import FAST
 from fewstep.models.placement import choose_device, choose_dtype
+from fewstep.models.precisions import FAST
 from fewstep.pipelines.fields import settings_of
 from fewstep.pipelines.prompts import written
 from fewstep.pipelines.provenance import Record, UsedControl
@@ -55,7 +55,7 @@ def retell(
     loading = _loading(model, record, local)
     record = dataclasses.replace(record, prompt=written(record.prompt), negative_prompt=written(record.negative_prompt))
     files = {"image": image if record.source else None, "mask": mask if record.mask else None}
-    options = _options(record)
+    options = _options(record, model)
     notes = [*loading.notes, *(f"It starts from {name}: save that file beside it." for name in files.values() if name)]
     return Retelling(
         _command(record, loading, files, options),
@@ -66,11 +66,15 @@ def retell(
     )
 
 
-def _options(record: Record) -> dict[str, Any]:
+def _options(record: Record, model: LatentModel) -> dict[str, Any]:
     """What `text2image` is given beside the words and pictures, without what is as by default."""
     own: dict[str, Any] = {"seed": record.seed, "variation_seed": record.variation_seed}
     if record.timesteps is not None:  # they say all that these say
         own |= {"steps": None, "strength": None, "timesteps": list(record.timesteps)}
+    if record.precision == model.precisions[0]:
+        own["precision"] = None
+    if record.decoder == model.decoders[0]:
+        own["decoder"] = None
     options = settings_of(record) | own
     return {name: value for name, value in options.items() if value not in (None, "") and value is not False}
 

@@ -178,7 +178,7 @@ def with_image_prompts(model: Model, sources: Sequence[tuple[str, str]]) -> Mode
 
 def _weigh(scales: Scales, index: int, layer: nn.Module, inputs: tuple[Tensor, ...], values: Tensor) -> Tensor:
     """Attention is linear in its values: what is scaled here, row by row, is the adapter's part of the result."""
-    return values * scales.now[:, index].view(-1, *[1] * (values.ndim - 1))
+    return values * scales.now[:, index].view(-1, *[1] * (values.ndim - 1)).to(values.dtype)
 
 
 def _find(source: str) -> Path:

@@ -1,6 +1,6 @@
 // The state travels in the address, so that it can be shared and survives a reload; the token does not.
 
-const TEXTS = ["model", "prompt", "negative_prompt", "sampler", "source", "drawing", "mask"];
+const TEXTS = ["model", "prompt", "negative_prompt", "sampler", "precision", "decoder", "source", "drawing", "mask"];
 const NUMBERS = [
   "seed", "steps", "guidance_scale", "strength", "width", "height", "variation", "variation_seed", "upscale",
   "refine_strength", "refine_steps",

@@ -7,6 +7,7 @@ const $ = (id) => document.getElementById(id);
 const KNOWN = [
   "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "width", "height", "sampler", "model", "upscale",
   "refine_strength", "refine_steps", "tile", "variation", "variation_seed", "timesteps",
+  "precision", "decoder",
 ];
 
 export function takePictures({ sources, token, restore }) {

@@ -12,7 +12,7 @@ export function curl({ record, prompt, negative_prompt }, files, token) {
   const fields = {
     prompt, prompt_marks: MARKS.test(prompt + negative_prompt) || null, model: record.model_name, size: `${record.width}x${record.height}`, seed: record.seed,
     steps: timed ? null : record.steps, timesteps: record.timesteps, guidance_scale: record.guidance_scale,
-    sampler: record.sampler, negative_prompt: negative_prompt || null, strength: timed ? null : record.strength,
+    sampler: record.sampler, precision: record.precision, decoder: record.decoder, negative_prompt: negative_prompt || null, strength: timed ? null : record.strength,
     variation: record.variation, variation_seed: record.variation_seed, upscale: record.upscale,
     refine_strength: record.refine_strength, refine_steps: record.refine_steps, tile: record.tile || null,
     loras: record.loras.length ? Object.fromEntries(record.loras.map(({ name, weight }) => [name, weight])) : null,

@@ -60,6 +60,8 @@ class Images(NullIsAbsent):
     strength: Annotated[float | None, served("strength")] = None
     prompt_marks: bool = False
     sampler: str | None = None
+    precision: Annotated[str | None, served("precision")] = None
+    decoder: Annotated[str | None, served("decoder")] = None
     timesteps: Annotated[Annotated[list[int], served("timesteps")] | None, BeforeValidator(_from_json)] = None
     variation: Annotated[float | None, served("variation")] = None
     variation_seed: Annotated[int | None, served("variation_seed")] = None

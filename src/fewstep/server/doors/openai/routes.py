@@ -143,6 +143,8 @@ class Calls:
             refine_strength=body.refine_strength,
             refine_steps=body.refine_steps,
             tile=body.tile,
+            precision=body.precision,
+            decoder=body.decoder,
             loras=both(body.loras, prompt.loras),
         )
 
