@@ -21,6 +21,7 @@ from PIL import Image
 
 import fewstep
 from benchmarks import report
+from fewstep.core.settings import Value
 from fewstep.models.model import Model
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.defaults import changed, default_config
@@ -61,7 +62,7 @@ def main(
 
 def _adapter(folder: Path, cache: Path, empty: float, pictures: int) -> Path:
     base = default_config("distill", STARTER_TEACHER, str(cache), lora=True, target="path")
-    values = {"objective.w_range": (0.0, 0.0), "objective.empty": empty, "fit.pictures": pictures,
+    values: dict[str, Value] = {"objective.w_range": (0.0, 0.0), "objective.empty": empty, "fit.pictures": pictures,
               "fit.batch_size": 6, "fit.lr": 5e-4, "lora.rank": 32, "watch.every": pictures,
               "watch.prompts": ("red heart",)}  # fmt: skip
     train(changed(base, values), folder)

@@ -21,6 +21,7 @@ import typer
 from PIL import Image, ImageOps
 
 import fewstep
+from fewstep.core.settings import Value
 from fewstep.imaging.contact_sheet import contact_sheet
 from fewstep.models.adapters.lora.convert import write_lora
 from fewstep.models.adapters.lora.file import LoraFile
@@ -147,7 +148,7 @@ class Adapters:
     def _seen(self) -> str:
         return str(self.folder / "ink" / "seen")
 
-    def _train(self, base: RunConfig, name: str, values: Mapping[str, object]) -> None:
+    def _train(self, base: RunConfig, name: str, values: Mapping[str, Value]) -> None:
         run_as_command(changed(base, {"watch.prompts": SHOWN, **values}), self.folder / name)
         self.pack(name)
 
@@ -165,20 +166,20 @@ class Adapters:
 
 
 LARGEST_MB = {"lcm-lora": 2.4, "openmoji": 5.0}
-FEW_STEPS = {
+FEW_STEPS: dict[str, Value] = {
     "fit.pictures": 48_000,
     "fit.lr": 5e-4,
     "fit.cooldown": 0.8,
     "fit.precision": "bfloat16",
     "lora.rank": 32,
 }
-STYLE = {
+STYLE: dict[str, Value] = {
     "fit.pictures": 6_000,
     "fit.optimizer": "muon",
     "fit.lr": 8e-3,
     "fit.cooldown": 0.6,
 }
-OPENMOJI_STYLE = {
+OPENMOJI_STYLE: dict[str, Value] = {
     "data.flip": True,
     "fit.pictures": 70_000,
     "fit.batch_size": 32,

@@ -24,6 +24,7 @@ import typer
 
 from fewstep.core.objectives.base import Networks
 from fewstep.core.objectives.diffusion import Diffusion
+from fewstep.core.settings import Value
 from fewstep.data.latents import LatentCache
 from fewstep.train.config import FitConfig
 from fewstep.train.defaults import changed, default_config
@@ -207,7 +208,11 @@ class Starter:
         """What `fewstep distill` makes of the teacher."""
         teacher = self._model / "teacher"
         data = cache.as_training_cache(self.folder, self.folder / "latents.cache", str(teacher))
-        settings = {"name": "starter", "device": self.device, "watch.prompts": sheets.PROMPTS[:8]}
+        settings: dict[str, Value] = {
+            "name": "starter",
+            "device": self.device,
+            "watch.prompts": tuple(sheets.PROMPTS[:8]),
+        }
         config = changed(default_config("distill", str(teacher), str(data), lora=False), settings)
         run_as_command(dataclasses.replace(config, fit=self._lasting(self.size.student)), self.folder / "student")
 

@@ -13,6 +13,7 @@ from torch import nn
 from fewstep.core.profile import Kind
 from fewstep.models.autoencoder import Autoencoder
 from fewstep.models.card import CardFacts, ModelCard
+from fewstep.models.config import Config
 from fewstep.models.families.sd import SD1
 from fewstep.models.families.sdxl import SDXL
 from fewstep.models.families.unet import TOKENIZER, UNetFamily
@@ -23,7 +24,7 @@ from fewstep.models.profile import profile_of
 
 TOKENS = 77
 W_DIM = 256
-SCHEDULER = {
+SCHEDULER: Config = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -34,10 +35,15 @@ SCHEDULER = {
     "steps_offset": 1,
 }
 # For dry runs: the same blocks and layers, a few channels wide.
-NARROW = {"block_out_channels": (32, 64, 64, 64), "attention_head_dim": 4, "sample_size": 8, "cross_attention_dim": 32}
-NARROW_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-NARROW_VAE = {"block_out_channels": (8, 8, 8, 16), "norm_num_groups": 4, "layers_per_block": 1}
-NARROW_XL = {
+NARROW: Config = {
+    "block_out_channels": (32, 64, 64, 64),
+    "attention_head_dim": 4,
+    "sample_size": 8,
+    "cross_attention_dim": 32,
+}
+NARROW_TEXT: Config = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+NARROW_VAE: Config = {"block_out_channels": (8, 8, 8, 16), "norm_num_groups": 4, "layers_per_block": 1}
+NARROW_XL: Config = {
     "block_out_channels": (32, 64, 64),
     "attention_head_dim": 8,
     "sample_size": 8,
@@ -50,7 +56,7 @@ NARROW_XL = {
 
 def sd1(tiny: bool, *, reads_w: bool) -> UNetFamily:
     """SD 1.5; `reads_w` as the published consistency models do."""
-    told = {"time_cond_proj_dim": W_DIM if reads_w else None}
+    told: Config = {"time_cond_proj_dim": W_DIM if reads_w else None}
     if not tiny:
         return dataclasses.replace(SD1, shapes={**SD1.shapes, "unet": {**SD1.shapes["unet"], **told}})
     unet = {**SD1.shapes["unet"], **NARROW, **told}
@@ -63,7 +69,7 @@ def sdxl(tiny: bool) -> UNetFamily:
     """SDXL, with the autoencoder's weights taken for such as bear float16 (as in sdxl-vae-fp16-fix)."""
     if not tiny:
         return dataclasses.replace(SDXL, shapes={**SDXL.shapes, "vae": {**SDXL.shapes["vae"], "force_upcast": False}})
-    narrow = {
+    narrow: dict[str, Config] = {
         "unet": {**SDXL.shapes["unet"], **NARROW_XL},
         "text_encoder": NARROW_TEXT,
         "text_encoder_2": {**NARROW_TEXT, "projection_dim": 32},

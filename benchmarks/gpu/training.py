@@ -15,6 +15,7 @@ from benchmarks.gpu.models import TOKENS, random_bundle, sd1
 from benchmarks.gpu.script import Script
 from benchmarks.gpu.stage import Bench
 from benchmarks.gpu.timing import spread, wait
+from fewstep.core.settings import Value
 from fewstep.data.latents import LatentCache
 from fewstep.models.model import Model
 from fewstep.train.config import RunConfig
@@ -121,9 +122,16 @@ def random_cache(model: Model) -> LatentCache:
 
 def _config(bench: Bench, *, lora: bool) -> RunConfig:
     config = default_config("distill", "random", "none", lora=lora, phases=1, trajectory=False)
-    fit_settings = {"fit.pictures": 10**9, "fit.batch_size": _batch(bench), "fit.precision": "bfloat16"}
-    more = {"objective.w_range": GUIDANCE, "device": bench.device, "fit.checkpoint_minutes": 1e9}
-    return changed(config, fit_settings | more | ({"lora.rank": RANK} if lora else {}))
+    settings: dict[str, Value] = {
+        "fit.pictures": 10**9,
+        "fit.batch_size": _batch(bench),
+        "fit.precision": "bfloat16",
+        "objective.w_range": GUIDANCE,
+        "device": bench.device,
+        "fit.checkpoint_minutes": 1e9,
+        "lora.rank": RANK if lora else None,
+    }
+    return changed(config, settings)
 
 
 def _between(times: list[float]) -> list[float]:

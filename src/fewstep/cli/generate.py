@@ -135,7 +135,9 @@ def _deliver(pictures: Iterator[Image], paths: list[Path], grid: bool, as_json: 
 
 def _read(asked: Mapping[str, options.Value]) -> Values:
     """The options that were given, as `Request.of` takes them."""
-    given = {name: value for name, value in asked.items() if value is not None and value is not False}
+    given: dict[str, options.Value | tuple[int, ...]] = {
+        name: value for name, value in asked.items() if value is not None and value is not False
+    }
     if given.get("prompt") == "-":
         given["prompt"] = read_stdin("the prompt")
     if "timesteps" in given:

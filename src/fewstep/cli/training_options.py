@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from types import GenericAlias, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 import typer.main
@@ -17,8 +18,9 @@ from fewstep.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from fewstep.core.objectives.base import Method
-    from fewstep.core.settings import About
+    from fewstep.core.settings import About, Record
 
+TypeForm: TypeAlias = "type | GenericAlias | UnionType"
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="The run's folder; the same command again goes on.", show_default=False)
 ]
@@ -41,7 +43,7 @@ class TrainingOption:
     """
 
     setting: str
-    type: Any
+    type: TypeForm
     about: About
 
     @property
@@ -134,7 +136,7 @@ def given(ctx: typer.Context, options: list[TrainingOption]) -> dict[str, Any]:
     return {option.setting: option.read(ctx.meta[GIVEN][option.name]) for option in options}
 
 
-def _of(record: type[Any], prefix: str) -> Iterator[TrainingOption]:
+def _of(record: type[Record], prefix: str) -> Iterator[TrainingOption]:
     from fewstep.core.settings import settings
     from fewstep.train.config import HOW
 

@@ -9,13 +9,15 @@ from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 T = TypeVar("T")
 INFINITY = float("inf")
-Value = str | float | tuple[str, ...] | tuple[float, ...] | None
 
 
 class Record(Protocol):
     """A dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+Value = str | float | tuple[str, ...] | tuple[float, ...] | Record | None  # of a setting
 
 
 class Required(Enum):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from fewstep.models.config import Config, number, wholes
 from fewstep.models.placement import dtype_of
 
 if TYPE_CHECKING:
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 Decoder = Callable[[Tensor], Tensor]
 
 
-def config_of(network: nn.Module) -> Mapping[str, Any]:
+def config_of(network: nn.Module) -> Config:
     """That of one of diffusers' networks."""
-    config: Mapping[str, Any] = network.config  # type: ignore[assignment]
+    config: Config = network.config  # type: ignore[assignment]
     return config
 
 
@@ -37,22 +38,22 @@ class Autoencoder:
     fast: Callable[[], nn.Module] | None = None
 
     @property
-    def config(self) -> Mapping[str, Any]:
+    def config(self) -> Config:
         return config_of(self.module)
 
     @property
     def scale(self) -> float:
-        return float(self.config["scaling_factor"])
+        return float(number(self.config, "scaling_factor"))
 
     @property
     def shift(self) -> float:
-        return float(self.config.get("shift_factor") or 0.0)
+        return float(number(self.config, "shift_factor", 0.0))
 
     @property
     def _levels(self) -> Sequence[int]:
         """Channels of its levels, from the pixels down."""
-        levels: Sequence[int] = self.config.get("block_out_channels") or self.config["encoder_block_out_channels"]
-        return levels
+        levels = wholes(self.config, "block_out_channels", ())
+        return levels or wholes(self.config, "encoder_block_out_channels")
 
     @property
     def pixels_per_latent(self) -> int:

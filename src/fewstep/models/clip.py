@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +13,11 @@ from torch import Tensor
 from fewstep.errors import InvalidModel
 from fewstep.models.locating import download, find_weights
 from fewstep.models.variants import chosen_variant
+
+if TYPE_CHECKING:
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+    from transformers.models.clip.modeling_clip import CLIPModel
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 FILES = ("*.json", "*.txt", "*.safetensors")
 
@@ -22,8 +27,8 @@ class Clip:
     """transformers' CLIP with its tokenizer and its way to prepare pictures."""
 
     name: str
-    model: Any
-    tokenizer: Any
+    model: CLIPModel
+    tokenizer: CLIPTokenizer
     side: int
     mean: Tensor
     deviation: Tensor
@@ -65,6 +70,6 @@ class Clip:
         return _tensor(self.model.get_text_features(**tokens.to(self.model.device)))
 
 
-def _tensor(output: Any) -> Tensor:
+def _tensor(output: Tensor | BaseModelOutputWithPooling) -> Tensor:
     """transformers 5 wraps what these methods return."""
     return (output if isinstance(output, Tensor) else output.pooler_output).float().cpu()

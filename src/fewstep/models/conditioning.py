@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ class Conditioning:
 
     @property
     def nbytes(self) -> int:
-        return sum(x.nbytes for x in self._fields().values() if x is not None)
+        return self.states.nbytes + sum(x.nbytes for x in self._beside().values() if x is not None)
 
     def __getitem__(self, rows: Tensor | slice[int, int, int | None]) -> Conditioning:
         return self._map(lambda x: x[rows])
@@ -65,17 +64,18 @@ class Conditioning:
     @staticmethod
     def cat(parts: list[Conditioning]) -> Conditioning:
         """Stack batches; a field must be present in all of them or in none."""
-        fields: dict[str, Any] = {}
-        for name in parts[0]._fields():
+        fields: dict[str, Tensor | None] = {}
+        for name in parts[0]._beside():
             tensors = [x for part in parts if (x := getattr(part, name)) is not None]
             if tensors and len(tensors) != len(parts):
                 raise ValueError("cannot stack conditionings of different kinds")
             fields[name] = torch.cat(tensors) if tensors else None
-        return Conditioning(**fields)
+        return Conditioning(torch.cat([part.states for part in parts]), **fields)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
-        fields: dict[str, Any] = {name: None if x is None else change(x) for name, x in self._fields().items()}
-        return Conditioning(**fields)
+        beside = {name: None if x is None else change(x) for name, x in self._beside().items()}
+        return Conditioning(change(self.states), **beside)
 
-    def _fields(self) -> dict[str, Tensor | None]:
-        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+    def _beside(self) -> dict[str, Tensor | None]:
+        """All but the states, by name."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "states"}

@@ -11,8 +11,9 @@ from fewstep.core.profile import SamplingProfile
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import CardFacts, ModelCard, read_card
+from fewstep.models.config import Config
 from fewstep.models.families import families, recognise
-from fewstep.models.families.base import Config, Family
+from fewstep.models.families.base import Family
 from fewstep.models.identify import check_model_folder
 from fewstep.models.latent_model import Traits
 from fewstep.models.locating import BUILT_IN, FAST_DECODER, HUB_ID, about_file, download, read_json

@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fewstep.errors import InvalidModel
 from fewstep.models.adapters.lora.names import read_key
+from fewstep.models.config import Config, class_name
 from fewstep.models.families.layout import Layout
 from fewstep.models.families.unet_file import UNET
 from fewstep.models.families.unets import named, named_by_config, with_layers
@@ -152,7 +153,7 @@ def _identify_folder(path: Path) -> Identity:
         return Identity(path, "lora")
     if (path / "config.json").is_file():
         config = read_json(path / "config.json")
-        name = str(config.get("_class_name") or (config.get("architectures") or ["(unnamed)"])[0])
+        name = class_name(config)
         thing = _CLASSES.get(name, "transformer" if "Transformer2D" in name else "unknown")
         return Identity(path, thing, _family_by_config(thing, config), (name,) if thing == "unknown" else ())
     if (path / "scheduler_config.json").is_file():
@@ -229,9 +230,10 @@ def _family(thing: Thing, header: Header) -> str | None:
     return None
 
 
-def _family_by_config(thing: Thing, config: Mapping[str, Any]) -> str | None:
+def _family_by_config(thing: Thing, config: Config) -> str | None:
     if thing == "autoencoder":
-        return _with_latents(config.get("latent_channels"))
+        channels = config.get("latent_channels")
+        return _with_latents(channels if isinstance(channels, int) else None)
     if thing == "t2i-adapter":
         return "SDXL" if str(config.get("adapter_type")).endswith("_xl") else "SD 1.x or 2.x"
     return named_by_config(config) if thing in ("unet", "controlnet") else None

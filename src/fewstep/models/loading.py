@@ -17,7 +17,8 @@ from fewstep.errors import InvalidModel
 from fewstep.models.adapters.steered import with_steering
 from fewstep.models.autoencoder import Autoencoder, config_of
 from fewstep.models.card import ModelCard
-from fewstep.models.families.base import Config, Family, Tokenizer
+from fewstep.models.config import Config
+from fewstep.models.families.base import Family
 from fewstep.models.families.checkpoint import Checkpoint
 from fewstep.models.folder import Folder, locate, locate_model
 from fewstep.models.locating import FAST_DECODER, find_weights, reference_of
@@ -30,6 +31,7 @@ from fewstep.models.placement import choose_device, choose_dtype, dtype_of
 from fewstep.models.precisions import FAST
 from fewstep.models.profile import profile_of
 from fewstep.models.replaced import another_autoencoder, another_network, family_of
+from fewstep.models.text.tokenizer import Tokenizer
 from fewstep.models.variants import announce, chosen_variant, variants_in
 
 if TYPE_CHECKING:

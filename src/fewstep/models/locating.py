@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fewstep.errors import InvalidModel, ModelNotFound
+from fewstep.files import Json
 from fewstep.models.variants import FITTING, HUB_PATTERNS, chosen_variant, name_of_dtype, variants_in
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def find_weights(part: Path, dtype: torch.dtype | None = None, variant: str | No
     raise InvalidModel(f"{part} has no weights (a .safetensors file as diffusers and transformers name them)")
 
 
-def read_json(path: Path) -> Mapping[str, Any]:
+def read_json(path: Path) -> Mapping[str, Json]:
     """A JSON object from a file; raises `InvalidModel` when it is not one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

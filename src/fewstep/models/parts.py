@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -13,15 +13,17 @@ from torch import nn
 
 from fewstep.errors import FewstepError, InvalidModel
 from fewstep.models import packed
+from fewstep.models.config import Config, class_name
 from fewstep.models.families.base import Part
 from fewstep.models.identify import identify
 from fewstep.models.locating import PACKED, find_weights, read_json
+from fewstep.models.text.tokenizer import Tokenizer
 from fewstep.models.variants import chosen_variant
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
 
 
-def read_network(part: Part, folder: Path, dtype: torch.dtype, variant: str | None = None) -> Any:
+def read_network(part: Part, folder: Path, dtype: torch.dtype, variant: str | None = None) -> nn.Module:
     """The part in `folder`, from the weights of its `variant` (`variants.chosen_variant`)."""
     find_weights(folder, dtype, variant)
     variant = chosen_variant(folder, dtype, variant)
@@ -35,7 +37,7 @@ def read_network(part: Part, folder: Path, dtype: torch.dtype, variant: str | No
         )
 
 
-def _unpacked(network_class: Any, folder: Path) -> Any:
+def _unpacked(network_class: Any, folder: Path) -> nn.Module:
     """The network of a folder whose weights are packed, in the float16 numbers that they stand for."""
     weights, _ = packed.read(folder / PACKED)
     if hasattr(network_class, "from_config"):  # diffusers'
@@ -55,18 +57,14 @@ def read_decoder(folder: Path, dtype: torch.dtype) -> nn.Module:
         return FastDecoder.load(folder).to(dtype)
 
 
-def read_tokenizer(part: Part, folder: Path) -> Any:
+def read_tokenizer(part: Part, folder: Path) -> Tokenizer:
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise InvalidModel(f"{folder} has no vocabulary (tokenizer.json, or vocab.json and merges.txt)")
     with explained(folder):
         return _class(part, next(iter(part.classes)), folder).from_pretrained(folder, local_files_only=True)
 
 
-def class_name(config: Mapping[str, Any]) -> str:
-    return config.get("_class_name") or (config.get("architectures") or ["(unnamed)"])[0]
-
-
-def check_class(part: Part, config: Mapping[str, Any], folder: Path) -> None:
+def check_class(part: Part, config: Config, folder: Path) -> None:
     """Raises `InvalidModel` where a folder holds something else than the part."""
     name = class_name(config)
     if name not in part.classes:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from torch import nn
 
 from fewstep.errors import InvalidRequest
 
@@ -41,16 +40,14 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
     return chosen
 
 
-def device_of(network: Any) -> torch.device:
+def device_of(network: nn.Module) -> torch.device:
     """Where the weights are. diffusers' own `.device` walks through all modules: more than a millisecond a look."""
-    device: torch.device = next(network.parameters()).device
-    return device
+    return next(network.parameters()).device
 
 
-def dtype_of(network: Any) -> torch.dtype:
+def dtype_of(network: nn.Module) -> torch.dtype:
     """The precision of the weights; as quick as `device_of`."""
-    dtype: torch.dtype = next(each.dtype for each in network.parameters() if each.is_floating_point())
-    return dtype
+    return next(each.dtype for each in network.parameters() if each.is_floating_point())
 
 
 def _has_mps() -> bool:

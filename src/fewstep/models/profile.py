@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -20,11 +18,13 @@ from fewstep.core.samplers import SAMPLERS, checked, few_step_schedulers
 from fewstep.core.schedule import Schedule
 from fewstep.core.schedules import DiscreteSchedule
 from fewstep.errors import FewstepWarning, InvalidModel
+from fewstep.files import Json
 from fewstep.models.card import FILE, CardFacts
+from fewstep.models.config import Config, number, text, whole
 
 
 def profile_of(
-    scheduler: Mapping[str, Any], facts: CardFacts | None = None, *, embedded: bool, few_step: bool = False
+    scheduler: Config, facts: CardFacts | None = None, *, embedded: bool, few_step: bool = False
 ) -> SamplingProfile:
     """From a scheduler's config, in which absent keys get diffusers' defaults, and what the card says.
 
@@ -33,17 +33,17 @@ def profile_of(
 
     Raises `InvalidModel`; warns where a card's copy of a fact of the scheduler is another.
     """
-    prediction = scheduler.get("prediction_type", "epsilon")
+    prediction = text(scheduler, "prediction_type", "epsilon")
     if prediction not in DISCRETE:
         raise InvalidModel(f"the scheduler's prediction_type is {prediction!r}; fewstep knows {', '.join(DISCRETE)}")
     profile = SamplingProfile.default(
         "lcm" if few_step or scheduler.get("_class_name") in few_step_schedulers() else "diffusion",
         schedule_of(scheduler),
         PREDICTIONS[prediction],
-        Grid(scheduler.get("original_inference_steps", 50), scheduler.get("timestep_scaling", 10.0)),
+        Grid(whole(scheduler, "original_inference_steps", 50), number(scheduler, "timestep_scaling", 10.0)),
         Spacing(
-            scheduler.get("timestep_spacing", "leading"),
-            scheduler.get("steps_offset", 0),
+            text(scheduler, "timestep_spacing", "leading"),
+            whole(scheduler, "steps_offset", 0),
             None if scheduler.get("set_alpha_to_one", True) else 0,
         ),
         embedded=embedded,
@@ -81,7 +81,7 @@ def _warn_of_copies(profile: SamplingProfile, stated: SamplingProfile, facts: Ca
             )
 
 
-def schedule_of(scheduler: Mapping[str, Any]) -> Schedule:
+def schedule_of(scheduler: Config) -> Schedule:
     """The table of betas of a scheduler's config; raises `InvalidModel`."""
     if scheduler.get("trained_betas") is not None:
         betas = torch.tensor(scheduler["trained_betas"], dtype=torch.float64)
@@ -93,17 +93,17 @@ def schedule_of(scheduler: Mapping[str, Any]) -> Schedule:
         )
     try:
         return DiscreteSchedule.from_betas(
-            kind=scheduler["beta_schedule"],
-            beta_start=scheduler["beta_start"],
-            beta_end=scheduler["beta_end"],
-            num_train_timesteps=scheduler["num_train_timesteps"],
-            rescale_zero_terminal_snr=scheduler.get("rescale_betas_zero_snr", False),
+            kind=text(scheduler, "beta_schedule"),
+            beta_start=number(scheduler, "beta_start"),
+            beta_end=number(scheduler, "beta_end"),
+            num_train_timesteps=whole(scheduler, "num_train_timesteps"),
+            rescale_zero_terminal_snr=bool(scheduler.get("rescale_betas_zero_snr")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise InvalidModel(f"the scheduler's betas cannot be read: {error}") from error
 
 
-def scheduler_of(profile: SamplingProfile, base: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def scheduler_of(profile: SamplingProfile, base: Config | None = None) -> dict[str, Json]:
     """The scheduler's config that says the same: diffusers' LCM's or TCD's for a consistency model.
 
     base  the config that the model began with, of which all else is kept; None where it began as one file
@@ -119,7 +119,7 @@ def scheduler_of(profile: SamplingProfile, base: Mapping[str, Any] | None = None
     return config
 
 
-def _ddim(profile: SamplingProfile) -> dict[str, Any]:
+def _ddim(profile: SamplingProfile) -> dict[str, Json]:
     betas = profile.schedule.to_config()
     if "kind" not in betas:
         raise InvalidModel("this schedule is not made of betas, and diffusers' schedulers know no other")

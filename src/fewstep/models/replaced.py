@@ -9,11 +9,12 @@ from torch import nn
 
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.autoencoder import config_of
+from fewstep.models.config import Config, class_name
 from fewstep.models.families import recognise
-from fewstep.models.families.base import Config, Family
+from fewstep.models.families.base import Family
 from fewstep.models.identify import identify, refusal
 from fewstep.models.locating import find_weights, locate_network, read_json
-from fewstep.models.parts import class_name, explained, read_network
+from fewstep.models.parts import explained, read_network
 from fewstep.models.precisions import FAST
 from fewstep.models.variants import announce, chosen_variant
 

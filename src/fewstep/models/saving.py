@@ -6,13 +6,14 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from safetensors import safe_open
 
 from fewstep.errors import InvalidModel
-from fewstep.files import new_folder
+from fewstep.files import Json, new_folder
 from fewstep.models.card import write_card
+from fewstep.models.config import text
 from fewstep.models.fast_decoder import FastDecoder
 from fewstep.models.folder import Folder
 from fewstep.models.loading import load
@@ -89,7 +90,7 @@ def save(
             _forget_origin(folder / name / "config.json")
         (folder / "scheduler").mkdir()
         _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-        _write_json(folder / "model_index.json", _index(model, parts, scheduler["_class_name"]))
+        _write_json(folder / "model_index.json", _index(model, parts, text(scheduler, "_class_name")))
         if fast_decoder is not None:
             (folder / FAST_DECODER).mkdir()
             FastDecoder.load(fast_decoder).save(folder / FAST_DECODER)
@@ -104,10 +105,10 @@ def _forget_origin(config: Path) -> None:
         _write_json(config, {key: value for key, value in read_json(config).items() if key != "_name_or_path"})
 
 
-def _index(model: Model, parts: Mapping[str, Saved], scheduler: str) -> dict[str, Any]:
+def _index(model: Model, parts: Mapping[str, Saved], scheduler: str) -> dict[str, Json]:
     classes = {name: [type(part).__module__.split(".")[0], type(part).__name__] for name, part in parts.items()}
     return {**model.family.index(model.text, model.profile), **classes, "scheduler": ["diffusers", scheduler]}
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write_json(path: Path, content: Mapping[str, Json]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from fewstep.errors import InvalidModel
+from fewstep.models.config import Config
 from fewstep.models.families import file_formats
-from fewstep.models.families.base import Config
 from fewstep.models.families.checkpoint import Checkpoint, FileFormat, Unpacked
 from fewstep.models.identify import identify, refusal
 from fewstep.models.tensor_file import Header

@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from fewstep.errors import FewstepWarning, InvalidModel
+from fewstep.files import Json
 from fewstep.models.locating import read_json
 
 Evidence = Literal["record", "config", "metadata", "marker", "shapes", "name"]
@@ -84,7 +85,7 @@ def named_lcm(names: tuple[str, ...]) -> bool:
     return any(_LCM.search(name) for name in names)
 
 
-def json_in(metadata: Mapping[str, str], key: str) -> tuple[Mapping[str, Any], bool]:
+def json_in(metadata: Mapping[str, str], key: str) -> tuple[Mapping[str, Json], bool]:
     """(the JSON object under a key of a file's metadata, whether it can be read); empty where there is none."""
     if key not in metadata:
         return {}, True
@@ -95,7 +96,7 @@ def json_in(metadata: Mapping[str, str], key: str) -> tuple[Mapping[str, Any], b
     return (value, True) if isinstance(value, dict) else ({}, False)
 
 
-def few_step_adapter(record: Mapping[str, Any], metadata: Mapping[str, str], names: tuple[str, ...]) -> Stated[bool]:
+def few_step_adapter(record: Mapping[str, Json], metadata: Mapping[str, str], names: tuple[str, ...]) -> Stated[bool]:
     """Whether an adapter makes its base a few-step model: an LCM-LoRA, and no style.
 
     Metadata: the title or the name that its trainer gave it says LCM, or does not; a style's trainer (kohya's) is known
@@ -131,8 +132,8 @@ _TRUE = {"true": True, "1": True, "false": False, "0": False}
 
 
 def prediction(
-    record: Mapping[str, Any],
-    beside: Mapping[str, Any],
+    record: Mapping[str, Json],
+    beside: Mapping[str, Json],
     metadata: Mapping[str, str],
     tensors: Collection[str],
     names: tuple[str, ...],
@@ -154,8 +155,8 @@ def prediction(
 
 
 def zero_snr(
-    record: Mapping[str, Any],
-    beside: Mapping[str, Any],
+    record: Mapping[str, Json],
+    beside: Mapping[str, Json],
     metadata: Mapping[str, str],
     tensors: Collection[str],
     names: tuple[str, ...],
@@ -176,7 +177,7 @@ def _stated(value: T | None, by: Evidence) -> Stated[T] | None:
     return None if value is None else Stated(value, by)
 
 
-def config_beside(path: Path) -> Mapping[str, Any]:
+def config_beside(path: Path) -> Mapping[str, Json]:
     """What lies beside a checkpoint in one file and says how it is sampled, in the words of diffusers' schedulers: the
     scheduler of the diffusers folder that it lies in, or the `.yaml` of its own name that AUTOMATIC1111's web UI reads.
 
@@ -191,7 +192,7 @@ def config_beside(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _from_yaml(path: Path) -> dict[str, Any]:
+def _from_yaml(path: Path) -> dict[str, Json]:
     import yaml
 
     try:
@@ -205,6 +206,6 @@ def _from_yaml(path: Path) -> dict[str, Any]:
     scaling = str(params.get("denoiser_config"))  # of Stability's code for SDXL
     by_scaling = "v" if "VScaling" in scaling else "eps" if "EpsScaling" in scaling else None
     said = params.get("parameterization") or by_scaling
-    found = {} if said is None else {"prediction_type": _PREDICTIONS.get(str(said), str(said))}
+    found: dict[str, Json] = {} if said is None else {"prediction_type": _PREDICTIONS.get(str(said), str(said))}
     keys = [key for key in ("zero_terminal_snr", "rescale_betas_zero_snr", "ztsnr") if key in params]
     return found | ({"zero_snr": bool(params[keys[0]])} if keys else {})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.text.prompt_weights import parse
@@ -66,14 +66,18 @@ class Field:
         words = self.help.format(range=self.range, choices=", ".join(self.choices))
         return f"{words} [default: {self.default.format(usual=self.usual)}]" if self.default else words
 
-    def check(self, value: object, high: float | None = None) -> Any:
-        """`value` where it is one (of pictures by name: one's scale), at most `high`.
+    def check(self, value: object, high: float | None = None) -> None:
+        """Whether `value` is one (of pictures by name: one's scale), at most `high`.
 
         Raises `InvalidRequest` with what was given and what is allowed.
         """
-        return _CHECKS[self.type](self, value, self.high if high is None else high)
+        _CHECKS[self.type](self, value, self.high if high is None else high)
 
-    def read(self, text: str) -> Any:
+    def whole(self, value: object, high: float | None = None) -> int:
+        """The number, of a field of whole ones; raises as `check`."""
+        return _check_whole(self, value, self.high if high is None else high)
+
+    def read(self, text: str) -> str | float | tuple[int, ...]:
         """What a text means, from a command line or a file; raises `InvalidRequest` for what are no times.
 
         What is no number stays a text, for `check` to refuse.
@@ -95,9 +99,9 @@ class Field:
         return text
 
 
-def _check_whole(field: Field, value: Any, high: float) -> int:
+def _check_whole(field: Field, value: object, high: float) -> int:
     try:
-        number = operator.index(value)
+        number = operator.index(value) if isinstance(value, SupportsIndex) else None
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or not field.low <= number <= high:
@@ -107,7 +111,7 @@ def _check_whole(field: Field, value: Any, high: float) -> int:
     return number
 
 
-def _check_number(field: Field, value: Any, high: float) -> float:
+def _check_number(field: Field, value: object, high: float) -> float:
     number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not field.low <= number <= high:  # NaN is never within
         raise InvalidRequest(f"{field.what} is {shown(value)}; it must be a number from {field.low:g} to {high:g}")
@@ -135,7 +139,9 @@ def _check_choice(field: Field, value: object, high: float) -> object:
     return value
 
 
-def _check_times(field: Field, value: Any, high: float) -> tuple[int, ...]:
+def _check_times(field: Field, value: object, high: float) -> tuple[int, ...]:
+    if not isinstance(value, Iterable):
+        raise InvalidRequest(f"the timesteps are {shown(value)}; they must be whole numbers: 999, 749, 499, 249")
     times = tuple(_check_whole(field, t, high) for t in value)
     if not times or any(t <= s for t, s in pairwise(times)):
         raise InvalidRequest(f"the timesteps are {shown(list(times))}; they must fall: 999, 749, 499, 249")
@@ -152,7 +158,7 @@ def _anything(field: Field, value: object, high: float) -> object:
     return value
 
 
-_CHECKS: dict[Type, Callable[[Field, Any, float], object]] = {
+_CHECKS: dict[Type, Callable[[Field, object, float], object]] = {
     "text": _check_text,
     "whole": _check_whole,
     "number": _check_number,

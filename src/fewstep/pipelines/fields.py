@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from fewstep.core.profile import MAX_GUIDANCE
 from fewstep.core.samplers import SAMPLERS
@@ -30,6 +30,7 @@ MAX_SIDE = 4_096
 DEFAULT_STRENGTH, REFINE_STRENGTH = 0.5, 0.4
 WHAT = "What to paint"
 
+T = TypeVar("T")
 _ROWS = (
     Field(
         "prompt",
@@ -303,7 +304,7 @@ def settings_of(record: Settings) -> dict[str, Any]:
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(Settings)}
 
 
-def meant(values: Mapping[str, Any]) -> dict[str, Any]:
+def meant(values: Mapping[str, T]) -> dict[str, T]:
     """Those of `values`, by the fields' names, that ask for something: without what is off, and what belongs to it."""
     on = {name: value for name, value in values.items() if value is not None and value != FIELDS[name].off}
     return {name: value for name, value in on.items() if FIELDS[name].needs in ("", *on)}
@@ -327,13 +328,18 @@ class Given(TypedDict, total=False):
     tile: bool
 
 
-class Options(Given, total=False):
-    """The options that the pipelines' functions have in common."""
+class Asked(Given, total=False):
+    """What may be asked of pictures from words, or on the way between them."""
 
     seed: int | None
     variation: float | None
     variation_seed: int | None
     timesteps: Sequence[int] | None
     controls: Mapping[str, Picture | tuple[Picture, float]] | None
+
+
+class Options(Asked, total=False):
+    """The options that the pipelines' functions have in common."""
+
     batch_size: int | None
     on_step: Callable[[Step], None] | None

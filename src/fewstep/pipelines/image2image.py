@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Unpack, overload
 
 from fewstep.imaging.reading import as_image
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.fields import Options
+from fewstep.pipelines.fields import Asked, Options
 from fewstep.pipelines.generate import OnStep, generate
 from fewstep.pipelines.text2image import requested
 
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class StrengthOptions(Options, total=False):
-    """The options, with those that only a picture to start from gives a meaning."""
+class Over(Asked, total=False):
+    """What may be asked, with what only a picture to start from gives a meaning."""
 
     strength: float | None
     mask: Image | str | Path | None
+
+
+class StrengthOptions(Options, Over, total=False):
+    """The options, with those that only a picture to start from gives a meaning."""
 
 
 @overload
@@ -57,7 +61,7 @@ def image2image(
     num_images: int | None = None,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
-    **options: Any,
+    **options: Unpack[Over],
 ) -> Image | list[Image]:
     """Generate `prompt` over `image`.
 
@@ -74,5 +78,7 @@ def image2image(
     """
     mask = options.get("mask")
     pictures = {"image": as_image(image), "mask": None if mask is None else as_image(mask)}
-    images = generate(model, *requested(prompt, num_images, options | pictures), batch_size=batch_size, on_step=on_step)
+    images = generate(
+        model, *requested(prompt, num_images, {**options, **pictures}), batch_size=batch_size, on_step=on_step
+    )
     return images[0] if isinstance(prompt, str) and num_images is None else images

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from fewstep.models.latent_model import Described
 from fewstep.models.precisions import FAST
 from fewstep.pipelines.advice import advice_on
 from fewstep.pipelines.fields import DEFAULT_STRENGTH, MAX_SIDE, REFINE_STRENGTH, Settings, settings_of
-from fewstep.pipelines.request import ROWS, Control, Request
+from fewstep.pipelines.request import Control, Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -78,10 +78,14 @@ class Plan(Settings):
 
     def rows(self, start: int, end: int) -> Plan:
         """The pictures from `start` to before `end`."""
-        parts: dict[str, Any] = {part: getattr(self, part)[start:end] for part in (*ROWS, "windows")}
-        if self.refinement is not None:
-            parts["refinement"] = self.refinement.rows(start, end)
-        return dataclasses.replace(self, **parts)
+        return dataclasses.replace(
+            self,
+            prompts=self.prompts[start:end],
+            seeds=self.seeds[start:end],
+            variation_seeds=self.variation_seeds[start:end],
+            windows=self.windows[start:end],
+            refinement=None if self.refinement is None else self.refinement.rows(start, end),
+        )
 
     def batches(self) -> Iterator[Plan]:
         """The same pictures, at most `batch_size` at a time, and together only such as have equally long prompts."""

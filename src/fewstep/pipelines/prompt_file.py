@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.errors import FewstepError, InvalidRequest
+from fewstep.files import Json
 from fewstep.imaging.reading import read_image
 from fewstep.pipelines.field import Field
 from fewstep.pipelines.fields import FIELDS
@@ -86,7 +87,7 @@ def batches(requests: list[NamedRequest], size: int) -> Iterator[list[NamedReque
         yield batch
 
 
-def _rows(path: Path, text: str | None, form: str | None) -> Iterator[Mapping[str, Any]]:
+def _rows(path: Path, text: str | None, form: str | None) -> Iterator[Mapping[str, Json]]:
     if text is None:
         form = form or path.suffix.lower().removeprefix(".") or "unknown"
         try:
@@ -109,7 +110,7 @@ def _rows(path: Path, text: str | None, form: str | None) -> Iterator[Mapping[st
             )
 
 
-def _csv(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
+def _csv(text: str, path: Path) -> Iterator[Mapping[str, Json]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="(more fields than the head has)")
     try:
         for row in reader:
@@ -118,7 +119,7 @@ def _csv(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
         raise InvalidRequest(f"{path} is not CSV after line {reader.line_num}: {error}") from error
 
 
-def _object(line: str, where: str) -> Mapping[str, Any]:
+def _object(line: str, where: str) -> Mapping[str, Json]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:

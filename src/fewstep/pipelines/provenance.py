@@ -155,7 +155,7 @@ class Record(Settings):
 
     def to_parameters(self) -> str:
         """The same for people: prompt, negative prompt, then `name: value` pairs."""
-        facts: dict[str, Any] = {
+        facts: dict[str, str | float | None] = {
             "Steps": self.steps,
             "Sampler": self.sampler,
             "CFG scale": f"{self.guidance_scale:g}",

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.masks import check_mask, mask_of
@@ -16,7 +16,6 @@ from fewstep.pipelines.fields import FIELDS, MAX_SEED, Given, Settings, settings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-ROWS = ("prompts", "seeds", "variation_seeds")  # what a request has for each picture
 MASK_TOLERANCE = 0.02  # of a difference in aspect, from rounded sizes
 COUNT, SEED, VARIATION_SEED = FIELDS["num_images"], FIELDS["seed"], FIELDS["variation_seed"]
 # what says more of a thing that may not be there, and why that thing is wanted
@@ -100,15 +99,15 @@ class Request(Settings):
         With a variation all have the seed itself, and are turned towards variation_seed, variation_seed + 1, …
         (None: those that follow the seed). A mask may be any picture (`mask_of`).
         """
-        each = COUNT.check(1 if num_images is None else num_images)
-        first = secrets.randbelow(2**32) if seed is None else SEED.check(seed, MAX_SEED - each)
+        each = COUNT.whole(1 if num_images is None else num_images)
+        first = secrets.randbelow(2**32) if seed is None else SEED.whole(seed, MAX_SEED - each)
         prompts = tuple(prompt) if isinstance(prompt, (list, tuple)) else (prompt,)
         seeds: Sequence[int] = range(first, first + each)
         towards: Sequence[int] = ()
         if variation is None and variation_seed is not None:
             raise InvalidRequest("a variation seed was given without a variation, which says how far to go towards it")
         if variation is not None:
-            other = VARIATION_SEED.check(first + 1 if variation_seed is None else variation_seed, MAX_SEED - each)
+            other = VARIATION_SEED.whole(first + 1 if variation_seed is None else variation_seed, MAX_SEED - each)
             seeds, towards = [first] * each, range(other, other + each)
         if (mask := rest.get("mask")) is not None:
             rest["mask"] = mask_of(mask)
@@ -123,13 +122,19 @@ class Request(Settings):
     @classmethod
     def joined(cls, requests: Sequence[Request]) -> Request:
         """The pictures of all of them; they must differ in words and seeds alone (`but_for`)."""
-        rows: dict[str, Any] = {part: tuple(chain(*(getattr(each, part) for each in requests))) for part in ROWS}
-        return dataclasses.replace(requests[0], **rows)
+        return dataclasses.replace(
+            requests[0],
+            prompts=tuple(chain(*(each.prompts for each in requests))),
+            seeds=tuple(chain(*(each.seeds for each in requests))),
+            variation_seeds=tuple(chain(*(each.variation_seeds for each in requests))),
+        )
 
     def but_for(self, other: Request) -> bool:
         """Whether it is the same as `other` but for words and seeds."""
-        rows: dict[str, Any] = {part: getattr(other, part) for part in ROWS}
-        return dataclasses.replace(self, **rows) == other
+        same = dataclasses.replace(
+            self, prompts=other.prompts, seeds=other.seeds, variation_seeds=other.variation_seeds
+        )
+        return same == other
 
     def __post_init__(self) -> None:
         COUNT.check(len(self.seeds))

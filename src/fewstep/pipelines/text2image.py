@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from fewstep.errors import InvalidRequest
 from fewstep.imaging.reading import as_image
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.fields import Options
+from fewstep.pipelines.fields import Asked, Options
 from fewstep.pipelines.generate import OnStep, generate
 from fewstep.pipelines.prompts import understood
 from fewstep.pipelines.request import Control, Request
@@ -41,7 +41,7 @@ def text2image(
     num_images: int | None = None,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
-    **options: Any,
+    **options: Unpack[Asked],
 ) -> Image | list[Image]:
     """Generate `prompt`: (words) count more, [words] less, (words:1.3) as much as that; <lora:NAME:0.8> takes
     so much of a loaded adapter (`prompts.understood`).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 
@@ -13,7 +13,7 @@ from fewstep.core.noise import Noise, NoiseBetween, slerp
 from fewstep.errors import InvalidRequest
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.latent_model import LatentModel
-from fewstep.pipelines.fields import FIELDS
+from fewstep.pipelines.fields import FIELDS, Asked
 from fewstep.pipelines.generate import OnStep, images_of
 from fewstep.pipelines.plan import Plan, complete
 from fewstep.pipelines.prompts import understood
@@ -46,7 +46,13 @@ class Way:
 
     @classmethod
     def of(
-        cls, model: LatentModel, stops: Sequence[Stop], frames: int, *, batch_size: int | None = None, **options: Any
+        cls,
+        model: LatentModel,
+        stops: Sequence[Stop],
+        frames: int,
+        *,
+        batch_size: int | None = None,
+        **options: Unpack[Asked],
     ) -> Way:
         """Through prompts as people write them. Raises `InvalidRequest`."""
         if given := [name for name in ("seed", "variation", "variation_seed") if options.get(name) is not None]:
@@ -87,7 +93,12 @@ class Way:
 
 
 def travel(
-    model: LatentModel, stops: Sequence[Stop], frames: int = 24, *, on_step: OnStep | None = None, **options: Any
+    model: LatentModel,
+    stops: Sequence[Stop],
+    frames: int = 24,
+    *,
+    on_step: OnStep | None = None,
+    **options: Unpack[Asked],
 ) -> list[Image]:
     """Generate `frames` pictures on the way through `stops`, (prompt, seed) each, the first and the last stop included.
 

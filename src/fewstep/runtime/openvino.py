@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from fewstep.files import cache_folder, new_folder
 from fewstep.models.autoencoder import Autoencoder
 from fewstep.models.families.base import Inputs, Network, NetworkWrapper
 from fewstep.models.model import Model
+
+if TYPE_CHECKING:
+    import openvino
 
 LARGEST_KEPT = 1 << 30  # bytes of weights: graphs of larger models are traced anew rather than kept on the disk
 
@@ -36,11 +40,11 @@ def accelerated(model: Model) -> Model:
     if reason := _obstacle(model):
         raise CannotAccelerate(reason)
     try:
-        openvino = _import()
+        version = _import().__version__
     except ModuleNotFoundError as error:
         raise CannotAccelerate(f"{error.name} is missing: pip install 'fewstep[openvino]'") from error
     inputs, latents = _examples(model)
-    names, folder = tuple(inputs), _folder(model, openvino.__version__)
+    names, folder = tuple(inputs), _folder(model, version)
     graph = Graph(lambda: _Network(model.network, names), list(inputs.values()), folder and folder / "unet")
     decoder = Graph(lambda: _Decoder(model.autoencoder), [latents], folder and folder / "decoder")
     multiple = model.traits.multiple // model.traits.pixels_per_latent
@@ -58,10 +62,11 @@ class Graph:
 
     def __init__(self, make: Callable[[], nn.Module], examples: Sequence[Tensor], folder: Path | None = None) -> None:
         self._core = _import().Core()
-        self._model = _kept(self._core, folder)
-        if self._model is None:
+        kept = _kept(self._core, folder)
+        if kept is None:
             traced = _traced(make(), examples)
-            self._model = _kept(self._core, _keep(traced, folder)) or traced  # read back: as it will be the next time
+            kept = _kept(self._core, _keep(traced, folder)) or traced  # read back: as it will be the next time
+        self._model = kept
         self._own = [x.shape[1:] for x in examples]
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -69,14 +74,14 @@ class Graph:
         return torch.from_numpy(network([x.contiguous().numpy() for x in inputs], share_inputs=True)[0])
 
     @cached_property
-    def _of_own_size(self) -> Any:
+    def _of_own_size(self) -> openvino.CompiledModel:
         return self._compiled([[-1, *shape] for shape in self._own])
 
     @cached_property
-    def _of_any_size(self) -> Any:
+    def _of_any_size(self) -> openvino.CompiledModel:
         return self._compiled([[-1] * (1 + len(shape)) for shape in self._own])
 
-    def _compiled(self, shapes: list[list[int]]) -> Any:
+    def _compiled(self, shapes: list[list[int]]) -> openvino.CompiledModel:
         self._model.reshape(dict(zip(self._model.inputs, shapes, strict=True)))
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -148,7 +153,7 @@ def _obstacle(model: Model) -> str | None:
     return None
 
 
-def _import() -> Any:
+def _import() -> ModuleType:
     """OpenVINO without its telemetry, which would tell its makers of every import."""
     if "openvino" not in sys.modules:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -158,7 +163,7 @@ def _import() -> Any:
 
 
 @torch.no_grad()
-def _traced(module: nn.Module, examples: Sequence[Tensor]) -> Any:
+def _traced(module: nn.Module, examples: Sequence[Tensor]) -> openvino.Model:
     """The module as a graph; its weights may be shared with the module."""
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -179,7 +184,7 @@ def _folder(model: Model, version: str) -> Path | None:
     return cache_folder() / "openvino" / f"{model.origin.hash}-{version.split('-')[0]}"
 
 
-def _kept(core: Any, folder: Path | None) -> Any:
+def _kept(core: openvino.Core, folder: Path | None) -> openvino.Model | None:
     """The graph kept in `folder`; None where there is none, or none that can be read."""
     if folder is None or not folder.is_dir():
         return None
@@ -190,7 +195,7 @@ def _kept(core: Any, folder: Path | None) -> Any:
         return None
 
 
-def _keep(graph: Any, folder: Path | None) -> Path | None:
+def _keep(graph: openvino.Model, folder: Path | None) -> Path | None:
     """Write the graph into `folder` and return it. Best effort: where that fails, the next run traces anew."""
     if folder is None:
         return None

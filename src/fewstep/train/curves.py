@@ -8,7 +8,6 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -25,7 +24,7 @@ svg { max-width: 100%; height: auto } svg text { font-size: 11px; fill: #666 } i
 .legend span { margin-right: 1.2em } @media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd } }
 """
 
-Row = Mapping[str, Any]
+Row = Mapping[str, float]
 
 
 def write_report(path: Path, log: Sequence[Row], measures: Sequence[Row], sheet: Path | None) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from fewstep.core.objectives import distillation, distillations, with_options
+from fewstep.core.objectives import distillation, distillations, of_kind, with_options
 from fewstep.core.objectives.base import Method, Objective
 from fewstep.core.objectives.diffusion import Diffusion
 from fewstep.core.objectives.fine_tuning import FineTuning
 from fewstep.core.objectives.guided import Distillation, Guided
-from fewstep.core.settings import settings
+from fewstep.core.settings import Record, Value
 from fewstep.data.config import DataConfig
 from fewstep.errors import InvalidConfig
 from fewstep.train.config import STYLE_TARGETS, FitConfig, LoraConfig, RunConfig
@@ -80,16 +80,15 @@ def _distillation(target: str | None, phases: int | None, trajectory: bool | Non
     learns = any(each.trajectory for each in distillations() if target in each.targets)
     if trajectory is None:
         trajectory = learns and phases is None
-    given: dict[str, Any] = {name: value for name, value in (("target", target), ("phases", phases)) if value}
+    given: dict[str, Value] = {name: value for name, value in (("target", target), ("phases", phases)) if value}
     with in_words():
         if phases is None:
             phases = 4 if learns and not trajectory else 1
         kind = distillation(target, phases, trajectory)
-        names = {name for name, _ in settings(kind)}
-        return kind(**{**kind.recommended, **{name: value for name, value in given.items() if name in names}})
+        return of_kind(kind, {**kind.recommended, **given})
 
 
-def changed(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+def changed(config: RunConfig, values: Mapping[str, Value]) -> RunConfig:
     """`config` with other values under dotted names ("fit.lr"); None leaves a value as it is.
 
     Where `objective.target`, `objective.phases` and `objective.trajectory` mean another objective, it is that one, with
@@ -97,12 +96,14 @@ def changed(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
     Raises `InvalidConfig` for a setting that is not there.
     """
-    groups: dict[str, dict[str, Any]] = {}
+    whole: dict[str, Any] = {}
+    groups: dict[str, dict[str, Value]] = {}
     for name, value in values.items():
-        if value is not None:
-            group, _, field = name.rpartition(".")
+        group, _, field = name.rpartition(".")
+        if value is not None and group:
             groups.setdefault(group, {})[field] = value
-    whole = groups.pop("", {})
+        elif value is not None:
+            whole[field] = value
     for group, fields in groups.items():
         record = getattr(config, group)
         if record is None:
@@ -112,7 +113,7 @@ def changed(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     return dataclasses.replace(config, **whole)
 
 
-def _with(record: Any, values: Mapping[str, Any]) -> Any:
+def _with(record: Record, values: Mapping[str, Value]) -> Record:
     if isinstance(record, Distillation):
         return with_options(record, values)
     known = [field.name for field in dataclasses.fields(record)]

@@ -7,19 +7,18 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import fewstep
 from fewstep.data.cache_folder import Manifest
 from fewstep.errors import CannotWrite, InvalidConfig
-from fewstep.files import holds_nothing, locked, replacing
+from fewstep.files import Json, holds_nothing, locked, replacing
 from fewstep.train.config import RunConfig
 from fewstep.train.written import as_json, differences
 
@@ -50,7 +49,7 @@ def _make(folder: Path) -> None:
         raise CannotWrite(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
-def _check_same(path: Path, wanted: dict[str, Any]) -> None:
+def _check_same(path: Path, wanted: Mapping[str, Json]) -> None:
     """Of a run that was begun before; of a new one, write its settings down."""
     if path.is_file():
         try:
@@ -67,7 +66,7 @@ def _check_same(path: Path, wanted: dict[str, Any]) -> None:
         _write(path, wanted)
 
 
-def write_records(folder: Path, config: RunConfig, manifest: Manifest, facts: dict[str, Any]) -> None:
+def write_records(folder: Path, config: RunConfig, manifest: Manifest, facts: Mapping[str, Json]) -> None:
     """`config.json`, `data.json` and `run.json`: settings, data, and the software that ran."""
     _write(folder / CONFIG, as_json(config))
     _write(folder / DATA, dataclasses.asdict(manifest))
@@ -75,7 +74,7 @@ def write_records(folder: Path, config: RunConfig, manifest: Manifest, facts: di
     machine = {"platform": platform.platform(), "python": platform.python_version()}
     if torch.cuda.is_available():
         machine["cuda"] = torch.cuda.get_device_name()
-    about = {
+    about: dict[str, Json] = {
         "fewstep": fewstep.__version__,
         "commit": commit(),
         "command": sys.argv[1:],
@@ -83,10 +82,10 @@ def write_records(folder: Path, config: RunConfig, manifest: Manifest, facts: di
         "packages": packages,
         "machine": machine,
     }
-    _write(folder / RUN, about | facts)
+    _write(folder / RUN, {**about, **facts})
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, content: Mapping[str, Json]) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -21,6 +21,7 @@ from fewstep.core.objectives.pairs import Pairs
 from fewstep.core.profile import Facts
 from fewstep.data.latents import LatentCache
 from fewstep.errors import InvalidConfig
+from fewstep.files import Json
 from fewstep.models.adapters.lora.convert import write_lora
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.model import Model
@@ -55,7 +56,7 @@ class Training:
     networks: Networks[Conditioning]
     base: Path | None
     target: AveragedTarget | None
-    record: Mapping[str, Any]
+    record: Mapping[str, Json]
     teacher: Model | None = None
     processes: Processes = dataclasses.field(default_factory=Processes)
 
@@ -184,7 +185,7 @@ def as_distilled(objective: FineTuning, model: Model) -> FineTuning:
     A model that walks along its own trajectories is asked, where `k` says nothing else, for their ends at once.
     """
     profile, plain = model.profile, FineTuning()
-    own: dict[str, Any] = dataclasses.asdict(profile.grid)
+    own = dataclasses.asdict(profile.grid)
     for name, value in own.items():
         given = getattr(objective, name)
         if given not in (getattr(plain, name), value):

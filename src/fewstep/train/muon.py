@@ -7,8 +7,6 @@ diffusion networks are mostly convolutions and the starter is trained on CPUs. H
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -62,7 +60,7 @@ class Muon(Optimizer):
         for weight in model.parameters():
             if weight.requires_grad:
                 (others if weight.ndim < 2 or weight in tables else matrices).append(weight)
-        groups: list[dict[str, Any]] = [
+        groups = [
             {"params": matrices, "lr": lr, "muon": True, "momentum": momentum, "weight_decay": weight_decay},
             {"params": others, "lr": adam_lr, "muon": False, "betas": betas, "eps": 1e-8},
         ]
@@ -71,29 +69,32 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            update = self._muon if group["muon"] else self._adam
             for weight in group["params"]:
-                if weight.grad is not None:
-                    update(weight, weight.grad, group)
+                if weight.grad is None:
+                    continue
+                if group["muon"]:
+                    self._muon(weight, weight.grad, group["lr"], group["momentum"], group["weight_decay"])
+                else:
+                    self._adam(weight, weight.grad, group["lr"], group["betas"], group["eps"])
 
-    def _muon(self, weight: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+    def _muon(self, weight: Tensor, grad: Tensor, lr: float, momentum: float, decay: float) -> None:
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(grad)
-        state["momentum"].lerp_(grad, 1 - group["momentum"])
-        direction = grad.lerp(state["momentum"], group["momentum"]).flatten(1)  # Nesterov
+        state["momentum"].lerp_(grad, 1 - momentum)
+        direction = grad.lerp(state["momentum"], momentum).flatten(1)  # Nesterov
         size = 0.2 * max(direction.shape) ** 0.5
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(orthogonalize(direction).view(weight.shape), alpha=-group["lr"] * size)
+        weight.mul_(1 - lr * decay)
+        weight.add_(orthogonalize(direction).view(weight.shape), alpha=-lr * size)
 
-    def _adam(self, weight: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+    def _adam(self, weight: Tensor, grad: Tensor, lr: float, betas: tuple[float, float], eps: float) -> None:
         state = self.state[weight]
         if not state:
             state.update(step=torch.zeros(()), mean=torch.zeros_like(grad), square=torch.zeros_like(grad))
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = betas
         state["step"] += 1
         state["mean"].lerp_(grad, 1 - beta1)
         state["square"].lerp_(grad.square(), 1 - beta2)
         count = state["step"].item()
-        scale = (state["square"] / (1 - beta2**count)).sqrt_().add_(group["eps"])
-        weight.addcdiv_(state["mean"], scale, value=-group["lr"] / (1 - beta1**count))
+        scale = (state["square"] / (1 - beta2**count)).sqrt_().add_(eps)
+        weight.addcdiv_(state["mean"], scale, value=-lr / (1 - beta1**count))

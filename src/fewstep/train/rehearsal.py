@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from torch import nn
 from fewstep.core.objectives.guided import Distillation
 from fewstep.data.cache_folder import Manifest, is_cache
 from fewstep.data.caching import check_encoders, survey
-from fewstep.files import holds_nothing
+from fewstep.files import Json, holds_nothing
 from fewstep.models.memory import free_memory
 from fewstep.runtime.machine import matrix_speed
 from fewstep.train.config import FitConfig, RunConfig
@@ -41,7 +40,7 @@ class Rehearsal:
     advice      what a person should know before the start
     """
 
-    config: Mapping[str, Any]
+    config: Mapping[str, Json]
     parameters: tuple[int, int]
     memory: Mapping[str, int]
     free: tuple[int, int]

@@ -16,6 +16,7 @@ from fewstep.data.building import OnPicture
 from fewstep.data.cache_folder import Manifest
 from fewstep.data.caching import cached
 from fewstep.data.latents import LatentCache
+from fewstep.files import Json
 from fewstep.models.loading import load
 from fewstep.models.model import Model
 from fewstep.models.placement import choose_device
@@ -93,7 +94,7 @@ def _train(config: RunConfig, folder: Path, measures: Sequence[Measure], hooks: 
     looks = processes.is_main or processes.shards
     watch = _watch(config, training, folder, manifest, measures, hooks) if looks else None
     if processes.is_main:
-        facts = {"parameters": training.parameters, "batch": dict(batches_of(config.fit, processes))}
+        facts: dict[str, Json] = {"parameters": training.parameters, "batch": dict(batches_of(config.fit, processes))}
         write_records(folder, config, manifest, facts)
     seen = _seen(folder)
     if watch is not None:

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -204,7 +203,7 @@ class TrainState:
                 weight.copy_(part(parts[group][name], like=weight))
         weights_in_order = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         places = {name: place for place, name in enumerate(self._names)}
-        state: dict[int, dict[str, Any]] = {}
+        state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in parts["optimizer"].items():
             name, _, slot = key.rpartition(".")
             index = int(name) if name.isdigit() else places[name]  # checkpoints of before name a weight by its place

@@ -238,3 +238,17 @@ def test_a_network_distilled_on_a_mixture_reaches_the_known_f() -> None:
     assert max(errors(f)) < 0.06
     assert max(errors(teacher)) > 0.5
     assert torch.equal(f(x_t.float(), 0, None), x_t.float())
+
+
+@pytest.mark.parametrize(
+    ("lacking", "message"),
+    [({"teacher": None}, "a distillation needs a teacher"), ({"uncond": None}, "conditioning of the empty caption")],
+)
+def test_what_guidance_needs_is_missed_in_words(lacking: dict[str, None], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        distil(**lacking)
+
+
+def test_without_guidance_nothing_is_led_away_from() -> None:
+    unguided = distil(solver=ExactFlow(WORLD, 0.0), w=None, uncond=None)
+    assert torch.isfinite(unguided.per_sample).all()

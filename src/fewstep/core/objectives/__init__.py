@@ -70,4 +70,10 @@ def with_options(objective: Distillation, given: Mapping[str, Value]) -> Distill
         if name not in {*names, *meant}:
             unknown = f"{name} is no setting of target={target!r}, which has {', '.join(names)}"
             raise ValueError(kind.refuses.get(name, unknown))
-    return kind(**{name: value for name, value in asked.items() if name in names})
+    return of_kind(kind, asked)
+
+
+def of_kind(kind: type[Distillation], values: Mapping[str, Value]) -> Distillation:
+    """An objective with those of the values that are settings of its kind."""
+    known: dict[str, Any] = {name: values[name] for name, _ in settings(kind) if name in values}
+    return kind(**known)

@@ -9,7 +9,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
-from fewstep.models.families.base import Config, Family
+from fewstep.models.config import Config
+from fewstep.models.families.base import Family
 from fewstep.models.families.checkpoint import FileFormat
 
 

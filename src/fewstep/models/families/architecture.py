@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import nn
 
-_AUTOENCODER: Mapping[str, Any] = {
+from fewstep.models.config import Config
+
+_AUTOENCODER: Config = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "block_out_channels": (128, 256, 512, 512),
@@ -18,7 +17,7 @@ _AUTOENCODER: Mapping[str, Any] = {
 }
 
 
-def blank(part: str, arguments: Mapping[str, Any]) -> nn.Module:
+def blank(part: str, arguments: Config) -> nn.Module:
     """A part of a model of Stability's on the meta device: its modules and shapes, and no memory.
 
     arguments  that differ from the libraries' defaults, which are those of SD 1.x

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,24 +15,17 @@ from torch import Tensor, nn
 from fewstep.core.profile import SamplingProfile
 from fewstep.errors import InvalidModel
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.config import Config
 from fewstep.models.latent_model import Traits
+from fewstep.models.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
     from fewstep.models.adapters.embeddings import Embeddings
 
-Config = Mapping[str, Any]  # of a network or a folder, as it lies on the disk
 Size = tuple[int, int]  # height, width
 Inputs = dict[str, Tensor | Sequence[Tensor]]  # of a network, by name
-
-
-class Tokenizer(Protocol):
-    """Of transformers'."""
-
-    def get_vocab(self) -> Mapping[str, int]: ...
-
-    def save_pretrained(self, folder: Any, /) -> object: ...
 
 
 class Text(Protocol):

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
 
-from fewstep.models.families.base import Config, Family, Tokenizer
+from fewstep.files import Json
+from fewstep.models.config import Config
+from fewstep.models.families.base import Family
 from fewstep.models.stated import Stated
 from fewstep.models.tensor_file import Header
+from fewstep.models.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,14 @@ class Checkpoint:
     zero_snr: Stated[bool]
 
     @property
-    def said_of_schedule(self) -> dict[str, Any]:
+    def said_of_schedule(self) -> dict[str, Json]:
         """What the file itself says of a scheduler's config, and wins over a folder's that it is said to go with; its
         name does not.
         """
-        facts: dict[str, Stated[Any]] = {"prediction_type": self.prediction, "rescale_betas_zero_snr": self.zero_snr}
+        facts: dict[str, Stated[str] | Stated[bool]] = {
+            "prediction_type": self.prediction,
+            "rescale_betas_zero_snr": self.zero_snr,
+        }
         return {name: fact.value for name, fact in facts.items() if fact.by not in ("shapes", "name")}
 
 

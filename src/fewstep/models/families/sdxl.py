@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 
 from fewstep.core.profile import SamplingProfile
-from fewstep.models.families.base import Config, Family, Part, Size, Text, Tokenizer
+from fewstep.models.config import Config, whole
+from fewstep.models.families.base import Family, Part, Size, Text
 from fewstep.models.families.layout import Layout
 from fewstep.models.families.sd import VIT_L
 from fewstep.models.families.unet import NETWORKS, TOKENIZER, UNetFamily, reads_sizes
 from fewstep.models.latent_model import Traits
 from fewstep.models.locating import IS_A_REFINER
 from fewstep.models.text.clip import ClipText
+from fewstep.models.text.tokenizer import Tokenizer
 
 SIZES = "time_ids"  # diffusers' name for them
 LEAST_LORA_STEPS = 6
@@ -35,10 +37,10 @@ class XLFamily(UNetFamily):
     def recognise(self, config: Config) -> Family | None:
         if config.get("_class_name") != "UNet2DConditionModel" or not reads_sizes(config):
             return None
-        return self.of_width(config.get("cross_attention_dim", 1280))
+        return self.of_width(whole(config, "cross_attention_dim", 1280))
 
     def text(self, encoders: Mapping[str, nn.Module], tokenizers: Mapping[str, Tokenizer], index: Config) -> Text:
-        return ClipText(encoders, tokenizers, drops_to_zeros=index.get(_DROPS_TO_ZEROS, False))
+        return ClipText(encoders, tokenizers, drops_to_zeros=bool(index.get(_DROPS_TO_ZEROS)))
 
     def traits(self, network: Config, autoencoder: Config) -> Traits | None:
         traits = super().traits(network, autoencoder)

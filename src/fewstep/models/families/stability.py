@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.families import recognise
@@ -37,6 +37,7 @@ from fewstep.models.stated import (
     zero_snr,
 )
 from fewstep.models.tensor_file import Header
+from fewstep.models.text.tokenizer import Tokenizer
 
 VOCABULARY = "openai/clip-vit-large-patch14"
 _EDM = ("edm_mean", "edm_vpred.sigma_max")  # marker tensors
@@ -111,6 +112,9 @@ class StabilityFile:
                 assert isinstance(family, UNetFamily)
                 embedding = tensors.get(STABILITY_W_EMBEDDING)
                 _write_configs(checkpoint, family, None if embedding is None else embedding.shape[1], home)
+                tokenizers = _vocabularies(path, family)
+            else:
+                tokenizers = _tokenizers(home)
             unet = read_json(home / "unet" / "config.json")
             used = recognise(unet)
             assert used is not None
@@ -120,7 +124,7 @@ class StabilityFile:
                 checkpoint=checkpoint,
                 family=used,
                 networks={part: _converted(part, tensors, home, dtype) for part in parts if wanted.get(part, True)},
-                tokenizers=_tokenizers(home) if config is not None else _vocabularies(path, family),
+                tokenizers=tokenizers,
                 configs={part: read_json(home / part / "config.json") for part in parts},
                 scheduler=dict(read_json(home / "scheduler" / "scheduler_config.json")) | checkpoint.said_of_schedule,
                 index={"force_zeros_for_empty_prompt": True},
@@ -130,12 +134,12 @@ class StabilityFile:
 FORMATS = (StabilityFile(),)
 
 
-def _converted(part: str, checkpoint: Mapping[str, Any], home: Path, dtype: torch.dtype) -> nn.Module:
+def _converted(part: str, checkpoint: Mapping[str, Tensor], home: Path, dtype: torch.dtype) -> nn.Module:
     from diffusers import AutoencoderKL
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    options: dict[str, Any] = {"config": str(home), "subfolder": part, "torch_dtype": dtype, "local_files_only": True}
+    options = {"config": str(home), "subfolder": part, "torch_dtype": dtype, "local_files_only": True}
     if part == "unet":
         return converted_unet(checkpoint, read_json(home / part / "config.json"), dtype)
     if part == "vae":
@@ -159,7 +163,7 @@ def _write_configs(checkpoint: Checkpoint, family: UNetFamily, w_width: int | No
     (home / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
 
 
-def _vocabularies(path: Path, family: Any) -> dict[str, Any]:
+def _vocabularies(path: Path, family: UNetFamily) -> dict[str, Tokenizer]:
     """CLIP's vocabulary, which is not in the files, from the hub or its cache; OpenCLIP pads with `!`."""
     from transformers import CLIPTokenizer
 
@@ -179,7 +183,7 @@ def _vocabularies(path: Path, family: Any) -> dict[str, Any]:
     }
 
 
-def _tokenizers(home: Path) -> dict[str, Any]:
+def _tokenizers(home: Path) -> dict[str, Tokenizer]:
     from transformers import CLIPTokenizer
 
     parts = [part for part in ("tokenizer", "tokenizer_2") if (home / part).is_dir()]

@@ -14,24 +14,16 @@ from fewstep.core.guidance import w_embedding
 from fewstep.core.profile import SamplingProfile
 from fewstep.errors import InvalidModel
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.config import Config, whole, wholes
 from fewstep.models.families.architecture import blank
-from fewstep.models.families.base import (
-    AUTOENCODER,
-    Config,
-    DiffusersNetwork,
-    Family,
-    Inputs,
-    Network,
-    Part,
-    Text,
-    Tokenizer,
-)
+from fewstep.models.families.base import AUTOENCODER, DiffusersNetwork, Family, Inputs, Network, Part, Text
 from fewstep.models.families.layout import Layout
 from fewstep.models.families.unet_file import W_EMBEDDING, read_unet
 from fewstep.models.families.unet_names import stability_names
 from fewstep.models.latent_model import Traits
 from fewstep.models.placement import dtype_of
 from fewstep.models.text.clip import ClipText
+from fewstep.models.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -55,8 +47,7 @@ class UNet(DiffusersNetwork):
 
     @property
     def text_width(self) -> int:
-        width: int = self.config["cross_attention_dim"]
-        return width
+        return whole(self.config, "cross_attention_dim")
 
     @property
     def embeds_w(self) -> bool:
@@ -70,7 +61,7 @@ class UNet(DiffusersNetwork):
             "encoder_hidden_states": cond.states.to(dtype),
         }
         if self.embeds_w and w is not None:
-            inputs["timestep_cond"] = w_embedding(w, self.config["time_cond_proj_dim"]).to(x_t.device, dtype)
+            inputs["timestep_cond"] = w_embedding(w, whole(self.config, "time_cond_proj_dim")).to(x_t.device, dtype)
         if reads_sizes(self.config):
             if cond.pooled is None or cond.sizes is None:
                 raise ValueError("this network reads pooled text states and sizes: see `LatentModel.conditioned`")
@@ -130,7 +121,7 @@ class UNetFamily(Family):
     def recognise(self, config: Config) -> Family | None:
         if config.get("_class_name") != "UNet2DConditionModel" or reads_sizes(config):
             return None
-        return self.of_width(config.get("cross_attention_dim", 1280))
+        return self.of_width(whole(config, "cross_attention_dim", 1280))
 
     def of_width(self, width: int) -> UNetFamily:
         """The family itself, or its kin of unknown shapes."""
@@ -163,21 +154,21 @@ class UNetFamily(Family):
         return network.get("time_cond_proj_dim") is not None
 
     def traits(self, network: Config, autoencoder: Config) -> Traits | None:
-        levels = autoencoder.get("block_out_channels") or autoencoder.get("encoder_block_out_channels")
-        size, blocks = network.get("sample_size"), network.get("block_out_channels")
+        levels = wholes(autoencoder, "block_out_channels", ()) or wholes(autoencoder, "encoder_block_out_channels", ())
+        size, blocks = network.get("sample_size"), wholes(network, "block_out_channels", ())
         if not levels or not size or not blocks or "in_channels" not in network:
             return None
         unit = 2 ** (len(levels) - 1)
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = (size, size) if isinstance(size, int) else wholes(network, "sample_size")
         return Traits(
             default_size=(height * unit, width * unit),
-            latent_channels=network["in_channels"],
+            latent_channels=whole(network, "in_channels"),
             pixels_per_latent=unit,
             multiple=unit * 2 ** (len(blocks) - 1),
         )
 
     def check(self, origin: Path, network: Config) -> None:
-        check_channels(origin, network["in_channels"], network["out_channels"])
+        check_channels(origin, whole(network, "in_channels"), whole(network, "out_channels"))
 
     def lora_names(self, part: str, layers: Collection[str], config: Config) -> Mapping[str, str]:
         """Those of Stability's code, for the U-Net."""

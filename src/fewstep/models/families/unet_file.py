@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from fewstep.models.config import Config
 from fewstep.models.tensor_file import read_tensors
 
 UNET = "model.diffusion_model."
@@ -16,7 +16,7 @@ W_EMBEDDING = "time_embedding.cond_proj.weight"
 STABILITY_W_EMBEDDING = f"{UNET}time_embed.cond_proj.weight"
 
 
-def read_unet(path: Path, config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
+def read_unet(path: Path, config: Config, dtype: torch.dtype) -> nn.Module:
     """A U-Net alone, or out of a whole checkpoint, of the shape of `config` (the embedding of w, by the file)."""
     from diffusers import UNet2DConditionModel
 
@@ -35,7 +35,7 @@ def read_unet(path: Path, config: Mapping[str, Any], dtype: torch.dtype) -> nn.M
     return network.to(dtype)
 
 
-def converted_unet(checkpoint: Mapping[str, Any], config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
+def converted_unet(checkpoint: Mapping[str, Tensor], config: Config, dtype: torch.dtype) -> nn.Module:
     """diffusers' conversion, and the embedding of w, which it does not know of."""
     from diffusers import UNet2DConditionModel
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint

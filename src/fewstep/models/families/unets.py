@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fewstep.models.config import Config
 from fewstep.models.families import families
-from fewstep.models.families.base import Config
 from fewstep.models.families.layout import Layout
 from fewstep.models.families.unet import UNetFamily
 
@@ -28,7 +28,8 @@ def named(width: int | None, otherwise: str | None = None) -> str:
 
 def named_by_config(config: Config) -> str:
     """The family of a U-Net, or of a ControlNet's, with that config, in words."""
-    return named(config.get("cross_attention_dim"))
+    width = config.get("cross_attention_dim")
+    return named(width if isinstance(width, int) else None)
 
 
 def with_layers(width: int | None, layout: Layout) -> tuple[UNetFamily | None, str]:

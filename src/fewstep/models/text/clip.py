@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.text.prompt_weights import Fragment, parse
+from fewstep.models.text.tokenizer import EncoderOutput, Tokenizer
 
 if TYPE_CHECKING:
     from fewstep.models.adapters.embeddings import Embeddings
@@ -39,7 +40,7 @@ class ClipText:
     """
 
     encoders: Mapping[str, nn.Module]
-    tokenizers: Mapping[str, Any]
+    tokenizers: Mapping[str, Tokenizer]
     drops_to_zeros: bool = False
     words: Embeddings | None = None
 
@@ -96,8 +97,8 @@ class ClipText:
 class TextReader:
     """A tokenizer and the encoder that reads its tokens."""
 
-    tokenizer: Any
-    encoder: Any
+    tokenizer: Tokenizer
+    encoder: nn.Module
     embeddings: Embeddings | None = None  # words of one's own
 
     @property
@@ -109,7 +110,7 @@ class TextReader:
         """A prompt with its marks (`prompt_weights`) as windows; one that fills up ends at a comma near its end."""
         return list(_windows(self.tokenizer, self.room, prompt, self.embeddings))
 
-    def read(self, texts: Sequence[str], device: torch.device) -> Any:
+    def read(self, texts: Sequence[str], device: torch.device) -> EncoderOutput:
         """transformers' output for `texts` to the letter, padded or cut to one window, with all hidden states."""
         if self.embeddings is not None:
             return self.read_windows([Window(tuple(self._ids(text)[: self.room])) for text in texts], device)
@@ -125,9 +126,13 @@ class TextReader:
     def _ids(self, text: str) -> list[int]:
         return _tokens(self.tokenizer, text, self.embeddings)
 
-    def read_windows(self, windows: Sequence[Window], device: torch.device) -> Any:
+    def read_windows(self, windows: Sequence[Window], device: torch.device) -> EncoderOutput:
         """The same for windows."""
-        start, end, pad = (getattr(self.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad"))
+        start, end, pad = (
+            self.tokenizer.bos_token_id,
+            self.tokenizer.eos_token_id,
+            self.tokenizer.pad_token_id,
+        )
         rows = [[start, *window.tokens, end] for window in windows]
         spare = [self.room + 2 - len(row) for row in rows]
         ids = [row + [pad] * left for row, left in zip(rows, spare, strict=True)]
@@ -161,21 +166,22 @@ class TextReader:
         ids = self._ids(text)
         return (len(ids), self.room, self._decoded(ids[self.room :])) if len(ids) > self.room else None
 
-    def _encode(self, ids: Tensor, mask: Tensor, device: torch.device) -> Any:
+    def _encode(self, ids: Tensor, mask: Tensor, device: torch.device) -> EncoderOutput:
         uses_mask = getattr(self.encoder.config, "use_attention_mask", False)
         mask_here = mask.to(device) if uses_mask else None
-        return self.encoder(ids.to(device), attention_mask=mask_here, output_hidden_states=True)
+        output: EncoderOutput = self.encoder(ids.to(device), attention_mask=mask_here, output_hidden_states=True)
+        return output
 
 
 @lru_cache(maxsize=1024)
-def _windows(tokenizer: Any, room: int, prompt: str, own: Embeddings | None) -> tuple[Window, ...]:
+def _windows(tokenizer: Tokenizer, room: int, prompt: str, own: Embeddings | None) -> tuple[Window, ...]:
     """Kept, because a picture asks several times, and a live page for every picture."""
     return tuple(
         window for section in parse(prompt) for window in _cut(tokenizer, room, _weighed(tokenizer, section, own))
     )
 
 
-def _tokens(tokenizer: Any, text: str, own: Embeddings | None) -> list[int]:
+def _tokens(tokenizer: Tokenizer, text: str, own: Embeddings | None) -> list[int]:
     """The ids of a text, however long."""
     ids: list[int] = []
     for piece in [text] if own is None else own.split(text):
@@ -186,12 +192,12 @@ def _tokens(tokenizer: Any, text: str, own: Embeddings | None) -> list[int]:
     return ids
 
 
-def _weighed(tokenizer: Any, section: Sequence[Fragment], own: Embeddings | None) -> list[tuple[int, float]]:
+def _weighed(tokenizer: Tokenizer, section: Sequence[Fragment], own: Embeddings | None) -> list[tuple[int, float]]:
     ids = [_tokens(tokenizer, fragment.text, own) for fragment in section]
     return [(token, fragment.weight) for fragment, tokens in zip(section, ids, strict=True) for token in tokens]
 
 
-def _cut(tokenizer: Any, room: int, tokens: list[tuple[int, float]]) -> Iterator[Window]:
+def _cut(tokenizer: Tokenizer, room: int, tokens: list[tuple[int, float]]) -> Iterator[Window]:
     comma = tokenizer.convert_tokens_to_ids(",</w>")
     while len(tokens) > room:
         near = range(room - 1, room - 1 - round(COMMA_REACH * room), -1)
@@ -201,7 +207,7 @@ def _cut(tokenizer: Any, room: int, tokens: list[tuple[int, float]]) -> Iterator
     yield Window(*zip(*tokens, strict=True)) if tokens else Window()
 
 
-def joined(outputs: Sequence[Any]) -> tuple[Tensor, Tensor]:
+def joined(outputs: Sequence[EncoderOutput]) -> tuple[Tensor, Tensor]:
     """(states, pooled) from the encoders' outputs.
 
     One encoder, Stable Diffusion 1.x and 2.x: the last layer's states, normalised. Two, SDXL: both encoders' last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch import nn
 from fewstep.errors import InvalidModel
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.text.prompt_weights import parse
+from fewstep.models.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from fewstep.models.adapters.embeddings import Embeddings
@@ -25,7 +26,7 @@ class PlainText:
     """
 
     encoders: Mapping[str, nn.Module]
-    tokenizers: Mapping[str, Any]
+    tokenizers: Mapping[str, Tokenizer]
     length: int
 
     def holding(self, encoders: Mapping[str, nn.Module]) -> PlainText:

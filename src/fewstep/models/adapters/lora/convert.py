@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from torch import Tensor, nn
 
 from fewstep.errors import InvalidModel
-from fewstep.files import new_folder, write_tensors
+from fewstep.files import Json, new_folder, write_tensors
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.kinds.base import Change
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
@@ -53,7 +53,7 @@ def convert(file: LoraFile, spelling: Spelling, target: Path, model: Model | Non
     return left_out
 
 
-def write_lora(named: Layers, spelling: Spelling, target: Path, record: Mapping[str, Any] | None = None) -> None:
+def write_lora(named: Layers, spelling: Spelling, target: Path, record: Mapping[str, Json] | None = None) -> None:
     """Write layers, under the names of the networks, as a file (a folder for "peft") in one of the spellings."""
     tensors: dict[str, Tensor] = {}
     metadata = {"format": "pt"} | ({"fewstep": json.dumps(dict(record))} if record else {})

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from fewstep.core.profile import Kind
 from fewstep.errors import FewstepWarning, InvalidModel
+from fewstep.files import Json
 from fewstep.models.adapters.lora.kinds.base import Change, LayerInFile
 from fewstep.models.adapters.lora.names import Spelling, read_key
 from fewstep.models.adapters.lora.peft_config import PeftConfig
@@ -66,7 +66,7 @@ class LoraFile:
             return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
     @property
-    def record(self) -> Mapping[str, Any]:
+    def record(self) -> Mapping[str, Json]:
         """What fewstep wrote into the file; empty for the files of others."""
         return json_in(self.metadata, RECORD)[0]
 
@@ -177,7 +177,7 @@ def _sorted_out(
     return found, left_out, spellings
 
 
-def _settings(metadata: Mapping[str, str], config: Mapping[str, Any], file: Path) -> dict[str, PeftConfig]:
+def _settings(metadata: Mapping[str, str], config: Mapping[str, Json], file: Path) -> dict[str, PeftConfig]:
     """PEFT's config of each part: what lies beside the file wins over what diffusers put into the metadata."""
     flat, readable = json_in(metadata, "lora_adapter_metadata")
     if not readable:
@@ -187,7 +187,7 @@ def _settings(metadata: Mapping[str, str], config: Mapping[str, Any], file: Path
             FewstepWarning,
             stacklevel=3,
         )
-    parts: dict[str, dict[str, Any]] = {}
+    parts: dict[str, dict[str, Json]] = {}
     for key, value in flat.items():
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = value

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from fewstep.errors import InvalidModel
+from fewstep.files import Json
 
 PEFT_ALPHA = 8.0  # PEFT's own, where its config leaves alpha out
 _MAX_PATTERN = 300  # letters of a pattern that a file brings
@@ -33,7 +33,7 @@ class PeftConfig:
     rank: int | None = None
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], file: Path) -> PeftConfig:
+    def of(cls, values: Mapping[str, Json], file: Path) -> PeftConfig:
         """Raises `InvalidModel` for values that cannot be."""
         alpha = values.get("lora_alpha", values.get("alpha", PEFT_ALPHA if values else None))
         patterns = values.get("alpha_pattern") or {}
