@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from typing_extensions import TypedDict
 
 import fewstep
 from fewstep.errors import FewstepError
-from fewstep.server import protocol
 from fewstep.server.doors import door_of, doors
 from fewstep.server.doors.base import Failure, Services, everybodys
 from fewstep.server.engine import Engine, GenerationFailed
 from fewstep.server.job import Reason
 from fewstep.server.live import LiveDoor
+from fewstep.server.live_schema import schema
 from fewstep.server.places import PER_ADDRESS, Places
 from fewstep.server.process import Ending
 from fewstep.server.proxy import Proxied, Proxy, own_path
@@ -70,7 +70,7 @@ def create_app(
         app.include_router(door.router(services), tags=[door.name])
     _add_health(app, engine, metrics)
     _add_errors(app)
-    app.add_api_route("/v1/live/schema", protocol.schema, tags=["live"], summary="The messages of the live protocol")
+    app.add_api_route("/v1/live/schema", schema, tags=["live"], summary="The messages of the live protocol")
     app.add_api_route("/", _page("index.html"), include_in_schema=False)
     app.add_api_route("/docs", _page("docs.html"), include_in_schema=False)
     app.mount("/web", StaticFiles(directory=str(WEB)), name="web")
@@ -90,13 +90,19 @@ def _page(name: str) -> Callable[[], Awaitable[Response]]:
     return page
 
 
+class Readiness(TypedDict):
+    ready: bool
+    model: str
+    waiting: int
+
+
 def _add_health(app: FastAPI, engine: Engine, metrics: bool) -> None:
     @app.get("/healthz", tags=["operations"], summary="Whether the process answers")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["operations"], summary="Whether pictures can be generated")
-    async def readyz(response: Response) -> dict[str, Any]:
+    async def readyz(response: Response) -> Readiness:
         ready = engine.worker.alive and not engine.worker.stopping
         response.status_code = 200 if ready else 503
         return {"ready": ready, "model": engine.model.name, "waiting": engine.scheduler.num_waiting}

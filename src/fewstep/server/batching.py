@@ -8,10 +8,11 @@ prompt, seed, time or sampler, makes one batch of them, and hands every picture 
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import torch
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -38,21 +39,88 @@ class Call(IntEnum):
     DENOISE = 3
 
 
+Answer: TypeAlias = Tensor | Conditioning
+Own = TypeVar("Own", bound=Answer, covariant=True)  # the answer of one kind of ask
+
+
 @dataclass(frozen=True, eq=False)
-class Ask:
+class Ask(ABC, Generic[Own]):
     """One suspended call of `model`. Asks of one model and of equal `key` can be answered together; `rows` is this
     one's share of the batch.
     """
 
+    call: ClassVar[Call]
     model: LatentModel
-    call: Call
     key: Hashable
     rows: int
-    arguments: tuple[Any, ...]
 
-    def goes_with(self, other: Ask) -> bool:
+    def goes_with(self, other: Ask[Answer]) -> bool:
         """Whether one call of the network can answer both."""
         return self.model is other.model and (self.call, self.key) == (other.call, other.key)
+
+    @classmethod
+    @abstractmethod
+    def together(cls, model: LatentModel, asks: Sequence[Self]) -> Sequence[Own]:
+        """The answers of asks that go together, in their order, by one call of `model`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Denoise(Ask[Tensor]):
+    call = Call.DENOISE
+    x_t: Tensor
+    times: Tensor
+    cond: Conditioning
+    w: float | Tensor | None
+
+    @classmethod
+    def together(cls, model: LatentModel, asks: Sequence[Self]) -> list[Tensor]:
+        scales = [torch.as_tensor(ask.w) for ask in asks if ask.w is not None]  # all have one, or none, by the key
+        x_t, times = torch.cat([ask.x_t for ask in asks]), torch.cat([ask.times for ask in asks])
+        cond = Conditioning.cat([ask.cond for ask in asks])
+        return _shares(model.denoise(x_t, times, cond, torch.cat(scales) if scales else None), asks)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodeText(Ask[Conditioning]):
+    call = Call.ENCODE_TEXT
+    prompt: str
+    lora_weights: tuple[float, ...]
+
+    @classmethod
+    def together(cls, model: LatentModel, asks: Sequence[Self]) -> list[Conditioning]:
+        cond = model.encode_prompts([ask.prompt for ask in asks], asks[0].lora_weights)  # equal keys, so equal weights
+        return [cond[rows] for rows in _slices(asks)]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodeImages(Ask[Tensor]):
+    call = Call.ENCODE_IMAGES
+    pixels: Tensor
+
+    @classmethod
+    def together(cls, model: LatentModel, asks: Sequence[Self]) -> list[Tensor]:
+        return _shares(model.encode_images(torch.cat([ask.pixels for ask in asks])), asks)
+
+
+@dataclass(frozen=True, eq=False)
+class Decode(Ask[Tensor]):
+    call = Call.DECODE
+    latents: Tensor
+
+    @classmethod
+    def together(cls, model: LatentModel, asks: Sequence[Self]) -> list[Tensor]:
+        return _shares(model.decode(torch.cat([ask.latents for ask in asks])), asks)
+
+
+def _shares(batch: Tensor, asks: Sequence[Ask[Answer]]) -> list[Tensor]:
+    return [batch[rows] for rows in _slices(asks)]
+
+
+def _slices(asks: Sequence[Ask[Answer]]) -> Iterator[Span]:
+    start = 0
+    for ask in asks:
+        yield slice(start, start + ask.rows)
+        start += ask.rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +193,7 @@ class SharedModel:
         times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
         steered = cond.controls is None, cond.image_tokens is None
         key = (x_t.shape[1:], cond.states.shape[1:], w is None, steered)
-        return self._ask(Call.DENOISE, key, len(x_t), x_t, times, cond, w)
+        return _answered(Denoise(self.shared, key, len(x_t), x_t, times, cond, w))
 
     def encode_text(self, texts: Sequence[str], lora_weights: Sequence[float] = ()) -> Conditioning:
         return self.shared.encode_text(texts, lora_weights)
@@ -136,7 +204,7 @@ class SharedModel:
         known = {prompt: cond for prompt in prompts if (cond := self.prompts.get((prompt, weights))) is not None}
         for prompt in set(prompts) - set(known):
             key = (weights, self.num_windows(prompt))  # long prompts are read with others as long
-            known[prompt] = self._ask(Call.ENCODE_TEXT, key, 1, [prompt], weights)
+            known[prompt] = _answered(EncodeText(self.shared, key, 1, prompt, weights))
             self.prompts.put((prompt, weights), known[prompt])
         cond = Conditioning.cat([known[prompt] for prompt in prompts])
         if self.loras is None:
@@ -174,16 +242,18 @@ class SharedModel:
         return self.shared.window(cond, rows, columns)
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        return self._ask(Call.ENCODE_IMAGES, pixels.shape[1:], len(pixels), pixels)
+        return _answered(EncodeImages(self.shared, pixels.shape[1:], len(pixels), pixels))
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self._ask(Call.DECODE, latents.shape[1:], len(latents), latents)
+        return _answered(Decode(self.shared, latents.shape[1:], len(latents), latents))
 
     def take_less(self) -> str | None:
         return self.shared.take_less()
 
-    def _ask(self, call: Call, key: Hashable, rows: int, *arguments: Any) -> Any:
-        return getcurrent().parent.switch(Ask(self.shared, call, key, rows, arguments))
+
+def _answered(ask: Ask[Own]) -> Own:
+    """Suspends whoever asks until there is an answer."""
+    return getcurrent().parent.switch(ask)
 
 
 class Suspendable:
@@ -194,12 +264,12 @@ class Suspendable:
 
     def __init__(self, function: Callable[[], None]) -> None:
         self._greenlet = greenlet(function)
-        self.ask: Ask | None = None
+        self.ask: Ask[Answer] | None = None
 
     def start(self) -> None:
         self.ask = self._greenlet.switch()
 
-    def resume(self, result: Any) -> None:
+    def resume(self, result: Answer) -> None:
         self.ask = self._greenlet.switch(result)
 
     def fail(self, error: BaseException) -> None:
@@ -213,55 +283,16 @@ class Suspendable:
 
 
 @torch.inference_mode()
-def answer(asks: Sequence[Ask]) -> list[Any]:
+def answer(asks: Sequence[Ask[Answer]]) -> list[Answer | Exception]:
     """Results of asks that go together, in their order; an exception stands in the place of what failed.
 
     A batch that fails is tried again in halves, so that one bad row, or a batch too large for the memory, costs no
     other row anything but time.
     """
     try:
-        return _CALLS[asks[0].call](asks[0].model, asks)
+        return list(type(asks[0]).together(asks[0].model, asks))
     except Exception as error:
         if len(asks) == 1:
             return [error]
     half = len(asks) // 2
     return [*answer(asks[:half]), *answer(asks[half:])]
-
-
-def _denoise(model: LatentModel, asks: Sequence[Ask]) -> list[Tensor]:
-    x_t, t, cond, w = zip(*(ask.arguments for ask in asks), strict=True)
-    scale = None if w[0] is None else torch.cat(w)
-    return _shares(model.denoise(torch.cat(x_t), torch.cat(t), Conditioning.cat(list(cond)), scale), asks)
-
-
-def _encode_text(model: LatentModel, asks: Sequence[Ask]) -> list[Conditioning]:
-    prompts = [prompt for ask in asks for prompt in ask.arguments[0]]
-    cond = model.encode_prompts(prompts, asks[0].arguments[1])  # equal keys, so equal weights
-    return [cond[rows] for rows in _slices(asks)]
-
-
-def _encode_images(model: LatentModel, asks: Sequence[Ask]) -> list[Tensor]:
-    return _shares(model.encode_images(torch.cat([ask.arguments[0] for ask in asks])), asks)
-
-
-def _decode(model: LatentModel, asks: Sequence[Ask]) -> list[Tensor]:
-    return _shares(model.decode(torch.cat([ask.arguments[0] for ask in asks])), asks)
-
-
-_CALLS: dict[Call, Callable[[LatentModel, Sequence[Ask]], list[Any]]] = {
-    Call.DECODE: _decode,
-    Call.ENCODE_TEXT: _encode_text,
-    Call.ENCODE_IMAGES: _encode_images,
-    Call.DENOISE: _denoise,
-}
-
-
-def _shares(batch: Tensor, asks: Sequence[Ask]) -> list[Tensor]:
-    return [batch[rows] for rows in _slices(asks)]
-
-
-def _slices(asks: Sequence[Ask]) -> Iterator[Span]:
-    start = 0
-    for ask in asks:
-        yield slice(start, start + ask.rows)
-        start += ask.rows

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from fewstep.core.samplers import samplers_of
 from fewstep.models.latent_model import LatentModel
@@ -17,7 +18,25 @@ MAX_SHOWN_SEED = 2**32 - 1
 # the first that people look for, in this order; all others of the table follow behind "More"
 FIRST = ("prompt", "steps", "guidance_scale", "negative_prompt", "strength", "seed", "width", "height")
 
-Control = dict[str, Any]
+
+class Control(TypedDict, total=False):
+    """`name` and `kind` are always there, the rest by the kind; `minimum`, `maximum` and `step` of what is a number."""
+
+    name: str
+    kind: str
+    title: str
+    hint: str
+    needs: str
+    minimum: int | float  # 1 travels as 1
+    maximum: int | float
+    step: int | float
+    maximum_length: int | None
+    choices: list[str]
+    default: bool | int | float | str | dict[str, float] | None
+    masked_default: float
+    has_effect: bool
+    pictures: bool
+    advanced: bool
 
 
 def controls(model: LatentModel, models: Collection[str] = ()) -> list[Control]:
@@ -27,9 +46,9 @@ def controls(model: LatentModel, models: Collection[str] = ()) -> list[Control]:
     """
     own = _of_model(model)
     more = [name for name, field in FIELDS.items() if field.title and name not in FIRST]
-    choice = {"choices": list(models) or [model.name], "default": model.name}
+    names = list(models) or [model.name]
     return [
-        {"name": "model", "kind": "choice", "title": "Model", **choice},
+        {"name": "model", "kind": "choice", "title": "Model", "choices": names, "default": model.name},
         *(_control(FIELDS[name]) | own.get(name, {}) for name in FIRST),
         *_weights(model),
         *(_control(FIELDS[name]) | own.get(name, {}) | {"advanced": True} for name in more),
@@ -61,7 +80,7 @@ def _of_model(model: LatentModel) -> dict[str, Control]:
     profile, samplers, unit = model.profile, samplers_of(model.profile), model.traits.pixels_per_latent
     low, high = profile.guidance_range
     height, width = model.traits.default_size
-    side = {"minimum": unit, "step": unit}
+    side: Control = {"minimum": unit, "step": unit}
     inside = model.profile.guidance.embedded
     return {
         "steps": {"maximum": MAX_FEW_STEPS if model.profile.kind == "lcm" else MAX_STEPS, "default": profile.steps},
@@ -85,6 +104,6 @@ def _weights(model: LatentModel) -> list[Control]:
         made.append(_control(FIELDS["loras"]) | {"kind": "weights", "default": weights})
     if model.steered_by:
         scales = dict.fromkeys(model.steered_by, 1.0)
-        own = {"name": "control_scales", "kind": "weights", "default": scales, "pictures": True}
+        own: Control = {"name": "control_scales", "kind": "weights", "default": scales, "pictures": True}
         made.append(_control(FIELDS["controls"]) | own)
     return made

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping
+from types import UnionType
+from typing import Annotated, Any, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.fields import FieldInfo
 
 from fewstep.pipelines.fields import FIELDS, Settings
 
@@ -14,31 +17,41 @@ MAX_STEPS = FIELDS["steps"].served or 0
 Model = TypeVar("Model", bound="Asked")
 _Time = Annotated[int, Field(ge=0, le=int(FIELDS["timesteps"].high))]
 
-_TYPES: dict[str, Any] = {
+_TYPES: Mapping[str, type | UnionType] = {
     "text": str,
     "whole": int | None,
     "number": float | None,
     "switch": bool,
     "choice": str | None,
 }
-_DEFAULTS: dict[str, Any] = {"text": "", "switch": False}
+_DEFAULTS = {"text": "", "switch": False}
 
 
-def served(name: str) -> Any:
+class _Limits(TypedDict, total=False):
+    gt: float
+    ge: float
+    le: float
+    min_length: int
+    max_length: int | None
+
+
+def served(name: str) -> FieldInfo:
     """The range and the help of a field of the table, for an annotation: `Annotated[int | None, served("steps")]`."""
     field = FIELDS[name]
-    limits: dict[str, Any] = {}
+    limits: _Limits = {}
     match field.type:
         case "whole" | "number":
-            limits["gt" if field.zero and field.off is None else "ge"] = field.low
-            limits["le"] = field.high if field.served is None else field.served
+            low, high = field.low, field.high if field.served is None else field.served
+            if field.type == "whole":  # a schema says 1 and not 1.0
+                low, high = int(low), int(high)
+            limits = {"gt": low} if field.zero and field.off is None else {"ge": low}
+            limits["le"] = high
         case "text" | "weights" | "pictures":
-            limits["max_length"] = field.served
+            limits = {"max_length": field.served}
         case "times":
-            limits |= {"min_length": 1, "max_length": field.served}
-    if field.type == "whole":  # a schema says 1 and not 1.0
-        limits = {limit: int(value) for limit, value in limits.items()}
-    return Field(description=field.hint or field.description, **limits)
+            limits = {"min_length": 1, "max_length": field.served}
+    info: FieldInfo = Field(description=field.hint or field.description, **limits)
+    return info
 
 
 class Message(BaseModel):
@@ -61,7 +74,6 @@ class Asked(Message):
 def asking(model: type[Model]) -> type[Model]:
     """`model` with a field for each of `Settings`, by the table, where it has none of its own."""
     names = [each.name for each in dataclasses.fields(Settings) if each.name not in model.model_fields]
-    rows: dict[str, Any] = {
-        name: (Annotated[_TYPES[FIELDS[name].type], served(name)], _DEFAULTS.get(FIELDS[name].type)) for name in names
-    }
+    types = {name: Annotated[_TYPES[FIELDS[name].type], served(name)] for name in names}
+    rows: dict[str, Any] = {name: (type_, _DEFAULTS.get(FIELDS[name].type)) for name, type_ in types.items()}
     return create_model(model.__name__, __base__=model, __doc__=model.__doc__, __module__=model.__module__, **rows)

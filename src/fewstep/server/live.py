@@ -6,14 +6,13 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgpack
 from pydantic import ValidationError
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fewstep.errors import FewstepError
@@ -236,7 +235,7 @@ async def _receive(socket: WebSocket, session: Session, outbox: Outbox, packed: 
             outbox.say(Trouble(id=id_, reason="invalid", message=text[:500]))
 
 
-def _parse(message: Mapping[str, Any], packed: bool) -> FromClient:
+def _parse(message: Message, packed: bool) -> FromClient:
     data = message.get("bytes")
     if data is None:
         return protocol.from_client.validate_python(json.loads(message["text"]))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TypeVar
 
 from pydantic import BaseModel, model_validator
+
+Value = TypeVar("Value")
+Other = TypeVar("Other")
 
 
 class NullIsAbsent(BaseModel):
@@ -12,10 +16,10 @@ class NullIsAbsent(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, given: Any) -> Any:
+    def _without_nulls(cls, given: dict[str, Value | None] | Other) -> dict[str, Value] | Other:
         return without_nulls(given) if isinstance(given, dict) else given
 
 
-def without_nulls(given: dict[str, Any]) -> dict[str, Any]:
+def without_nulls(given: Mapping[str, Value | None]) -> dict[str, Value]:
     """What was given, that is: what is not null."""
     return {name: value for name, value in given.items() if value is not None}

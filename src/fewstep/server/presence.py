@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 
@@ -14,7 +14,7 @@ from fewstep.server.job import Failed, Reason
 T = TypeVar("T")
 
 
-async def while_present(http: Request, work: Coroutine[Any, Any, T]) -> T:
+async def while_present(http: Request, work: Coroutine[None, None, T]) -> T:
     """What `work` returns; it is cancelled when the client goes, and `GenerationFailed` says so to nobody.
 
     The body must have been read: what comes after it is the news that the client has gone.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
+from os import PathLike
+from typing import TypedDict, Unpack
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +16,18 @@ from fewstep.server.refusing import refuse
 PATIENCE = 2.5  # seconds that connections have to end: one more than the engine gives what is in the making
 
 
+class Options(TypedDict, total=False):
+    """Of uvicorn's, those that are somebody's choice."""
+
+    host: str
+    port: int
+    ssl_certfile: str | PathLike[str] | None
+    ssl_keyfile: str | PathLike[str] | None
+    log_level: str
+    ws: str
+    ws_max_size: int
+
+
 class Server(uvicorn.Server):
     """uvicorn's server for an app of `create_app`.
 
@@ -22,16 +35,17 @@ class Server(uvicorn.Server):
     engine stops at once: what is in the making is finished or fails, and whoever waits for it hears so in time.
     """
 
-    def __init__(self, engine: Engine, app: ASGIApp, **options: Any) -> None:
-        fixed: dict[str, Any] = {
-            "log_level": "warning",
-            "ws_max_size": 16 * 2**20,
-            "ws_per_message_deflate": False,  # pictures are compressed already
-            "timeout_graceful_shutdown": PATIENCE,
-            "server_header": False,
-            "proxy_headers": False,  # the app reads them, and more of them (`Proxied`)
-        }
-        super().__init__(uvicorn.Config(app, **fixed | options))
+    def __init__(self, engine: Engine, app: ASGIApp, **options: Unpack[Options]) -> None:
+        usual: Options = {"log_level": "warning", "ws_max_size": 16 * 2**20}
+        config = uvicorn.Config(
+            app,
+            ws_per_message_deflate=False,  # pictures are compressed already
+            timeout_graceful_shutdown=PATIENCE,  # type: ignore[arg-type]  # of whole seconds, it says, and takes all
+            server_header=False,
+            proxy_headers=False,  # the app reads them, and more of them (`Proxied`)
+            **usual | options,
+        )
+        super().__init__(config)
         self._engine = engine
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -23,12 +23,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, JsonValue, SkipValidation, TypeAdapter, model_validator
 
 from fewstep.pipelines.fields import FIELDS
+from fewstep.pipelines.provenance import Record
 from fewstep.server.coding import FORMATS, QUALITY
+from fewstep.server.controls import Control
 from fewstep.server.fields import MAX_STEPS, Asked, Message, asking, served
 
 VERSION = 1
@@ -80,7 +82,7 @@ class Set(Message):
 
     type: Literal["set"]
     id: int = Field(default=0, ge=0, lt=2**32)
-    parameters: dict[str, Any] = Field(default={})
+    parameters: dict[str, SkipValidation[JsonValue]] = Field(default={})  # checked as `Parameters`
     image: None = Field(default=None, description="null forgets the picture to start from; leave it out to keep it")
     mask: None = Field(default=None, description="null forgets the mask; leave it out to keep it")
     controls: None = Field(default=None, description="null forgets what ControlNets read; leave it out to keep it")
@@ -139,8 +141,8 @@ class Hello(Message):
     newest: int | None
     model: str
     parameters: Parameters
-    controls: list[dict[str, Any]]
-    models: dict[str, list[dict[str, Any]]]
+    controls: list[Control]
+    models: dict[str, list[Control]]
 
 
 class Queued(Message):
@@ -178,7 +180,7 @@ class Description(Message):
     type: Literal["description"] = "description"
     id: int
     picture: int
-    record: dict[str, Any]
+    record: Record
     command: str
     python: str
     notes: list[str]
@@ -261,7 +263,7 @@ class Picture:
         data = message[_HEADER.size :]
         return cls(id_, PictureKind(kind), step, steps, seed, waited, worked, total, FORMATS[form], data)
 
-    def to_map(self) -> dict[str, Any]:
+    def to_map(self) -> dict[str, str | int | float | bytes]:
         return {"type": "picture", **{name: getattr(self, name) for name in self.__slots__}}
 
 
@@ -275,15 +277,3 @@ def read_frame(message: bytes) -> Frame:
     return Frame(
         type="frame", id=id_, data=message[_FRAME.size :], mask=kind == 1, control=which if kind == 2 else None
     )
-
-
-def schema() -> dict[str, Any]:
-    """JSON schemas of everything that travels as a message."""
-    return {
-        "version": VERSION,
-        "subprotocols": [JSON, MSGPACK],
-        "binary": __doc__,
-        "from_client": from_client.json_schema(),
-        "to_client": TypeAdapter(ToClient).json_schema(),
-        "parameters": Parameters.model_json_schema(),
-    }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from fewstep.models.latent_model import LatentModel
 from fewstep.models.placement import choose_device, choose_dtype
@@ -17,6 +17,8 @@ from fewstep.pipelines.prompts import written
 from fewstep.pipelines.provenance import Record, UsedControl
 
 PICTURE = "picture.png"
+Value: TypeAlias = "str | float | bool | Sequence[Value] | Mapping[str, Value] | None"  # of an option
+Options: TypeAlias = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class _Loading:
     model: str
     loras: list[tuple[str, float]]
     controlnets: list[str]
-    options: dict[str, Any]
+    options: Options
     notes: list[str]
 
 
@@ -66,16 +68,16 @@ def retell(
     )
 
 
-def _options(record: Record, model: LatentModel) -> dict[str, Any]:
+def _options(record: Record, model: LatentModel) -> Options:
     """What `text2image` is given beside the words and pictures, without what is as by default."""
-    own: dict[str, Any] = {"seed": record.seed, "variation_seed": record.variation_seed}
+    own: dict[str, Value] = {"seed": record.seed, "variation_seed": record.variation_seed}
     if record.timesteps is not None:  # they say all that these say
         own |= {"steps": None, "strength": None, "timesteps": list(record.timesteps)}
     if record.precision == model.precisions[0]:
         own["precision"] = None
     if record.decoder == model.decoders[0]:
         own["decoder"] = None
-    options = settings_of(record) | own
+    options: dict[str, Value] = settings_of(record) | own
     return {name: value for name, value in options.items() if value not in (None, "") and value is not False}
 
 
@@ -125,15 +127,15 @@ def _read_by(control: UsedControl) -> str:
     return f"{control.name}.png"
 
 
-def _command(record: Record, loading: _Loading, files: dict[str, str | None], options: dict[str, Any]) -> str:
+def _command(record: Record, loading: _Loading, files: dict[str, str | None], options: Options) -> str:
     words: list[str] = []
-    for name, value in (options | files | {"model": loading.model} | loading.options).items():
+    for name, value in {**options, **files, "model": loading.model, **loading.options}.items():
         if value is None:
             continue
         if (name, value) == ("vae", FAST):
             words.append("--fast-decode")
-        elif name == "embeddings":
-            words += [word for each in value for word in ("--embedding", each)]
+        elif name == "embeddings" and isinstance(value, list):
+            words += [word for each in value for word in ("--embedding", str(each))]
         elif isinstance(value, bool):
             words.append(_option(name if value else f"no_{name}"))
         else:
@@ -152,22 +154,22 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Value) -> str:
     """A value as the command line reads it: 4.5, 8 (not 8.0), 999,499."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _python(record: Record, loading: _Loading, files: dict[str, str | None], options: dict[str, Any]) -> str:
-    load: dict[str, Any] = dict(loading.options)
+def _python(record: Record, loading: _Loading, files: dict[str, str | None], options: Options) -> str:
+    load, options = dict(loading.options), dict(options)
     if loading.loras:
         load["loras"] = loading.loras
     if loading.controlnets:
         load["controlnets"] = loading.controlnets
-        options = options | {"controls": {used.name: (_read_by(used), used.scale) for used in record.controls}}
+        options["controls"] = {used.name: (_read_by(used), used.scale) for used in record.controls}
     if files["mask"]:
-        options = options | {"mask": files["mask"]}
+        options["mask"] = files["mask"]
     over = files["image"]
     words = [repr(record.prompt)] + ([repr(over)] if over else [])
     return "\n".join(
@@ -183,5 +185,5 @@ def _python(record: Record, loading: _Loading, files: dict[str, str | None], opt
     )
 
 
-def _keywords(values: dict[str, Any]) -> Iterator[str]:
+def _keywords(values: Options) -> Iterator[str]:
     return (f"{name}={value!r}" for name, value in values.items())

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.models.latent_model import LatentModel
@@ -75,7 +73,7 @@ class Session:
         self._budget, self._advice = Budget(), ""
         self._listeners: set[asyncio.Task[None]] = set()
 
-    def set(self, id_: int, changes: dict[str, Any]) -> None:
+    def set(self, id_: int, changes: Mapping[str, JsonValue]) -> None:
         """Change parameters and ask for a picture; raises `InvalidRequest`, and then nothing has changed."""
         try:
             self.parameters = Parameters.model_validate({**self.parameters.model_dump(), **changes})
@@ -114,7 +112,7 @@ class Session:
         return Description(
             id=question.id,
             picture=request.id,
-            record=dataclasses.asdict(record),
+            record=record,
             command=retold.command,
             python=retold.python,
             notes=list(retold.notes),

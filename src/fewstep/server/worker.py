@@ -18,7 +18,7 @@ from fewstep.models.latent_model import LatentModel
 from fewstep.models.memory import out_of_memory
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.sample import decoded, sample
-from fewstep.server.batching import Ask, SharedModel, Suspendable, answer
+from fewstep.server.batching import Answer, Ask, SharedModel, Suspendable, answer
 from fewstep.server.job import Failed, Generated, Job, Pixels, Reason, Stepped
 from fewstep.server.scheduler import Scheduler
 
@@ -97,21 +97,23 @@ class Worker:
         else:
             self._scheduler.wait(IDLE_SECONDS)
 
-    def _next_batch(self) -> list[tuple[Job, Ask]]:
+    def _next_batch(self) -> list[tuple[Job, Ask[Answer]]]:
         """The asks that can be answered together with the most urgent one; of two equally urgent, the older job's."""
         asks = [(job, running.ask) for job, running in self._running.items() if running.ask is not None]
         first = min((ask for _, ask in asks), key=lambda ask: ask.call)
         return [(job, ask) for job, ask in asks if ask.goes_with(first)]
 
-    def _answer(self, batch: list[tuple[Job, Ask]]) -> None:
+    def _answer(self, batch: list[tuple[Job, Ask[Answer]]]) -> None:
         started = time.perf_counter()
         results = answer([ask for _, ask in batch])
         seconds = time.perf_counter() - started
         self._on_batch(batch[0][1].call.name.lower(), sum(ask.rows for _, ask in batch), seconds)
         for (job, _), result in zip(batch, results, strict=True):
             running = self._running[job]
-            go_on = running.fail if isinstance(result, Exception) else running.resume
-            self._go_on(job, partial(go_on, result))
+            if isinstance(result, Exception):
+                self._go_on(job, partial(running.fail, result))
+            else:
+                self._go_on(job, partial(running.resume, result))
 
     def _begin(self, job: Job) -> None:
         job.begin()
