@@ -21,6 +21,7 @@ import typer
 import fewstep
 from benchmarks import report
 from fewstep.imaging.pixels import to_pixels
+from fewstep.models.lean.part import twin_of
 from fewstep.models.model import Model
 from fewstep.pipelines.generate import generate
 from fewstep.pipelines.request import Request
@@ -57,7 +58,7 @@ def main(
     values = {
         "model": starter.origin.hash,
         "prompts": {name: len(chosen) for name, chosen in sets.items()},
-        "autoencoder_psnr_held_out": float(psnr(reconstruct(starter.autoencoder.module, x), x).mean()),
+        "autoencoder_psnr_held_out": float(psnr(reconstruct(twin_of(starter.autoencoder.module), x), x).mean()),
         "rows": rows,
     }
     line = report.command("starter_quality", count=count)

@@ -42,6 +42,7 @@ from fewstep.errors import FewstepError
 from fewstep.files import cache_folder, holder, locked, write_tensors
 from fewstep.models.autoencoder import Autoencoder
 from fewstep.models.families.unet import NETWORKS
+from fewstep.models.lean.part import twin_of
 from fewstep.models.model import Model
 from fewstep.models.parts import read_network
 from fewstep.train.config import FitConfig
@@ -99,9 +100,11 @@ class Trunk:
         model = fewstep.load("starter-teacher", device="cuda" if torch.cuda.is_available() else "cpu", dtype="float32")
         if (own := self.home / "vae").is_dir():
             vae = read_network(NETWORKS["vae"], own, torch.float32).eval().requires_grad_(False)
-            model = dataclasses.replace(model, autoencoder=Autoencoder(vae.to(model.device)))
-        model.network.module.requires_grad_(True)
-        return model
+        else:
+            vae = twin_of(model.autoencoder.module)
+        unet = twin_of(model.network.module).requires_grad_(True)
+        autoencoder = Autoencoder(vae.to(model.device))
+        return dataclasses.replace(model, network=model.network.holding(unet), autoencoder=autoencoder)
 
     @cached_property
     def world(self) -> World:

@@ -28,7 +28,7 @@ def config_of(network: nn.Module) -> Config:
 class Autoencoder:
     """z = (encode(x) - shift) scale, with the scale and the shift of its config.
 
-    module   diffusers' own
+    module   diffusers' own, or a lean one
     decoder  what decodes in its place, if anything does: unscaled latents to pixels
     fast     reads the fast decoder that the model brings, if it brings one
     """

@@ -21,6 +21,7 @@ from fewstep.models.config import Config
 from fewstep.models.families.base import Family
 from fewstep.models.families.checkpoint import Checkpoint
 from fewstep.models.folder import Folder, locate, locate_model
+from fewstep.models.lean.part import LeanPart, twin_of
 from fewstep.models.locating import FAST_DECODER, find_weights, reference_of
 from fewstep.models.memory import check_policy
 from fewstep.models.model import Model
@@ -88,16 +89,16 @@ def load(
     overrides = Overrides(kind, prediction_type, *_named(vae), zero_snr, *_named(unet))
     overrides.check()
     wanted = _Wanted(name, dtype, vae, unet, config, variant)
-    with quiet():
-        source = _read_file(wanted) if _is_single_file(name) else _read_folder(wanted)
-        model = _composed(source, dtype, overrides, reference_of(name))
+    source = _read_file(wanted) if _is_single_file(name) else _read_folder(wanted)
+    controls = list(controlnets)
+    model = _composed(source, dtype, overrides, reference_of(name), steered=bool(controls))
     if config is None:
         _announce(source, overrides)
     with explained(source.origin):
         _ = model.denoise  # epsilon prediction on a schedule that ends in pure noise is refused here
     model = _with_embeddings(_with_loras(model, loras, kind), embeddings)
     model = dataclasses.replace(model, profile=overrides.of_whole(model.profile))
-    model = with_steering(model, controlnets)
+    model = with_steering(model, controls)
     model.placement.put(model.stages, device, memory)
     return model
 
@@ -158,9 +159,13 @@ class _Source:
     checkpoint: Checkpoint | None = None
 
 
-def _composed(source: _Source, dtype: torch.dtype, overrides: Overrides, reference: str | None) -> Model:
+def _composed(
+    source: _Source, dtype: torch.dtype, overrides: Overrides, reference: str | None, *, steered: bool
+) -> Model:
     family = source.family
     networks = {part: _ready(network, dtype) for part, network in source.networks.items()}
+    if steered:
+        networks[family.denoiser] = twin_of(networks[family.denoiser])
     network, autoencoder = networks[family.denoiser], networks["vae"]
     channels = config_of(network)["in_channels"]
     family.check(source.origin, config_of(network))
@@ -211,13 +216,14 @@ def _read_folder(wanted: _Wanted) -> _Source:
         assert vae is not None
         networks["vae"], more = another_autoencoder(vae, family, name, folder.autoencoder, dtype)
         files += more
+    lean = all(isinstance(networks[part], LeanPart) for part in family.encoders)
     return _Source(
         origin=folder.path,
         card=card,
         profile=profile,
         family=family,
         networks=networks,
-        tokenizers={part: read_tokenizer(kind, parts[part]) for part, kind in family.tokenizers.items()},
+        tokenizers={part: read_tokenizer(kind, parts[part], lean=lean) for part, kind in family.tokenizers.items()},
         weight_files=tuple(files),
         index=folder.index,
         decoder=decoder,
@@ -254,7 +260,7 @@ def _read_file(wanted: _Wanted) -> _Source:
     path = Path(name).expanduser()
     config = None if wanted.config is None else locate(wanted.config)
     own = wanted.unet is None
-    with explained(path):
+    with explained(path), quiet():
         unpacked = unpack(path, config, dtype, with_autoencoder=vae is None, with_network=own)
     family, networks, files = unpacked.family, dict(unpacked.networks), [path]
     if wanted.unet is not None:
@@ -282,7 +288,8 @@ def _read_file(wanted: _Wanted) -> _Source:
 
 def _ready(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Ready to run, not in training; an autoencoder that overflows in float16 (it says so) in float32."""
-    if dtype is torch.float16 and getattr(network.config, "force_upcast", False):
+    config = network.config
+    if dtype is torch.float16 and isinstance(config, Mapping) and config.get("force_upcast"):
         network = network.float()
     return network.eval().requires_grad_(False)
 

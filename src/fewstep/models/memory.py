@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.autoencoder import Autoencoder
+from fewstep.models.lean.autoencoder import Autoencoder as LeanAutoencoder
 from fewstep.models.placement import device_of, dtype_of
 
 POLICIES = ("auto", "full", "parts", "layers")
@@ -244,6 +245,8 @@ def in_layers_already(stages: Stages) -> bool:
 def decode_in_tiles(autoencoder: Autoencoder) -> bool:
     """From now on decode large pictures tile by tile, which takes less memory; False where that changes nothing."""
     module = autoencoder.module
+    if autoencoder.decoder is None and isinstance(module, LeanAutoencoder):
+        module = module.handed_over()
     can = autoencoder.decoder is None and hasattr(module, "enable_tiling") and not getattr(module, "use_tiling", True)
     if can:
         module.enable_tiling()

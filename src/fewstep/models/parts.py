@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -16,10 +16,16 @@ from fewstep.models import packed
 from fewstep.models.config import Config, class_name
 from fewstep.models.families.base import Part
 from fewstep.models.identify import identify
+from fewstep.models.lean.autoencoder import Autoencoder
+from fewstep.models.lean.clip_text import ClipTextModel
+from fewstep.models.lean.part import LeanPart
+from fewstep.models.lean.tokenizer import ClipTokenizer
+from fewstep.models.lean.unet import UNet
 from fewstep.models.locating import PACKED, find_weights, read_json
 from fewstep.models.text.tokenizer import Tokenizer
 from fewstep.models.variants import chosen_variant
 
+LEAN: tuple[type[LeanPart], ...] = (UNet, Autoencoder, ClipTextModel)
 VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
 
 
@@ -28,25 +34,26 @@ def read_network(part: Part, folder: Path, dtype: torch.dtype, variant: str | No
     find_weights(folder, dtype, variant)
     variant = chosen_variant(folder, dtype, variant)
     config = read_json(folder / "config.json")
-    network_class = _class(part, class_name(config), folder)
+    check_class(part, config, folder)
     with explained(folder):
         if (folder / PACKED).is_file():
-            return _unpacked(network_class, folder).to(dtype)
-        return network_class.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant
-        )
+            return _unpacked(config, folder).to(dtype)
+        with quiet():
+            return _class(part, class_name(config), folder).from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant
+            )
 
 
-def _unpacked(network_class: Any, folder: Path) -> nn.Module:
+def _unpacked(config: Config, folder: Path) -> nn.Module:
     """The network of a folder whose weights are packed, in the float16 numbers that they stand for."""
+    kind = next((kind for kind in LEAN if kind.twin[0] == class_name(config) and kind.fits(config)), None)
+    if kind is None:
+        raise InvalidModel(f"{folder} has packed weights, and fewstep packs other networks: install a newer fewstep")
     weights, _ = packed.read(folder / PACKED)
-    if hasattr(network_class, "from_config"):  # diffusers'
-        with torch.device("meta"):
-            network = network_class.from_config(network_class.load_config(folder))
-        network.load_state_dict(weights, assign=True)
-        return network
-    config = network_class.config_class.from_pretrained(folder)
-    return network_class.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float16)
+    with torch.device("meta"):
+        network = kind(config)
+    network.load_state_dict(weights, assign=True)
+    return network
 
 
 def read_decoder(folder: Path, dtype: torch.dtype) -> nn.Module:
@@ -57,11 +64,15 @@ def read_decoder(folder: Path, dtype: torch.dtype) -> nn.Module:
         return FastDecoder.load(folder).to(dtype)
 
 
-def read_tokenizer(part: Part, folder: Path) -> Tokenizer:
+def read_tokenizer(part: Part, folder: Path, *, lean: bool = False) -> Tokenizer:
+    """transformers' own, or a lean one."""
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise InvalidModel(f"{folder} has no vocabulary (tokenizer.json, or vocab.json and merges.txt)")
     with explained(folder):
-        return _class(part, next(iter(part.classes)), folder).from_pretrained(folder, local_files_only=True)
+        if lean:
+            return cast("Tokenizer", ClipTokenizer(folder))  # CLIP's readers pad by themselves
+        with quiet():
+            return _class(part, next(iter(part.classes)), folder).from_pretrained(folder, local_files_only=True)
 
 
 def check_class(part: Part, config: Config, folder: Path) -> None:

@@ -14,7 +14,7 @@ from fewstep.models.families import recognise
 from fewstep.models.families.base import Family
 from fewstep.models.identify import identify, refusal
 from fewstep.models.locating import find_weights, locate_network, read_json
-from fewstep.models.parts import explained, read_network
+from fewstep.models.parts import explained, quiet, read_network
 from fewstep.models.precisions import FAST
 from fewstep.models.variants import announce, chosen_variant
 
@@ -27,7 +27,7 @@ def another_autoencoder(
     if path.is_file() and path.suffix == ".safetensors":
         from fewstep.models.single_file import unpack_autoencoder
 
-        with explained(path):
+        with explained(path), quiet():
             return unpack_autoencoder(path, own, dtype), (path,)
     if vae == FAST and family.tiny is None:
         raise ModelNotFound(
@@ -49,7 +49,7 @@ def another_network(
     if path.is_file():
         if (found := identify(path)).thing not in ("unet", "checkpoint"):
             raise refusal(path, part.what, found)
-        with explained(path):
+        with explained(path), quiet():
             network = family.read_network(path, _config_beside(path, family) or own, dtype)
         files: tuple[Path, ...] = (path,)
     else:

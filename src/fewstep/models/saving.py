@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from safetensors import safe_open
 
@@ -16,6 +16,8 @@ from fewstep.models.card import write_card
 from fewstep.models.config import text
 from fewstep.models.fast_decoder import FastDecoder
 from fewstep.models.folder import Folder
+from fewstep.models.lean.part import twin_of
+from fewstep.models.lean.tokenizer import ClipTokenizer
 from fewstep.models.loading import load
 from fewstep.models.locating import FAST_DECODER, PACKED, read_json
 from fewstep.models.model import Model
@@ -78,13 +80,18 @@ def save(
         raise InvalidModel(f"{model.name} has adapters on top; merge them first")
     if model.adapters.embeddings is not None:
         raise InvalidModel(f"{model.name} has embeddings, which no model folder holds: load it without them")
-    networks = {model.family.denoiser: model.network.module, "vae": model.autoencoder.module, **model.text.encoders}
+    own = {model.family.denoiser: model.network.module, "vae": model.autoencoder.module, **model.text.encoders}
+    networks = {name: twin_of(network) for name, network in own.items()}
+    tokenizers = {
+        name: each.make_twin() if isinstance(each, ClipTokenizer) else each
+        for name, each in model.text.tokenizers.items()
+    }
     scheduler = scheduler_of(model.profile, None if base is None else Folder.read(base).scheduler)
     with new_folder(target, replaces=replaces) as folder, quiet():
         if precision is not None:
             for network in networks.values():
                 network.to(precision)
-        parts: dict[str, Saved] = {**networks, **model.text.tokenizers}
+        parts = cast("dict[str, Saved]", {**networks, **tokenizers})
         for name, part in parts.items():
             part.save_pretrained(folder / name)
             _forget_origin(folder / name / "config.json")

@@ -24,6 +24,7 @@ from fewstep.errors import InvalidConfig
 from fewstep.files import Json
 from fewstep.models.adapters.lora.convert import write_lora
 from fewstep.models.conditioning import Conditioning
+from fewstep.models.lean.part import twin_of
 from fewstep.models.model import Model
 from fewstep.models.saving import save
 from fewstep.models.student import W_DIM, Unadapted, adapter_layers, add_adapter
@@ -117,6 +118,7 @@ def training_of(config: RunConfig, model: Model, name: str, processes: Processes
     Raises `InvalidConfig` where the model is of the wrong kind.
     """
     _check_kind(config, model)
+    model = dataclasses.replace(model, network=model.network.holding(twin_of(model.network.module)))
     processes = processes or Processes()
     objective = resolved(config, model)
     unet = _network(config, objective, model)

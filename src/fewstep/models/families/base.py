@@ -84,7 +84,7 @@ class Network(ABC):
     @property
     @abstractmethod
     def module(self) -> nn.Module:
-        """diffusers' own object."""
+        """diffusers' own object, or a lean one (`lean.part.twin_of`)."""
 
     @property
     @abstractmethod

@@ -112,16 +112,7 @@ class TextReader:
 
     def read(self, texts: Sequence[str], device: torch.device) -> EncoderOutput:
         """transformers' output for `texts` to the letter, padded or cut to one window, with all hidden states."""
-        if self.embeddings is not None:
-            return self.read_windows([Window(tuple(self._ids(text)[: self.room])) for text in texts], device)
-        tokens = self.tokenizer(
-            list(texts),
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        return self._encode(tokens.input_ids, tokens.attention_mask, device)
+        return self.read_windows([Window(tuple(self._ids(text)[: self.room])) for text in texts], device)
 
     def _ids(self, text: str) -> list[int]:
         return _tokens(self.tokenizer, text, self.embeddings)

@@ -16,6 +16,7 @@ from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 from fewstep.models.adapters.lora.resize import resized
 from fewstep.models.adapters.lora.stack import merged
+from fewstep.models.lean.part import twin_of
 from fewstep.models.locating import ADAPTERS
 
 
@@ -142,8 +143,8 @@ def test_diffusers_reads_ranks_that_differ_by_layer(tmp_path: Path) -> None:
     """The adapter that comes along in OpenMoji's style was made smaller so."""
     file = LoraFile.read(ADAPTERS["openmoji"])
     assert len(file.ranks) > 10
-    unet = fewstep.load("starter-teacher", device="cpu").network.module
-    ours = merged(fewstep.load("starter-teacher", device="cpu", loras=["openmoji"])).network.module
+    unet = twin_of(fewstep.load("starter-teacher", device="cpu").network.module)
+    ours = twin_of(merged(fewstep.load("starter-teacher", device="cpu", loras=["openmoji"])).network.module)
     x_t, t, states = torch.randn(2, 16, 8, 8), torch.tensor([999, 500]), torch.randn(2, 7, 384)
     pooled = {"text_embeds": torch.randn(2, 384)} if unet.config.addition_embed_type == "text" else None
     plain = unet(x_t, t, states, added_cond_kwargs=pooled).sample
