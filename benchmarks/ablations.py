@@ -38,7 +38,7 @@ from fewstep.core.objectives.trajectory import Trajectory
 from fewstep.evaluate.features import Eye
 from fewstep.evaluate.metrics.kernel import KernelSums
 from fewstep.imaging.pixels import to_pixels
-from fewstep.models.adapters.lora.stack import merged
+from fewstep.models.adapters.lora.put_on import merged
 from fewstep.models.model import Model
 from fewstep.pipelines.text2image import text2image
 from fewstep.train.config import RunConfig, WatchConfig

@@ -28,7 +28,7 @@ from fewstep.core.guidance import ClassifierFreeGuidance, guidance_scale_from_w
 from fewstep.core.objectives import path
 from fewstep.core.objectives.base import Networks
 from fewstep.data.latents import LatentCache
-from fewstep.models.adapters.lora.stack import merged
+from fewstep.models.adapters.lora.put_on import merged
 from fewstep.models.conditioning import Conditioning
 from fewstep.train.task import OverCache
 from recipes.emoji.cache import STARTER_TEACHER

@@ -27,7 +27,7 @@ import adapters
 import fewstep
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNotFound
-from fewstep.models.adapters.embeddings import Embedding
+from fewstep.models.adapters.embeddings import read_embedding
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.source import find_lora
 from fewstep.models.families.layout import Layout
@@ -540,7 +540,7 @@ def test_the_word_of_an_embedding(
 
 
 def test_an_embedding_called_by_its_file_where_it_has_no_word(tmp_path: Path) -> None:
-    assert Embedding.read(write_embedding(tmp_path / "easynegative.safetensors", "web")).word == "easynegative"
+    assert read_embedding(write_embedding(tmp_path / "easynegative.safetensors", "web")).word == "easynegative"
 
 
 def test_embeddings_that_do_not_fit(sd1: Path, sdxl: Path, tmp_path: Path) -> None:
@@ -593,7 +593,7 @@ def test_every_door_refuses_a_thing_for_what_it_is(name: str, sd1: Path, tmp_pat
     doors: dict[Thing, Callable[[], object]] = {
         "checkpoint": lambda: fewstep.load(path),
         "lora": lambda: LoraFile.read(path),
-        "embedding": lambda: Embedding.read(path),
+        "embedding": lambda: read_embedding(path),
         "unet": lambda: fewstep.load(sd1, device="cpu", unet=path),
         "controlnet": lambda: fewstep.load(sd1, device="cpu", controlnets=[path]),
     }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import adapters
 import fewstep
 from fewstep.models.adapters.embeddings import with_embeddings
-from fewstep.models.adapters.lora.stack import merged, with_loras
+from fewstep.models.adapters.lora.put_on import merged, with_loras
 from fewstep.models.model import Model
 from fewstep.models.rebuilt import KeptWhole, rebuilt
 from miniature import write_miniature_sd1

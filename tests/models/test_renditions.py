@@ -12,6 +12,7 @@ from torch import nn
 import fewstep
 from adapters import random_layers, write_kohya
 from fewstep.errors import InvalidRequest
+from fewstep.models.adapters.lora.put_on import with_loras
 from fewstep.models.fast_decoder import FastDecoder, FastDecoderConfig
 from fewstep.models.locating import FAST_DECODER
 from fewstep.models.model import Model
@@ -67,7 +68,7 @@ def test_another_precision_is_nearly_the_same_picture(student: Model, precision:
 
 def test_adapters_are_weighed_in_any_precision(student: Model, tmp_path: Path) -> None:
     file = write_kohya(tmp_path / "a.safetensors", {"lora_unet": random_layers(student.network.module, 1)}, 3.0)
-    model = fewstep.models.adapters.lora.stack.with_loras(student, [file])
+    model = with_loras(student, [file])
     none, some = (painted(model, precision="bfloat16", loras={"a": weight}) for weight in (0.0, 1.0))
     assert (none == painted(student, precision="bfloat16")).all()
     assert abs(none - some).max() > 3

@@ -22,7 +22,8 @@ import fewstep
 from fewstep.core.noise import PictureNoise
 from fewstep.errors import InvalidModel
 from fewstep.models.adapters.lora.file import LoraFile
-from fewstep.models.adapters.lora.stack import LoraStack, with_loras
+from fewstep.models.adapters.lora.put_on import with_loras
+from fewstep.models.adapters.lora.stack import LoraStack
 from fewstep.models.adapters.record import Adapters
 from fewstep.models.model import Model
 from fewstep.pipelines.plan import complete

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 import adapters
 import fewstep
 from browsing import SHOWN, changed, stroke, typed
-from fewstep.models.adapters.lora.stack import with_loras
+from fewstep.models.adapters.lora.put_on import with_loras
 from fewstep.models.model import Model
 from fewstep.server.coding import Coding, encode
 from fewstep.server.proxy import Proxy

@@ -33,7 +33,7 @@ def guarded(student: Model) -> Iterator[Server]:
 
 @pytest.mark.parametrize("name", ["lcm", "fal-ai/lcm"])
 def test_a_pass_opens_every_door_of_its_application(name: str) -> None:
-    passes = Passes()
+    passes = Passes(own_words())
     shown = passes.grant([name], 60)
     for door in ("", "/stream", "/image-to-image", "/inpainting/stream", "/realtime", "/ws"):
         assert passes.opens(shown, f"/fal-ai/lcm{door}")
@@ -47,7 +47,7 @@ def test_a_pass_opens_every_door_of_its_application(name: str) -> None:
 )
 def test_no_pass_opens_a_door_of_the_server(name: str) -> None:
     """Whatever it names: it is refused, or opens none of them."""
-    passes = Passes()
+    passes = Passes(own_words())
     try:
         shown = passes.grant([name], 60)
     except InvalidRequest:
@@ -73,14 +73,14 @@ def test_no_pass_opens_a_door_of_the_server(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "/", "a/", "/a", "a/b/c", "v1", "v1/live", "fal/proxy", "tokens/x", "x/images"])
 def test_no_pass_is_made_for_what_is_no_application(name: str) -> None:
     with pytest.raises(InvalidRequest, match="no application's name"):
-        Passes().grant(["lcm", name], 60)
+        Passes(own_words()).grant(["lcm", name], 60)
 
 
 def test_every_path_of_the_server_begins_with_a_word_of_its_own(student: Model) -> None:
     """So that none, not even one that is added later, is taken for an application's."""
     engine = Engine(student)
     app = create_app(engine)
-    services = Services(engine, Passes(), Places(engine))
+    services = Services(engine, Passes(own_words()), Places(engine))
     routes = [*app.routes, *(route for door in doors() for route in door.router(services).routes)]
     paths = {route.path for route in routes if isinstance(route, Route | WebSocketRoute | Mount)}
     assert {"/v1/live", "/images/edits", "/fal/proxy", "/tokens/", "/web", "/metrics"} < paths

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from fewstep.models.model import Model
 from fewstep.server.app import create_app
-from fewstep.server.doors import doors
+from fewstep.server.doors import doors, own_words
 from fewstep.server.doors.base import Services
 from fewstep.server.doors.fal.addresses import PROXY
 from fewstep.server.passes import Passes
@@ -37,7 +37,7 @@ def without_tail(path: str) -> str:
 def test_every_door_is_in_the_schema(small: Server) -> None:
     """What is not described is a page, or a second name of something that is."""
     described = httpx.get(f"{small.url}/openapi.json").json()["paths"]
-    services = Services(small.engine, Passes(), Places(small.engine))
+    services = Services(small.engine, Passes(own_words()), Places(small.engine))
     routers = [door.router(services) for door in doors()]
     routes = [*create_app(small.engine).routes, *(route for router in routers for route in router.routes)]
     paths = {getattr(route, "path_format", route.path) for route in routes if hasattr(route, "path")}

@@ -12,7 +12,8 @@ from websockets.sync.client import connect
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.model import Model
-from fewstep.server.security import Access, is_loopback
+from fewstep.server.addresses import is_loopback
+from fewstep.server.security import Access
 from serving import Server, serving
 
 TOKEN = "a-long-secret"

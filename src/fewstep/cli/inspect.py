@@ -142,7 +142,7 @@ def _guidance(embedded: bool) -> str:
 
 def _lora_facts(path: Path, base: Model | None) -> dict[str, str]:
     from fewstep.models.adapters.lora.file import LoraFile
-    from fewstep.models.adapters.lora.stack import place
+    from fewstep.models.adapters.lora.put_on import place
 
     file = LoraFile.read(path)
     few_step = f"LCM-LoRA (by {file.few_step.because}): its base becomes a few-step model"

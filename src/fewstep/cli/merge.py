@@ -59,7 +59,7 @@ def merge(
         "vae": vae,
     }
     check_beforehand(model, loading)
-    from fewstep.models.adapters.lora.stack import merged
+    from fewstep.models.adapters.lora.put_on import merged
     from fewstep.models.loading import load
     from fewstep.models.placement import choose_dtype
     from fewstep.models.saving import save

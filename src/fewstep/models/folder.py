@@ -15,10 +15,10 @@ from fewstep.models.config import Config
 from fewstep.models.families import families, recognise
 from fewstep.models.families.base import Family
 from fewstep.models.identify import check_model_folder
-from fewstep.models.latent_model import Traits
 from fewstep.models.locating import BUILT_IN, FAST_DECODER, HUB_ID, about_file, download, read_json
 from fewstep.models.parts import check_class
 from fewstep.models.profile import profile_of
+from fewstep.models.traits import Traits
 
 if TYPE_CHECKING:
     import torch

@@ -298,7 +298,7 @@ def _with_loras(model: Model, loras: Iterable[LoraSource], kind: str | None) -> 
     wanted = list(loras)
     if not wanted:
         return model
-    from fewstep.models.adapters.lora.stack import with_loras
+    from fewstep.models.adapters.lora.put_on import with_loras
 
     return with_loras(model, wanted, kind)
 

@@ -17,19 +17,19 @@ from fewstep.core.profile import SamplingProfile
 from fewstep.core.tiling import Span
 from fewstep.errors import FewstepWarning
 from fewstep.models.adapters.adapted import Adapted
-from fewstep.models.adapters.embeddings import Embeddings
 from fewstep.models.adapters.lora.stack import LoraStack
 from fewstep.models.adapters.record import Adapters
 from fewstep.models.autoencoder import Autoencoder
 from fewstep.models.card import ModelCard
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.families.base import Family, Network, Size, Text
-from fewstep.models.latent_model import Control, Traits
 from fewstep.models.memory import Placement, Stages
 from fewstep.models.origin import Origin
 from fewstep.models.placement import device_of, dtype_of
 from fewstep.models.precisions import DERIVED, EAGER, FAST, WHOLE
 from fewstep.models.renditions import Rendition, Runner, rendered
+from fewstep.models.text.own_words import Embeddings
+from fewstep.models.traits import Control, Traits
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,8 @@ class Model:
     adapters: Adapters = field(default_factory=Adapters)
     origin: Origin = field(default_factory=Origin)
     placement: Placement = field(default_factory=Placement)
-    runner: Runner | None = None
-    rendition: Rendition | None = None
+    runner: Runner[Model] | None = None
+    rendition: Rendition[Model] | None = None
     _rendered: dict[tuple[str, str], Model] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -108,8 +108,15 @@ class Model:
         if self.runner is None and key == (self.precisions[0], self.decoders[0]):
             return self
         if key not in self._rendered:
-            self._rendered[key] = rendered(self, precision, decoder)
+            self._rendered[key] = self._in(precision, decoder)
         return self._rendered[key] if self.runner is None else self.runner.run(self._rendered[key])
+
+    def _in(self, precision: str, decoder: str) -> Model:
+        other = precision if precision != self.precisions[0] else None
+        changed = decoder if decoder != self.decoders[0] else None
+        network, autoencoder = rendered(self.network, self.autoencoder, self.device, other, changed)
+        rendition = Rendition(self, precision, decoder)
+        return replace(self, network=network, autoencoder=autoencoder, runner=None, rendition=rendition)
 
     @property
     def text_width(self) -> int:

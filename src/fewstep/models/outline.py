@@ -8,10 +8,10 @@ from pathlib import Path
 from fewstep.core.profile import SamplingProfile
 from fewstep.models.card import ModelCard
 from fewstep.models.folder import Folder, locate_model
-from fewstep.models.latent_model import Traits
 from fewstep.models.locating import FAST_DECODER, is_elsewhere, names_of
 from fewstep.models.overrides import Overrides
 from fewstep.models.precisions import DERIVED, FAST, WHOLE
+from fewstep.models.traits import Traits
 
 
 @dataclass(frozen=True, eq=False)

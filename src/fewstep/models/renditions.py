@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,12 @@ from fewstep.models.rebuilt import Part, rebuilt
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-    from fewstep.models.model import Model
+
+Model = TypeVar("Model")
 
 
 @dataclass(frozen=True, eq=False)
-class Rendition:
+class Rendition(Generic[Model]):
     """What a model is of another one (`of`): in which precision, by which decoder, and by what it is run."""
 
     of: Model
@@ -31,7 +32,7 @@ class Rendition:
     backend: str = EAGER
 
 
-class Runner(Protocol):
+class Runner(Protocol[Model]):
     """What decides how a model's renditions are run (`fewstep.runtime`)."""
 
     def run(self, rendition: Model) -> Model:
@@ -65,23 +66,19 @@ class Converted(NetworkWrapper):
         return self.network.run(inside).to(before)
 
 
-def rendered(model: Model, precision: str, decoder: str) -> Model:
-    """`model` in one of its `precisions`, with one of its `decoders`; it shares with it all that stays the same."""
-    autoencoder = _with_decoder(model.autoencoder, decoder, model)
-    network = model.network
-    if precision != model.precisions[0]:
+def rendered(
+    network: Network, autoencoder: Autoencoder, device: torch.device, precision: str | None, decoder: str | None
+) -> tuple[Network, Autoencoder]:
+    """The parts of a model in another precision, with its other decoder; None: as they are. What stays the same is
+    shared."""
+    autoencoder = _with_decoder(autoencoder, decoder, device)
+    if precision is not None:
         convert = _CONVERT.get(precision) or _to(DTYPES[precision])
         network = Converted(network, network.holding(convert(network.module)))
         inside = autoencoder.module if autoencoder.decoder is None else autoencoder.decoder
         assert isinstance(inside, nn.Module)
         autoencoder = replace(autoencoder, decoder=_Decoder(convert(inside), whole=autoencoder.decoder is None))
-    return replace(
-        model,
-        network=network,
-        autoencoder=autoencoder,
-        runner=None,
-        rendition=Rendition(model, precision, decoder),
-    )
+    return network, autoencoder
 
 
 class _Decoder(nn.Module):
@@ -100,13 +97,13 @@ class _Decoder(nn.Module):
         return pixels.to(latents.dtype)
 
 
-def _with_decoder(autoencoder: Autoencoder, decoder: str, model: Model) -> Autoencoder:
-    if decoder == model.decoders[0]:
+def _with_decoder(autoencoder: Autoencoder, decoder: str | None, device: torch.device) -> Autoencoder:
+    if decoder is None:
         return autoencoder
     if decoder != FAST:
         return replace(autoencoder, decoder=None)
     assert autoencoder.fast is not None
-    return replace(autoencoder, decoder=autoencoder.fast().to(model.device))
+    return replace(autoencoder, decoder=autoencoder.fast().to(device))
 
 
 def _to(dtype: torch.dtype) -> Callable[[nn.Module], nn.Module]:

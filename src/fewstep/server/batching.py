@@ -21,12 +21,13 @@ from torch import Tensor
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.schedule import Time
 from fewstep.core.tiling import Span
-from fewstep.models.adapters.embeddings import Embeddings
 from fewstep.models.adapters.lora.stack import LoraStack
 from fewstep.models.card import ModelCard
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.latent_model import Control, LatentModel, Traits
+from fewstep.models.latent_model import LatentModel
 from fewstep.models.origin import Origin
+from fewstep.models.text.own_words import Embeddings
+from fewstep.models.traits import Control, Traits
 from fewstep.server.prompts import PromptCache
 
 

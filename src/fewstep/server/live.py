@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fewstep.errors import FewstepError
 from fewstep.server import protocol
+from fewstep.server.addresses import is_loopback
 from fewstep.server.controls import controls
 from fewstep.server.engine import Engine
 from fewstep.server.outbox import Outbox
@@ -36,7 +37,6 @@ from fewstep.server.protocol import (
     Trouble,
 )
 from fewstep.server.scheduler import Busy, Lane
-from fewstep.server.security import is_loopback
 from fewstep.server.session import Session
 from fewstep.server.wording import in_words
 

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fewstep.errors import InvalidRequest
-from fewstep.server.doors import own_words
 
 MAX_SECONDS = 3600
 _HEADER = {"alg": "HS256", "typ": "JWT"}
@@ -24,6 +23,9 @@ _HEADER = {"alg": "HS256", "typ": "JWT"}
 
 @dataclass(frozen=True)
 class Passes:
+    """own_words  first words of the paths that are the server's own, and so no application's"""
+
+    own_words: frozenset[str]
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def grant(self, apps: Sequence[str], seconds: float) -> str:
@@ -32,10 +34,10 @@ class Passes:
         """
         for name in apps:
             words = name.split("/")
-            if len(words) > 2 or "" in words or not own_words().isdisjoint(words):
+            if len(words) > 2 or "" in words or not self.own_words.isdisjoint(words):
                 raise InvalidRequest(
                     f"{name[:60]!r} is no application's name; it must be `app` or `owner/app`, "
-                    f"without the server's own words: {', '.join(sorted(own_words()))}"
+                    f"without the server's own words: {', '.join(sorted(self.own_words))}"
                 )
         claims = {"apps": list(apps), "exp": time.time() + seconds}
         said = f"{_coded(json.dumps(_HEADER).encode())}.{_coded(json.dumps(claims).encode())}"
@@ -47,18 +49,17 @@ class Passes:
         if not hmac.compare_digest(signature.encode(), self._signature(said).encode()):
             return False
         claims = json.loads(_plain(said.partition(".")[2]))
-        return bool(claims["exp"] > time.time() and not _names(path).isdisjoint(claims["apps"]))
+        return bool(claims["exp"] > time.time() and not self._names(path).isdisjoint(claims["apps"]))
+
+    def _names(self, path: str) -> frozenset[str]:
+        """Of the application whose door a path is, those that a pass may have for it; none where it is no such door."""
+        root, owner, app, *_ = [*path.split("/"), "", ""]
+        if root or not (owner and app) or owner in self.own_words:
+            return frozenset()
+        return frozenset((app, f"{owner}/{app}"))
 
     def _signature(self, said: str) -> str:
         return _coded(hmac.digest(self.key, said.encode(), hashlib.sha256))
-
-
-def _names(path: str) -> frozenset[str]:
-    """Of the application whose door a path is, those that a pass may have for it; none where it is no such door."""
-    root, owner, app, *_ = [*path.split("/"), "", ""]
-    if root or not (owner and app) or owner in own_words():
-        return frozenset()
-    return frozenset((app, f"{owner}/{app}"))
 
 
 def _coded(data: bytes) -> str:

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fewstep.server.addresses import is_loopback
 from fewstep.server.engine import Engine
 from fewstep.server.scheduler import Busy, Lane
-from fewstep.server.security import is_loopback
 
 PER_ADDRESS = 16
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import ipaddress
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewstep.errors import InvalidRequest
-from fewstep.server.doors import doors
+from fewstep.server.addresses import is_loopback
+from fewstep.server.doors import doors, own_words
 from fewstep.server.passes import Passes
 from fewstep.server.proxy import own_path
 from fewstep.server.refusing import answer, refuse
@@ -37,16 +37,6 @@ HEADERS = {
 }
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a server bound to this host is reachable from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 @dataclass(frozen=True)
 class Access:
     """token     what every client must show; None: whoever reaches the server may use it
@@ -59,7 +49,7 @@ class Access:
     token: str | None = None
     hosts: tuple[str, ...] | None = ("localhost", "queue.localhost", "127.0.0.1", "[::1]")
     origins: tuple[str, ...] = ()
-    passes: Passes = field(default_factory=Passes)
+    passes: Passes = field(default_factory=lambda: Passes(own_words()))
 
     @classmethod
     def of(cls, host: str, token: str | None, origins: Iterable[str] = ()) -> Access:

@@ -7,11 +7,8 @@ that looks for the largest id, as CLIP does for the end of a prompt, takes one o
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -25,6 +22,7 @@ from fewstep.models.identify import identify, refusal
 from fewstep.models.rebuilt import rebuilt
 from fewstep.models.stated import GENERIC
 from fewstep.models.tensor_file import read_tensors
+from fewstep.models.text.own_words import Embedding, Embeddings
 
 Model = TypeVar("Model", bound=Host)
 DIFFUSERS_NAME = "learned_embeds.safetensors"
@@ -33,49 +31,24 @@ _ENCODERS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}  # as files f
 EmbeddingSource = str | Path | tuple[str | Path, str]
 
 
-@dataclass(frozen=True, eq=False)
-class Embedding:
-    """One file: its word, and the vectors (n, width) for each text encoder, or for the only one under ""."""
+def read_embedding(path: Path, word: str | None = None, reference: str | None = None) -> Embedding:
+    """A `.safetensors` file, or a folder with one; raises `InvalidModel`.
 
-    word: str
-    vectors: Mapping[str, Tensor]
-    path: Path
-    reference: str | None = None
-
-    @cached_property
-    def hash(self) -> str:
-        """The first 12 hex digits of the file's SHA-256."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
-
-    @property
-    def family(self) -> str:
-        """The base that it was made for, in words."""
-        return "SDXL" if len(self.vectors) > 1 else named(next(iter(self.vectors.values())).shape[1])
-
-    @property
-    def count(self) -> int:
-        return len(next(iter(self.vectors.values())))
-
-    @classmethod
-    def read(cls, path: Path, word: str | None = None, reference: str | None = None) -> Embedding:
-        """A `.safetensors` file, or a folder with one; raises `InvalidModel`.
-
-        word  what prompts call it; default: the file's own word, where it holds one, else the file's name
-        """
-        file = _file_in(path)
-        tensors, _ = read_tensors(file)
-        found = identify(file)
-        if found.thing != "embedding":
-            raise refusal(file, "embedding", found)
-        own, vectors = _vectors(tensors)
-        if not vectors or len({len(each) for each in vectors.values()}) != 1:
-            raise InvalidModel(f"{file} is no embedding that fewstep knows: it holds {', '.join(sorted(tensors))}")
-        name = file.absolute().parent.name if GENERIC.fullmatch(file.stem) else file.stem
-        chosen = own or name if word is None else word
-        if not chosen.strip():
-            raise InvalidRequest(f"the word for {file} is empty; give it as {file}=WORD")
-        return cls(chosen.strip(), vectors, file, reference)
+    word  what prompts call it; default: the file's own word, where it holds one, else the file's name
+    """
+    file = _file_in(path)
+    tensors, _ = read_tensors(file)
+    found = identify(file)
+    if found.thing != "embedding":
+        raise refusal(file, "embedding", found)
+    own, vectors = _vectors(tensors)
+    if not vectors or len({len(each) for each in vectors.values()}) != 1:
+        raise InvalidModel(f"{file} is no embedding that fewstep knows: it holds {', '.join(sorted(tensors))}")
+    name = file.absolute().parent.name if GENERIC.fullmatch(file.stem) else file.stem
+    chosen = own or name if word is None else word
+    if not chosen.strip():
+        raise InvalidRequest(f"the word for {file} is empty; give it as {file}=WORD")
+    return Embedding(chosen.strip(), vectors, file, reference)
 
 
 def _file_in(path: Path) -> Path:
@@ -102,49 +75,6 @@ def _vectors(tensors: Mapping[str, Tensor]) -> tuple[str | None, dict[str, Tenso
         ((word, value),) = flat.items()
         return word, {"": value}
     return None, {}
-
-
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """The words of a bundle's own.
-
-    spans  by its lower-case word, the ids of each one's vectors: negative, and in the encoder's table from -1 downwards
-    """
-
-    words: tuple[Embedding, ...] = ()
-    spans: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def plus(self, embedding: Embedding) -> Embeddings:
-        """With one more; raises `InvalidRequest` for a word that is taken."""
-        word = embedding.word.lower()
-        if word in self.spans:
-            raise InvalidRequest(f"two embeddings are called {embedding.word!r}: give one another word, FILE=WORD")
-        first = sum(len(ids) for ids in self.spans.values()) + 1
-        span = tuple(-number for number in range(first, first + embedding.count))
-        return Embeddings((*self.words, embedding), {**self.spans, word: span})
-
-    def split(self, text: str) -> list[str | tuple[int, ...]]:
-        """A text in its pieces: words of the vocabulary as they stand, those of one's own as their ids."""
-        if self._pattern is None:
-            return [text]
-        pieces: list[str | tuple[int, ...]] = []
-        for number, piece in enumerate(self._pattern.split(text)):
-            if number % 2:
-                pieces.append(self.spans[piece.lower()])
-            elif piece.strip():
-                pieces.append(piece)
-        return pieces
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str] | None:
-        """Finds the words, the longest first, where they are no part of a longer one."""
-        longest_first = sorted(self.spans, key=len, reverse=True)
-        words = "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in longest_first)
-        return re.compile(f"({words})", re.I) if words else None
-
-    def name_of(self, token: int) -> str:
-        """The word that a negative id is of."""
-        return next(word for word, ids in self.spans.items() if token in ids)
 
 
 class EmbeddingTable(nn.Module):
@@ -201,9 +131,15 @@ def _vectors_for(embedding: Embedding, model: Host) -> Mapping[str, Tensor]:
     if {part: each.shape[1] for part, each in vectors.items()} != widths:
         own = named(model.text_width, "of another kind")
         raise InvalidModel(
-            f"the embedding {embedding.path.name} was made for {embedding.family} and {model.name} is {own}"
+            f"the embedding {embedding.path.name} was made for {_made_for(embedding)} and {model.name} is {own}"
         )
     return vectors
+
+
+def _made_for(embedding: Embedding) -> str:
+    """The base, in words."""
+    vectors = embedding.vectors
+    return "SDXL" if len(vectors) > 1 else named(next(iter(vectors.values())).shape[1])
 
 
 def _find(source: EmbeddingSource) -> Embedding:
@@ -213,9 +149,9 @@ def _find(source: EmbeddingSource) -> Embedding:
         name, _, word = name.rpartition("=")
     path = Path(name).expanduser()
     if path.exists():
-        return Embedding.read(path, word)
+        return read_embedding(path, word)
     if _HUB.fullmatch(name):
         from fewstep.models.adapters.lora.source import fetch_file
 
-        return Embedding.read(fetch_file(name, DIFFUSERS_NAME, "embedding"), word, reference=name)
+        return read_embedding(fetch_file(name, DIFFUSERS_NAME, "embedding"), word, reference=name)
     raise ModelNotFound(f"no embedding {name!r}: give a .safetensors file, FILE=WORD, or a hub id (owner/name)")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fewstep.models.adapters.record import Adapters
-from fewstep.models.latent_model import Traits
+from fewstep.models.traits import Traits
 
 
 class Host(Protocol):

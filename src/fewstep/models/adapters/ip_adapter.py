@@ -18,10 +18,10 @@ from fewstep.models.adapters.host import Host
 from fewstep.models.adapters.steering import scales_of
 from fewstep.models.families.base import Inputs
 from fewstep.models.families.unets import named
-from fewstep.models.latent_model import Control
 from fewstep.models.locating import IS_A_PICKLE, PICKLES, download
 from fewstep.models.placement import dtype_of
 from fewstep.models.rebuilt import KeptWhole, rebuilt
+from fewstep.models.traits import Control
 from fewstep.models.variants import chosen_variant
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from fewstep.models.adapters.steering import scales_of
 from fewstep.models.adapters.t2i_adapter import T2IAdapter
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.families.base import Inputs
-from fewstep.models.latent_model import Control
+from fewstep.models.traits import Control
 
 Model = TypeVar("Model", bound=Host)
 Residual = Tensor | Sequence[Tensor]

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from fewstep.models.adapters.embeddings import Embeddings
-    from fewstep.models.adapters.ip_adapter import ImagePrompts
     from fewstep.models.adapters.lora.stack import LoraStack
-    from fewstep.models.adapters.nets import ControlNets
     from fewstep.models.adapters.steering import Steering
     from fewstep.models.conditioning import Conditioning
     from fewstep.models.families.base import Inputs
-    from fewstep.models.latent_model import Control
+    from fewstep.models.text.own_words import Embeddings
+    from fewstep.models.traits import Control
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +30,8 @@ class Adapters:
 
     loras: LoraStack | None = None
     embeddings: Embeddings | None = None
-    controlnets: ControlNets | None = None
-    image_prompts: ImagePrompts | None = None
+    controlnets: Steering | None = None
+    image_prompts: Steering | None = None
 
     @property
     def steering(self) -> tuple[Steering, ...]:

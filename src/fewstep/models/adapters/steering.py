@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.models.families.base import Inputs
-from fewstep.models.latent_model import Control
+from fewstep.models.traits import Control
 
 if TYPE_CHECKING:
     from fewstep.models.conditioning import Conditioning

@@ -16,13 +16,13 @@ from fewstep.core.profile import SamplingProfile
 from fewstep.errors import InvalidModel
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.config import Config
-from fewstep.models.latent_model import Traits
 from fewstep.models.text.tokenizer import Tokenizer
+from fewstep.models.traits import Traits
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
-    from fewstep.models.adapters.embeddings import Embeddings
+    from fewstep.models.text.own_words import Embeddings
 
 Size = tuple[int, int]  # height, width
 Inputs = dict[str, Tensor | Sequence[Tensor]]  # of a network, by name

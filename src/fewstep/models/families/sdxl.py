@@ -13,10 +13,10 @@ from fewstep.models.families.base import Family, Part, Size, Text
 from fewstep.models.families.layout import Layout
 from fewstep.models.families.sd import VIT_L
 from fewstep.models.families.unet import NETWORKS, TOKENIZER, UNetFamily, reads_sizes
-from fewstep.models.latent_model import Traits
 from fewstep.models.locating import IS_A_REFINER
 from fewstep.models.text.clip import ClipText
 from fewstep.models.text.tokenizer import Tokenizer
+from fewstep.models.traits import Traits
 
 SIZES = "time_ids"  # diffusers' name for them
 LEAST_LORA_STEPS = 6

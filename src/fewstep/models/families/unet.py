@@ -20,10 +20,10 @@ from fewstep.models.families.base import AUTOENCODER, DiffusersNetwork, Family, 
 from fewstep.models.families.layout import Layout
 from fewstep.models.families.unet_file import W_EMBEDDING, read_unet
 from fewstep.models.families.unet_names import stability_names
-from fewstep.models.latent_model import Traits
 from fewstep.models.placement import dtype_of
 from fewstep.models.text.clip import ClipText
 from fewstep.models.text.tokenizer import Tokenizer
+from fewstep.models.traits import Traits
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel

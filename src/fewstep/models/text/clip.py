@@ -16,7 +16,7 @@ from fewstep.models.text.prompt_weights import Fragment, parse
 from fewstep.models.text.tokenizer import EncoderOutput, Tokenizer
 
 if TYPE_CHECKING:
-    from fewstep.models.adapters.embeddings import Embeddings
+    from fewstep.models.text.own_words import Embeddings
 
 MAX_WINDOWS = 8  # of a long prompt: 600 of CLIP's tokens
 COMMA_REACH = 20 / 75  # of a window: how far back a comma is looked for, to end the window there

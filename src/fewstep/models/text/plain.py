@@ -15,7 +15,7 @@ from fewstep.models.text.prompt_weights import parse
 from fewstep.models.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from fewstep.models.adapters.embeddings import Embeddings
+    from fewstep.models.text.own_words import Embeddings
 
 
 @dataclass(frozen=True, eq=False)

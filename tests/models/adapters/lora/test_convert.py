@@ -18,7 +18,7 @@ from fewstep.models.adapters.lora.convert import convert, write_lora
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 from fewstep.models.adapters.lora.names import SPELLINGS, Spelling, kohya_names
-from fewstep.models.adapters.lora.stack import layers_of, merged, with_loras
+from fewstep.models.adapters.lora.put_on import layers_of, merged, with_loras
 from fewstep.models.families.sd import SD1, SD2
 from fewstep.models.families.sdxl import SDXL
 from fewstep.models.families.unet import UNetFamily

@@ -27,7 +27,7 @@ from fewstep.models.adapters.lora.kinds.lokr import LokrLayer
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 from fewstep.models.adapters.lora.kinds.oft import OftLayer
 from fewstep.models.adapters.lora.layer import AdaptedLayer, Shares
-from fewstep.models.adapters.lora.stack import layers_of, merged, with_loras
+from fewstep.models.adapters.lora.put_on import layers_of, merged, with_loras
 from fewstep.models.model import Model
 
 LAYERS = {"linear": lambda: nn.Linear(12, 16), "conv": lambda: nn.Conv2d(12, 16, 3, padding=1, stride=2)}

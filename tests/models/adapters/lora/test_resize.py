@@ -14,8 +14,8 @@ from fewstep.errors import InvalidModel, InvalidRequest
 from fewstep.models.adapters.lora.convert import convert, write_lora
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
+from fewstep.models.adapters.lora.put_on import merged
 from fewstep.models.adapters.lora.resize import resized
-from fewstep.models.adapters.lora.stack import merged
 from fewstep.models.lean.part import twin_of
 from fewstep.models.locating import ADAPTERS
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from fewstep.errors import InvalidModel
 from fewstep.files import Json, new_folder, write_tensors
 from fewstep.models.adapters.lora.file import LoraFile
-from fewstep.models.adapters.lora.kinds.base import Change
+from fewstep.models.adapters.lora.kinds.base import Change, LowRank
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 from fewstep.models.adapters.lora.names import Spelling, write_key
-from fewstep.models.adapters.lora.stack import place
+from fewstep.models.adapters.lora.put_on import place
 from fewstep.models.families import denoisers
 from fewstep.models.families.base import Family
 from fewstep.models.families.unets import with_width
@@ -94,7 +94,7 @@ def _networks(file: LoraFile, model: Model | None) -> tuple[Family, Mapping[str,
     return family, {part: family.blank(part) for part in family.networks if part != "vae"}
 
 
-def _lora(change: Change) -> LoraLayer:
+def _lora(change: Change) -> LowRank:
     assert change.lora is not None
     return change.lora
 
@@ -127,7 +127,8 @@ def _peft_config(changes: Mapping[str, Change]) -> _PeftConfig:
         "rank_pattern": {name: layer.rank for name, layer in layers.items() if layer.rank != first.rank},
         "alpha_pattern": {name: layer.alpha for name, layer in layers.items() if layer.alpha != first.alpha},
     }
-    return {"use_dora": True, **config} if any(change is not change.lora for change in changes.values()) else config
+    plain = all(isinstance(change, LoraLayer) for change in changes.values())
+    return config if plain else {"use_dora": True, **config}
 
 
 def _save(

@@ -6,14 +6,11 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from fewstep.errors import InvalidRequest, ModelNotFound
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.locating import ADAPTERS
-
-if TYPE_CHECKING:
-    from fewstep.models.model import Model
 
 MAX_WEIGHT = 10.0
 _PUBLISHED = {  # by the family that it was made for (`layout.family_of`)
@@ -57,7 +54,17 @@ def check_weight(name: str, weight: object) -> float:
     return float(weight)  # type: ignore[arg-type]
 
 
-def find_lora(source: str, model: Model) -> LoraFile:
+class Based(Protocol):
+    """A model, by its name and the family of its base."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def base(self) -> str: ...
+
+
+def find_lora(source: str, model: Based) -> LoraFile:
     """Read the adapter that a file, a folder, a hub id, "lcm-lora" (the published one for this base) or the name of one
     that comes with the starter names."""
     if source == "lcm-lora":

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from torch import Size, Tensor
 
@@ -21,8 +21,21 @@ from fewstep.models.adapters.lora.names import Spelling
 from fewstep.models.adapters.lora.peft_config import PeftConfig
 from fewstep.models.rebuilt import KeptWhole
 
-if TYPE_CHECKING:
-    from fewstep.models.adapters.lora.kinds.lora import LoraLayer
+
+class LowRank(Protocol):
+    """alpha / rank * up @ down, as a LoRA has it."""
+
+    @property
+    def down(self) -> Tensor: ...
+
+    @property
+    def up(self) -> Tensor: ...
+
+    @property
+    def alpha(self) -> float: ...
+
+    @property
+    def rank(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +100,7 @@ class Change(KeptWhole, ABC):
         return sum(each.numel() for each in self.factors.values())
 
     @property
-    def lora(self) -> LoraLayer | None:
+    def lora(self) -> LowRank | None:
         """The LoRA that it is, or that its DoRA lies on; None of other kinds."""
         return None
 

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Size, Tensor
 
-from fewstep.models.adapters.lora.kinds.base import Change, LayerInFile
+from fewstep.models.adapters.lora.kinds.base import Change, LayerInFile, LowRank
 from fewstep.models.adapters.lora.kinds.lora import LoraLayer
 from fewstep.models.adapters.lora.names import Spelling
 
@@ -46,7 +46,7 @@ class DoraLayer(Change):
         return inner | {"lora_magnitude_vector": flat if self.lora.down.ndim == 2 else flat.reshape(1, -1, 1, 1)}
 
     @property
-    def lora(self) -> LoraLayer | None:
+    def lora(self) -> LowRank | None:
         return self.inner.lora
 
     @property

@@ -20,8 +20,8 @@ from fewstep.errors import FewstepWarning, InvalidModel, InvalidRequest, ModelNo
 from fewstep.models.adapters.lora.file import LoraFile
 from fewstep.models.adapters.lora.layer import AdaptedLayer
 from fewstep.models.adapters.lora.names import kohya_names
+from fewstep.models.adapters.lora.put_on import layers_of, with_loras
 from fewstep.models.adapters.lora.source import LoraSpec, find_lora
-from fewstep.models.adapters.lora.stack import layers_of, with_loras
 from fewstep.models.families.unet_names import stability_names
 from fewstep.models.locating import ADAPTERS
 from fewstep.models.model import Model
