@@ -40,7 +40,7 @@ LCM_RANGE = (2.0, 14.0)  # of w, where a model that embeds it does not say (LCM,
 @dataclass(frozen=True, eq=False)
 class Training:
     """student    samples with the network as it is now, under the card of what it becomes
-    network    the U-Net in training
+    network    the one in training
     objective  with what the config leaves open taken from the model
     networks   whom the objective asks
     base       the folder of the model that it began as
@@ -121,24 +121,24 @@ def training_of(config: RunConfig, model: Model, name: str, processes: Processes
     model = dataclasses.replace(model, network=model.network.holding(twin_of(model.network.module)))
     processes = processes or Processes()
     objective = resolved(config, model)
-    unet = _network(config, objective, model)
+    network = _network(config, objective, model)
     if config.checkpointing:
-        unet.enable_gradient_checkpointing()
+        network.enable_gradient_checkpointing()
     guidance = None
     if isinstance(objective, FineTuning) and (learnt := learnt_range(model, objective)) is not None:
         guidance = LearntGuidance(_as_it_was(config, model, processes), learnt)
-    for network in {id(each): each for each in (model.network.module, unet)}.values():
-        processes.divide(network)
-    student = dataclasses.replace(model, network=model.network.holding(unet), origin=model.origin.changed())
+    for each in {id(held): held for held in (model.network.module, network)}.values():
+        processes.divide(each)
+    student = dataclasses.replace(model, network=model.network.holding(network), origin=model.origin.changed())
     if isinstance(objective, Distillation):
         student = _few_step_student(student, objective)
     student = dataclasses.replace(student, card=dataclasses.replace(student.card, name=name, shared=None, measured={}))
     averaged = isinstance(objective, Pairs) and objective.target == "ema"
-    target = AveragedTarget(unet, objective.target_decay) if averaged else None  # type: ignore[attr-defined]
+    target = AveragedTarget(network, objective.target_decay) if averaged else None  # type: ignore[attr-defined]
     return Training(
         config=config,
         student=student,
-        network=unet,
+        network=network,
         objective=objective,
         networks=Networks(
             student=student.denoise,
