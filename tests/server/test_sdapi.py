@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -117,6 +118,14 @@ def test_hires_fix_keeps_to_the_server_s_limits(server: Server) -> None:
     answer = httpx.post(f"{server.url}/sdapi/v1/txt2img", json={"prompt": "x", **sizes})
     assert answer.status_code == 400
     assert "2048 x 2048 is more than this server generates" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("field", [{"nobody_knows_it": math.nan}, {"override_settings": {"x": math.inf}}])
+def test_what_is_no_json_is_refused_as_the_answer_repeats_it(server: Server, field: dict[str, object]) -> None:
+    body = json.dumps({"prompt": "x", "steps": 1, "width": 64, "height": 64} | field)
+    answer = httpx.post(f"{server.url}/sdapi/v1/txt2img", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert "finite number" in answer.json()["detail"]
 
 
 def test_a_mask_says_where(api: webuiapi.WebUIApi, student: Model) -> None:

@@ -14,11 +14,12 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import StreamingResponse
+from PIL.Image import Image
 from pydantic import Field
 
 from fewstep.errors import FewstepError, InvalidRequest
@@ -54,11 +55,30 @@ class GenerateRequest(Asked):
     def request(self) -> Request:
         """Slow where there are pictures to decode: not for the loop. Raises `InvalidRequest`."""
         fields = self.model_dump(exclude={"model", "image", "mask", "controls"})
-        pictures = {name: _picture(getattr(self, name), name) for name in ("image", "mask")}
+        image = None if self.image is None else _picture(self.image, "image")
+        mask = None if self.mask is None else _picture(self.mask, "mask")
         controls = {
             name: Control(_picture(each.image, name), each.scale) for name, each in (self.controls or {}).items()
         }
-        return Request.of(**fields, **pictures, controls=controls or None)
+        return Request.of(**fields, image=image, mask=mask, controls=controls or None)
+
+
+class Begun(TypedDict):
+    advice: list[str]
+    num_steps: int
+
+
+class StepDone(TypedDict):
+    stepped: int
+
+
+class PictureDone(TypedDict):
+    painted: int
+    png: str
+
+
+class Broken(TypedDict):
+    error: str
 
 
 def router(services: Services) -> APIRouter:
@@ -77,29 +97,27 @@ def router(services: Services) -> APIRouter:
 
 
 async def _lines(engine: Engine, client: str, order: Order) -> AsyncIterator[str]:
-    yield _line(advice=list(order.advice), num_steps=sum(plan.num_steps for plan in order.plans))
+    yield _line({"advice": list(order.advice), "num_steps": sum(plan.num_steps for plan in order.plans)})
     try:
         with engine.lane(client) as lane, engine.submit(lane, order) as ticket:
             async for index, event in ticket:
                 match event:
                     case Stepped():
-                        yield _line(stepped=index)
+                        yield _line({"stepped": index})
                     case Generated(pixels=pixels):
                         file = await asyncio.to_thread(encode, pixels, Coding("png"), order.chunks[index])
-                        yield _line(painted=index, png=base64.b64encode(file).decode())
+                        yield _line({"painted": index, "png": base64.b64encode(file).decode()})
                     case Failed():
                         raise GenerationFailed(event)
     except FewstepError as error:
-        yield _line(error=str(error))
+        yield _line({"error": str(error)})
 
 
-def _line(**news: Any) -> str:
+def _line(news: Begun | StepDone | PictureDone | Broken) -> str:
     return json.dumps(news) + "\n"
 
 
-def _picture(data: str | None, what: str) -> Any:
-    if data is None:
-        return None
+def _picture(data: str, what: str) -> Image:
     try:
         return decode(base64.b64decode(data, validate=True), what)
     except (binascii.Error, ValueError) as error:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fewstep.server.coding import MEDIA_TYPES, Coding, Format, encode
+from fewstep.server.doors.fal.answers import Answer, Picture, Repeated
 from fewstep.server.doors.fal.fields import Input
 from fewstep.server.engine import Engine, Order
 from fewstep.server.job import Pixels
-
-Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -24,14 +21,14 @@ class Accepted:
 
     order: Order
     form: Format
-    repeated: Answer
+    repeated: Repeated
 
     @classmethod
     async def of(cls, engine: Engine, body: Input) -> Accepted:
         """Raises `InvalidRequest`. A model's name that is not ours means the first one: theirs are addresses."""
         model = engine.models.get(body.model_name or "", engine.model)
         order = await engine.order(await body.request(model), model)
-        repeated: Answer = {"prompt": body.prompt, "request_id": body.request_id}
+        repeated: Repeated = {"prompt": body.prompt, "request_id": body.request_id}
         if body.ignored:
             repeated["ignored"] = body.ignored
         return cls(order, body.format, repeated)
@@ -39,29 +36,20 @@ class Accepted:
     async def answer(self, pictures: Sequence[Pixels], seconds: float) -> Answer:
         """With the pictures' files as bytes, as realtime connections carry them; `seconds` were spent on them."""
         images = [await self.image(pixels, index) for index, pixels in enumerate(pictures)]
-        return {
+        answer: Answer = {
             "images": images,
             "seed": self.order.plans[0].seeds[0],
             "timings": {"inference": seconds},
             "has_nsfw_concepts": [False] * len(images),
             **self.repeated,
-            **({"advice": list(self.order.advice)} if self.order.advice else {}),
         }
+        if self.order.advice:
+            answer["advice"] = list(self.order.advice)
+        return answer
 
-    async def image(self, pixels: Pixels, index: int) -> Answer:
+    async def image(self, pixels: Pixels, index: int) -> Picture:
         """The picture of that number, or a preview of it."""
         chunks = self.order.chunks[index] if self.form == "png" else None
         content = await asyncio.to_thread(encode, pixels, Coding(self.form), chunks)
         height, width, _ = pixels.shape
         return {"content": content, "content_type": MEDIA_TYPES[self.form], "width": width, "height": height}
-
-
-def for_json(answer: Answer) -> Answer:
-    """The same with data URLs in the place of the bytes."""
-    return {**answer, "images": [_with_url(image) for image in answer["images"]]}
-
-
-def _with_url(image: Answer) -> Answer:
-    data = base64.b64encode(image["content"]).decode()
-    others = {name: value for name, value in image.items() if name != "content"}
-    return {"url": f"data:{image['content_type']};base64,{data}", **others}

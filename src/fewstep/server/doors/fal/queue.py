@@ -15,10 +15,10 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 from fewstep.errors import InvalidRequest
-from fewstep.server.doors.fal.accepted import Accepted, Answer
+from fewstep.server.doors.fal.accepted import Accepted
+from fewstep.server.doors.fal.answers import Answer, Status
 from fewstep.server.engine import Engine, GenerationFailed, Ticket
 from fewstep.server.job import Failed, Reason
 
@@ -75,12 +75,13 @@ class Queued:
             self.ticket.cancel()
 
     @property
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """In fal's words; what failed is completed, with an error."""
         if not self.task.done():
             started = self.ticket is not None and any(job.started is not None for job in self.ticket.jobs)
-            where = {} if started else {"queue_position": self.position}
-            return {"status": "IN_PROGRESS" if started else "IN_QUEUE", **where, "logs": []}
+            if started:
+                return {"status": "IN_PROGRESS", "logs": []}
+            return {"status": "IN_QUEUE", "queue_position": self.position, "logs": []}
         outcome = self.task.result()
         if isinstance(outcome, Failed):
             return {"status": "COMPLETED", "logs": [], "error": outcome.message, "error_type": outcome.reason}

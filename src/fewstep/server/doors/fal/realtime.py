@@ -10,14 +10,15 @@ import asyncio
 import json
 import time
 from collections import deque
-from typing import Any
 
 import msgpack
 from pydantic import ValidationError
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fewstep.errors import FewstepError, InvalidRequest
-from fewstep.server.doors.fal.accepted import Accepted, Answer
+from fewstep.server.doors.fal.accepted import Accepted
+from fewstep.server.doors.fal.answers import Answer
 from fewstep.server.doors.fal.fields import Input
 from fewstep.server.engine import Engine
 from fewstep.server.places import Places
@@ -57,7 +58,7 @@ class Realtime:
         except (WebSocketDisconnect, RuntimeError):  # gone while we were sending
             return
 
-    async def _converse(self, socket: WebSocket, lane: Lane, waiting: deque[Any]) -> None:
+    async def _converse(self, socket: WebSocket, lane: Lane, waiting: deque[Message]) -> None:
         arrived = asyncio.Event()
         reader = asyncio.create_task(self._read(socket, waiting, arrived))
         writer = asyncio.create_task(self._answer(socket, lane, waiting, arrived))
@@ -70,7 +71,7 @@ class Realtime:
                 task.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
 
-    async def _read(self, socket: WebSocket, waiting: deque[Any], arrived: asyncio.Event) -> None:
+    async def _read(self, socket: WebSocket, waiting: deque[Message], arrived: asyncio.Event) -> None:
         while True:
             try:
                 message = await asyncio.wait_for(socket.receive(), self._idle_seconds)
@@ -85,7 +86,7 @@ class Realtime:
                 waiting.popleft()
             arrived.set()
 
-    async def _answer(self, socket: WebSocket, lane: Lane, waiting: deque[Any], arrived: asyncio.Event) -> None:
+    async def _answer(self, socket: WebSocket, lane: Lane, waiting: deque[Message], arrived: asyncio.Event) -> None:
         while True:
             await arrived.wait()
             if not waiting:
@@ -106,11 +107,11 @@ class Realtime:
         return await accepted.answer(pictures, time.perf_counter() - started)
 
 
-def _size(message: dict[str, Any]) -> int:
+def _size(message: Message) -> int:
     return len(message.get("bytes") or message.get("text") or "")
 
 
-def _input(message: dict[str, Any]) -> Input:
+def _input(message: Message) -> Input:
     try:
         data = message.get("bytes")
         fields = json.loads(message["text"]) if data is None else msgpack.unpackb(data)

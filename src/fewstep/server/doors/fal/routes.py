@@ -16,7 +16,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Response
 from fastapi import Request as HttpRequest
@@ -28,13 +28,15 @@ from starlette.requests import HTTPConnection
 from fewstep.errors import FewstepError, InvalidRequest
 from fewstep.server.doors import own_words
 from fewstep.server.doors.base import Services
-from fewstep.server.doors.fal.accepted import Accepted, for_json
+from fewstep.server.doors.fal import answers
+from fewstep.server.doors.fal.accepted import Accepted
 from fewstep.server.doors.fal.addresses import PROXY, TARGET
+from fewstep.server.doors.fal.answers import for_json, linked
 from fewstep.server.doors.fal.fields import Input
 from fewstep.server.doors.fal.queue import Queue, Queued, patience
 from fewstep.server.doors.fal.realtime import Realtime
 from fewstep.server.engine import Engine, GenerationFailed
-from fewstep.server.job import Failed, Generated, Stepped
+from fewstep.server.job import Failed, Generated, Pixels, Stepped
 from fewstep.server.nulls import NullIsAbsent
 from fewstep.server.passes import MAX_SECONDS
 from fewstep.server.presence import while_present
@@ -99,7 +101,9 @@ class Calls:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def run(self, owner: str, app: str, body: Input, http: HttpRequest, response: Response) -> dict[str, Any]:
+    async def run(
+        self, owner: str, app: str, body: Input, http: HttpRequest, response: Response
+    ) -> answers.LinkedAnswer:
         """Pictures as data URLs."""
         started = time.perf_counter()
         accepted = await Accepted.of(self._engine, body)
@@ -114,7 +118,7 @@ class Calls:
         return StreamingResponse(self._events(_client(http), accepted), media_type="text/event-stream")
 
     async def _events(self, client: str, accepted: Accepted) -> AsyncIterator[str]:
-        started, done = time.perf_counter(), {}
+        started, done = time.perf_counter(), dict[int, Pixels]()
         try:
             with (
                 self._engine.lane(client) as lane,
@@ -123,9 +127,15 @@ class Calls:
                 async for index, event in ticket:
                     match event:
                         case Stepped(preview=pixels) if pixels is not None:
-                            images = [await accepted.image(pixels, index)]
-                            steps = {"step": event.index + 1, "num_steps": event.num_steps, "picture": index}
-                            yield _sse(for_json({"images": images, **steps}))
+                            image = linked(await accepted.image(pixels, index))
+                            yield _sse(
+                                {
+                                    "images": [image],
+                                    "step": event.index + 1,
+                                    "num_steps": event.num_steps,
+                                    "picture": index,
+                                }
+                            )
                         case Generated(pixels=pixels):
                             done[index] = pixels
                         case Failed():
@@ -136,7 +146,7 @@ class Calls:
             yield _sse({"error": str(error), "detail": str(error)})
 
 
-def _sse(data: dict[str, Any]) -> str:
+def _sse(data: answers.LinkedAnswer | answers.Preview | answers.Failure) -> str:
     return f"data: {json.dumps(data)}\n\n"
 
 
@@ -154,7 +164,7 @@ class QueueCalls:
         http: HttpRequest,
         fal_webhook: str | None = None,
         x_fal_request_timeout: Annotated[str | None, Header()] = None,
-    ) -> dict[str, Any]:
+    ) -> answers.Submitted:
         """The request's id, and where to ask for it. Its first picture is started within `x-fal-request-timeout`
         seconds, at most 600, or it fails; then it takes the time that it needs, as fal has it.
         """
@@ -163,20 +173,22 @@ class QueueCalls:
         start_within = patience(x_fal_request_timeout)
         accepted = await Accepted.of(self._engine, body)
         request = await self._queue.submit(_client(http), f"{owner}/{app}", accepted, start_within)
-        return self._described(request, http) | {"status": "IN_QUEUE", "queue_position": request.position}
+        return {**self._addresses(request, http), "status": "IN_QUEUE", "queue_position": request.position}
 
-    async def status(self, owner: str, app: str, id_: str, http: HttpRequest, response: Response) -> dict[str, Any]:
+    async def status(
+        self, owner: str, app: str, id_: str, http: HttpRequest, response: Response
+    ) -> answers.AddressedStatus:
         """IN_QUEUE with a place in the line, IN_PROGRESS or COMPLETED."""
         request = self._queue.find(f"{owner}/{app}", id_)
         response.status_code = 200 if request.task.done() else 202
-        return self._described(request, http) | request.status
+        return {**self._addresses(request, http), **request.status}
 
     async def stream(self, owner: str, app: str, id_: str) -> StreamingResponse:
         """Server-sent events, the last when it is completed."""
         request = self._queue.find(f"{owner}/{app}", id_)
         return StreamingResponse(self._queue.statuses(request), media_type="text/event-stream")
 
-    async def answer(self, owner: str, app: str, id_: str, response: Response) -> dict[str, Any]:
+    async def answer(self, owner: str, app: str, id_: str, response: Response) -> answers.LinkedAnswer:
         """What `run` would have answered, its errors too; 400 while it is not completed."""
         request = self._queue.find(f"{owner}/{app}", id_)
         if not request.task.done():
@@ -193,8 +205,12 @@ class QueueCalls:
         await asyncio.wait((request.task,), timeout=5)
         return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202)
 
-    def _described(self, request: Queued, http: HttpRequest) -> dict[str, Any]:
+    def _addresses(self, request: Queued, http: HttpRequest) -> answers.Addresses:
         """Where to ask: on the host that the client came to, which may be the queue's own (see `addresses`)."""
         url = f"{http.base_url}queue/{request.app}/requests/{request.id}"
-        urls = {"response_url": url, "status_url": f"{url}/status", "cancel_url": f"{url}/cancel"}
-        return {"request_id": request.id, **urls}
+        return {
+            "request_id": request.id,
+            "response_url": url,
+            "status_url": f"{url}/status",
+            "cancel_url": f"{url}/cancel",
+        }

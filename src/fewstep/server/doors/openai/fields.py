@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from starlette.datastructures import UploadFile
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import LatentModel
@@ -20,8 +21,11 @@ from fewstep.server.wording import in_words
 
 IGNORED = ("quality", "style", "background", "moderation", "user", "input_fidelity")  # known, and of no meaning here
 
+Given: TypeAlias = Mapping[str, JsonValue | UploadFile]  # JSON, or a form
+Other = TypeVar("Other")
 
-def _from_json(value: Any) -> Any:
+
+def _from_json(value: str | Other) -> JsonValue | Other:
     """In a form, what has parts is JSON text."""
     try:
         return json.loads(value) if isinstance(value, str) else value
@@ -97,7 +101,7 @@ class Images(NullIsAbsent):
         return int(across), int(down)
 
 
-def validated(fields: Mapping[str, Any]) -> Images:
+def validated(fields: Given) -> Images:
     try:
         return Images.model_validate(fields)
     except ValidationError as error:

@@ -13,13 +13,13 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL.Image import Image
+from pydantic import JsonValue
 from starlette.datastructures import FormData, UploadFile
 
 from fewstep.errors import FewstepError, InvalidRequest
@@ -29,7 +29,8 @@ from fewstep.pipelines.request import Request
 from fewstep.pipelines.text2image import both
 from fewstep.server.coding import MEDIA_TYPES, decode, encode
 from fewstep.server.doors.base import Services
-from fewstep.server.doors.openai.fields import IGNORED, Images, validated
+from fewstep.server.doors.openai import answers
+from fewstep.server.doors.openai.fields import IGNORED, Given, Images, validated
 from fewstep.server.doors.openai.kept import KeptPictures
 from fewstep.server.engine import Engine, GenerationFailed, Order
 from fewstep.server.job import Failed, Generated, Pixels, Stepped
@@ -61,7 +62,7 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-def _body(media_type: str) -> dict[str, Any]:
+def _body(media_type: str) -> dict[str, JsonValue]:
     schema = Images.model_json_schema()
     if media_type != "application/json":
         for name in ("image", "mask"):
@@ -101,7 +102,7 @@ class Calls:
     async def _answer(
         self,
         http: HttpRequest,
-        fields: Mapping[str, Any],
+        fields: Given,
         event: str,
         image: bytes | None = None,
         mask: bytes | None = None,
@@ -117,8 +118,12 @@ class Calls:
         with self.engine.lane(client) as lane:
             pictures = await while_present(http, self.engine.pictures(lane, order))
         coded = [await self._coded(pixels, body, order, index) for index, pixels in enumerate(pictures)]
-        data = [self._datum(file, body, http) for file in coded]
-        return JSONResponse(self._envelope(body, order, warnings) | {"data": data})
+        answer: answers.Images = {
+            "created": int(time.time()),
+            **self._common(body, order, warnings),
+            "data": [self._datum(file, body, http) for file in coded],
+        }
+        return JSONResponse(answer)
 
     async def _request(self, body: Images, model: LatentModel, image: bytes | None, mask: bytes | None) -> Request:
         width, height = body.size_in_pixels(model)
@@ -157,17 +162,18 @@ class Calls:
     async def _coded(self, pixels: Pixels, body: Images, order: Order, index: int) -> bytes:
         return await asyncio.to_thread(encode, pixels, body.coding, order.chunks[index])
 
-    def _envelope(self, body: Images, order: Order, warnings: list[str]) -> dict[str, Any]:
+    def _common(self, body: Images, order: Order, warnings: list[str]) -> answers.Common:
         plan = order.plans[0]
-        envelope: dict[str, Any] = {
-            "created": int(time.time()),
+        common: answers.Common = {
             "output_format": body.output_format,
             "size": f"{plan.width}x{plan.height}",
             "seed": plan.seeds[0],
         }
-        return envelope | ({"warnings": warnings} if warnings else {})
+        if warnings:
+            common["warnings"] = warnings
+        return common
 
-    def _datum(self, file: bytes, body: Images, http: HttpRequest) -> dict[str, Any]:
+    def _datum(self, file: bytes, body: Images, http: HttpRequest) -> answers.File | answers.Link:
         if body.response_format != "url":
             return {"b64_json": base64.b64encode(file).decode()}
         name = self._kept.keep(file, MEDIA_TYPES[body.output_format], body.output_format)
@@ -177,9 +183,18 @@ class Calls:
         self, client: str, body: Images, order: Order, event: str, warnings: list[str]
     ) -> AsyncIterator[str]:
         """Server-sent events: up to `partial_images` previews on the way, then each picture."""
-        envelope = self._envelope(body, order, warnings)
-        common = {"created_at": envelope.pop("created"), **envelope, "background": "opaque", "quality": "auto"}
-        shown = 0
+        created, common, shown = int(time.time()), self._common(body, order, warnings), 0
+
+        async def picture(type_: str, pixels: Pixels, index: int) -> answers.Picture:
+            return {
+                "type": f"{event}.{type_}",
+                "b64_json": base64.b64encode(await self._coded(pixels, body, order, index)).decode(),
+                "created_at": created,
+                **common,
+                "background": "opaque",
+                "quality": "auto",
+            }
+
         try:
             with (
                 self.engine.lane(client) as lane,
@@ -188,26 +203,24 @@ class Calls:
                 async for index, happened in ticket:
                     match happened:
                         case Stepped(preview=pixels) if pixels is not None and shown < body.partial_images:
-                            file = await self._coded(pixels, body, order, index)
-                            yield _sse(f"{event}.partial_image", file, common | {"partial_image_index": shown})
+                            preview = await picture("partial_image", pixels, index)
+                            yield _sse({**preview, "partial_image_index": shown})
                             shown += 1
                         case Generated(pixels=pixels):
-                            file = await self._coded(pixels, body, order, index)
-                            yield _sse(f"{event}.completed", file, common | {"usage": _NO_USAGE})
+                            yield _sse({**await picture("completed", pixels, index), "usage": _NO_USAGE})
                         case Failed():
                             raise GenerationFailed(happened)
         except FewstepError as error:
-            failure = {"type": "error", "error": {"message": str(error), "type": "server_error", "code": None}}
-            yield f"event: error\ndata: {json.dumps(failure)}\n\n"
+            yield _sse({"type": "error", "error": {"message": str(error), "type": "server_error", "code": None}})
 
-    async def models(self) -> dict[str, Any]:
+    async def models(self) -> answers.Models:
         """The models that this server has, its default first."""
         return {"object": "list", "data": [self._model(name) for name in self.engine.models]}
 
-    async def one_model(self, name: str) -> dict[str, Any]:
+    async def one_model(self, name: str) -> answers.Model:
         return self._model(self._named(name).name)
 
-    def _model(self, name: str) -> dict[str, Any]:
+    def _model(self, name: str) -> answers.Model:
         return {"id": name, "object": "model", "created": self._born, "owned_by": "fewstep"}
 
     async def file(self, name: str) -> Response:
@@ -218,7 +231,7 @@ class Calls:
         return Response(kept.data, media_type=kept.media_type)
 
 
-_NO_USAGE = {
+_NO_USAGE: answers.Usage = {
     "input_tokens": 0,
     "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
     "output_tokens": 0,
@@ -226,9 +239,8 @@ _NO_USAGE = {
 }
 
 
-def _sse(name: str, file: bytes, fields: dict[str, Any]) -> str:
-    data = {"type": name, "b64_json": base64.b64encode(file).decode(), **fields}
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+def _sse(event: answers.Partial | answers.Completed | answers.Failure) -> str:
+    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
 
 
 def _mask(data: bytes) -> Image:
@@ -236,7 +248,7 @@ def _mask(data: bytes) -> Image:
     return mask_of_transparency(decode(data, "the mask"))
 
 
-async def _form(http: HttpRequest) -> tuple[dict[str, Any], bytes, bytes | None]:
+async def _form(http: HttpRequest) -> tuple[Given, bytes, bytes | None]:
     """The fields of a multipart body, its picture, and its mask if there is one."""
     try:
         form: FormData = await http.form(max_files=16, max_fields=64)

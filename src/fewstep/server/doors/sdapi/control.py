@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from PIL.Image import Image
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, ValidationError
+from typing_extensions import TypedDict
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import LatentModel
@@ -28,7 +28,7 @@ MAX_UNITS = 16
 CROPS = ("Crop and Resize", "Scale to Fit (Inner Fit)", 1)  # what is done here, as for a picture to start from
 NO_MODEL = ("", "none")
 # Fields of which nothing becomes, with the values, besides none and the empty ones, at which they ask for nothing.
-ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
+ASKS_NOTHING: dict[str, tuple[str | int, ...]] = {
     "guidance_end": (1,),
     "control_mode": ("Balanced", 0),
     "hr_option": ("Both", "both", 0),
@@ -36,7 +36,7 @@ ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
     "union_control_type": ("Unknown",),
 }
 SAME_SHAPE = 0.02  # of a difference in aspect, from rounded sizes
-EMPTY: tuple[Any, ...] = (0, "", False, [], {})
+EMPTY: tuple[JsonValue, ...] = (0, "", False, [], {})
 WITHOUT_MEANING = (  # a preprocessor's own, or A1111's memory
     "low_vram",
     "processor_res",
@@ -48,6 +48,13 @@ WITHOUT_MEANING = (  # a preprocessor's own, or A1111's memory
 )
 
 
+class Layers(TypedDict, total=False):
+    """A picture, and beside it what is not supported here."""
+
+    image: JsonValue
+    mask: JsonValue
+
+
 class Unit(NullIsAbsent):
     """One ControlNet; `image` and `input_image` are one field, in base64, or {"image": ..., "mask": ...}."""
 
@@ -56,8 +63,8 @@ class Unit(NullIsAbsent):
     enabled: bool = True
     model: str = Field(default="", max_length=200)
     module: str = Field(default="none", max_length=200)
-    image: str | dict[str, Any] = ""
-    input_image: str | dict[str, Any] = ""
+    image: str | Layers = ""
+    input_image: str | Layers = ""
     weight: float = Field(default=1.0, ge=0, le=2)
     resize_mode: str | int = 1
 
@@ -87,7 +94,7 @@ async def controls(
     return found or None, warnings
 
 
-def _units(name: str, args: Any) -> list[tuple[str, Unit]]:
+def _units(name: str, args: JsonValue) -> list[tuple[str, Unit]]:
     """Each with its place, for messages."""
     if args is None:
         return []
@@ -97,7 +104,7 @@ def _units(name: str, args: Any) -> list[tuple[str, Unit]]:
     return [(place, _unit(place, given)) for place, given in zip(places, args, strict=True)]
 
 
-def _unit(place: str, given: Any) -> Unit:
+def _unit(place: str, given: JsonValue) -> Unit:
     try:
         return Unit.model_validate({"enabled": False} if given is None else given)
     except ValidationError as error:
@@ -129,10 +136,9 @@ def _check_module(place: str, unit: Unit) -> None:
 
 async def _picture(place: str, unit: Unit, over: Image | None) -> Image:
     given = unit.image or unit.input_image
-    if isinstance(given, Mapping):
-        given = given.get("image") or ""
-    if given:
-        return await picture(str(given), f"{place}: image")
+    data = given if isinstance(given, str) else given.get("image")
+    if data:
+        return await picture(str(data), f"{place}: image")
     if over is None:
         raise InvalidRequest(f"{place} has no picture to read; give its image")
     return over

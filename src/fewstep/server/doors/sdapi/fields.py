@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from fewstep.core.samplers import samplers_of
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.fields import FIELDS, MAX_SEED, MAX_SIDE
 from fewstep.pipelines.prompts import A1111, understood
 from fewstep.pipelines.provenance import PARAMETERS
+from fewstep.pipelines.request import Values
+from fewstep.server.doors.sdapi import answers
 from fewstep.server.engine import Order
 from fewstep.server.fields import MAX_STEPS, served
 from fewstep.server.nulls import NullIsAbsent
@@ -22,7 +24,7 @@ TITLES = {"lcm": "LCM", "tcd": "TCD", "ddim": "DDIM", "dpm++": "DPM++ 2M", "heun
 ALIASES = {"lcm": ["k_lcm"], "dpm++": ["k_dpmpp_2m"], "heun": ["k_heun"]}
 # Fields that mean nothing here, with the values (besides none, zero and the empty ones) at which they ask for nothing:
 # clients send all of them, as A1111 has them by default.
-ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
+ASKS_NOTHING: dict[str, tuple[str | float, ...]] = {
     "seed_resize_from_h": (-1,),
     "seed_resize_from_w": (-1,),
     "do_not_save_samples": (True,),  # nothing is saved
@@ -54,6 +56,7 @@ class ImageRequest(NullIsAbsent):
     """A1111's fields that mean something here; the others are accepted and, where they ask for something, warned of."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)  # the answer repeats them: they must be JSON
 
     prompt: Annotated[str, served("prompt")] = ""
     negative_prompt: Annotated[str, served("negative_prompt")] = ""
@@ -70,8 +73,8 @@ class ImageRequest(NullIsAbsent):
     height: Annotated[int | None, served("height")] = None
     denoising_strength: float | None = Field(None, ge=0, le=1)
     send_images: bool = True
-    override_settings: dict[str, Any] = Field(default_factory=dict)
-    alwayson_scripts: dict[str, Any] = Field(default_factory=dict)
+    override_settings: dict[str, JsonValue] = Field(default_factory=dict)
+    alwayson_scripts: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Txt2Img(ImageRequest):
@@ -96,7 +99,7 @@ class PngInfo(NullIsAbsent):
     image: str
 
 
-def translate(body: ImageRequest, model: LatentModel) -> tuple[dict[str, Any], list[str]]:
+def translate(body: ImageRequest, model: LatentModel) -> tuple[Values, list[str]]:
     """Our request's fields, and what of the client's could not be kept; raises `InvalidRequest` for a prompt that asks
     for what is not done here.
     """
@@ -132,7 +135,7 @@ def translate(body: ImageRequest, model: LatentModel) -> tuple[dict[str, Any], l
     }, warnings
 
 
-def upscaled(body: Txt2Img, model: LatentModel) -> tuple[dict[str, Any], list[str]]:
+def upscaled(body: Txt2Img, model: LatentModel) -> tuple[Values, list[str]]:
     """The second round that "hires fix" asks for, and what of it could not be kept."""
     warnings: list[str] = []
     if not body.enable_hr:
@@ -169,7 +172,7 @@ def _at_most(most: int, steps: int | None, warnings: list[str]) -> int | None:
 def _unsupported(body: ImageRequest) -> list[str]:
     """The fields that ask for something which this server does not do."""
 
-    def asks(name: str, value: Any) -> bool:
+    def asks(name: str, value: JsonValue) -> bool:
         condition = next((other for start, other in ONLY_WITH.items() if name.startswith(start)), None)
         if condition not in (None, name) and not getattr(body, condition, None):
             return False
@@ -197,7 +200,7 @@ def aliases_of(sampler: str) -> list[str]:
     return [*ALIASES.get(sampler, ()), sampler]
 
 
-def describe(order: Order, body: ImageRequest, model: LatentModel, warnings: list[str]) -> dict[str, Any]:
+def describe(order: Order, body: ImageRequest, model: LatentModel, warnings: list[str]) -> answers.Info:
     """A1111's `info`."""
     plan, seeds = order.plans[0], [plan.seeds[0] for plan in order.plans]
     subseeds = [plan.variation_seeds[0] for plan in order.plans] if plan.variation else seeds

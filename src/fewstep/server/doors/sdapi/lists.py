@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
 
 from fastapi import APIRouter
+from pydantic import JsonValue
 
 from fewstep.core.samplers import samplers_of
 from fewstep.models.latent_model import LatentModel
+from fewstep.server.doors.sdapi import answers
 from fewstep.server.doors.sdapi.fields import TITLES, aliases_of, title_of
 
-FIXED: dict[str, Any] = {
+FIXED: dict[str, JsonValue] = {
     "sd-vae": [],
     "upscalers": [
         {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4}
@@ -29,7 +30,7 @@ FIXED: dict[str, Any] = {
     "memory": {"ram": {}, "cuda": {}},
 }
 API = "/sdapi/v1"
-CONTROLNET: dict[str, Any] = {  # of A1111's extension
+CONTROLNET: dict[str, JsonValue] = {  # of A1111's extension
     "module_list": {"module_list": ["none"], "module_detail": {}},
     "version": {"version": 3},  # whose fields are understood
 }
@@ -40,7 +41,7 @@ def title(model: LatentModel) -> str:
     return f"{model.name} [{model.origin.hash[:10]}]"
 
 
-def sd_models(models: Iterable[LatentModel]) -> list[dict[str, Any]]:
+def sd_models(models: Iterable[LatentModel]) -> list[answers.Checkpoint]:
     return [
         {
             "title": title(model),
@@ -54,7 +55,7 @@ def sd_models(models: Iterable[LatentModel]) -> list[dict[str, Any]]:
     ]
 
 
-def loras(model: LatentModel) -> list[dict[str, Any]]:
+def loras(model: LatentModel) -> list[answers.Adapter]:
     """The adapters of a model; `<lora:name:weight>` in a prompt weighs them."""
     if model.loras is None:
         return []
@@ -64,15 +65,22 @@ def loras(model: LatentModel) -> list[dict[str, Any]]:
     ]
 
 
-def samplers(model: LatentModel) -> list[dict[str, Any]]:
+def samplers(model: LatentModel) -> list[answers.Sampler]:
     known = list(TITLES)
     usable = sorted(samplers_of(model.profile), key=lambda name: known.index(name) if name in known else len(known))
     return [{"name": title_of(name), "aliases": aliases_of(name), "options": {}} for name in usable]
 
 
-def schedulers() -> list[dict[str, Any]]:
-    common = {"aliases": None, "default_rho": -1.0, "need_inner_model": False}
-    return [{"name": "automatic", "label": "Automatic", **common}]
+def schedulers() -> list[answers.Scheduler]:
+    return [
+        {
+            "name": "automatic",
+            "label": "Automatic",
+            "aliases": None,
+            "default_rho": -1.0,
+            "need_inner_model": False,
+        }
+    ]
 
 
 def add_what_is_fixed(routes: APIRouter) -> None:
@@ -85,8 +93,8 @@ def add_what_is_fixed(routes: APIRouter) -> None:
         routes.add_api_route(f"{API}/{name}", _constant(None), methods=["POST"], summary=summary)
 
 
-def _constant(value: Any) -> Any:
-    async def answer() -> Any:
+def _constant(value: JsonValue) -> Callable[[], Awaitable[JsonValue]]:
+    async def answer() -> JsonValue:
         return value
 
     return answer

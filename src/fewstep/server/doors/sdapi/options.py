@@ -5,29 +5,31 @@ given: clients read all of them, change one, and send all of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from pydantic import JsonValue
 
 from fewstep.models.latent_model import LatentModel
+from fewstep.server.doors.sdapi import answers
 from fewstep.server.doors.sdapi.lists import title
 from fewstep.server.engine import Engine
 from fewstep.server.nulls import without_nulls
 
-MODEL, HASH, FORMAT = "sd_model_checkpoint", "sd_checkpoint_hash", "samples_format"
+MODEL, HASH = "sd_model_checkpoint", "sd_checkpoint_hash"
 
 
-def options(model: LatentModel) -> dict[str, Any]:
+def options(model: LatentModel) -> answers.Options:
     """All options, where `model` serves."""
-    return {MODEL: title(model), HASH: model.origin.hash, FORMAT: "png"}
+    return {"sd_model_checkpoint": title(model), "sd_checkpoint_hash": model.origin.hash, "samples_format": "png"}
 
 
-def chosen(given: Mapping[str, Any], engine: Engine, present: LatentModel) -> tuple[LatentModel, list[str]]:
+def chosen(given: Mapping[str, JsonValue], engine: Engine, present: LatentModel) -> tuple[LatentModel, list[str]]:
     """The model that options choose, `present` where they choose none, and the names of those that cannot be set.
 
     The hash comes with the name of its model: next to another name it is what was true before. Raises `UnknownModel`.
     """
-    given = without_nulls(dict(given))
+    given = without_nulls(given)
     model = _named(str(given[MODEL]), engine) if MODEL in given else present
-    now = options(present)
+    now = dict(options(present))
     hashes = [each.origin.hash for each in engine.models.values()] if MODEL in given else [present.origin.hash]
     refused = [
         str(name)[:40]

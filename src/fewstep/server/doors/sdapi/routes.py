@@ -12,19 +12,21 @@ import asyncio
 import base64
 import json
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 from PIL import ImageChops
+from pydantic import JsonValue
 
 from fewstep.errors import InvalidRequest
 from fewstep.models.latent_model import LatentModel
 from fewstep.pipelines.provenance import PARAMETERS, record_of
-from fewstep.pipelines.request import Request
+from fewstep.pipelines.request import Request, Values
 from fewstep.server.coding import Coding, decode_mask, encode
 from fewstep.server.doors.base import Services
+from fewstep.server.doors.sdapi import answers
 from fewstep.server.doors.sdapi.control import SCRIPT, controls
 from fewstep.server.doors.sdapi.fields import (
     DENOISING,
@@ -91,23 +93,25 @@ class Calls:
         model, remarks = self._chosen(body)
         larger, more = upscaled(body, model)
         steered, kept = await controls(body, model)
-        return await self._generate(body, model, larger | {"controls": steered}, [*remarks, *more, *kept], http)
+        larger["controls"] = steered
+        return await self._generate(body, model, larger, [*remarks, *more, *kept], http)
 
     async def img2img(self, body: Img2Img, http: HttpRequest) -> Response:
         strength = DENOISING if body.denoising_strength is None else body.denoising_strength
-        over: dict[str, Any] = {"image": await picture(body.init_images[0], "init_images[0]"), "strength": strength}
+        image = await picture(body.init_images[0], "init_images[0]")
+        over: Values = {"image": image, "strength": strength}
         if body.mask is not None:
             mask = await picture(body.mask, "mask", decode_mask)
             over["mask"] = ImageChops.invert(mask) if body.inpainting_mask_invert else mask
         model, remarks = self._chosen(body)
-        over["controls"], kept = await controls(body, model, over["image"])
+        over["controls"], kept = await controls(body, model, image)
         return await self._generate(body, model, over, [*remarks, *kept], http)
 
     async def _generate(
-        self, body: ImageRequest, model: LatentModel, over: dict[str, Any], remarks: list[str], http: HttpRequest
+        self, body: ImageRequest, model: LatentModel, over: Values, remarks: list[str], http: HttpRequest
     ) -> Response:
         translated, warnings = translate(body, model)
-        order = await self.engine.order(Request.of(**translated, **over), model)
+        order = await self.engine.order(Request.of(**(translated | over)), model)
         client = http.client.host if http.client else "unknown"
         with self.engine.lane(client) as lane:
             generated = await while_present(http, self._watched(client, lane, order))
@@ -141,7 +145,7 @@ class Calls:
                     del self._running[client]
         return dict(sorted(generated.items()))
 
-    async def progress(self, http: HttpRequest, skip_current_image: bool = False) -> dict[str, Any]:
+    async def progress(self, http: HttpRequest, skip_current_image: bool = False) -> answers.Progress:
         """How far the newest request from this address is."""
         progress = self._running.get(http.client.host if http.client else "unknown")
         fraction = progress.fraction if progress else 0.0
@@ -167,7 +171,7 @@ class Calls:
             "textinfo": None,
         }
 
-    async def interrupt(self, http: HttpRequest) -> dict[str, Any]:
+    async def interrupt(self, http: HttpRequest) -> answers.Nothing:
         """Stop the newest request that came to this door from the client's address; nothing else."""
         progress = self._running.get(http.client.host if http.client else "unknown")
         if progress is not None:
@@ -180,10 +184,10 @@ class Calls:
         model, refused = chosen(body.override_settings, self.engine, self.model)
         return model, [f"override_settings.{name} is not supported and was ignored" for name in refused]
 
-    async def options(self) -> dict[str, Any]:
+    async def options(self) -> answers.Options:
         return options(self.model)
 
-    async def set_options(self, given: Annotated[dict[str, Any], Body()]) -> None:
+    async def set_options(self, given: Annotated[dict[str, JsonValue], Body()]) -> None:
         """Chooses among the server's models, for all of this API's clients, as AUTOMATIC1111 does. The other options
         that GET tells are taken back as they are.
         """
@@ -194,18 +198,18 @@ class Calls:
             )
         self.model = model
 
-    async def png_info(self, body: PngInfo) -> dict[str, Any]:
+    async def png_info(self, body: PngInfo) -> answers.Inscription:
         """What a picture says about how it was made."""
         image = await picture(body.image, "image")
         text = image.info.get(PARAMETERS, "")
         record = record_of(image)
-        items = {name: value for name, value in image.info.items() if isinstance(value, str)}
+        items = {str(name): value for name, value in image.info.items() if isinstance(value, str)}
         return {"info": text, "items": items, "parameters": json.loads(record.to_json()) if record else {}}
 
-    async def sd_models(self) -> list[dict[str, Any]]:
+    async def sd_models(self) -> list[answers.Checkpoint]:
         return sd_models(self.engine.models.values())
 
-    async def loras(self) -> list[dict[str, Any]]:
+    async def loras(self) -> list[answers.Adapter]:
         """The adapters of the present model; `<lora:name:weight>` in a prompt weighs them."""
         return loras(self.model)
 
@@ -218,10 +222,10 @@ class Calls:
         names = [SCRIPT] if self.model.steered_by else []
         return {"txt2img": names, "img2img": names}
 
-    async def samplers(self) -> list[dict[str, Any]]:
+    async def samplers(self) -> list[answers.Sampler]:
         return samplers(self.model)
 
-    async def schedulers(self) -> list[dict[str, Any]]:
+    async def schedulers(self) -> list[answers.Scheduler]:
         return schedulers()
 
 
