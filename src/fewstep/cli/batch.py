@@ -10,6 +10,7 @@ import typer
 
 from fewstep.cli import options
 from fewstep.cli.beforehand import check_beforehand
+from fewstep.cli.loading import load_model
 from fewstep.cli.output import FORMATS, check_new_folder, write_picture
 from fewstep.cli.progress import StepBar, is_quiet, one_line_warnings
 from fewstep.cli.spread import spread
@@ -74,10 +75,8 @@ def batch(
     how = loading.options(nets, loras=loras, precision=precision)
     check_beforehand(name, how, [(one.name, one.request) for one in requests])
     _make_folder(output)
-    from fewstep.models.loading import load
-
     with one_line_warnings(quiet), StepBar(quiet) as bar:
-        bundle = load(name, **how)
+        bundle = load_model(name, **how)
         bar.loaded(bundle)
         _check_few_step(requests, bundle, len(given))
         left = _left(requests, output, bundle)

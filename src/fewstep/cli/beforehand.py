@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fewstep.errors import InvalidRequest
+from fewstep.lazily import uncollected
 
 if TYPE_CHECKING:
     from fewstep.cli.options import LoadOptions
@@ -32,13 +33,14 @@ def check_beforehand(model: str, loading: LoadOptions, requests: Iterable[tuple[
 
     requests  each with what messages call it, or ""
     """
-    from fewstep.models.adapters.lora.source import LoraSpec
-    from fewstep.models.adapters.lora.source import check_there as check_lora_there
-    from fewstep.models.locating import check_there
-    from fewstep.models.memory import check_policy
-    from fewstep.models.outline import Outline
-    from fewstep.models.placement import choose_device, choose_dtype
-    from fewstep.pipelines.plan import complete
+    with uncollected():
+        from fewstep.models.adapters.lora.source import LoraSpec
+        from fewstep.models.adapters.lora.source import check_there as check_lora_there
+        from fewstep.models.locating import check_there
+        from fewstep.models.memory import check_policy
+        from fewstep.models.outline import Outline
+        from fewstep.models.placement import choose_device, choose_dtype
+        from fewstep.pipelines.plan import complete
 
     dtype = choose_dtype(loading.get("dtype"), choose_device(loading.get("device")))
     check_policy(loading.get("memory", "auto"))

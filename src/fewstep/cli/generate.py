@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Unpack, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -23,6 +22,7 @@ from fewstep.cli.again import (
     recorded_options,
 )
 from fewstep.cli.beforehand import check_beforehand
+from fewstep.cli.loading import load_model
 from fewstep.cli.output import STDOUT, line_about, output_paths, say, write_picture
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.cli.spread import spread
@@ -40,8 +40,6 @@ from fewstep.pipelines.request import Request, Values
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from fewstep.models.latent_model import LatentModel
 
 
 @spread
@@ -218,7 +216,7 @@ def _with_named(request: Request, loras: list[options.LoraSource], model: str) -
 def _generate(job: _Job, loading: options.LoadOptions, quiet: bool) -> Iterator[Image]:
     with StepBar(quiet) as bar:
         assert job.model is not None
-        model = _load(job.model, **loading)
+        model = load_model(job.model, **loading)
         bar.loaded(model)
         from fewstep.pipelines.generate import generate_each
         from fewstep.pipelines.plan import complete
@@ -251,17 +249,6 @@ def _check_server_options(loading: options.LoadOptions) -> None:
         raise InvalidRequest(
             f"--{option} is for a model that is loaded here; the server of --server has loaded its own"
         )
-
-
-def _load(name: str, **how: Unpack[options.LoadOptions]) -> LatentModel:
-    gc.disable()  # the imports make a million objects that all stay: to look at them again and again takes a second
-    try:
-        from fewstep.models.loading import load
-
-        return load(name, **how)
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _sheet(images: list[Image]) -> Image:

@@ -20,6 +20,7 @@ from fewstep.cli.again import (
     recorded_model,
 )
 from fewstep.cli.beforehand import check_beforehand
+from fewstep.cli.loading import load_model
 from fewstep.cli.output import ANIMATED, STDOUT, check_outputs, line_about, say, write_animation
 from fewstep.cli.progress import StepBar, one_line_warnings
 from fewstep.cli.spread import spread
@@ -113,9 +114,7 @@ def travel(
 
         def generate() -> Iterator[Image]:
             with StepBar(quiet) as bar:
-                from fewstep.models.loading import load
-
-                bundle = load(name, **how)
+                bundle = load_model(name, **how)
                 bar.loaded(bundle)
                 if before is not None and again is not None:
                     check_weights(before, again, bundle)

@@ -12,6 +12,7 @@ from torch.nn.functional import pixel_shuffle
 
 from fewstep.files import replacing, write_tensors
 from fewstep.models import packed
+from fewstep.models.lean.tiny_decoder import TinyDecoder
 from fewstep.models.locating import PACKED
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -38,24 +39,15 @@ class FastDecoderConfig:
 class FastDecoder(nn.Module):
     """Latents (B, C, h, w), unscaled, to pixels (B, 3, H, W) in about [-1, 1], with H = h * `pixels_per_latent`.
 
-    TAESD's decoder (Bohan 2023, through diffusers), but for its top: at full size even 16 channels cost more than all
-    the rest, so the last convolution says every pixel of a patch (Shi et al. 2016, 1609.05158).
+    TAESD's decoder (Bohan 2023), but for its top: at full size even 16 channels cost more than all the rest, so the
+    last convolution says every pixel of a patch (Shi et al. 2016, 1609.05158).
     """
 
     def __init__(self, config: FastDecoderConfig) -> None:
-        from diffusers.models.autoencoders.vae import DecoderTiny
-
         super().__init__()
         self.config = config
-        self.decoder = DecoderTiny(
-            in_channels=config.latent_channels,
-            out_channels=3 * config.patch**2,
-            num_blocks=config.num_blocks,
-            block_out_channels=(config.channels,) * len(config.num_blocks),
-            upsampling_scaling_factor=2,
-            act_fn="relu",
-            upsample_fn="nearest",
-        )
+        out = 3 * config.patch**2
+        self.decoder = TinyDecoder(config.latent_channels, out, config.channels, config.num_blocks)
 
     def forward(self, latents: Tensor) -> Tensor:
         return pixel_shuffle(self.decoder(latents), self.config.patch)

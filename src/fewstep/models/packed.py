@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -110,7 +111,7 @@ def pack(
     facts = {_TENSORS: json.dumps({name: asdict(each) for name, each in packed.items()})}
     if base is not None:
         relative = Path(os.path.relpath(base, path.parent)).as_posix()
-        facts[_BASE] = json.dumps({"file": relative, "sha256": _sha256(base)})
+        facts[_BASE] = json.dumps({"file": relative, "sha256": _sha256(base, base.stat().st_mtime_ns)})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(path, stored, {**(metadata or {}), **facts})
 
@@ -172,7 +173,7 @@ def base_of(path: Path, metadata: Mapping[str, str] | None = None) -> Path | Non
     base: Path = path.parent / named["file"]
     if not base.is_file():
         raise InvalidModel(f"{path} holds the difference to {base}, which is missing: reinstall fewstep")
-    if (digest := _sha256(base)) != named["sha256"]:
+    if (digest := _sha256(base, base.stat().st_mtime_ns)) != named["sha256"]:
         raise InvalidModel(
             f"{path} holds the difference to other weights than {base}: it names SHA-256 {named['sha256'][:12]}, and "
             f"the file has {digest[:12]}. Teacher, student and adapters are replaced together: reinstall fewstep"
@@ -180,6 +181,8 @@ def base_of(path: Path, metadata: Mapping[str, str] | None = None) -> Path | Non
     return base
 
 
-def _sha256(path: Path) -> str:
+@cache
+def _sha256(path: Path, changed: int) -> str:
+    """`changed`: when the file was, so that one that is written anew is read anew."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
