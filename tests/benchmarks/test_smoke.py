@@ -138,6 +138,14 @@ def test_live(run: Run) -> None:
     pytest.fail(f"pictures a second: ours {ours}, the usual {usual}")
 
 
+def test_cold_start(run: Run) -> None:
+    run("cold_start", "--rounds", 1)
+    took = {name: float(seconds) for name, seconds, *_ in table("cold_start")}
+    assert took["fewstep --help"] < took["import torch"] < took["the same by a script with diffusers"]
+    text = (report.RESULTS / "cold_start.md").read_text()
+    assert int(text.partition("differ by at most ")[2].partition(" ")[0]) <= 1
+
+
 def test_soak(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.soak.MOST_GROWTH", math.inf)  # a few seconds tell nothing of the memory
     run("soak", "--minutes", 0.05, "--clients", 4, "--threads", 1, "--no-fill")
