@@ -1,18 +1,15 @@
 """Many pictures, one network: what the sampling of each asks of the model waits for company, for one common call.
 
 `sample` is written for one request and knows nothing of others. Here it runs unchanged inside a greenlet, over a
-`SharedModel` whose calls suspend it; `answer` then gathers the suspended calls of the same kind and shape, of whatever
-prompt, seed, time or sampler, makes one batch of them, and hands every picture its own rows.
+`SharedModel` whose calls suspend it. The worker gathers the suspended calls of the same kind and shape, of whatever
+prompt, seed, time or sampler; `asks.answer` makes one batch of them, and hands every picture its own rows.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import torch
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -28,100 +25,8 @@ from fewstep.models.latent_model import LatentModel
 from fewstep.models.origin import Origin
 from fewstep.models.text.own_words import Embeddings
 from fewstep.models.traits import Control, Traits
+from fewstep.server.asks import Answer, Ask, Decode, Denoise, EncodeImages, EncodeText, Own
 from fewstep.server.prompts import PromptCache
-
-
-class Call(IntEnum):
-    """What is asked, in the order of answering: what lets a picture leave goes first."""
-
-    DECODE = 0
-    ENCODE_TEXT = 1
-    ENCODE_IMAGES = 2
-    DENOISE = 3
-
-
-Answer: TypeAlias = Tensor | Conditioning
-Own = TypeVar("Own", bound=Answer, covariant=True)  # the answer of one kind of ask
-
-
-@dataclass(frozen=True, eq=False)
-class Ask(ABC, Generic[Own]):
-    """One suspended call of `model`. Asks of one model and of equal `key` can be answered together; `rows` is this
-    one's share of the batch.
-    """
-
-    call: ClassVar[Call]
-    model: LatentModel
-    key: Hashable
-    rows: int
-
-    def goes_with(self, other: Ask[Answer]) -> bool:
-        """Whether one call of the network can answer both."""
-        return self.model is other.model and (self.call, self.key) == (other.call, other.key)
-
-    @classmethod
-    @abstractmethod
-    def together(cls, model: LatentModel, asks: Sequence[Self]) -> Sequence[Own]:
-        """The answers of asks that go together, in their order, by one call of `model`."""
-
-
-@dataclass(frozen=True, eq=False)
-class Denoise(Ask[Tensor]):
-    call = Call.DENOISE
-    x_t: Tensor
-    times: Tensor
-    cond: Conditioning
-    w: float | Tensor | None
-
-    @classmethod
-    def together(cls, model: LatentModel, asks: Sequence[Self]) -> list[Tensor]:
-        scales = [torch.as_tensor(ask.w) for ask in asks if ask.w is not None]  # all have one, or none, by the key
-        x_t, times = torch.cat([ask.x_t for ask in asks]), torch.cat([ask.times for ask in asks])
-        cond = Conditioning.cat([ask.cond for ask in asks])
-        return _shares(model.denoise(x_t, times, cond, torch.cat(scales) if scales else None), asks)
-
-
-@dataclass(frozen=True, eq=False)
-class EncodeText(Ask[Conditioning]):
-    call = Call.ENCODE_TEXT
-    prompt: str
-    lora_weights: tuple[float, ...]
-
-    @classmethod
-    def together(cls, model: LatentModel, asks: Sequence[Self]) -> list[Conditioning]:
-        cond = model.encode_prompts([ask.prompt for ask in asks], asks[0].lora_weights)  # equal keys, so equal weights
-        return [cond[rows] for rows in _slices(asks)]
-
-
-@dataclass(frozen=True, eq=False)
-class EncodeImages(Ask[Tensor]):
-    call = Call.ENCODE_IMAGES
-    pixels: Tensor
-
-    @classmethod
-    def together(cls, model: LatentModel, asks: Sequence[Self]) -> list[Tensor]:
-        return _shares(model.encode_images(torch.cat([ask.pixels for ask in asks])), asks)
-
-
-@dataclass(frozen=True, eq=False)
-class Decode(Ask[Tensor]):
-    call = Call.DECODE
-    latents: Tensor
-
-    @classmethod
-    def together(cls, model: LatentModel, asks: Sequence[Self]) -> list[Tensor]:
-        return _shares(model.decode(torch.cat([ask.latents for ask in asks])), asks)
-
-
-def _shares(batch: Tensor, asks: Sequence[Ask[Answer]]) -> list[Tensor]:
-    return [batch[rows] for rows in _slices(asks)]
-
-
-def _slices(asks: Sequence[Ask[Answer]]) -> Iterator[Span]:
-    start = 0
-    for ask in asks:
-        yield slice(start, start + ask.rows)
-        start += ask.rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,19 +186,3 @@ class Suspendable:
         """Unwind the function wherever it is; it runs its `finally` clauses and no more."""
         self._greenlet.throw(GreenletExit)
         self.ask = None
-
-
-@torch.inference_mode()
-def answer(asks: Sequence[Ask[Answer]]) -> list[Answer | Exception]:
-    """Results of asks that go together, in their order; an exception stands in the place of what failed.
-
-    A batch that fails is tried again in halves, so that one bad row, or a batch too large for the memory, costs no
-    other row anything but time.
-    """
-    try:
-        return list(type(asks[0]).together(asks[0].model, asks))
-    except Exception as error:
-        if len(asks) == 1:
-            return [error]
-    half = len(asks) // 2
-    return [*answer(asks[:half]), *answer(asks[half:])]

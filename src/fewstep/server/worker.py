@@ -18,7 +18,8 @@ from fewstep.models.latent_model import LatentModel
 from fewstep.models.memory import out_of_memory
 from fewstep.pipelines.plan import Plan
 from fewstep.pipelines.sample import decoded, sample
-from fewstep.server.batching import Answer, Ask, SharedModel, Suspendable, answer
+from fewstep.server.asks import Answer, Ask, answer
+from fewstep.server.batching import SharedModel, Suspendable
 from fewstep.server.job import Failed, Generated, Job, Pixels, Reason, Stepped
 from fewstep.server.scheduler import Scheduler
 
