@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, LCMScheduler
 
+from fewstep.core.prediction import Trig
 from fewstep.core.profile import Grid, Guidance, Spacing
-from fewstep.core.schedules import RectifiedFlow
+from fewstep.core.schedules import TrigFlow
 from fewstep.errors import FewstepWarning, InvalidModel
 from fewstep.models.card import CardFacts
 from fewstep.models.profile import profile_of, schedule_of, scheduler_of
@@ -96,10 +97,10 @@ def test_what_else_a_schedulers_config_says_is_kept() -> None:
     assert changed == DDIM | {"rescale_betas_zero_snr": True}
 
 
-def test_a_schedule_without_betas_has_no_schedulers_config() -> None:
-    flow = RectifiedFlow()
+def test_a_schedule_that_diffusers_has_not_has_no_schedulers_config() -> None:
+    flow = TrigFlow()
     with pytest.raises(InvalidModel, match="not made of betas"):
-        scheduler_of(dataclasses.replace(profile_of(DDIM, embedded=False), schedule=flow))
+        scheduler_of(dataclasses.replace(profile_of(DDIM, embedded=False), schedule=flow, prediction=Trig()))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,10 @@ def test_a_schedule_without_betas_has_no_schedulers_config() -> None:
         ({**EulerDiscreteScheduler().config, "prediction_type": "score"}, "prediction_type is 'score'"),
         ({**DDIMScheduler().config, "beta_schedule": "sigmoid"}, "betas cannot be read: unknown kind"),
         ({**DDIMScheduler().config, "beta_start": "low"}, "betas cannot be read"),
-        ({**FlowMatchEulerDiscreteScheduler().config, "_class_name": "Flow"}, "the scheduler Flow has no table"),
+        (
+            {**FlowMatchHeunDiscreteScheduler().config, "_class_name": "FlowMatchHeunDiscreteScheduler"},
+            "FlowMatchHeunDiscreteScheduler has no table of betas and is none of the rectified flows",
+        ),
         ({}, r"\(unnamed\) has no table of betas"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +25,20 @@ class Denoise(Protocol[Cond_contra]):
     """
 
     def __call__(self, x_t: Tensor, t: Time, cond: Cond_contra, w: float | Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Toward(Protocol[Cond_contra]):
+    """A denoiser whose network is also told where the step ends: a flow map's u(z_t, t, r) (2605.13724)."""
+
+    def toward(self, r: Time) -> Denoise[Cond_contra]:
+        """Asked about steps that end at r, a number or (B,), at or below every t."""
+        ...
+
+
+def toward(denoise: Denoise[Cond], r: Time) -> Denoise[Cond]:
+    """The denoiser of steps that end at r: itself, where its network does not read that (TCD, 2402.19159)."""
+    return denoise.toward(r) if isinstance(denoise, Toward) else denoise
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,16 +46,20 @@ class Grid:
 
 @dataclass(frozen=True)
 class Spacing:
-    """How diffusers spreads N times over 0 .. T-1 for a model's ODE (`grids.ode_timesteps`).
+    """How diffusers spreads N times over a model's process (`grids.ode_timesteps`, `grids.flow_timesteps`).
 
-    kind            one of `grids.SPACINGS`
+    kind            one of `grids.SPACINGS`; a flow's is "linspace", or "trailing"
     offset          is added to every time of "leading"
     final_timestep  where the model's own DDIM ends: 0 the first time (`set_alpha_to_one=False`), None clean data
+    least           of a flow: how much of the way (tau) lies below the last of the times of "linspace"
+    terminal        of a flow: the sigma that the last time is stretched to (`shift_terminal`); None: as it is
     """
 
     kind: str = "leading"
     offset: int = 0
     final_timestep: float | None = None
+    least: float = 0.001
+    terminal: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,9 +136,13 @@ class SamplingProfile:
         *,
         embedded: bool = False,
     ) -> SamplingProfile:
-        """With the steps, guidance and sampler of its kind: diffusers' defaults."""
-        sampler, steps = ("lcm", 4) if kind == "lcm" else ("dpm++", 25)
-        scale = 7.5 if kind != "lcm" else 8.5 if embedded else 1.0
+        """With the steps, guidance and sampler of its kind: diffusers' defaults (of flows, those of SD3)."""
+        if _is_flow(schedule):
+            sampler, steps, scale = ("flow_lcm", 4, 1.0) if kind == "lcm" else ("euler", 28, 7.0)
+        else:
+            sampler, steps, scale = ("lcm", 4, 1.0) if kind == "lcm" else ("dpm++", 25, 7.5)
+        if kind == "lcm" and embedded:
+            scale = 8.5
         return cls(
             schedule,
             prediction,
@@ -143,7 +151,7 @@ class SamplingProfile:
             Guidance(scale, embedded=embedded),
             sampler,
             grid=grid or Grid(),
-            spacing=spacing or Spacing(),
+            spacing=spacing or Spacing("trailing" if _is_flow(schedule) else "leading"),
         )
 
     @property
@@ -165,6 +173,16 @@ class SamplingProfile:
             low, high = self.guidance.w_range
             return low + 1.0, high + 1.0
         return 1.0, MAX_BAKED_GUIDANCE if self.bakes_guidance_in else MAX_GUIDANCE
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether its process is a rectified flow."""
+        return _is_flow(self.schedule)
+
+    def for_size(self, tokens: int) -> SamplingProfile:
+        """For pictures of so many tokens: only a flow's shift may depend on it (`Schedule.for_size`)."""
+        schedule = self.schedule.for_size(tokens)
+        return self if schedule is self.schedule else replace(self, schedule=schedule)
 
     def ending_clean(self) -> SamplingProfile:
         """With every walk ending on clean data, wherever the model's own DDIM ends."""
@@ -246,6 +264,10 @@ class SamplingProfile:
             "original_inference_steps": self.grid.original_inference_steps,
             "timestep_scaling": self.grid.timestep_scaling,
         }
+
+
+def _is_flow(schedule: Schedule) -> bool:
+    return "by_size" in schedule.to_config()
 
 
 def _pair(w_range: Sequence[float]) -> tuple[float, float]:

@@ -12,13 +12,14 @@ import warnings
 
 import torch
 
-from fewstep.core.prediction import DISCRETE, PREDICTIONS
+from fewstep.core.prediction import DISCRETE, PREDICTIONS, Flow
 from fewstep.core.profile import Grid, SamplingProfile, Spacing
 from fewstep.core.samplers import SAMPLERS, checked, few_step_schedulers
 from fewstep.core.schedule import Schedule
 from fewstep.core.schedules import DiscreteSchedule
 from fewstep.errors import FewstepWarning, InvalidModel
 from fewstep.files import Json
+from fewstep.models import flow_scheduler
 from fewstep.models.card import FILE, CardFacts
 from fewstep.models.config import Config, number, text, whole
 
@@ -33,10 +34,30 @@ def profile_of(
 
     Raises `InvalidModel`; warns where a card's copy of a fact of the scheduler is another.
     """
+    if flow_scheduler.is_flow(scheduler):
+        profile = _of_flow(scheduler, embedded=embedded, few_step=few_step)
+    else:
+        profile = _of_table(scheduler, embedded=embedded, few_step=few_step)
+    return _with_card(profile, facts) if facts else profile
+
+
+def _of_flow(scheduler: Config, *, embedded: bool, few_step: bool) -> SamplingProfile:
+    flow, sampler = flow_scheduler.flow_of(scheduler), flow_scheduler.sampler_of(scheduler)
+    profile = SamplingProfile.default(
+        "lcm" if few_step or SAMPLERS[sampler].few_step else "diffusion",
+        flow,
+        Flow(),
+        spacing=flow_scheduler.spacing_of(scheduler, flow),
+        embedded=embedded,
+    )
+    return dataclasses.replace(profile, sampler=sampler) if SAMPLERS[sampler].accepts(profile) else profile
+
+
+def _of_table(scheduler: Config, *, embedded: bool, few_step: bool) -> SamplingProfile:
     prediction = text(scheduler, "prediction_type", "epsilon")
     if prediction not in DISCRETE:
         raise InvalidModel(f"the scheduler's prediction_type is {prediction!r}; fewstep knows {', '.join(DISCRETE)}")
-    profile = SamplingProfile.default(
+    return SamplingProfile.default(
         "lcm" if few_step or scheduler.get("_class_name") in few_step_schedulers() else "diffusion",
         schedule_of(scheduler),
         PREDICTIONS[prediction],
@@ -48,11 +69,13 @@ def profile_of(
         ),
         embedded=embedded,
     )
-    return _with_card(profile, facts) if facts else profile
 
 
 def _with_card(profile: SamplingProfile, facts: CardFacts) -> SamplingProfile:
-    """With what the card says, but for its copies of what the scheduler's config is the home of."""
+    """With what the card says, but for its copies of what the scheduler's config is the home of.
+
+    Of a flow's grid no scheduler's config says anything: its home is the card.
+    """
     own = facts.copy()
     if own.get("kind") == "diffusion":
         own.pop("sampler", None)  # a consistency model's, in every card
@@ -61,14 +84,14 @@ def _with_card(profile: SamplingProfile, facts: CardFacts) -> SamplingProfile:
     except ValueError as error:
         raise InvalidModel(f"in {FILE}, {error}") from error
     _warn_of_copies(profile, stated, facts)
-    return dataclasses.replace(stated, grid=profile.grid)
+    return stated if profile.is_flow else dataclasses.replace(stated, grid=profile.grid)
 
 
 def _warn_of_copies(profile: SamplingProfile, stated: SamplingProfile, facts: CardFacts) -> None:
     copies: list[tuple[str, object, object]] = [
         ("prediction_type", facts.get("prediction_type", profile.prediction.name), profile.prediction.name)
     ]
-    if stated.kind == "lcm":
+    if stated.kind == "lcm" and not profile.is_flow:
         names = ("original_inference_steps", "timestep_scaling")
         copies += [(name, getattr(stated.grid, name), getattr(profile.grid, name)) for name in names]
     for name, copy, value in copies:
@@ -82,14 +105,16 @@ def _warn_of_copies(profile: SamplingProfile, stated: SamplingProfile, facts: Ca
 
 
 def schedule_of(scheduler: Config) -> Schedule:
-    """The table of betas of a scheduler's config; raises `InvalidModel`."""
+    """The process of a scheduler's config, a table of betas or a flow; raises `InvalidModel`."""
+    if flow_scheduler.is_flow(scheduler):
+        return flow_scheduler.flow_of(scheduler)
     if scheduler.get("trained_betas") is not None:
         betas = torch.tensor(scheduler["trained_betas"], dtype=torch.float64)
         return DiscreteSchedule.from_alphas_cumprod(torch.cumprod(1.0 - betas, dim=0))
     if "beta_schedule" not in scheduler:
         raise InvalidModel(
-            f"the scheduler {scheduler.get('_class_name', '(unnamed)')} has no table of betas; "
-            "fewstep samples models with DDPM schedules (Stable Diffusion and its kin)"
+            f"the scheduler {scheduler.get('_class_name', '(unnamed)')} has no table of betas and is none of the "
+            f"rectified flows that fewstep reads, {', '.join(flow_scheduler.SAMPLER_OF)}"
         )
     try:
         return DiscreteSchedule.from_betas(
@@ -104,12 +129,14 @@ def schedule_of(scheduler: Config) -> Schedule:
 
 
 def scheduler_of(profile: SamplingProfile, base: Config | None = None) -> dict[str, Json]:
-    """The scheduler's config that says the same: diffusers' LCM's or TCD's for a consistency model.
+    """The scheduler's config that says the same: that of its sampler for a consistency model.
 
     base  the config that the model began with, of which all else is kept; None where it began as one file
 
-    Raises `InvalidModel` without one for a schedule that is no table of betas.
+    Raises `InvalidModel` without one for a schedule that is neither a table of betas nor a rectified flow.
     """
+    if profile.is_flow:
+        return flow_scheduler.config_of(profile, base)
     config = _ddim(profile) if base is None else dict(base)
     config["prediction_type"] = profile.prediction.name
     if base is not None and profile.schedule.to_config() != schedule_of(base).to_config():

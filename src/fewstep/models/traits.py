@@ -30,6 +30,7 @@ class Traits:
     reads_pooled       whether pooled text states are an input of the network
     sizes              what files call the vector of sizes that the network reads; None where it reads none
     least_lora_steps   fewer steps with an LCM-LoRA leave a grid in pictures of the default size; 0: none do
+    latents_per_token  along a side, of what a transformer reads as one token
     """
 
     default_size: tuple[int, int]
@@ -39,7 +40,13 @@ class Traits:
     reads_pooled: bool = False
     sizes: str | None = None
     least_lora_steps: int = 0
+    latents_per_token: int = 1
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of a picture of `height` x `width` pixels."""
         return self.latent_channels, height // self.pixels_per_latent, width // self.pixels_per_latent
+
+    def tokens(self, height: int, width: int) -> int:
+        """How many tokens a picture of that size has; the shift of a flow may depend on it."""
+        side = self.pixels_per_latent * self.latents_per_token
+        return (height // side) * (width // side)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fewstep.imaging.reading import ANIMATED
 from fewstep.models.latent_model import Described
@@ -73,12 +73,18 @@ def _on_few_steps(request: Request, model: Described) -> Iterator[str]:
             f"an LCM-LoRA on SDXL at its full size shows a grid in {steps} steps: take {least} to {MOST_STEPS}, "
             "or paint at 768 x 768 and upscale"
         )
+    if request.timesteps and not model.profile.is_flow:
+        yield from _on_times(model, request.timesteps)
+    if (request.steps or 0) > MOST_STEPS and model.profile.sampler != "flow_map":
+        yield f"{model.name} is made for 1 to {MOST_STEPS} steps; {request.steps} are slower and seldom better"
+
+
+def _on_times(model: Described, timesteps: Sequence[float]) -> Iterator[str]:
+    """For consistency models on a table; those of flows know all times between."""
     total, known = model.profile.schedule.num_train_timesteps, model.profile.grid.original_inference_steps
     grid = set(model.profile.schedule.grid(known).tolist())
-    if off := [t for t in request.timesteps or () if t not in grid]:
+    if off := [t for t in timesteps if t not in grid]:
         yield (
             f"{model.name} was distilled on the times {min(grid)}, {min(grid) + total // known}, … {max(grid)} and "
             f"guesses at {off[0]}"
         )
-    if (request.steps or 0) > MOST_STEPS:
-        yield f"{model.name} is made for 1 to {MOST_STEPS} steps; {request.steps} are slower and seldom better"

@@ -36,8 +36,9 @@ class Plan(Settings):
     strength        1 without a picture to start from; None where the timesteps were given (a refinement, whose
                     timesteps are those below it, has one all the same)
     mask            of a picture in part: white is inpainted, black stays
-    timesteps       (N,) int64, descending: where the network is asked
-    profile         how it is sampled: as the model's says, but that a walk over times of one's own ends on clean data
+    timesteps       (N,), descending: where the network is asked; int64 on a table, float64 on a flow
+    profile         how it is sampled: as the model's says, for this size, but that a walk over times of one's own ends
+                    on clean data
     batch_size      how many pictures go through the network at once
     lora_weights    of each of the model's adapters, in their order
     controls        for each of `model.steered_by`, in that order; None: not followed
@@ -100,7 +101,8 @@ def complete(request: Request, model: Described, batch_size: int | None = None) 
     sampler = _checked_sampler(request, model)
     height, width = _checked_size(request, model)
     guidance_scale = _checked_guidance(request, model)
-    steps, strength, timesteps = _steps(request, model, sampler)
+    profile = model.profile.for_size(model.traits.tokens(height, width))
+    steps, strength, timesteps = _steps(request, model, profile, sampler)
     completed = {
         "steps": steps,
         "guidance_scale": guidance_scale,
@@ -118,7 +120,7 @@ def complete(request: Request, model: Described, batch_size: int | None = None) 
         image=request.image,
         mask=request.mask,
         timesteps=timesteps,
-        profile=model.profile.ending_clean() if request.timesteps else model.profile,
+        profile=profile.ending_clean() if request.timesteps else profile,
         batch_size=_batch_size(batch_size, model.traits.latent_shape(height, width)),
         windows=_windows(request, model),
         lora_weights=_lora_weights(request, model),
@@ -156,7 +158,7 @@ def _refinement(request: Request, model: Described, sampler: str, height: int, w
     )
     plan = complete(dataclasses.replace(second, timesteps=times or None), model, batch_size=1)
     try:
-        timesteps = plan.timesteps if times else _times(model, plan.sampler, plan.steps, strength)
+        timesteps = plan.timesteps if times else _times(plan.profile, plan.sampler, plan.steps, strength)
     except InvalidRequest as error:
         raise InvalidRequest(f"painting over the larger picture: {error}") from error
     return dataclasses.replace(plan, strength=strength, timesteps=timesteps)
@@ -206,28 +208,42 @@ def _checked_decoder(request: Request, model: Described) -> str:
     raise InvalidRequest(f"{model.name} was loaded with the fast decoder alone; load it with its own (--full-decode)")
 
 
-def _steps(request: Request, model: Described, sampler: str) -> tuple[int, float | None, Tensor]:
+def _steps(
+    request: Request, model: Described, profile: SamplingProfile, sampler: str
+) -> tuple[int, float | None, Tensor]:
     """How many, from which strength on, at which times."""
     if request.timesteps:
         return len(request.timesteps), None, _given_times(model, request.timesteps)
     whole = request.image is None or request.mask is not None
     steps = _first(request.steps, model.profile.steps)
     strength = _first(request.strength, 1.0 if whole else DEFAULT_STRENGTH)
-    return steps, strength, _times(model, sampler, steps, strength)
+    return steps, strength, _times(profile, sampler, steps, strength)
 
 
-def _times(model: Described, sampler: str, steps: int, strength: float) -> Tensor:
+def _times(profile: SamplingProfile, sampler: str, steps: int, strength: float) -> Tensor:
     try:
-        return SAMPLERS[sampler].times(model.profile, steps, strength)
+        return SAMPLERS[sampler].times(profile, steps, strength)
     except ValueError as error:
         raise InvalidRequest(str(error)) from error
 
 
 def _given_times(model: Described, timesteps: tuple[int, ...]) -> Tensor:
+    if model.profile.is_flow:
+        return _given_flow_times(model, timesteps)
     total = model.profile.schedule.num_train_timesteps
     if timesteps[0] >= total:
         raise InvalidRequest(f"the timestep {timesteps[0]} is beyond {model.name}, which knows 0 to {total - 1}")
     return torch.tensor(timesteps)
+
+
+def _given_flow_times(model: Described, timesteps: tuple[int, ...]) -> Tensor:
+    schedule = model.profile.schedule
+    if timesteps[0] > schedule.last or timesteps[-1] <= schedule.clean:
+        raise InvalidRequest(
+            f"the timesteps are {', '.join(map(str, timesteps))}; {model.name} knows those above {schedule.clean:g}, "
+            f"up to {schedule.last:g}"
+        )
+    return torch.tensor(timesteps, dtype=torch.float64)
 
 
 def _checked_size(request: Request, model: Described) -> tuple[int, int]:

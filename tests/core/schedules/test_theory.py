@@ -396,7 +396,9 @@ def test_every_sampler_walks_a_profile_of_this_process(schedule: Schedule, kind:
     world = GaussianWorld(schedule, s=0.0)
     for name, sampler in SAMPLERS.items():
         profiles = (SamplingProfile.default(each, schedule, kind) for each in KINDS)
-        profile = next(each for each in profiles if sampler.accepts(each))
+        profile = next((each for each in profiles if sampler.accepts(each)), None)
+        if profile is None:
+            continue  # a flow's own, or a table's
         times = sampler.times(profile, 4)
         *_, end = sampler.walk(world.denoise, profile, draw(0), times, 0.3, None, lambda index: draw(index + 1))
         assert times[0] == schedule.last, name

@@ -32,7 +32,10 @@ class DDIM:
 
 @dataclass(frozen=True, kw_only=True)
 class DDIMSampler(ODESampler):
-    """Ends where the model's own DDIM does."""
+    """Ends where the model's own DDIM does. On a flow its step is Euler's, which has a sampler of its own."""
+
+    def accepts(self, profile: SamplingProfile) -> bool:
+        return super().accepts(profile) and not profile.is_flow
 
     def end(self, profile: SamplingProfile) -> float | None:
         return profile.spacing.final_timestep

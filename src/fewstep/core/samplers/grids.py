@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from fewstep.core.profile import Spacing
 from fewstep.core.schedule import Schedule
 from fewstep.core.schedules import DiscreteSchedule
 
@@ -105,6 +106,35 @@ def ode_timesteps(
             f"{1 / num_inference_steps:g}"
         )
     return times[num_inference_steps - kept :]
+
+
+def flow_timesteps(
+    schedule: Schedule, num_inference_steps: int, strength: float = 1.0, *, spacing: Spacing | None = None
+) -> Tensor:
+    """N times on a flow, falling, as diffusers' flow schedulers lay them out; float64.
+
+    "trailing" spreads them evenly over tau from 1 to 1 / N, "linspace" from 1 to `spacing.least`; the shift of the
+    schedule turns tau into sigma. With a terminal sigma, 1 - sigma is scaled so that the last one is that; a single
+    time stays pure noise (diffusers divides 0 by 0 there).
+
+    Strength below 1 keeps the last part of them: N - int(N - N strength), so never none, and of one step the whole
+    (the picture-to-picture pipelines of SD3 and FLUX).
+
+    Raises ValueError for fewer steps than one, for another spacing, and for a strength outside (0, 1].
+    """
+    spacing = spacing or Spacing("trailing")
+    num, smallest = num_inference_steps, {"trailing": 1.0 / max(num_inference_steps, 1), "linspace": spacing.least}
+    if num < 1:
+        raise ValueError(f"the number of steps must be 1 or more; got {num}")
+    if spacing.kind not in smallest:
+        raise ValueError(f"the times of a flow are spaced by {' or '.join(smallest)}; got {spacing.kind!r}")
+    if not 0.0 < strength <= 1.0:
+        raise ValueError(f"strength must lie in (0, 1]; got {strength}")
+    times = schedule.at(torch.linspace(1.0, smallest[spacing.kind], num, dtype=torch.float64))
+    if spacing.terminal is not None and num > 1:
+        alpha = schedule.alpha(times)
+        times = schedule.last * (1.0 - alpha * (1.0 - spacing.terminal) / alpha[-1])
+    return times[int(max(num - min(num * strength, num), 0)) :]
 
 
 def spaced(total: int, num: int, spacing: str, steps_offset: int, multistep: bool) -> Tensor:

@@ -45,10 +45,13 @@ def sample_consistency(
 
 @dataclass(frozen=True, kw_only=True)
 class LCM(Sampler):
-    """For consistency models. Others may try it, too: an adapter may make one of them without saying so."""
+    """For consistency models. Others may try it, too: an adapter may make one of them without saying so.
+
+    Flows have their own (`flow_lcm`), whose times lie elsewhere.
+    """
 
     def accepts(self, profile: SamplingProfile) -> bool:
-        return True
+        return not profile.is_flow
 
     def times(self, profile: SamplingProfile, num_steps: int, strength: float = 1.0) -> Tensor:
         grid = profile.grid.original_inference_steps

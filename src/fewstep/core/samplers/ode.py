@@ -22,7 +22,7 @@ from torch import Tensor
 from fewstep.core.denoise import Cond, Denoise
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers.base import Draw, Sampler, Step, falling
-from fewstep.core.samplers.grids import ode_timesteps
+from fewstep.core.samplers.grids import flow_timesteps, ode_timesteps
 from fewstep.core.schedule import Schedule, Time
 
 
@@ -70,6 +70,8 @@ class ODESampler(Sampler):
         return profile.kind == "diffusion"
 
     def times(self, profile: SamplingProfile, num_steps: int, strength: float = 1.0) -> Tensor:
+        if profile.is_flow:
+            return flow_timesteps(profile.schedule, num_steps, strength, spacing=profile.spacing)
         return ode_timesteps(
             profile.schedule,
             num_steps,

@@ -57,10 +57,13 @@ def sample_trajectory(
 
 @dataclass(frozen=True, kw_only=True)
 class TCD(Sampler):
-    """For consistency models, above all those of trajectories and of phases; gamma is the profile's."""
+    """For consistency models, above all those of trajectories and of phases; gamma is the profile's.
+
+    Along the trajectories of flows `flow_map` goes.
+    """
 
     def accepts(self, profile: SamplingProfile) -> bool:
-        return profile.kind == "lcm"
+        return profile.kind == "lcm" and not profile.is_flow
 
     def times(self, profile: SamplingProfile, num_steps: int, strength: float = 1.0) -> Tensor:
         schedule, grid = profile.schedule, profile.grid.original_inference_steps
