@@ -23,11 +23,13 @@ class PlainText:
     """One tokenizer and one encoder, T5's or their like; the marks of prompts are read over.
 
     length  in tokens, of what is read of a prompt; the rest of a shorter one is masked
+    lower   whether words are read in lower case
     """
 
     encoders: Mapping[str, nn.Module]
     tokenizers: Mapping[str, Tokenizer]
     length: int
+    lower: bool = False
 
     def holding(self, encoders: Mapping[str, nn.Module]) -> PlainText:
         return replace(self, encoders={part: encoders[part] for part in self.encoders})
@@ -38,7 +40,11 @@ class PlainText:
     def read(self, texts: Sequence[str], device: torch.device) -> Conditioning:
         ((tokenizer, encoder),) = zip(self.tokenizers.values(), self.encoders.values(), strict=True)
         tokens = tokenizer(
-            list(texts), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+            [self._as_read(text) for text in texts],
+            padding="max_length",
+            max_length=self.length,
+            truncation=True,
+            return_tensors="pt",
         )
         mask = tokens.attention_mask.to(device)
         states = encoder(tokens.input_ids.to(device), attention_mask=mask)[0]
@@ -59,8 +65,12 @@ class PlainText:
 
     def too_long(self, text: str) -> tuple[int, int, str] | None:
         (tokenizer,) = self.tokenizers.values()
+        text = self._as_read(text)
         ids, room = tokenizer(text, add_special_tokens=False).input_ids, self.length - 1  # for the mark of the end
         return (len(ids), room, tokenizer.decode(ids[room:])) if len(ids) > room else None
+
+    def _as_read(self, text: str) -> str:
+        return text.lower().strip() if self.lower else text
 
     def _words(self, prompt: str) -> str:
         return "".join(fragment.text for section in parse(prompt) for fragment in section)
