@@ -5,6 +5,7 @@ What is heavy is imported where it is needed: the process that only hands tests 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +19,21 @@ from fewstep.models.locating import STARTER
 if TYPE_CHECKING:
     from fewstep.models.model import Model
 
+gc.disable()  # until all is collected: a million objects that stay, see `pytest_runtestloop`
+
 settings.register_profile("unhurried", deadline=None)  # a loaded machine fails no test by being slow
 settings.load_profile("unhurried")
 
 HAS_STARTER = (STARTER / "model_index.json").is_file()
 NEEDS_STARTER = pytest.mark.skipif(not HAS_STARTER, reason="no weights yet")
 FAMILIES = ["miniature", pytest.param("starter", marks=[NEEDS_STARTER, pytest.mark.slow])]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """From here on Python's collector runs, and leaves alone what the imports and the collection have made."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
