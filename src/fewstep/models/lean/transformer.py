@@ -61,11 +61,12 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, at: Tensor) -> Tensor:
         q, k, v = (self._split(each) for each in (self.to_q(x), self.to_k(at), self.to_v(at)))
         taken = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        return cast("Tensor", self.to_out[0](taken.reshape(len(x), -1, self.heads * q.shape[-1])))
+        return cast("Tensor", self.to_out[0](taken.reshape(x.shape[0], -1, self.heads * q.shape[-1])))
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, N, C) to (B, heads, N, C / heads)."""
-        return x.view(len(x), -1, self.heads, x.shape[-1] // self.heads).transpose(1, 2)
+        # not len(x): what OpenVINO is traced from would have the example's number of rows for ever
+        return x.view(x.shape[0], -1, self.heads, x.shape[-1] // self.heads).transpose(1, 2)
 
 
 class FeedForward(nn.Module):

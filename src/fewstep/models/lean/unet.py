@@ -99,7 +99,7 @@ class UNet(LeanPart):
     ) -> tuple[Tensor]:
         """x_t (B, C, h, w), times (B,) or (), token states (B, L, D) and the embedding of w (B, d), if it reads one."""
         text = encoder_hidden_states
-        times = timestep.reshape(-1).expand(len(sample))
+        times = timestep.reshape(-1).expand(sample.shape[0])
         time = self.time_embedding(sines(times, self.first_width).to(sample.dtype), timestep_cond)
         time = F.silu(time + self.add_embedding(text))
         # where the sides do not halve evenly, the way up takes its sizes from the way down
@@ -257,7 +257,7 @@ class Pool(nn.Module):
         weight = torch.einsum("bct,bcs->bts", q * scale, k * scale)
         weight = torch.softmax(weight.float(), dim=-1).type(weight.dtype)
         pooled = torch.einsum("bts,bcs->bct", weight, v)
-        return pooled.reshape(len(states), -1)
+        return pooled.reshape(states.shape[0], -1)
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, L, D) to (B heads, D / heads, L)."""
