@@ -96,7 +96,7 @@ def _parts(path: Path, homes: Sequence[Path], family: Family) -> dict[str, Path]
     found = {
         part: home / part for part in (*wanted, FAST_DECODER) for home in reversed(homes) if (home / part).is_dir()
     }
-    if missing := next((part for part in wanted if part not in found), None):
+    if missing := next((part for part in wanted if part not in (*found, *family.optional)), None):
         raise InvalidModel(f"{path} {family.incomplete(missing, found)}")
     return found
 

@@ -172,12 +172,13 @@ def _composed(
     if (given := config_of(autoencoder)["latent_channels"]) != channels:
         raise InvalidModel(f"the autoencoder has latents of {given} channels and this model samples {channels}")
     decoder = None if source.decoder is None else source.decoder.to(dtype_of(autoencoder))
-    tokenizers = {part: source.tokenizers[part] for part in family.tokenizers}
+    tokenizers = {part: source.tokenizers[part] for part in family.tokenizers if part in source.tokenizers}
+    encoders = {part: networks[part] for part in family.encoders if part in networks}
     return Model(
         card=source.card,
         profile=overrides.of_base(source.profile),
         family=family_of(network, family),
-        text=family.text({part: networks[part] for part in family.encoders}, tokenizers, source.index),
+        text=family.text(encoders, tokenizers, source.index),
         network=family.network(network),
         autoencoder=Autoencoder(autoencoder, decoder, source.fast),
         origin=Origin(source.origin if source.origin.is_dir() else None, reference, source.weight_files, overrides),
@@ -193,7 +194,7 @@ def _read_folder(wanted: _Wanted) -> _Source:
     brings_fast = vae == FAST and FAST_DECODER in parts
     others = {"vae"} if vae is not None and not brings_fast else set()
     others |= {family.denoiser} if wanted.unet is not None else set()
-    present = [part for part in family.networks if part not in others]
+    present = [part for part in family.networks if part in parts and part not in others]
     variants = {part: _variant_of(parts[part], wanted) for part in present}
     _announce_variants(folder.path, variants, variant)
     networks = {part: read_network(family.networks[part], parts[part], dtype, variants[part]) for part in present}
@@ -216,14 +217,18 @@ def _read_folder(wanted: _Wanted) -> _Source:
         assert vae is not None
         networks["vae"], more = another_autoencoder(vae, family, name, folder.autoencoder, dtype)
         files += more
-    lean = all(isinstance(networks[part], LeanPart) for part in family.encoders)
+    lean = all(isinstance(networks[part], LeanPart) for part in family.encoders if part in networks)
     return _Source(
         origin=folder.path,
         card=card,
         profile=profile,
         family=family,
         networks=networks,
-        tokenizers={part: read_tokenizer(kind, parts[part], lean=lean) for part, kind in family.tokenizers.items()},
+        tokenizers={
+            part: read_tokenizer(kind, parts[part], lean=lean)
+            for part, kind in family.tokenizers.items()
+            if part in parts
+        },
         weight_files=tuple(files),
         index=folder.index,
         decoder=decoder,

@@ -233,6 +233,7 @@ class Family(ABC):
     tokenizers  every folder with a tokenizer, in the order of the text encoders
     tiny        the hub id of an autoencoder that is much faster
     must_match  what a network that takes another's place must say alike in its config
+    optional    folders that a model may lack
     """
 
     name: str
@@ -241,6 +242,7 @@ class Family(ABC):
     tokenizers: Mapping[str, Part]
     tiny: str | None = None
     must_match: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
     @property
     def encoders(self) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class PlainText:
         return Conditioning(states, mask=mask.bool())
 
     def read_prompts(self, prompts: Sequence[str], device: torch.device) -> Conditioning:
-        return self.read([self._words(prompt) for prompt in prompts], device)
+        return self.read([words_of(prompt) for prompt in prompts], device)
 
     def dropped(self, cond: Conditioning) -> Conditioning:
         return cond
@@ -60,7 +60,7 @@ class PlainText:
         return 1
 
     def unread(self, prompt: str) -> str:
-        beyond = self.too_long(self._words(prompt))
+        beyond = self.too_long(words_of(prompt))
         return "" if beyond is None else beyond[2]
 
     def too_long(self, text: str) -> tuple[int, int, str] | None:
@@ -72,5 +72,7 @@ class PlainText:
     def _as_read(self, text: str) -> str:
         return text.lower().strip() if self.lower else text
 
-    def _words(self, prompt: str) -> str:
-        return "".join(fragment.text for section in parse(prompt) for fragment in section)
+
+def words_of(prompt: str) -> str:
+    """A prompt without its marks."""
+    return "".join(fragment.text for section in parse(prompt) for fragment in section)
