@@ -137,9 +137,9 @@ def brings_fast_decoder(name: str | Path) -> bool:
 
 
 def _fetched(hub_id: str, variant: str | None, dtype: torch.dtype | None) -> Path:
-    networks = {part: kind for family in families() for part, kind in family.networks.items()}
-    tokenizers = {part: kind for family in families() for part, kind in family.tokenizers.items()}
-    files = [f"{part}/{pattern}" for part, kind in (networks | tokenizers).items() for pattern in kind.files]
+    networks = dict.fromkeys(part for family in families() for part in family.networks)
+    every = [each for family in families() for each in {**family.networks, **family.tokenizers}.items()]
+    files = list(dict.fromkeys(f"{part}/{pattern}" for part, kind in every for pattern in kind.files))
     files += ["model_index.json", CARD_FILE, "scheduler/*.json"]
     files += [f"{FAST_DECODER}/*.json", f"{FAST_DECODER}/*.safetensors"]
     return download(hub_id, files, variant=variant, dtype=dtype, parts=(*networks, FAST_DECODER))
