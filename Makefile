@@ -3,6 +3,7 @@
 # make test   everything that must hold: ruff, mypy, pytest; before every commit on main
 # make test-quick  what answers within 90 s: pytest without what is marked slow; while you work
 # make report the starter's evaluation: 2,000 pictures of each way to paint, about an hour; goes on where it stopped
+# make bench-quick  whether anything has become slower since it was recorded, in two minutes
 # make soak   32 churning clients for half an hour, and what is left of the memory
 # make lint   ruff, mypy, and the size of the tree
 # make trunk  the starter's training goes on in the background; -status, -pause, -resume, -stop, -curve
@@ -20,7 +21,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 LEASE  := $(BIN)/python -m recipes.lease
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help demo serve test test-quick lint browser report soak clean \
+.PHONY: help demo serve test test-quick lint browser report bench-quick soak clean \
   trunk trunk-status trunk-pause trunk-resume trunk-stop trunk-curve
 
 help:
@@ -58,6 +59,10 @@ report: $(VENV)/.installed-starter
 	  $(foreach model,$(ALSO),--also $(model)) --output build/report
 	mkdir -p docs/starter-report
 	cp build/report/report.html build/report/results.json build/report/card.md docs/starter-report/
+
+# RECORD=1 keeps the figures as those that the next ones are compared with.
+bench-quick: $(VENV)/.installed-dev
+	$(LEASE) $(BIN)/python -m benchmarks.quick $(if $(RECORD),--record)
 
 soak: $(VENV)/.installed-dev
 	$(LEASE) $(BIN)/python -m benchmarks.soak

@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 
 import fewstep
 from benchmarks import ablations, adapters, distill, negative_prompts, openmoji, report, starter_gallery
+from benchmarks import quick as quick_figures
 from conftest import NEEDS_STARTER
 from fewstep.cli.main import main as fewstep_command
 from fewstep.data.latents import LatentCache
@@ -93,13 +94,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("fewstep.train.measures.PATH_STEPS", 2)  # of the teacher's paths that a run's gap is told by
 
     def run(name: str, *arguments: object) -> str:
-        app = typer.Typer()
-        app.command()(importlib.import_module(f"benchmarks.{name}").main)
-        result = CliRunner().invoke(app, [f"{each}" for each in arguments], catch_exceptions=False)
+        result = CliRunner().invoke(app_of(name), [f"{each}" for each in arguments], catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return result.output
 
     return run
+
+
+def app_of(name: str) -> typer.Typer:
+    app = typer.Typer()
+    app.command()(importlib.import_module(f"benchmarks.{name}").main)
+    return app
 
 
 def written(name: str) -> dict[str, object]:
@@ -144,6 +149,19 @@ def test_cold_start(run: Run) -> None:
     assert took["fewstep --help"] < took["import torch"] < took["the same by a script with diffusers"]
     text = (report.RESULTS / "cold_start.md").read_text()
     assert int(text.partition("differ by at most ")[2].partition(" ")[0]) <= 1
+
+
+def test_quick(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("quick", "--share", 0.05, "--record")
+    figures = written("quick")["figures"]
+    assert len(figures) == 7  # type: ignore[arg-type]
+    assert figures["starter, 1 step"]["ratio"] < figures["starter, 4 steps"]["ratio"]  # type: ignore[index]
+    runs = quick_figures._runs()
+    monkeypatch.setattr(quick_figures, "_runs", lambda: {"decoding": runs["decoding"]})
+    before = quick_figures.Figure(ms=1.0, ratio=0.01, low=0.01, high=0.01)
+    monkeypatch.setattr(quick_figures, "_recorded", lambda: {"decoding": before})
+    result = CliRunner().invoke(app_of("quick"), ["--share", "0.2"])
+    assert (result.exit_code, "slower" in result.output) == (1, True)
 
 
 def test_soak(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
