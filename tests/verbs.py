@@ -136,27 +136,15 @@ def _pictures(tmp: Path) -> Path:
     return tmp / "pictures"
 
 
-def distil(folder: Path, tmp: Path) -> None:
-    """Whole, without w where the network has no place for it."""
+def distil(folder: Path, tmp: Path, *options: str) -> Path:
+    """Whole, without w where the network has no place for it; the run's folder."""
     run = tmp / "run"
-    data = [
-        "--teacher",
-        folder,
-        "--data",
-        _pictures(tmp),
-        "--pictures",
-        8,
-        "--batch-size",
-        4,
-        "--guidance",
-        3,
-        "-o",
-        run,
-    ]
+    data = ["--teacher", folder, "--data", _pictures(tmp), "--pictures", 8, "--batch-size", 4, *options, "-o", run]
     assert main(["distill", *map(str, data)]) == 0
     student = fewstep.load(run / "model", device="cpu")
     assert student.profile.kind == "lcm"
     assert fewstep.text2image(student, "a cat", seed=3, steps=2).size == (SIDE, SIDE)
+    return run
 
 
 def distil_a_lora(folder: Path, tmp: Path) -> None:
@@ -177,9 +165,9 @@ def finetune(folder: Path, tmp: Path) -> None:
     assert fewstep.text2image(styled, "a cat", seed=3, steps=2).size == (SIDE, SIDE)
 
 
-QUICK: dict[str, Callable[[Path, Path], None]] = {
+QUICK: dict[str, Callable[[Path, Path], object]] = {
     each.__name__: each for each in (generate, serve, inpaint, travel, upscale, inspect)
 }
-SLOW: dict[str, Callable[[Path, Path], None]] = {
+SLOW: dict[str, Callable[[Path, Path], object]] = {
     each.__name__: each for each in (measured, distil, distil_a_lora, finetune)
 }

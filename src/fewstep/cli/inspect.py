@@ -195,7 +195,7 @@ def _model_facts(folder: Path) -> dict[str, str]:
         "guidance": _guidance(profile.guidance.embedded),
         "family": model.base,
         "predicts": profile.prediction.name,
-        "ends in pure noise": "yes" if profile.zero_snr else "no",
+        "ends in pure noise": "yes" if profile.zero_snr or profile.is_flow else "no",
         "by default": f"{profile.steps} steps, guidance scale {profile.guidance.scale:g}",
         "samplers": "\n".join(f"{name}: {SAMPLERS[name].about}" for name in samplers_of(profile)),
         "size": " x ".join(map(str, reversed(model.traits.default_size))),

@@ -10,7 +10,7 @@ from typing import Generic
 import torch
 from torch import Tensor
 
-from fewstep.core.denoise import Cond, Denoise
+from fewstep.core.denoise import Cond, Denoise, toward
 from fewstep.core.schedule import Schedule, Time, broadcast, real
 
 Scalings = Callable[[Time], tuple[Tensor, Tensor]]
@@ -74,7 +74,8 @@ class TrajectoryFunction(Generic[Cond]):
     """g(x_t, t) = x_m at t_m, one exact step along the estimate of x_0, to any earlier time and not only to clean data.
 
     alpha_m x_0 + sigma_m eps with the eps that x_t and x_0 imply (TCD, Zheng et al. 2024, 2402.19159, eq. 15; PCM,
-    Wang et al. 2024, 2405.18407, eq. 8). At t = t_m it is the identity by construction: no boundary scalings.
+    Wang et al. 2024, 2405.18407, eq. 8); on a flow it is z_t - (t - t_m) u, and of a network that reads t_m the flow
+    map (AnyFlow, 2605.13724). At t = t_m it is the identity by construction: no boundary scalings.
 
     t_m  where the step of each sample ends, a number or (B,), at or below every t that it is asked about
     """
@@ -84,4 +85,4 @@ class TrajectoryFunction(Generic[Cond]):
     t_m: Time
 
     def __call__(self, x_t: Tensor, t: Time, cond: Cond, w: float | Tensor | None = None) -> Tensor:
-        return self.schedule.transfer(x_t, self.denoise(x_t, t, cond, w), t, self.t_m)
+        return self.schedule.transfer(x_t, toward(self.denoise, self.t_m)(x_t, t, cond, w), t, self.t_m)

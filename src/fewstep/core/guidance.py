@@ -48,6 +48,17 @@ class ClassifierFreeGuidance(Generic[Cond]):
 
 
 @dataclass(frozen=True, eq=False)
+class EmbeddedGuidance(Generic[Cond]):
+    """A `Denoise` whose network reads w, asked for this w whatever it is called with: one call, and no empty prompt."""
+
+    denoise: Denoise[Cond]
+    w: float | Tensor
+
+    def __call__(self, x_t: Tensor, t: Time, cond: Cond, w: float | Tensor | None = None) -> Tensor:
+        return self.denoise(x_t, t, cond, self.w)
+
+
+@dataclass(frozen=True, eq=False)
 class LearntGuidance(Generic[Cond]):
     """What a network that embeds w adds to its estimate of x_0 for it; called as a `Denoise`.
 

@@ -112,7 +112,8 @@ def line_up(
         found.append(Candidate(teacher, "teacher", f"{slow.name}, {sampler}", sampler, full, guidance_scale))
     found += _at_each(model, "model", load(model), None, steps, guidance_scale)
     if teacher is not None:
-        for solver in solvers:
+        known = samplers_of(load(teacher).profile)
+        for solver in dict.fromkeys(solver if solver in known else known[0] for solver in solvers):  # a flow's: Euler's
             found += _at_each(teacher, "solver", load(teacher), solver, steps, guidance_scale)
     for spec in also:
         found += _at_each(spec, "also", load(spec), None, steps, guidance_scale)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fewstep.core.profile import Facts, SamplingProfile
+from fewstep.core.samplers import SAMPLERS
 from fewstep.errors import InvalidModel
 
 FILE = "fewstep.json"
@@ -53,6 +54,8 @@ class ModelCard:
         if profile.sampler == "tcd":
             phased = f", {profile.phases} phases" if profile.phases > 1 else ""
             facts.append(f"Sampler: tcd (diffusers' TCDScheduler) with gamma (eta) {profile.gamma:g}{phased}")
+        elif profile.is_flow and profile.kind == "lcm":
+            facts.append(f"Sampler: {profile.sampler} (diffusers' {SAMPLERS[profile.sampler].scheduler})")
         if self.teacher:
             facts.append(f"Distilled from: {self.teacher}, on {profile.grid.original_inference_steps} times")
         sections = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewstep.core.denoise import Denoise
-from fewstep.core.guidance import ClassifierFreeGuidance
+from fewstep.core.guidance import ClassifierFreeGuidance, EmbeddedGuidance
 from fewstep.core.noise import PictureNoise
 from fewstep.core.samplers.dpmpp import DPMSolverPP2M
 from fewstep.core.samplers.grids import ode_timesteps
@@ -25,14 +25,22 @@ class TeacherGap:
     zero; a student that gives the mean of all pictures has 1.
 
     teacher  as it was before training; w in LCM's form is the guidance of both
+    reads_w  whether w is an input of the teacher's network
     """
 
     name = "teacher_gap"
 
     def __init__(
-        self, teacher: Denoise[Conditioning], model: LatentModel, prompts: Sequence[str], w: float, seed: int = 0
+        self,
+        teacher: Denoise[Conditioning],
+        model: LatentModel,
+        prompts: Sequence[str],
+        w: float,
+        seed: int = 0,
+        *,
+        reads_w: bool = False,
     ) -> None:
-        self.prompts, self.w = prompts, w
+        self.prompts, self.w, self.reads_w = prompts, w, reads_w
         height, width = model.traits.default_size
         self.size = (height, width)
         self.x_T = PictureNoise(range(seed, seed + len(prompts))).draw(model.traits.latent_shape(height, width))
@@ -55,9 +63,14 @@ class TeacherGap:
         return {self.name: float(((jumps - self.ends).square().mean() / spread).sqrt())}
 
     def _paths(self, model: LatentModel, cond: Conditioning) -> Tensor:
-        guided = ClassifierFreeGuidance(self.teacher, self._uncond(model), self.w)
-        times = ode_timesteps(model.profile.schedule, PATH_STEPS)
-        *_, last = sample_ode(DPMSolverPP2M(model.profile.schedule), guided, self.x_T, times, cond)
+        guided: Denoise[Conditioning] = (
+            EmbeddedGuidance(self.teacher, self.w)
+            if self.reads_w
+            else ClassifierFreeGuidance(self.teacher, self._uncond(model), self.w)
+        )
+        schedule = model.profile.for_size(model.traits.tokens(*self.size)).schedule
+        times = ode_timesteps(schedule, PATH_STEPS)
+        *_, last = sample_ode(DPMSolverPP2M(schedule), guided, self.x_T, times, cond)
         return last.x_t
 
     def _uncond(self, model: LatentModel) -> Conditioning:

@@ -34,6 +34,7 @@ from fewstep.train.sharding import all_whole, whole
 from fewstep.train.state import AveragedTarget, trained
 from fewstep.train.task import OverCache
 
+ALONG = ("tcd", "flow_map")  # samplers that walk along trajectories
 LCM_RANGE = (2.0, 14.0)  # of w, where a model that embeds it does not say (LCM, sec. 5.1)
 
 
@@ -121,6 +122,7 @@ def training_of(config: RunConfig, model: Model, name: str, processes: Processes
     model = dataclasses.replace(model, network=model.network.holding(twin_of(model.network.module)))
     processes = processes or Processes()
     objective = resolved(config, model)
+    _check_guidance(objective, model)
     network = _network(config, objective, model)
     if config.checkpointing:
         network.enable_gradient_checkpointing()
@@ -135,6 +137,7 @@ def training_of(config: RunConfig, model: Model, name: str, processes: Processes
     student = dataclasses.replace(student, card=dataclasses.replace(student.card, name=name, shared=None, measured={}))
     averaged = isinstance(objective, Pairs) and objective.target == "ema"
     target = AveragedTarget(network, objective.target_decay) if averaged else None  # type: ignore[attr-defined]
+    size = config.data.size or model.traits.default_size
     return Training(
         config=config,
         student=student,
@@ -142,10 +145,11 @@ def training_of(config: RunConfig, model: Model, name: str, processes: Processes
         objective=objective,
         networks=Networks(
             student=student.denoise,
-            schedule=student.profile.schedule,
+            schedule=student.profile.for_size(model.traits.tokens(*size)).schedule,
             target=None if target is None else target.wrap(student.denoise),
             teacher=_teacher(config, model),
             guidance=guidance,
+            reads_w=config.method == "distill" and model.profile.guidance.embedded,
         ),
         base=model.origin.folder,
         target=target,
@@ -165,13 +169,30 @@ def resolved(config: RunConfig, model: Model) -> Objective:
     return objective
 
 
+def _check_guidance(objective: Objective, model: Model) -> None:
+    """Raises `InvalidConfig` for what a distillation cannot do with this teacher."""
+    if not isinstance(objective, Distillation):
+        return
+    if model.profile.guidance.embedded and objective.embed_w is False:
+        raise InvalidConfig(
+            f"{model.name} reads its guidance as an input (it was distilled from guidance itself), and so will its "
+            "student: leave embed_w out, or train without guidance (--guidance none)"
+        )
+    if model.profile.is_flow and objective.gamma > 0:
+        raise InvalidConfig(
+            f"gamma={objective.gamma:g} is fresh noise in TCD's sampler, and trajectories of a rectified flow are "
+            "walked without any (flow_map): leave gamma out"
+        )
+
+
 def _own_range(config: RunConfig, model: Model) -> tuple[float, float]:
     """The guidance that is to be trained for, in LCM's form, by the model's own."""
     guidance = model.profile.guidance
     if config.method == "finetune":
         return guidance.w_range or (LCM_RANGE if guidance.embedded else (0.0, 0.0))
     own = max(w_from_guidance_scale(guidance.scale), 0.0)
-    return (own, own) if config.lora is not None else (0.0, 2 * guidance.scale)
+    one = config.lora is not None or own == 0.0 or not model.network.takes_w
+    return (own, own) if one else (0.0, 2 * guidance.scale)
 
 
 def learnt_range(model: Model, objective: FineTuning) -> tuple[float, float] | None:
@@ -193,7 +214,7 @@ def as_distilled(objective: FineTuning, model: Model) -> FineTuning:
         if given not in (getattr(plain, name), value):
             raise InvalidConfig(f"{name}={given}, but {model.name} was made with {value}, which fine-tuning keeps")
     k = objective.k
-    if profile.sampler == "tcd" and k is None:
+    if profile.sampler in ALONG and k is None:
         if objective.target == "ema":
             raise InvalidConfig(
                 f"target='ema' averages answers, and {model.name} is asked for the ends of its trajectories, "
@@ -206,7 +227,7 @@ def as_distilled(objective: FineTuning, model: Model) -> FineTuning:
 def _ends_of(model: Model) -> Ends:
     """Where the steps of a consistency model end."""
     profile = model.profile
-    if profile.sampler == "tcd" and (profile.phases == 1 or profile.gamma > 0):
+    if profile.sampler in ALONG and (profile.phases == 1 or profile.gamma > 0):
         return AnyEarlierTime(profile.phases)
     return PhaseEnds(profile.phases) if profile.phases > 1 else CleanData()
 
@@ -256,7 +277,7 @@ def _few_step_student(student: Model, objective: Distillation) -> Model:
         "steps": objective.num_phases if objective.num_phases > 1 else 4,
         "guidance_scale": guidance_scale_from_w(middle) if embedded else own_guidance,
         "w_range": w_range,
-        "sampler": objective.sampler,
+        "sampler": objective.sampler(flow=student.profile.is_flow),
         "gamma": objective.gamma,
         "phases": objective.num_phases,
         "original_inference_steps": objective.original_inference_steps,

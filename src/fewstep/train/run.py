@@ -168,7 +168,7 @@ def _teacher_gap(training: Training, manifest: Manifest, config: RunConfig) -> M
     w = (low + high) / 2 if scale is None or not model.profile.guidance.embedded else w_from_guidance_scale(scale)
     examples = manifest.examples or ("",)
     prompts = tuple(islice(cycle(examples), PATHS_SEEN))  # of one caption, too: the gap is measured by their spread
-    return TeacherGap(teacher, model, prompts, w, config.watch.seed)
+    return TeacherGap(teacher, model, prompts, w, config.watch.seed, reads_w=training.networks.reads_w)
 
 
 def _on_step(watch: Watch | None, hooks: Hooks) -> Callable[[int, dict[str, float]], None] | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fewstep.core.denoise import Denoise, Denoiser
-from fewstep.core.guidance import ClassifierFreeGuidance
+from fewstep.core.guidance import ClassifierFreeGuidance, EmbeddedGuidance
 from fewstep.core.objectives.metrics import Metric
 from fewstep.core.schedule import Schedule
 from fewstep.core.settings import Record
@@ -105,6 +105,7 @@ class Networks(Generic[Cond]):
     target    what the student is held against at an earlier time; None: the student itself
     teacher   a diffusion model, unguided; None where there is none
     guidance  what w adds to x_0 in the model as it was before fine-tuning; None where w adds nothing
+    reads_w   whether w is an input of the teacher's network, into which its guidance was distilled
     """
 
     student: Denoiser[Cond]
@@ -112,11 +113,14 @@ class Networks(Generic[Cond]):
     target: Denoise[Cond] | None = None
     teacher: Denoise[Cond] | None = None
     guidance: Denoise[Cond] | None = None
+    reads_w: bool = False
 
     def guided(self, batch: Batch[Cond]) -> Denoise[Cond]:
         """The teacher with the guidance of the batch. Raises ValueError without one, or nothing to guide away from."""
         if self.teacher is None:
             raise ValueError("a distillation needs a teacher")
+        if self.reads_w:
+            return EmbeddedGuidance(self.teacher, batch.guidance)
         if batch.w is None:
             return self.teacher
         if batch.uncond is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewstep.core.consistency import ConsistencyFunction, Scalings, TrajectoryFunction
-from fewstep.core.denoise import Cond, Denoise
+from fewstep.core.denoise import Cond, Denoise, toward
 from fewstep.core.samplers.grids import phase_ends
 from fewstep.core.schedule import Schedule
 
@@ -64,7 +64,7 @@ class CleanData:
         return floor
 
     def function(self, denoise: Denoise[Cond], scalings: Scalings, schedule: Schedule, t_m: Tensor) -> Denoise[Cond]:
-        return ConsistencyFunction(denoise, scalings)
+        return ConsistencyFunction(toward(denoise, schedule.clean), scalings)
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,13 @@ def consistency_timesteps(
 def phase_ends(schedule: Schedule, phases: int, *, original_inference_steps: int = 50) -> Tensor:
     """The times at which the phases of a phased consistency model end, rising: 0, 239, 499, 739 for four of them.
 
+    Where times are real they divide the way evenly, so that as many steps of "trailing" times begin where phases do.
     (phases,). A sample at t belongs to the phase with the last end below t (PCM, 2405.18407, sec. 3.1).
     """
-    grid = schedule.grid(original_inference_steps)
     counts = _phase_counts(phases, original_inference_steps)[:-1]
+    if not isinstance(schedule, DiscreteSchedule):
+        return schedule.at(torch.arange(phases, dtype=torch.float64) / phases)
+    grid = schedule.grid(original_inference_steps)
     return torch.cat([torch.zeros_like(grid[:1]), grid[[count - 1 for count in counts[1:]]]])
 
 

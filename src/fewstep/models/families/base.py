@@ -100,6 +100,11 @@ class Network(ABC):
     def embeds_w(self) -> bool:
         """Whether w is an input (a guidance-distilled model)."""
 
+    @property
+    def takes_w(self) -> bool:
+        """Whether a student of it can read w; it need not do so itself."""
+        return self.embeds_w
+
     @abstractmethod
     def holding(self, module: nn.Module) -> Self:
         """The same with another module."""
@@ -184,6 +189,10 @@ class NetworkWrapper(Network):
     @property
     def embeds_w(self) -> bool:
         return self.inner.embeds_w
+
+    @property
+    def takes_w(self) -> bool:
+        return self.inner.takes_w
 
     def holding(self, module: nn.Module) -> Self:
         raise NotImplementedError("a wrapped network is not trained, and adapters are put around it, not into it")

@@ -157,6 +157,7 @@ class SD3Family(Family):
             pixels_per_latent=unit,
             multiple=unit * whole(network, "patch_size"),
             reads_pooled=True,
+            latents_per_token=whole(network, "patch_size"),
         )
 
     def index(self, text: Text, profile: SamplingProfile) -> Config:

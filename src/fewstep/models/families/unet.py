@@ -53,6 +53,10 @@ class UNet(DiffusersNetwork):
     def embeds_w(self) -> bool:
         return self.config.get("time_cond_proj_dim") is not None
 
+    @property
+    def takes_w(self) -> bool:
+        return True
+
     def inputs(self, x_t: Tensor, t: Tensor, cond: Conditioning, w: Tensor | None) -> Inputs:
         dtype = dtype_of(self.model)
         inputs: Inputs = {
