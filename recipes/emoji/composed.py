@@ -14,6 +14,7 @@ from fewstep.core.objectives.base import Batch, Networks
 from fewstep.core.objectives.diffusion import Diffusion
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.model import Model
+from fewstep.models.text.tokenizer import Tokenizer
 from fewstep.train.task import scalars
 from recipes.emoji import autoencoder
 from recipes.emoji.captions import MOST
@@ -23,7 +24,7 @@ from recipes.emoji.words import MAX_TOKENS
 from recipes.emoji.world import World
 
 if TYPE_CHECKING:
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel
 
 EMPTY = 0.1  # of the captions are dropped, for guidance
 AT_ONCE = 64
@@ -61,12 +62,12 @@ class Encoder:
         return {"latents": torch.cat(latents), "ids": ids, "count": count}
 
 
-def tokenized(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
-    """(N, 24) int64, padded as the pipelines pad."""
-    ids: Tensor = tokenizer(
-        list(texts), padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-    ).input_ids
-    return ids
+def tokenized(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
+    """(N, 24) int64, cut and padded as the pipelines do it."""
+    start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    read = (tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids for text in texts)
+    rows = [[start, *ids[: MAX_TOKENS - 2], end] for ids in read]
+    return torch.tensor([row + [pad] * (MAX_TOKENS - len(row)) for row in rows])
 
 
 @dataclass(frozen=True, eq=False)
