@@ -180,6 +180,22 @@ def test_a_hub_id_is_fetched_without_pickles(miniature: Path, monkeypatch: pytes
     assert {"tokenizer/*.model", "tokenizer/*.txt"} <= set(asked["someone/something"])  # of one family, and of another
 
 
+def test_a_family_that_is_not_there_is_named_with_what_it_would_need(tmp_path: Path) -> None:
+    (tmp_path / "flux" / "transformer").mkdir(parents=True)
+    (tmp_path / "flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    config = tmp_path / "flux" / "transformer" / "config.json"
+    config.write_text('{"_class_name": "FluxTransformer2DModel"}')
+    with pytest.raises(
+        InvalidModel, match=r"flux is FLUX.1, a family that fewstep does not have: its latents are pack"
+    ):
+        fewstep.load(tmp_path / "flux", device="cpu")
+    config.write_text('{"_class_name": "NewTransformer2DModel"}')
+    with pytest.raises(
+        InvalidModel, match=r"a NewTransformer2DModel, so .* samples those of PixArt and Stable Diffusion 3"
+    ):
+        fewstep.load(tmp_path / "flux", device="cpu")
+
+
 def remove(name: str) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         path = folder / name
@@ -226,7 +242,10 @@ def cut(folder: Path) -> None:
         (cut, "unet cannot be loaded"),
         (write("unet/config.json", b"{"), "cannot be read as JSON"),
         (write("unet/config.json", b"[]"), "must hold a JSON object"),
-        (edit("unet/config.json", _class_name="FluxTransformer2DModel"), "holds a FluxTransformer2DModel"),
+        (
+            edit("unet/config.json", _class_name="FluxTransformer2DModel"),
+            "is FLUX.1, a family that fewstep does not have",
+        ),
         (edit("unet/config.json", block_out_channels=[32, 32]), "unet cannot be loaded"),
         (edit("vae/config.json", _class_name="Ours"), "knows AutoencoderTiny, AutoencoderKL"),
         (edit("text_encoder/config.json", architectures=["T5EncoderModel"]), "holds a T5EncoderModel"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from fewstep.core.profile import SamplingProfile
 from fewstep.errors import InvalidModel, ModelNotFound
 from fewstep.models.card import FILE as CARD_FILE
 from fewstep.models.card import CardFacts, ModelCard, read_card
-from fewstep.models.config import Config
+from fewstep.models.config import Config, class_name
 from fewstep.models.families import families, recognise
 from fewstep.models.families.base import Family
 from fewstep.models.identify import check_model_folder
@@ -22,6 +22,15 @@ from fewstep.models.traits import Traits
 
 if TYPE_CHECKING:
     import torch
+
+NOT_YET = {  # by the class of its network: what it is, and what a family of it would need
+    "FluxTransformer2DModel": ("FLUX.1", "its latents are packed two by two, and its guidance is an input"),
+    "Flux2Transformer2DModel": ("FLUX.2", "its latents are packed, and a language model reads its prompts"),
+    "QwenImageTransformer2DModel": ("Qwen-Image", "its latents are packed, and a vision model reads its prompts"),
+    "ZImageTransformer2DModel": ("Z-Image", "a language model reads its prompts, each as long as it is"),
+    "HunyuanDiT2DModel": ("Hunyuan-DiT", "two text encoders of its own kinds, and places that turn with the size"),
+    "Lumina2Transformer2DModel": ("Lumina 2", "a language model reads its prompts"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +94,18 @@ def _denoiser(path: Path, homes: Sequence[Path]) -> Path:
 
 
 def _of_no_family(denoiser: Path, config: Config) -> InvalidModel:
-    for family in families():
-        if family.denoiser == denoiser.name:
-            check_class(family.networks[family.denoiser], config, denoiser)
-    return InvalidModel(f"{denoiser} holds a network of no family that fewstep knows")
+    """What a network is that no family takes, as far as its class tells."""
+    name = class_name(config)
+    if (other := NOT_YET.get(name)) is not None:
+        what, needed = other
+        known = ", ".join(dict.fromkeys(family.name for family in families()))
+        return InvalidModel(
+            f"{denoiser.parent} is {what}, a family that fewstep does not have: {needed}. It has {known}"
+        )
+    every = [family.networks[family.denoiser] for family in families() if family.denoiser == denoiser.name]
+    classes = {kind: home for part in every for kind, home in part.classes.items()}
+    check_class(replace(every[0], classes=classes), config, denoiser)
+    return InvalidModel(f"{denoiser} holds a {name} of a shape that no family of fewstep has")
 
 
 def _parts(path: Path, homes: Sequence[Path], family: Family) -> dict[str, Path]:

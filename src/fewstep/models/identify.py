@@ -58,8 +58,8 @@ THINGS: Mapping[Thing, tuple[str, str]] = {
     "upscaler": ("an upscaler", "fewstep has no use for it; --upscale 2 paints larger without one"),
     "text encoder": ("a text encoder", "it belongs into a model's folder, as text_encoder/"),
     "transformer": (
-        "a transformer, of Flux, SD3 or their kin",
-        "fewstep works with the U-Nets of Stable Diffusion 1.x, 2.x and SDXL",
+        "a diffusion transformer",
+        "fewstep samples those of PixArt and Stable Diffusion 3, from a model's folder",
     ),
     "tokenizer": ("a tokenizer", "it belongs into a model's folder, as tokenizer/"),
     "scheduler": ("a scheduler's config", "it belongs into a model's folder, as scheduler/"),
