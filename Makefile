@@ -2,6 +2,7 @@
 # make serve  the live page on http://127.0.0.1:7860
 # make test   everything that must hold: ruff, mypy, pytest; before every commit on main
 # make test-quick  what answers within 90 s: pytest without what is marked slow; while you work
+# make test-families  every family of models beside diffusers, through every verb; `make test` has them, too
 # make report the starter's evaluation: 2,000 pictures of each way to paint, about an hour; goes on where it stopped
 # make bench-quick  whether anything has become slower since it was recorded, in two minutes
 # make soak   32 churning clients for half an hour, and what is left of the memory
@@ -21,7 +22,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 LEASE  := $(BIN)/python -m recipes.lease
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help demo serve test test-quick lint browser report bench-quick soak clean \
+.PHONY: help demo serve test test-quick test-families lint browser report bench-quick soak clean \
   trunk trunk-status trunk-pause trunk-resume trunk-stop trunk-curve
 
 help:
@@ -49,6 +50,9 @@ test: lint browser
 
 test-quick: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow"
+
+test-families: $(VENV)/.installed-dev
+	$(PYTEST) tests/models/families
 
 # Real pictures for the report come from the recipe; NUM_IMAGES=256 is quick, ALSO=model+adapter.safetensors adds one.
 NUM_IMAGES ?= 2000

@@ -93,6 +93,7 @@ def made(model: object, **options: object) -> np.ndarray:
     return np.asarray(fewstep.text2image(model, PROMPT, **how), dtype=int)  # type: ignore[call-overload]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "steps"),
     # alpha's pipeline takes one step for a sign of DMD and asks the scheduler for what DPM-Solver++ has not
@@ -184,6 +185,7 @@ def test_what_it_has_not_is_refused_in_words(folder: Path, tmp_path: Path) -> No
         fewstep.load(folder, device="cpu", controlnets=[tmp_path / "net"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", verbs.QUICK)
 def test_it_is_used_as_any_other(folder: Path, tmp_path: Path, verb: str) -> None:
     verbs.QUICK[verb](folder, tmp_path)

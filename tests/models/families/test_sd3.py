@@ -24,6 +24,8 @@ from fewstep.errors import InvalidModel
 from fewstep.models.saving import save
 from miniature import _text_config, write_tokenizer
 
+pytestmark = pytest.mark.slow
+
 PROMPT, SEED = "a cat face", 3
 
 
@@ -183,7 +185,6 @@ def test_it_is_used_as_any_other(folder: Path, tmp_path: Path, verb: str) -> Non
     verbs.QUICK[verb](folder, tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", verbs.SLOW)
 def test_it_is_trained_and_measured_as_any_other(folder: Path, tmp_path: Path, verb: str) -> None:
     verbs.SLOW[verb](folder, tmp_path)
