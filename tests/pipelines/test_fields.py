@@ -83,7 +83,7 @@ def test_a_file_of_prompts_has_a_column_for_each(tmp_path: Path) -> None:
     ("row", "complaint"),
     [
         ({"tile": "perhaps"}, "tile is 'perhaps'; it must be true or false"),
-        ({"timesteps": "a,b"}, "give whole numbers with commas"),
+        ({"timesteps": "a,b"}, "give numbers with commas"),
         ({"steps": "many"}, "the number of steps is 'many'"),
         ({"colour": "1"}, "unknown field 'colour'"),
     ],

@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 import fewstep
+from fewstep.core.prediction import Flow
+from fewstep.core.profile import Kind, SamplingProfile
+from fewstep.core.schedules import RectifiedFlow, ShiftBySize
 from fewstep.errors import FewstepWarning, InvalidRequest
 from fewstep.models.model import Model
+from fewstep.pipelines.fields import FIELDS
 from fewstep.pipelines.generate import generate_plan
 from fewstep.pipelines.plan import Plan, complete
+from fewstep.pipelines.provenance import Record
 from fewstep.pipelines.request import Request
 from fewstep.pipelines.sample import sample
 
@@ -62,6 +68,34 @@ def test_times_may_be_given(student: Model, teacher: Model) -> None:
     (advice,) = plan(student, timesteps=(999, 500)).advice
     assert "was distilled on the times 19, 39, … 999 and guesses at 500" in advice
     assert plan(teacher, timesteps=(999, 500)).advice == ()
+    assert plan(teacher, timesteps=(999.0, 500)).timesteps.dtype == torch.int64
+
+
+def as_flow(model: Model, flow: RectifiedFlow, kind: Kind = "diffusion") -> Model:
+    return dataclasses.replace(model, profile=SamplingProfile.default(kind, flow, Flow()))
+
+
+def test_times_on_a_flow_are_real(teacher: Model) -> None:
+    """They may be given so, and a picture's record makes the same picture again."""
+    flow = as_flow(teacher, RectifiedFlow(3.0))
+    assert plan(flow, steps=2).timesteps.tolist() == pytest.approx([1000, 750])
+    picture = fewstep.text2image(flow, "a cat", seed=0, timesteps=[1000, 612.5])
+    record = Record.from_json(picture.info["fewstep"])
+    assert record.timesteps == (1000, 612.5)
+    again = fewstep.text2image(flow, "a cat", seed=0, timesteps=list(record.timesteps))
+    assert again.tobytes() == picture.tobytes()
+    assert FIELDS["timesteps"].read("1000,612.5") == (1000, 612.5)
+    for wrong in ((1001.0, 5.0), (500.0, 0.0)):
+        with pytest.raises(InvalidRequest, match="knows those above 0, up to 1000"):
+            plan(flow, timesteps=wrong)
+    assert plan(as_flow(teacher, RectifiedFlow(), "lcm"), timesteps=(1000, 512.5)).advice == ()
+
+
+def test_a_shift_by_size_is_that_of_the_picture(teacher: Model) -> None:
+    flow = as_flow(teacher, RectifiedFlow(by_size=ShiftBySize()))
+    small, large = (plan(flow, steps=4, height=side, width=side) for side in (128, 512))
+    assert small.profile.schedule == RectifiedFlow(ShiftBySize()(flow.traits.tokens(128, 128)))
+    assert all(low < high for low, high in zip(small.timesteps[1:], large.timesteps[1:], strict=True))
 
 
 @pytest.mark.parametrize(
@@ -71,6 +105,8 @@ def test_times_may_be_given(student: Model, teacher: Model) -> None:
         ({"timesteps": (5, 5)}, "they must fall"),
         ({"timesteps": (5, 9)}, "they must fall"),
         ({"timesteps": (5, -1)}, "a timestep is -1"),
+        ({"timesteps": (9.5, 5)}, "the timestep 9.5 is not whole, and miniature knows whole times alone"),
+        ({"timesteps": (float("nan"), 5)}, "a timestep is nan; it must be a number"),
         ({"timesteps": (1000, 5)}, "1000 is beyond miniature, which knows 0 to 999"),
         ({"timesteps": (9, 5), "steps": 2}, "give them alone"),
         ({"timesteps": (9, 5), "image": PICTURE, "strength": 0.5}, "give them alone"),

@@ -133,7 +133,7 @@ def _deliver(pictures: Iterator[Image], paths: list[Path], grid: bool, as_json: 
 
 def _read(asked: Mapping[str, options.Value]) -> Values:
     """The options that were given, as `Request.of` takes them."""
-    given: dict[str, options.Value | tuple[int, ...]] = {
+    given: dict[str, options.Value | tuple[float, ...]] = {
         name: value for name, value in asked.items() if value is not None and value is not False
     }
     if given.get("prompt") == "-":

@@ -54,7 +54,7 @@ class Candidate:
     sampler: str
     steps: int
     guidance_scale: float | None = None
-    timesteps: tuple[int, ...] | None = None
+    timesteps: tuple[float, ...] | None = None
 
     @property
     def label(self) -> str:

@@ -30,7 +30,7 @@ class Row:
     sampler: str
     steps: int
     guidance_scale: float
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
     measures: Mapping[str, Measure]
     speed: Speed | None = None
 

@@ -25,8 +25,8 @@ class Found:
     """Times for one step count. `gain` is the fall of the Fréchet distance on pictures that the search did not use."""
 
     steps: int
-    usual: tuple[int, ...]
-    times: tuple[int, ...]
+    usual: tuple[float, ...]
+    times: tuple[float, ...]
     searched: tuple[float, float]
     usual_distance: Measure
     distance: Measure
@@ -63,14 +63,14 @@ def _search(
     model = sweep.load(candidate.spec)
     usual = tuple(candidate.plan(model, ("-",), (0,), 1).timesteps.tolist())
     half = sweep.config.num_images // 2
-    known: dict[tuple[int, ...], float] = {}
+    known: dict[tuple[float, ...], float] = {}
 
-    def seen(times: tuple[int, ...], count: int) -> PictureFeatures:
+    def seen(times: tuple[float, ...], count: int) -> PictureFeatures:
         moved = candidate if times == usual else replace(candidate, timesteps=times)
         sweep.generate(network, on_progress, [moved], count)
         return sweep.shards(moved, network).read(count)
 
-    def distance(times: tuple[int, ...]) -> float:
+    def distance(times: tuple[float, ...]) -> float:
         if times not in known:
             known[times] = frechet_distance(target, Moments.of(seen(times, half).features))
         return known[times]
@@ -93,8 +93,8 @@ def _search(
 
 
 def descend(
-    start: Sequence[int], grid: Sequence[int], cost: Callable[[tuple[int, ...]], float], rounds: int = ROUNDS
-) -> tuple[int, ...]:
+    start: Sequence[float], grid: Sequence[float], cost: Callable[[tuple[float, ...]], float], rounds: int = ROUNDS
+) -> tuple[float, ...]:
     """Every time but the first moved in turn to the best point of `grid` between its neighbours, until none moves.
 
     Each is sought by thirds (as consistency models' authors do it, 2303.01469, appendix C): a cost that falls and then
@@ -108,7 +108,7 @@ def descend(
             upper, lower = best[place - 1], best[place + 1] if place + 1 < len(best) else -1
             points = [t for t in grid if lower < t < upper]
 
-            def moved_to(t: int, place: int = place, times: tuple[int, ...] = best) -> float:
+            def moved_to(t: float, place: int = place, times: tuple[float, ...] = best) -> float:
                 return cost((*times[:place], t, *times[place + 1 :]))
 
             found = _by_thirds(points, moved_to)
@@ -121,7 +121,7 @@ def descend(
     return best
 
 
-def _by_thirds(points: Sequence[int], cost: Callable[[int], float]) -> int:
+def _by_thirds(points: Sequence[float], cost: Callable[[float], float]) -> float:
     low, high = 0, len(points) - 1
     while high - low > 2:
         third = (high - low) // 3

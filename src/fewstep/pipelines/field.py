@@ -77,7 +77,7 @@ class Field:
         """The number, of a field of whole ones; raises as `check`."""
         return _check_whole(self, value, self.high if high is None else high)
 
-    def read(self, text: str) -> str | float | tuple[int, ...]:
+    def read(self, text: str) -> str | float | tuple[float, ...]:
         """What a text means, from a command line or a file; raises `InvalidRequest` for what are no times.
 
         What is no number stays a text, for `check` to refuse.
@@ -91,10 +91,10 @@ class Field:
                 case "switch":
                     return {"true": True, "false": False}.get(text.lower(), text)
                 case "times":
-                    return tuple(int(part) for part in text.split(","))
+                    return tuple(map(_time, text.split(",")))
         except ValueError as error:
             if self.type == "times":
-                example = "give whole numbers with commas: 999,749,499"
+                example = "give numbers with commas: 999,749,499"
                 raise InvalidRequest(f"the timesteps are {text[:60]!r}; {example}") from error
         return text
 
@@ -139,13 +139,21 @@ def _check_choice(field: Field, value: object, high: float) -> object:
     return value
 
 
-def _check_times(field: Field, value: object, high: float) -> tuple[int, ...]:
+def _check_times(field: Field, value: object, high: float) -> tuple[float, ...]:
     if not isinstance(value, Iterable):
-        raise InvalidRequest(f"the timesteps are {shown(value)}; they must be whole numbers: 999, 749, 499, 249")
-    times = tuple(_check_whole(field, t, high) for t in value)
+        raise InvalidRequest(f"the timesteps are {shown(value)}; they must be numbers: 999, 749, 499, 249")
+    times = tuple(_check_number(field, t, high) for t in value)
     if not times or any(t <= s for t, s in pairwise(times)):
         raise InvalidRequest(f"the timesteps are {shown(list(times))}; they must fall: 999, 749, 499, 249")
     return times
+
+
+def _time(text: str) -> float:
+    """A whole one as such: most models know no others."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def _check_switch(field: Field, value: object, high: float) -> bool:

@@ -334,7 +334,7 @@ class Asked(Given, total=False):
     seed: int | None
     variation: float | None
     variation_seed: int | None
-    timesteps: Sequence[int] | None
+    timesteps: Sequence[float] | None
     controls: Mapping[str, Picture | tuple[Picture, float]] | None
 
 

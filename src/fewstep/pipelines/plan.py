@@ -227,16 +227,18 @@ def _times(profile: SamplingProfile, sampler: str, steps: int, strength: float) 
         raise InvalidRequest(str(error)) from error
 
 
-def _given_times(model: Described, timesteps: tuple[int, ...]) -> Tensor:
+def _given_times(model: Described, timesteps: tuple[float, ...]) -> Tensor:
     if model.profile.is_flow:
         return _given_flow_times(model, timesteps)
+    if between := [t for t in timesteps if t != int(t)]:
+        raise InvalidRequest(f"the timestep {between[0]} is not whole, and {model.name} knows whole times alone")
     total = model.profile.schedule.num_train_timesteps
     if timesteps[0] >= total:
         raise InvalidRequest(f"the timestep {timesteps[0]} is beyond {model.name}, which knows 0 to {total - 1}")
-    return torch.tensor(timesteps)
+    return torch.tensor([int(t) for t in timesteps])
 
 
-def _given_flow_times(model: Described, timesteps: tuple[int, ...]) -> Tensor:
+def _given_flow_times(model: Described, timesteps: tuple[float, ...]) -> Tensor:
     schedule = model.profile.schedule
     if timesteps[0] > schedule.last or timesteps[-1] <= schedule.clean:
         raise InvalidRequest(

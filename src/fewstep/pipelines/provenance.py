@@ -107,7 +107,7 @@ class Record(Settings):
     loras: tuple[UsedLora, ...] = ()
     embeddings: tuple[UsedEmbedding, ...] = ()
     controls: tuple[UsedControl, ...] = ()
-    timesteps: tuple[int, ...] | None = None
+    timesteps: tuple[float, ...] | None = None
     variation_seed: int | None = None
     source: str | None = None
     mask: str | None = None

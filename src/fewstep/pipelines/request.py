@@ -44,7 +44,7 @@ class Common(Given, total=False):
     image: Image | None
     mask: Image | None
     strength: float | None
-    timesteps: tuple[int, ...] | None
+    timesteps: tuple[float, ...] | None
     controls: Mapping[str, Control] | None
 
 
@@ -67,7 +67,7 @@ class Request(Settings):
     image, mask      the picture to start from, and where it is inpainted, as `imaging.masks.mask_of` gives it: white
                      is, black stays; of the picture's shape
     timesteps        the very times to ask the network at, falling, in place of steps and strength; for models that want
-                     their own (Turbo, Lightning, Hyper)
+                     their own (Turbo, Lightning, Hyper); whole numbers but for flows
     controls         pictures (and how far to follow each) for the model's ControlNets, by name
     loras            how much of the model's adapters, by name; those not named: as by default
     variation_seeds  towards whose noise that of the seeds is turned, as far as `variation` says
@@ -79,7 +79,7 @@ class Request(Settings):
     seeds: tuple[int, ...]
     image: Image | None = None
     mask: Image | None = None
-    timesteps: tuple[int, ...] | None = None
+    timesteps: tuple[float, ...] | None = None
     loras: Mapping[str, float] | None = None
     controls: Mapping[str, Control] | None = None
     variation_seeds: tuple[int, ...] = ()
