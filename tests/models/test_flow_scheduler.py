@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMapEulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    FlowMapEulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchLCMScheduler,
+    SCMScheduler,
+)
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
+import flow_world
 from fewstep.core.profile import SamplingProfile
 from fewstep.core.samplers import SAMPLERS
 from fewstep.errors import InvalidModel
@@ -39,6 +46,36 @@ def test_what_is_written_opens_in_diffusers_at_the_same_times(name: str, shift: 
         theirs.set_timesteps(4)
         times = SAMPLERS[name].times(profile, 4)
         torch.testing.assert_close(theirs.timesteps.float(), times.float(), rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8])
+def test_sana_s_scheduler_is_a_flow_whose_samples_are_dpm_solver_s(steps: int) -> None:
+    scheduler = DPMSolverMultistepScheduler(
+        use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction", final_sigmas_type="zero"
+    )
+    profile = profile_of(config(scheduler), embedded=False)
+    assert (profile.sampler, profile.kind, profile.steps, profile.guidance.scale) == ("dpm++", "diffusion", 20, 4.5)
+    assert scheduler_of(profile, config(scheduler)) == config(scheduler)
+    assert scheduler_of(profile.as_few_step({}), config(scheduler))["shift"] == 3.0
+    scheduler.set_timesteps(steps)
+    _, samples = flow_world.follow(scheduler, 1.0)
+    times, path = flow_world.walk(profile, "dpm++", steps, 1.0)
+    torch.testing.assert_close(torch.tensor(times) / 1000, scheduler.sigmas[:-1], rtol=1e-6, atol=1e-6)
+    for ours, theirs in zip(path, samples, strict=True):
+        torch.testing.assert_close(ours.x_t, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_the_angles_of_sana_sprint_are_times_of_a_flow(steps: int) -> None:
+    """tan t = sigma / alpha."""
+    scheduler = SCMScheduler()
+    profile = profile_of(config(scheduler), embedded=True)
+    assert (profile.sampler, profile.kind, profile.steps, profile.guidance.scale) == ("flow_lcm", "lcm", 2, 4.5)
+    assert scheduler_of(profile, config(scheduler)) == config(scheduler)
+    scheduler.set_timesteps(steps, intermediate_timesteps=1.3 if steps == 2 else None)
+    times = SAMPLERS["flow_lcm"].times(profile, steps)
+    angles = torch.atan2(profile.schedule.sigma(times), profile.schedule.alpha(times))
+    torch.testing.assert_close(angles.float(), scheduler.timesteps[:-1], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["exponential", "linear"])

@@ -48,11 +48,12 @@ class Grid:
 class Spacing:
     """How diffusers spreads N times over a model's process (`grids.ode_timesteps`, `grids.flow_timesteps`).
 
-    kind            one of `grids.SPACINGS`; a flow's is "linspace", or "trailing"
+    kind            one of `grids.SPACINGS`; a flow's is "linspace", "trailing" or "angles" (`grids.flow_timesteps`)
     offset          is added to every time of "leading"
     final_timestep  where the model's own DDIM ends: 0 the first time (`set_alpha_to_one=False`), None clean data
     least           of a flow: how much of the way (tau) lies below the last of the times of "linspace"
     terminal        of a flow: the sigma that the last time is stretched to (`shift_terminal`); None: as it is
+    first           of a flow: how much of the way lies below the first of the times of "trailing"
     """
 
     kind: str = "leading"
@@ -60,6 +61,7 @@ class Spacing:
     final_timestep: float | None = None
     least: float = 0.001
     terminal: float | None = None
+    first: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -249,10 +249,11 @@ def decode_in_tiles(autoencoder: Autoencoder) -> bool:
         module = module.handed_over()
     can = autoencoder.decoder is None and hasattr(module, "enable_tiling") and not getattr(module, "use_tiling", True)
     if can:
-        module.enable_tiling()
-        tile = min(TILE, module.tile_sample_min_size)
-        module.tile_sample_min_size = tile
-        module.tile_latent_min_size = tile // autoencoder.pixels_per_latent
+        module.enable_tiling()  # AutoencoderDC's tiles are of that size by themselves
+        if hasattr(module, "tile_sample_min_size"):
+            tile = min(TILE, module.tile_sample_min_size)
+            module.tile_sample_min_size = tile
+            module.tile_latent_min_size = tile // autoencoder.pixels_per_latent
     return can
 
 

@@ -50,7 +50,11 @@ def _of_flow(scheduler: Config, *, embedded: bool, few_step: bool) -> SamplingPr
         spacing=flow_scheduler.spacing_of(scheduler, flow),
         embedded=embedded,
     )
-    return dataclasses.replace(profile, sampler=sampler) if SAMPLERS[sampler].accepts(profile) else profile
+    if not SAMPLERS[sampler].accepts(profile):
+        return profile
+    steps, scale = flow_scheduler.DEFAULTS.get(text(scheduler, "_class_name"), (profile.steps, profile.guidance.scale))
+    guidance = dataclasses.replace(profile.guidance, scale=scale)
+    return dataclasses.replace(profile, sampler=sampler, steps=steps, guidance=guidance)
 
 
 def _of_table(scheduler: Config, *, embedded: bool, few_step: bool) -> SamplingProfile:

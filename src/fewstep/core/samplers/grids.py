@@ -116,24 +116,33 @@ def flow_timesteps(
 ) -> Tensor:
     """N times on a flow, falling, as diffusers' flow schedulers lay them out; float64.
 
-    "trailing" spreads them evenly over tau from 1 to 1 / N, "linspace" from 1 to `spacing.least`; the shift of the
-    schedule turns tau into sigma. With a terminal sigma, 1 - sigma is scaled so that the last one is that; a single
-    time stays pure noise (diffusers divides 0 by 0 there).
+    "trailing" spreads them evenly over tau from `spacing.first`, mostly 1, to 1 / N of it, "linspace" from 1 to
+    `spacing.least`; the shift of the schedule turns tau into sigma. "angles" spreads them evenly over TrigFlow's angle,
+    whose tangent is sigma / alpha, and two of them are pi / 2 and 1.3 (SANA-Sprint, 2503.09641).
+
+    With a terminal sigma, 1 - sigma is scaled so that the last one is that; a single time stays pure noise (diffusers
+    divides 0 by 0 there).
 
     Strength below 1 keeps the last part of them: N - int(N - N strength), so never none, and of one step the whole
     (the picture-to-picture pipelines of SD3 and FLUX).
 
     Raises ValueError for fewer steps than one, for another spacing, and for a strength outside (0, 1].
     """
-    spacing = spacing or Spacing("trailing")
-    num, smallest = num_inference_steps, {"trailing": 1.0 / max(num_inference_steps, 1), "linspace": spacing.least}
+    spacing, num = spacing or Spacing("trailing"), num_inference_steps
     if num < 1:
         raise ValueError(f"the number of steps must be 1 or more; got {num}")
-    if spacing.kind not in smallest:
-        raise ValueError(f"the times of a flow are spaced by {' or '.join(smallest)}; got {spacing.kind!r}")
     if not 0.0 < strength <= 1.0:
         raise ValueError(f"strength must lie in (0, 1]; got {strength}")
-    times = schedule.at(torch.linspace(1.0, smallest[spacing.kind], num, dtype=torch.float64))
+    if spacing.kind == "trailing":
+        times = schedule.at(torch.linspace(spacing.first, spacing.first / num, num, dtype=torch.float64))
+    elif spacing.kind == "linspace":
+        times = schedule.at(torch.linspace(1.0, spacing.least, num, dtype=torch.float64))
+    elif spacing.kind == "angles":
+        half = math.pi / 2
+        angles = torch.tensor([half, 1.3] if num == 2 else [half * i / num for i in range(num, 0, -1)]).double()
+        times = schedule.last * angles.sin() / (angles.sin() + angles.cos())
+    else:
+        raise ValueError(f"the times of a flow are spaced by trailing, linspace or angles; got {spacing.kind!r}")
     if spacing.terminal is not None and num > 1:
         alpha = schedule.alpha(times)
         times = schedule.last * (1.0 - alpha * (1.0 - spacing.terminal) / alpha[-1])
