@@ -114,8 +114,11 @@ class LatentModel(Described, Protocol):
         """What guidance leads away from, one row."""
         ...
 
-    def dropped(self, cond: Conditioning) -> Conditioning:
-        """What training put in the place of words that were dropped; `cond` are those of an empty prompt."""
+    def as_negative(self, prompt: str, cond: Conditioning) -> Conditioning:
+        """What guidance leads away from for this prompt, whose own states are `cond`.
+
+        For an empty one that is what training put in the place of words that were dropped.
+        """
         ...
 
     def conditioned(

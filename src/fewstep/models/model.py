@@ -160,11 +160,11 @@ class Model:
         return self._encoded(len(prompts), lambda: self.text.read_prompts(prompts, self.device), lora_weights)
 
     def encode_negative(self, prompt: str, lora_weights: Sequence[float] = ()) -> Conditioning:
-        cond = self.encode_prompts([prompt], lora_weights)
-        return cond if prompt else self.dropped(cond)
+        return self.as_negative(prompt, self.encode_prompts([prompt], lora_weights))
 
-    def dropped(self, cond: Conditioning) -> Conditioning:
-        return self.text.dropped(cond)
+    @torch.no_grad()
+    def as_negative(self, prompt: str, cond: Conditioning) -> Conditioning:
+        return self.text.as_negative(prompt, cond)
 
     def num_windows(self, prompt: str) -> int:
         return self.text.num_windows(prompt)

@@ -118,11 +118,10 @@ class SharedModel:
         return dataclasses.replace(cond, loras=self.loras.rows(lora_weights, len(prompts)))
 
     def encode_negative(self, prompt: str, lora_weights: Sequence[float] = ()) -> Conditioning:
-        cond = self.encode_prompts([prompt], lora_weights)
-        return cond if prompt else self.shared.dropped(cond)
+        return self.as_negative(prompt, self.encode_prompts([prompt], lora_weights))
 
-    def dropped(self, cond: Conditioning) -> Conditioning:
-        return self.shared.dropped(cond)
+    def as_negative(self, prompt: str, cond: Conditioning) -> Conditioning:
+        return self.shared.as_negative(prompt, cond)
 
     def num_windows(self, prompt: str) -> int:
         return self.shared.num_windows(prompt)

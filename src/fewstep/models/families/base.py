@@ -57,8 +57,11 @@ class Text(Protocol):
         """Prompts with their marks (`prompt_weights.parse`), all as many windows long; raises ValueError."""
         ...
 
-    def dropped(self, cond: Conditioning) -> Conditioning:
-        """What training put in the place of words that were dropped; `cond` are those of an empty prompt."""
+    def as_negative(self, prompt: str, cond: Conditioning) -> Conditioning:
+        """What guidance leads away from for this prompt, whose own states are `cond`.
+
+        For an empty one that is what training put in the place of words that were dropped.
+        """
         ...
 
     def num_windows(self, prompt: str) -> int:

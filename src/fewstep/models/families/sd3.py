@@ -85,7 +85,7 @@ class ThreeReaders:
     def read_prompts(self, prompts: Sequence[str], device: torch.device) -> Conditioning:
         return self.read([words_of(prompt) for prompt in prompts], device)
 
-    def dropped(self, cond: Conditioning) -> Conditioning:
+    def as_negative(self, prompt: str, cond: Conditioning) -> Conditioning:
         return cond
 
     def num_windows(self, prompt: str) -> int:

@@ -76,8 +76,8 @@ class ClipText:
         per_prompt = len(flat[0]) // len(prompts)
         return Conditioning(states.reshape(len(prompts), -1, states.shape[-1]), pooled[: len(flat[0]) : per_prompt])
 
-    def dropped(self, cond: Conditioning) -> Conditioning:
-        if not self.drops_to_zeros:
+    def as_negative(self, prompt: str, cond: Conditioning) -> Conditioning:
+        if prompt or not self.drops_to_zeros:
             return cond
         pooled = None if cond.pooled is None else torch.zeros_like(cond.pooled)
         return replace(cond, states=torch.zeros_like(cond.states), pooled=pooled)
