@@ -133,6 +133,7 @@ def drawn_times(training: Any) -> torch.Tensor:
     return times
 
 
+@pytest.mark.slow
 def test_times_to_train_at_lie_where_the_shift_for_that_size_puts_them(tmp_path: Path, pictures: Path) -> None:
     """At 128 pixels there are 16 x 16 tokens: half of the way lies above sigma = e^mu / (1 + e^mu)."""
     folder = write_flow(tmp_path / "sized", use_dynamic_shifting=True)
@@ -171,6 +172,7 @@ def test_a_teacher_with_guidance_as_an_input_is_asked_for_it(flow: Path, picture
     assert isinstance(training.networks.student, Denoiser)
 
 
+@pytest.mark.slow
 def test_what_a_flow_or_its_teacher_cannot_is_said_in_words(flow: Path, pictures: Path) -> None:
     with pytest.raises(InvalidConfig, match=r"reads its guidance as an input.*leave embed_w out, or train without"):
         training_of(config(flow, pictures, Consistency(embed_w=False)), embedded(flow), "student")
