@@ -44,7 +44,7 @@ def write(home: Path, *, reads_t5: bool = True, shift_by_size: bool = False, **n
         torch.manual_seed(0)
         transformer = SD3Transformer2DModel(
             sample_size=8,
-            patch_size=1,
+            patch_size=2 if shift_by_size else 1,
             in_channels=4,
             out_channels=4,
             num_layers=2,
