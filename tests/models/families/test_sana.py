@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
 
 import fewstep
 import verbs
+from fewstep.cli.main import main
+from fewstep.core.noise import PictureNoise
 from fewstep.errors import InvalidModel
+from fewstep.imaging.pixels import to_pixels
 from fewstep.models.saving import save
 
 pytestmark = pytest.mark.slow
@@ -152,6 +156,39 @@ def test_sprint_s_pictures_over_a_picture_are_those_of_diffusers(tmp_path: Path,
         intermediate_timesteps=1.3 if steps == 2 else None,
     )
     assert np.abs(verbs.as_array(ours) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("steps", [2, 8])
+def test_over_a_picture_it_is_the_loop_over_diffusers_scheduler(tmp_path: Path, steps: int) -> None:
+    folder = write(tmp_path / "sana")
+    model = fewstep.load(folder, device="cpu")
+    ours = fewstep.image2image(model, PROMPT, verbs.picture(), seed=SEED, steps=steps, strength=0.5, guidance_scale=4.5)
+    pipeline = SanaPipeline.from_pretrained(folder)
+    instruction = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
+    states, mask, nothing, no_mask = pipeline.encode_prompt(PROMPT, complex_human_instruction=instruction)
+    scheduler = RealTimes.from_config(pipeline.scheduler.config)
+    scheduler.set_timesteps(steps)
+    scheduler.set_begin_index(steps // 2)
+    with torch.no_grad():
+        z = pipeline.vae.encode(to_pixels(verbs.picture(), 64, 64)).latent * 0.41407
+        sigma = scheduler.sigmas[steps // 2]
+        x_t = (1 - sigma) * z + sigma * PictureNoise((SEED,)).draw((4, 8, 8))
+        for t in scheduler.timesteps[steps // 2 :]:
+            both = pipeline.transformer(
+                x_t.repeat(2, 1, 1, 1), torch.cat([nothing, states]), t.expand(2), None, torch.cat([no_mask, mask])
+            ).sample
+            away, toward = both.chunk(2)
+            x_t = scheduler.step(away + 4.5 * (toward - away), t, x_t).prev_sample
+        expected = pipeline.image_processor.postprocess(pipeline.vae.decode(x_t / 0.41407).sample, output_type="pil")[0]
+    assert np.abs(verbs.as_array(ours) - verbs.as_array(expected)).max() <= 1
+
+
+def test_sprint_is_no_teacher_and_can_be_fine_tuned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(tmp_path / "sana", sprint=True)
+    verbs.finetune(folder, tmp_path)
+    pictures, run = str(tmp_path / "pictures"), str(tmp_path / "x")
+    assert main(["distill", "--teacher", str(folder), "--data", pictures, "-o", run]) == 2
+    assert "sana is a consistency model, and this needs a diffusion model" in capsys.readouterr().err
 
 
 def test_it_is_saved_as_diffusers_reads_it(folder: Path, tmp_path: Path) -> None:
