@@ -19,18 +19,10 @@ from fewstep.models.locating import BUILT_IN, FAST_DECODER, HUB_ID, about_file, 
 from fewstep.models.parts import check_class
 from fewstep.models.profile import profile_of
 from fewstep.models.traits import Traits
+from fewstep.models.transformer_kinds import kind_called
 
 if TYPE_CHECKING:
     import torch
-
-NOT_YET = {  # by the class of its network: what it is, and what a family of it would need
-    "FluxTransformer2DModel": ("FLUX.1", "its latents are packed two by two, and its guidance is an input"),
-    "Flux2Transformer2DModel": ("FLUX.2", "its latents are packed, and a language model reads its prompts"),
-    "QwenImageTransformer2DModel": ("Qwen-Image", "its latents are packed, and a vision model reads its prompts"),
-    "ZImageTransformer2DModel": ("Z-Image", "a language model reads its prompts, each as long as it is"),
-    "HunyuanDiT2DModel": ("Hunyuan-DiT", "two text encoders of its own kinds, and places that turn with the size"),
-    "Lumina2Transformer2DModel": ("Lumina 2", "a language model reads its prompts"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +88,10 @@ def _denoiser(path: Path, homes: Sequence[Path]) -> Path:
 def _of_no_family(denoiser: Path, config: Config) -> InvalidModel:
     """What a network is that no family takes, as far as its class tells."""
     name = class_name(config)
-    if (other := NOT_YET.get(name)) is not None:
-        what, needed = other
+    if (kind := kind_called(name)) is not None and kind.needs is not None:
         known = ", ".join(dict.fromkeys(family.name for family in families()))
         return InvalidModel(
-            f"{denoiser.parent} is {what}, a family that fewstep does not have: {needed}. It has {known}"
+            f"{denoiser.parent} is {kind.name}, a family that fewstep does not have: {kind.needs}. It has {known}"
         )
     every = [family.networks[family.denoiser] for family in families() if family.denoiser == denoiser.name]
     classes = {kind: home for part in every for kind, home in part.classes.items()}

@@ -20,6 +20,7 @@ from fewstep.models.families.unet_file import UNET
 from fewstep.models.families.unets import named, named_by_config, with_layers
 from fewstep.models.locating import find_weights, read_json
 from fewstep.models.tensor_file import Header
+from fewstep.models.transformer_kinds import SD3, kind_called, kind_named, kind_of
 
 Thing = Literal[
     "model",
@@ -113,7 +114,8 @@ class Identity:
 
     @property
     def advice(self) -> str:
-        return THINGS[self.thing][1]
+        kind = kind_named(self.family) if self.thing == "transformer" and self.family is not None else None
+        return THINGS[self.thing][1] if kind is None else kind.advice
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
@@ -170,7 +172,10 @@ def _identify_folder(path: Path) -> Identity:
 def _thing(header: Header) -> Thing:
     """By the names of its tensors; the order matters, for the larger things hold the smaller ones."""
     keys = header.shapes
-    if header.has(UNET) and not _is_lora(header):
+    lora = _is_lora(header)
+    if not lora and (kind := kind_of(keys)) is not None:
+        return "checkpoint" if kind.name == SD3 and header.has(UNET) and header.has(*_TEXT) else "transformer"
+    if header.has(UNET) and not lora:
         return "checkpoint" if header.has(*_TEXT) else "unet"
     if "lora_controlnet" in keys:
         return "control-lora"
@@ -180,7 +185,7 @@ def _thing(header: Header) -> Thing:
         return "controlnet"
     if header.has("adapter.body.", "adapter.conv_in", "body.0.in_conv", "body.0.block1", "body.0.resnets"):
         return "t2i-adapter"
-    if _is_lora(header):
+    if lora:
         return "lora"
     if _is_embedding(header):
         return "embedding"
@@ -216,6 +221,8 @@ def _is_embedding(header: Header) -> bool:
 
 
 def _family(thing: Thing, header: Header) -> str | None:
+    if thing in ("checkpoint", "transformer") and (kind := kind_of(header.shapes)) is not None:
+        return kind.name
     if thing in ("checkpoint", "unet"):
         return with_layers(header.width(*_ATTENDS), Layout.of(header.shapes))[1]
     if thing == "controlnet":
@@ -236,6 +243,9 @@ def _family_by_config(thing: Thing, config: Config) -> str | None:
         return _with_latents(channels if isinstance(channels, int) else None)
     if thing == "t2i-adapter":
         return "SDXL" if str(config.get("adapter_type")).endswith("_xl") else "SD 1.x or 2.x"
+    if thing == "transformer":
+        kind = kind_called(class_name(config))
+        return None if kind is None else kind.name
     return named_by_config(config) if thing in ("unet", "controlnet") else None
 
 

@@ -12,10 +12,11 @@ from fewstep.models.autoencoder import config_of
 from fewstep.models.config import Config, class_name
 from fewstep.models.families import recognise
 from fewstep.models.families.base import Family
-from fewstep.models.identify import identify, refusal
+from fewstep.models.identify import Identity, identify, refusal
 from fewstep.models.locating import find_weights, locate_network, read_json
 from fewstep.models.parts import explained, quiet, read_network
 from fewstep.models.precisions import FAST
+from fewstep.models.transformer_kinds import kind_named
 from fewstep.models.variants import announce, chosen_variant
 
 
@@ -47,8 +48,9 @@ def another_network(
     """
     path, part = Path(unet).expanduser(), family.networks[family.denoiser]
     if path.is_file():
-        if (found := identify(path)).thing not in ("unet", "checkpoint"):
-            raise refusal(path, part.what, found)
+        found = identify(path)
+        if found.thing not in (family.denoiser, "checkpoint") or _of_another(found, family):
+            raise refusal(path, f"{part.what} for {family.name}", found)
         with explained(path), quiet():
             network = family.read_network(path, _config_beside(path, family) or own, dtype)
         files: tuple[Path, ...] = (path,)
@@ -63,6 +65,13 @@ def another_network(
                 f"{family.name}: its {name} is {theirs!r} and not {ours!r}"
             )
     return network, files
+
+
+def _of_another(found: Identity, family: Family) -> bool:
+    """Whether a file's transformer is none of that family, or it has one and the family a U-Net."""
+    if family.denoiser == "transformer":
+        return found.family is None or not family.name.startswith(found.family)
+    return found.family is not None and kind_named(found.family) is not None
 
 
 def family_of(network: nn.Module, otherwise: Family) -> Family:

@@ -15,6 +15,7 @@ from fewstep.models.families import file_formats
 from fewstep.models.families.checkpoint import Checkpoint, FileFormat, Unpacked
 from fewstep.models.identify import identify, refusal
 from fewstep.models.tensor_file import Header
+from fewstep.models.transformer_kinds import SD3
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -57,7 +58,7 @@ def unpack_autoencoder(path: Path, config: Config, dtype: torch.dtype) -> nn.Mod
 
 def _read(path: Path) -> tuple[FileFormat, Checkpoint]:
     found, header = identify(path), Header.read(path)
-    if found.thing == "unet" and found.whole_names:
+    if (found.thing == "unet" and found.whole_names) or (found.thing == "transformer" and found.family == SD3):
         raise InvalidModel(
             f"{path} has no text encoder in it, so it cannot read words: it is {found.words}; {found.advice}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,10 +16,12 @@ from fewstep.errors import InvalidModel
 from fewstep.models.conditioning import Conditioning
 from fewstep.models.config import Config, whole, wholes
 from fewstep.models.families.base import AUTOENCODER, DiffusersNetwork, Family, Inputs, Network, Part, Text
+from fewstep.models.families.sd3_file import read_transformer
 from fewstep.models.placement import dtype_of
 from fewstep.models.text.plain import words_of
 from fewstep.models.text.tokenizer import Tokenizer
 from fewstep.models.traits import Traits
+from fewstep.models.transformer_kinds import SD3
 
 if TYPE_CHECKING:
     from fewstep.models.text.own_words import Embeddings
@@ -148,6 +151,9 @@ class SD3Family(Family):
     def network(self, module: nn.Module) -> Network:
         return SD3Network(module)
 
+    def read_network(self, path: Path, config: Config, dtype: torch.dtype) -> nn.Module:
+        return read_transformer(path, config, dtype)
+
     def traits(self, network: Config, autoencoder: Config) -> Traits:
         unit = 2 ** (len(wholes(autoencoder, "block_out_channels")) - 1)
         side = whole(network, "sample_size") * unit
@@ -166,4 +172,4 @@ class SD3Family(Family):
                 "feature_extractor": [None, None], **missing}  # fmt: skip
 
 
-FAMILIES = (SD3Family(name="SD 3"),)
+FAMILIES = (SD3Family(name=SD3),)
