@@ -144,7 +144,7 @@ def same(ours: nn.Module, theirs: nn.Module) -> bool:
     return set(one) == set(other) and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize("way", ["3", "3.5", "no t5"])
+@pytest.mark.parametrize("way", ["3", *(pytest.param(way, marks=pytest.mark.slow) for way in ("3.5", "no t5"))])
 def test_a_whole_file_is_what_its_folder_is(tmp_path: Path, way: str) -> None:
     folder = write(tmp_path / "sd3", reads_t5=way != "no t5", **(NEWER if way == "3.5" else {}))
     names = ("clip_l", "clip_g") if way == "no t5" else ("clip_l", "clip_g", "t5xxl")
@@ -182,6 +182,7 @@ def test_the_transformer_is_the_one_that_diffusers_reads(tmp_path: Path) -> None
     assert same(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", WHOLE, "diffusers"])
 def test_a_transformer_alone_over_a_folder(tmp_path: Path, prefix: str) -> None:
     folder = write(tmp_path / "sd3")
