@@ -21,6 +21,7 @@ from fewstep.errors import FewstepError, InvalidModel, InvalidRequest, ModelNotF
 from fewstep.models import folder
 from fewstep.models.locating import read_json
 from fewstep.models.model import Model
+from fewstep.models.saving import save
 from miniature import write_miniature, write_miniature_sdxl
 
 
@@ -106,6 +107,18 @@ def test_half_precision_rounds_the_networks_and_nothing_else(miniature: Path) ->
     model = fewstep.load(miniature, device="cpu", dtype="bfloat16")
     assert model.dtype == model.autoencoder.module.dtype == model.text.encoders["text_encoder"].dtype == torch.bfloat16
     assert model.profile.schedule.alphas_cumprod.dtype == torch.float64
+
+
+def test_saving_in_another_precision_leaves_the_model_as_it_is(miniature: Path, tmp_path: Path) -> None:
+    model = fewstep.load(miniature, device="cpu", dtype="float32")
+    own = {"network": model.network.module, "vae": model.autoencoder.module, **model.text.encoders}
+    before = {name: {key: value.clone() for key, value in part.state_dict().items()} for name, part in own.items()}
+    save(model, tmp_path / "saved", base=miniature, dtype="float16")
+    for name, part in own.items():
+        torch.testing.assert_close(part.state_dict(), before[name], rtol=0, atol=0)
+    again = fewstep.load(tmp_path / "saved", device="cpu", dtype="float32").network.module.state_dict()
+    for key, value in before["network"].items():
+        torch.testing.assert_close(again[key], value.half().float(), rtol=0, atol=0)
 
 
 def test_an_autoencoder_that_overflows_in_float16_stays_float32(tmp_path: Path) -> None:

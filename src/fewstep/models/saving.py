@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
+import torch
 from safetensors import safe_open
+from torch import nn
 
 from fewstep.errors import InvalidModel
 from fewstep.files import Json, new_folder
@@ -69,7 +72,7 @@ def save(
 
     base          the folder that the model began as: its scheduler's config is kept, as LCM's or TCD's for a
                   consistency model; None where it began as one file
-    dtype         the precision to save in, which the networks are left in; default: the one that they have
+    dtype         the precision to save in; default: the one that the networks have
     fast_decoder  the folder of one that goes with the autoencoder and comes along
     replaces      whether a folder that is there gives way to it, once it is whole
 
@@ -88,12 +91,9 @@ def save(
     }
     scheduler = scheduler_of(model.profile, None if base is None else Folder.read(base).scheduler)
     with new_folder(target, replaces=replaces) as folder, quiet():
-        if precision is not None:
-            for network in networks.values():
-                network.to(precision)
         parts = cast("dict[str, Saved]", {**networks, **tokenizers})
         for name, part in parts.items():
-            part.save_pretrained(folder / name)
+            _in_precision(part, precision).save_pretrained(folder / name)
             _forget_origin(folder / name / "config.json")
         (folder / "scheduler").mkdir()
         _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
@@ -104,6 +104,21 @@ def save(
         card = dataclasses.replace(model.card, shared=None)
         write_card(folder, card, model.profile)
         (folder / "README.md").write_text(card.to_markdown(model.profile), encoding="utf-8")
+
+
+def _in_precision(part: Saved, precision: torch.dtype | None) -> Saved:
+    """The part, or where it is a network in another precision a copy of it in this one; it stays as it is."""
+    if precision is None or not isinstance(part, nn.Module):
+        return part
+    weights = [weight for weight in (*part.parameters(), *part.buffers()) if weight.is_floating_point()]
+    if all(weight.dtype is precision for weight in weights):
+        return part
+    instead: dict[int, object] = {}  # of each weight, by its id, as deepcopy looks up what it has copied
+    for weight in weights:
+        changed = weight.detach().to(precision)
+        is_parameter = isinstance(weight, nn.Parameter)
+        instead[id(weight)] = nn.Parameter(changed, requires_grad=False) if is_parameter else changed
+    return copy.deepcopy(part, instead)
 
 
 def _forget_origin(config: Path) -> None:

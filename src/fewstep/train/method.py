@@ -19,6 +19,7 @@ from fewstep.core.objectives.fine_tuning import FineTuning
 from fewstep.core.objectives.guided import Distillation, Guided
 from fewstep.core.objectives.pairs import Pairs
 from fewstep.core.profile import Facts
+from fewstep.core.samplers import SAMPLERS
 from fewstep.data.latents import LatentCache
 from fewstep.errors import InvalidConfig
 from fewstep.files import Json
@@ -34,7 +35,6 @@ from fewstep.train.sharding import all_whole, whole
 from fewstep.train.state import AveragedTarget, trained
 from fewstep.train.task import OverCache
 
-ALONG = ("tcd", "flow_map")  # samplers that walk along trajectories
 LCM_RANGE = (2.0, 14.0)  # of w, where a model that embeds it does not say (LCM, sec. 5.1)
 
 
@@ -214,7 +214,7 @@ def as_distilled(objective: FineTuning, model: Model) -> FineTuning:
         if given not in (getattr(plain, name), value):
             raise InvalidConfig(f"{name}={given}, but {model.name} was made with {value}, which fine-tuning keeps")
     k = objective.k
-    if profile.sampler in ALONG and k is None:
+    if SAMPLERS[profile.sampler].along and k is None:
         if objective.target == "ema":
             raise InvalidConfig(
                 f"target='ema' averages answers, and {model.name} is asked for the ends of its trajectories, "
@@ -227,7 +227,7 @@ def as_distilled(objective: FineTuning, model: Model) -> FineTuning:
 def _ends_of(model: Model) -> Ends:
     """Where the steps of a consistency model end."""
     profile = model.profile
-    if profile.sampler in ALONG and (profile.phases == 1 or profile.gamma > 0):
+    if SAMPLERS[profile.sampler].along and (profile.phases == 1 or profile.gamma > 0):
         return AnyEarlierTime(profile.phases)
     return PhaseEnds(profile.phases) if profile.phases > 1 else CleanData()
 

@@ -42,6 +42,7 @@ class Sampler(ABC):
     rank       where lists show it: the lowest is first
     scheduler  diffusers' class that does the same
     few_step   whether that class, in a model's folder, says that it is a few-step model
+    along      whether it walks along trajectories: a step ends at any earlier time, which the model must know
     """
 
     name: str
@@ -49,6 +50,7 @@ class Sampler(ABC):
     rank: int = 100
     scheduler: str
     few_step: bool = False
+    along: bool = False
 
     @abstractmethod
     def accepts(self, profile: SamplingProfile) -> bool:

@@ -69,4 +69,5 @@ SAMPLER = FlowMap(
     rank=70,
     scheduler="FlowMapEulerDiscreteScheduler",
     few_step=True,
+    along=True,
 )

@@ -90,4 +90,5 @@ SAMPLER = TCD(
     rank=50,
     scheduler="TCDScheduler",
     few_step=True,
+    along=True,
 )
