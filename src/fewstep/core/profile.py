@@ -139,7 +139,7 @@ class SamplingProfile:
         embedded: bool = False,
     ) -> SamplingProfile:
         """With the steps, guidance and sampler of its kind: diffusers' defaults (of flows, those of SD3)."""
-        if _is_flow(schedule):
+        if schedule.is_flow:
             sampler, steps, scale = ("flow_lcm", 4, 1.0) if kind == "lcm" else ("euler", 28, 7.0)
         else:
             sampler, steps, scale = ("lcm", 4, 1.0) if kind == "lcm" else ("dpm++", 25, 7.5)
@@ -153,7 +153,7 @@ class SamplingProfile:
             Guidance(scale, embedded=embedded),
             sampler,
             grid=grid or Grid(),
-            spacing=spacing or Spacing("trailing" if _is_flow(schedule) else "leading"),
+            spacing=spacing or Spacing("trailing" if schedule.is_flow else "leading"),
         )
 
     @property
@@ -179,7 +179,7 @@ class SamplingProfile:
     @property
     def is_flow(self) -> bool:
         """Whether its process is a rectified flow."""
-        return _is_flow(self.schedule)
+        return self.schedule.is_flow
 
     def for_size(self, tokens: int) -> SamplingProfile:
         """For pictures of so many tokens: only a flow's shift may depend on it (`Schedule.for_size`)."""
@@ -266,10 +266,6 @@ class SamplingProfile:
             "original_inference_steps": self.grid.original_inference_steps,
             "timestep_scaling": self.grid.timestep_scaling,
         }
-
-
-def _is_flow(schedule: Schedule) -> bool:
-    return "by_size" in schedule.to_config()
 
 
 def _pair(w_range: Sequence[float]) -> tuple[float, float]:

@@ -58,6 +58,11 @@ class Schedule(ABC):
         """The time of the most noise. It is the largest time."""
 
     @property
+    def is_flow(self) -> bool:
+        """Whether it is a rectified flow, from x_0 to eps on a straight line."""
+        return False
+
+    @property
     def num_train_timesteps(self) -> int:
         """T, of which intervals such as LCM's k are counted: the times of a table, and 1000 where there is none."""
         return 1000

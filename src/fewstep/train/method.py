@@ -19,7 +19,7 @@ from fewstep.core.objectives.fine_tuning import FineTuning
 from fewstep.core.objectives.guided import Distillation, Guided
 from fewstep.core.objectives.pairs import Pairs
 from fewstep.core.profile import Facts
-from fewstep.core.samplers import SAMPLERS
+from fewstep.core.samplers import SAMPLERS, few_step_sampler
 from fewstep.data.latents import LatentCache
 from fewstep.errors import InvalidConfig
 from fewstep.files import Json
@@ -277,7 +277,7 @@ def _few_step_student(student: Model, objective: Distillation) -> Model:
         "steps": objective.num_phases if objective.num_phases > 1 else 4,
         "guidance_scale": guidance_scale_from_w(middle) if embedded else own_guidance,
         "w_range": w_range,
-        "sampler": objective.sampler(flow=student.profile.is_flow),
+        "sampler": few_step_sampler(student.profile, along=objective.along),
         "gamma": objective.gamma,
         "phases": objective.num_phases,
         "original_inference_steps": objective.original_inference_steps,

@@ -115,12 +115,10 @@ class Distillation(Guided, ABC):
     def num_phases(self) -> int:
         return 1
 
-    def sampler(self, *, flow: bool) -> str:
-        """What the trained model is sampled with, of a rectified flow or of another process."""
-        along = self.trajectory or self.num_phases > 1
-        if flow:
-            return "flow_map" if along else "flow_lcm"
-        return "tcd" if along else "lcm"
+    @property
+    def along(self) -> bool:
+        """Whether the trained model is sampled along its trajectories (`Sampler.along`)."""
+        return self.trajectory or self.num_phases > 1
 
     @property
     def advice(self) -> list[str]:

@@ -115,6 +115,19 @@ def checked(profile: SamplingProfile) -> SamplingProfile:
     return profile
 
 
+def few_step_sampler(profile: SamplingProfile, *, along: bool) -> str:
+    """The first sampler for a few-step model that was distilled from one of this profile.
+
+    along  whether it learnt trajectories (`Sampler.along`)
+    """
+    distilled = profile.of_kind("lcm")
+    return next(
+        name
+        for name, sampler in SAMPLERS.items()
+        if sampler.few_step and sampler.along == along and sampler.accepts(distilled)
+    )
+
+
 def samplers_of(profile: SamplingProfile) -> tuple[str, ...]:
     """The names of those that accept a model with this profile, its own first."""
     names = [name for name, sampler in SAMPLERS.items() if sampler.accepts(profile)]

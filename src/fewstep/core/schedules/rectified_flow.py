@@ -74,6 +74,10 @@ class RectifiedFlow(Schedule):
             raise ValueError(f"the shift of a flow must be above 0; got {self.shift}")
 
     @property
+    def is_flow(self) -> bool:
+        return True
+
+    @property
     def clean(self) -> float:
         return 0.0
 
