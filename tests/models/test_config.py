@@ -39,6 +39,13 @@ def test_another_type_is_refused_in_words() -> None:
         wholes(CONFIG, "width")
 
 
+@pytest.mark.parametrize("value", [True, "", [True], "8"])
+def test_what_python_takes_for_a_number_or_a_list_is_none(value: object) -> None:
+    for read in (whole, number, wholes):
+        with pytest.raises(InvalidModel, match=r"entry is .* in a config; it must be a"):
+            read({"entry": value}, "entry")
+
+
 def test_a_class_has_the_name_of_either_library() -> None:
     assert class_name({"_class_name": "UNet2DConditionModel", "architectures": ["T5"]}) == "UNet2DConditionModel"
     assert class_name({"architectures": ["CLIPTextModel"]}) == "CLIPTextModel"

@@ -31,22 +31,22 @@ def text(config: Config, name: str, otherwise: str | None = None) -> str:
 
 def whole(config: Config, name: str, otherwise: int | None = None) -> int:
     value = _given(config, name, otherwise)
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise _wrong(name, value, "a whole number")
 
 
 def number(config: Config, name: str, otherwise: float | None = None) -> float:
     value = _given(config, name, otherwise)
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     raise _wrong(name, value, "a number")
 
 
 def wholes(config: Config, name: str, otherwise: Sequence[int] | None = None) -> tuple[int, ...]:
     value = _given(config, name, otherwise)
-    if isinstance(value, Sequence):
-        found = tuple(each for each in value if isinstance(each, int))
+    if isinstance(value, list | tuple):
+        found = tuple(each for each in value if isinstance(each, int) and not isinstance(each, bool))
         if len(found) == len(value):
             return found
     raise _wrong(name, value, "a list of whole numbers")
