@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
 from fewstep.core.profile import SamplingProfile
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.config import Config, text, whole, wholes
+from fewstep.models.config import Config, text, whole
 from fewstep.models.families.base import AUTOENCODER, DiffusersNetwork, Family, Inputs, Network, Part, Size, Text
+from fewstep.models.families.transformer import TransformerFamily
 from fewstep.models.placement import dtype_of
 from fewstep.models.text.plain import PlainText
 from fewstep.models.text.tokenizer import Tokenizer
@@ -59,10 +60,9 @@ class PixArtNetwork(DiffusersNetwork):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PixArtFamily(Family):
+class PixArtFamily(TransformerFamily):
     """reads_sizes  whether the network reads the picture's height and width, as alpha's at 1024 does"""
 
-    denoiser: str = "transformer"
     networks: Mapping[str, Part] = field(default_factory=lambda: NETWORKS)
     tokenizers: Mapping[str, Part] = field(default_factory=lambda: TOKENIZERS)
     must_match: tuple[str, ...] = ("caption_channels",)
@@ -83,15 +83,7 @@ class PixArtFamily(Family):
         return PixArtNetwork(module)
 
     def traits(self, network: Config, autoencoder: Config) -> Traits:
-        unit = 2 ** (len(wholes(autoencoder, "block_out_channels")) - 1)
-        side = whole(network, "sample_size") * unit
-        return Traits(
-            default_size=(side, side),
-            latent_channels=whole(network, "in_channels"),
-            pixels_per_latent=unit,
-            multiple=unit * whole(network, "patch_size"),
-            sizes="resolution" if self.reads_sizes else None,
-        )
+        return replace(super().traits(network, autoencoder), sizes="resolution" if self.reads_sizes else None)
 
     def sizes(self, picture: Size, corner: Size, crop: Size) -> tuple[int, ...] | None:
         return crop if self.reads_sizes else None

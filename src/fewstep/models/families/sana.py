@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from fewstep.core.profile import SamplingProfile
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.config import Config, number, whole, wholes
+from fewstep.models.config import Config, number, whole
 from fewstep.models.families.base import DiffusersNetwork, Family, Inputs, Network, Part, Text
+from fewstep.models.families.transformer import TransformerFamily
 from fewstep.models.placement import dtype_of
 from fewstep.models.text.plain import PlainText, words_of
 from fewstep.models.text.tokenizer import Tokenizer
-from fewstep.models.traits import Traits
 
 NETWORKS = {
     "transformer": Part("transformer", {"SanaTransformer2DModel": "diffusers.models.transformers.sana_transformer"}),
@@ -118,10 +118,9 @@ class SanaNetwork(DiffusersNetwork):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SanaFamily(Family):
+class SanaFamily(TransformerFamily):
     """sprint  whether the guidance scale is an input of the network, and its times go to 1"""
 
-    denoiser: str = "transformer"
     networks: Mapping[str, Part] = field(default_factory=lambda: NETWORKS)
     tokenizers: Mapping[str, Part] = field(default_factory=lambda: TOKENIZERS)
     must_match: tuple[str, ...] = ("caption_channels", "in_channels", "guidance_embeds")
@@ -141,17 +140,6 @@ class SanaFamily(Family):
 
     def network(self, module: nn.Module) -> Network:
         return SanaNetwork(module)
-
-    def traits(self, network: Config, autoencoder: Config) -> Traits:
-        unit = 2 ** (len(wholes(autoencoder, "encoder_block_out_channels")) - 1)
-        side = whole(network, "sample_size") * unit
-        return Traits(
-            default_size=(side, side),
-            latent_channels=whole(network, "in_channels"),
-            pixels_per_latent=unit,
-            multiple=unit * whole(network, "patch_size"),
-            latents_per_token=whole(network, "patch_size"),
-        )
 
     def index(self, text: Text, profile: SamplingProfile) -> Config:
         return {"_class_name": "SanaSprintPipeline" if self.sprint else "SanaPipeline"}

@@ -14,9 +14,10 @@ from torch.nn import functional
 from fewstep.core.profile import SamplingProfile
 from fewstep.errors import InvalidModel
 from fewstep.models.conditioning import Conditioning
-from fewstep.models.config import Config, whole, wholes
+from fewstep.models.config import Config, whole
 from fewstep.models.families.base import AUTOENCODER, DiffusersNetwork, Family, Inputs, Network, Part, Text
 from fewstep.models.families.sd3_file import read_transformer
+from fewstep.models.families.transformer import TransformerFamily
 from fewstep.models.placement import dtype_of
 from fewstep.models.text.plain import words_of
 from fewstep.models.text.tokenizer import Tokenizer
@@ -134,8 +135,7 @@ class SD3Network(DiffusersNetwork):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SD3Family(Family):
-    denoiser: str = "transformer"
+class SD3Family(TransformerFamily):
     networks: Mapping[str, Part] = field(default_factory=lambda: NETWORKS)
     tokenizers: Mapping[str, Part] = field(default_factory=lambda: TOKENIZERS)
     optional: tuple[str, ...] = (T5, T5_WORDS)
@@ -155,16 +155,7 @@ class SD3Family(Family):
         return read_transformer(path, config, dtype)
 
     def traits(self, network: Config, autoencoder: Config) -> Traits:
-        unit = 2 ** (len(wholes(autoencoder, "block_out_channels")) - 1)
-        side = whole(network, "sample_size") * unit
-        return Traits(
-            default_size=(side, side),
-            latent_channels=whole(network, "in_channels"),
-            pixels_per_latent=unit,
-            multiple=unit * whole(network, "patch_size"),
-            reads_pooled=True,
-            latents_per_token=whole(network, "patch_size"),
-        )
+        return replace(super().traits(network, autoencoder), reads_pooled=True)
 
     def index(self, text: Text, profile: SamplingProfile) -> Config:
         missing = {part: [None, None] for part in self.optional if part not in {**text.encoders, **text.tokenizers}}
