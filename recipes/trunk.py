@@ -18,14 +18,13 @@ every other one is refused. Ctrl-C and SIGTERM leave a checkpoint, and a kill co
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -52,12 +51,12 @@ from fewstep.train.state import CHECKPOINT, TrainState
 from recipes import lease
 from recipes.emoji import crisping, drawings, sharpening
 from recipes.emoji.baggage import left_behind, pack_art
-from recipes.emoji.composed import Composed, Encoder, evaluation_shards, watched
+from recipes.emoji.composed import Composed, Encoder, evaluation_shards
 from recipes.emoji.composers import Composers
-from recipes.emoji.found import found_rates
 from recipes.emoji.pool import SIZE, Pool, Shard
 from recipes.emoji.run import run as fit
-from recipes.emoji.stage import WATCHED, Stage
+from recipes.emoji.stage import Stage
+from recipes.emoji.watch import WATCHED, Watch, read_rows
 from recipes.emoji.world import World
 from recipes.lease import Turn
 
@@ -72,8 +71,6 @@ CONFIG = FitConfig(
     precision="bfloat16",
 )
 WIDTH = 12  # shards in the pool: 49,152 pictures
-WATCHED_EVERY = 65_536
-FOUND_EVERY = 500_000
 SETTLES = 8.0  # seconds after which a start has gone well
 MOST_MB = 15  # in a file that comes back from a GPU
 
@@ -156,33 +153,6 @@ class Trunk:
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         self.asked_to_stop = True
-
-
-class Watch:
-    """Writes down the losses on what is kept apart, of the averaged weights, every `WATCHED_EVERY` pictures, and every
-    `FOUND_EVERY` what is found in pictures by them."""
-
-    def __init__(self, file: Path, objective: Composed, shards: Mapping[str, Shard]) -> None:
-        self.file, self.objective, self.shards = file, objective, shards
-        rows = read_rows(file)
-        self.done = max((row["seen"] for row in rows), default=-WATCHED_EVERY)
-        self.found = max((row["seen"] for row in rows if "found two parts" in row), default=0)
-
-    def __call__(self, state: TrainState) -> None:
-        if state.seen < self.done + WATCHED_EVERY:
-            return
-        with state.averaged():
-            row = {"seen": state.seen, **watched(self.objective, self.shards)}
-            if state.seen // FOUND_EVERY > self.found // FOUND_EVERY:
-                row |= found_rates(self.objective.model)
-                self.found = state.seen
-        with self.file.open("a") as log:
-            log.write(json.dumps({name: round(value, 5) for name, value in row.items()}) + "\n")
-        self.done = state.seen
-
-
-def read_rows(file: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
 @app.callback()

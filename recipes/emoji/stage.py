@@ -20,13 +20,13 @@ from recipes.emoji import sharpening
 from recipes.emoji.compositions import Composition, evaluation_sets
 from recipes.emoji.pool import SIZE, Pool
 from recipes.emoji.run import run
+from recipes.emoji.watch import WATCHED
 from recipes.emoji.world import World
 
 if TYPE_CHECKING:
     import torch
     from diffusers import AutoencoderKL
 
-WATCHED = "watched.jsonl"
 WIDTH = 4  # shards in the pool
 Sets = Mapping[str, list[Composition]]
 LossOf = Callable[[Tensor, "torch.Generator"], dict[str, Tensor]]

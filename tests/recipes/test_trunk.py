@@ -24,12 +24,13 @@ from fewstep.errors import InUse
 from fewstep.files import holder, locked
 from fewstep.train.config import FitConfig
 from recipes import lease, trunk
-from recipes.emoji import art, baggage, composers, drawings
+from recipes.emoji import art, baggage, composers, drawings, watch
 from recipes.emoji.channels_last_norm import ChannelsLastNorm, use_channels_last_norms
 from recipes.emoji.packages import NpmPackage
 from recipes.emoji.pool import Pool
+from recipes.emoji.watch import Watch
 from recipes.lease import Turn
-from recipes.trunk import Trunk, Watch, falling
+from recipes.trunk import Trunk, falling
 from tiny_world import tiny_world, write_world
 
 pytestmark = pytest.mark.slow
@@ -123,7 +124,7 @@ def test_a_command_that_is_not_there_is_named() -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trunk, "SIZE", 16)
-    monkeypatch.setattr(trunk, "WATCHED_EVERY", 16)
+    monkeypatch.setattr(watch, "WATCHED_EVERY", 16)
     monkeypatch.setattr(Trunk, "world", tiny_world())
     monkeypatch.setattr(trunk, "evaluation_shards", lambda world, encoder: {"some": encoder.shard(world, 9, 0, 4)})
 
@@ -169,14 +170,14 @@ def test_every_half_million_it_is_written_what_is_found(tmp_path: Path, monkeypa
         averaged = staticmethod(nullcontext)
         seen = 0
 
-    monkeypatch.setattr(trunk, "watched", lambda objective, shards: {"plain": 0.5})
-    monkeypatch.setattr(trunk, "found_rates", lambda model: {"found two parts": 0.25})
+    monkeypatch.setattr(watch, "watched", lambda objective, shards: {"plain": 0.5})
+    monkeypatch.setattr(watch, "found_rates", lambda model: {"found two parts": 0.25})
     objective: Any = SimpleNamespace(model=None)
     state: Any = State()
     for end in (655_360, 1_179_648):  # the second one begins where the first one stopped
-        watch = Watch(tmp_path / "watched", objective, {})
+        writes = Watch(tmp_path / "watched", objective, {})
         while state.seen <= end:
-            watch(state)
+            writes(state)
             state.seen += 131_072
     rows = [json.loads(line) for line in (tmp_path / "watched").read_text().splitlines()]
     assert [row["seen"] for row in rows if "found two parts" in row] == [524_288, 1_048_576]
